@@ -1,0 +1,2 @@
+//! The agentfs command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The library interposed into wrapped programs.

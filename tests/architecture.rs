@@ -1,0 +1,2 @@
+//! The architecture as a test.
+fn main() {}

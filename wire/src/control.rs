@@ -1,0 +1,276 @@
+//! The control socket: newline-delimited JSON, one [`Request`] a line, one [`Reply`] a line in the order
+//! of the requests. A subscription answers once and then streams [`crate::event::Event`] lines until
+//! the client closes.
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One request line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the client, given back in the reply.
+    #[serde(default)]
+    pub id: Value,
+    /// One of [`method`].
+    pub method: String,
+    /// Parameters of the method, an object.
+    #[serde(default)]
+    pub params: Value,
+}
+
+/// One reply line: `result` or `error`, never both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The request's id, `null` where the line could not be read.
+    pub id: Value,
+    /// What the method gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// What went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ControlError>,
+}
+
+/// A typed error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ControlError {
+    /// What a program decides by.
+    pub code: ErrorCode,
+    /// What a person reads: names the thing.
+    pub message: String,
+    /// What to do next, where we know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// Codes of [`ControlError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The line is not a request.
+    BadRequest,
+    /// No such method.
+    UnknownMethod,
+    /// The parameters do not fit the method.
+    BadParams,
+    /// No such app, instance or route.
+    NotFound,
+    /// The name is taken, or means several things.
+    Conflict,
+    /// The line is longer than the limit.
+    TooLarge,
+    /// Too many connections.
+    Busy,
+    /// Our own failure.
+    Internal,
+}
+
+/// Names of the methods, with the types of their parameters and results.
+pub mod method {
+    /// No parameters → `{"pong": true}`.
+    pub const PING: &str = "ping";
+    /// No parameters → [`super::DaemonInfo`].
+    pub const DAEMON_INFO: &str = "daemon.info";
+    /// No parameters → `{"stopping": true}`; the collector ends after the reply.
+    pub const DAEMON_STOP: &str = "daemon.stop";
+    /// No parameters → [`super::Snapshot`].
+    pub const LIST: &str = "list";
+    /// [`super::RouteParams`] → [`super::RouteInfo`].
+    pub const ROUTE_ADD: &str = "route.add";
+    /// `{"host": …}` → `{"removed": true}`.
+    pub const ROUTE_REMOVE: &str = "route.remove";
+    /// No parameters → `{"routes": [RouteInfo]}`.
+    pub const ROUTE_LIST: &str = "route.list";
+    /// [`super::SubscribeParams`] → [`super::Subscribed`], then events.
+    pub const SUBSCRIBE: &str = "subscribe";
+    /// Removes dead listeners and companions → [`super::Pruned`].
+    pub const PRUNE: &str = "prune";
+    /// [`super::EndedParams`]: `wrap` says that its program has ended → `{"removed": bool}`.
+    pub const INSTANCE_ENDED: &str = "instance.ended";
+    /// The counters as Prometheus text → `{"text": …}`.
+    pub const METRICS: &str = "metrics";
+}
+
+/// The collector itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonInfo {
+    /// Its process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Its home.
+    pub home: String,
+    /// Its run dir.
+    pub run: String,
+    /// Addresses that the router listens on.
+    pub listen: Vec<String>,
+    /// Port to put into URLs.
+    pub http_port: u16,
+    /// Unix time in milliseconds when it started.
+    pub started_ms: u64,
+    /// Why the router does not listen, where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_error: Option<String>,
+}
+
+/// Everything that the registry knows, as of one journal number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Number of the last event that it contains.
+    pub sequence: u64,
+    /// Every instance, by app and name.
+    pub instances: Vec<InstanceInfo>,
+    /// Routes added by hand.
+    pub routes: Vec<RouteInfo>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceInfo {
+    /// App.
+    pub app: String,
+    /// Instance.
+    pub instance: String,
+    /// The shortest host name that means this instance.
+    pub host: String,
+    /// URL of its main listener.
+    pub url: String,
+    /// Working directory, where known.
+    pub directory: Option<String>,
+    /// Command, where known.
+    pub command: Vec<String>,
+    /// `agentfs wrap`'s process, where it lives.
+    pub wrap_pid: Option<u32>,
+    /// Known living processes.
+    pub pids: Vec<u32>,
+    /// Unix time in milliseconds when it started, or was first seen.
+    pub started_ms: u64,
+    /// Its listeners, main one first.
+    pub listeners: Vec<ListenerInfo>,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerInfo {
+    /// Address as the program bound it, `0.0.0.0:8080`; empty for a socket made by hand.
+    pub address: String,
+    /// Port, 0 for a socket made by hand.
+    pub port: u16,
+    /// Path of the socket.
+    pub socket: String,
+    /// URL of this listener.
+    pub url: String,
+    /// Whether it is the instance's main listener.
+    pub main: bool,
+    /// Process that listens, where known.
+    pub pid: Option<u32>,
+    /// Unix time in milliseconds since when it is up.
+    pub since_ms: u64,
+    /// Requests that the router sent to it.
+    pub requests: u64,
+}
+
+/// Adds a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteParams {
+    /// Host name, `myapp.localhost`.
+    pub host: String,
+    /// Path of a socket, `host:port` on loopback, or `APP/INSTANCE`.
+    pub target: String,
+    /// Whether sub-domains fall back to it.
+    #[serde(default)]
+    pub wildcard: bool,
+    /// Replace an existing route of that name.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// A route added by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteInfo {
+    /// Host name.
+    pub host: String,
+    /// Target as given.
+    pub target: String,
+    /// Whether sub-domains fall back to it.
+    #[serde(default)]
+    pub wildcard: bool,
+    /// URL.
+    #[serde(default)]
+    pub url: String,
+}
+
+/// What to stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscribeParams {
+    /// Events after this number; absent: only new ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Events not older than this (Unix milliseconds); looks back in the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Only this app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// Only this instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Ask wrapped processes for every call (connect, accept, passes), not only for listeners.
+    #[serde(default)]
+    pub calls: bool,
+}
+
+/// First answer to a subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribed {
+    /// Number of the last event so far.
+    pub sequence: u64,
+}
+
+/// What prune did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Files removed.
+    pub removed: Vec<String>,
+    /// Files that are not ours or still alive and were left, with the reason.
+    pub left: Vec<String>,
+}
+
+/// Names the instance whose program has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedParams {
+    /// App.
+    pub app: String,
+    /// Instance.
+    pub instance: String,
+}
+
+/// Reads one request line.
+///
+/// # Errors
+/// [`ErrorCode::BadRequest`] with what is wrong and where.
+pub fn parse_request(line: &[u8]) -> Result<Request, ControlError> {
+    serde_json::from_slice(line).map_err(|error| ControlError {
+        code: ErrorCode::BadRequest,
+        message: format!("the line is not a request: {error}"),
+        hint: Some(r#"send {"id":1,"method":"ping"} and a newline"#.to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_read_as_documented() {
+        let request = parse_request(br#"{"id":7,"method":"ping"}"#).unwrap();
+        assert_eq!((request.id, request.method.as_str()), (Value::from(7), method::PING));
+        assert_eq!(parse_request(b"garbage").unwrap_err().code, ErrorCode::BadRequest);
+    }
+
+    #[test]
+    fn a_reply_has_one_of_result_and_error() {
+        let reply = Reply { id: Value::from(1), result: Some(Value::from(true)), error: None };
+        assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"id":1,"result":true}"#);
+    }
+}

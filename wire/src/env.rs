@@ -1,0 +1,39 @@
+//! Every environment variable that agentfs reads or sets. Nobody else spells them out.
+
+/// Folder of agentfs: run dir, control socket, unpacked interposer. Default `~/.agentfs`.
+pub const HOME: &str = "AGENTFS_HOME";
+/// Absolute path of the run dir that a wrapped process uses. Set by `wrap`; its parent folder has the
+/// notice socket and the trace page.
+pub const RUN: &str = "AGENTFS_RUN";
+/// Name of the app that a wrapped process belongs to.
+pub const APP: &str = "AGENTFS_APP";
+/// Name of the instance that a wrapped process belongs to.
+pub const INSTANCE: &str = "AGENTFS_INSTANCE";
+/// Path that a cooperative program may bind as its main listener.
+pub const SOCKET: &str = "AGENTFS_SOCKET";
+/// URL under which the instance's main listener is reached.
+pub const URL: &str = "AGENTFS_URL";
+/// Host name part of [`URL`].
+pub const HOSTNAME: &str = "AGENTFS_HOSTNAME";
+/// Absolute path of the unpacked interposer, so that exec hooks can put it back.
+pub const INTERPOSE: &str = "AGENTFS_INTERPOSE";
+/// `1`: `wrap` starts the program without any interposition; an exec hook leaves such a child alone.
+pub const NO_INTERPOSE: &str = "AGENTFS_NO_INTERPOSE";
+/// `1`: loopback ports without a listener of the instance are refused instead of reaching the host.
+pub const ISOLATE: &str = "AGENTFS_ISOLATE";
+/// Ports (comma separated) that alone are rewritten.
+pub const ONLY: &str = "AGENTFS_ONLY";
+/// Ports (comma separated) that are never rewritten.
+pub const EXCEPT: &str = "AGENTFS_EXCEPT";
+/// Ports (comma separated) whose listeners stay reachable on real TCP as well.
+pub const EXPOSE: &str = "AGENTFS_EXPOSE";
+/// Log filter of the collector: `error`, `warn`, `info` or `debug`.
+pub const LOG: &str = "AGENTFS_LOG";
+/// Address on which the router listens instead of the default ones, as `127.0.0.1:PORT`.
+pub const ROUTER: &str = "AGENTFS_ROUTER";
+/// Linux's list of libraries to load first (ld.so(8)).
+pub const LD_PRELOAD: &str = "LD_PRELOAD";
+/// macOS's list of libraries to load first (dyld(1)).
+pub const DYLD_INSERT_LIBRARIES: &str = "DYLD_INSERT_LIBRARIES";
+/// Port that a program is asked to use; left alone unless interposition is off or `--port` was given.
+pub const PORT: &str = "PORT";

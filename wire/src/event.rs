@@ -1,0 +1,122 @@
+//! Journal events: numbered, one JSON object a line on a subscription.
+use serde::{Deserialize, Serialize};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// An instance was claimed or first seen.
+    InstanceStarted,
+    /// An instance has neither process nor listener left.
+    InstanceEnded,
+    /// A listener accepts connections.
+    ListenerUp,
+    /// A listener is gone.
+    ListenerDown,
+    /// An intercepted call; `call`, `outcome` and `why` say which.
+    Call,
+    /// A known process ended.
+    ProcessExited,
+    /// A route was added by hand.
+    RouteAdded,
+    /// A route was removed by hand.
+    RouteRemoved,
+    /// The collector started; everything before it is rebuilt from the run dir.
+    CollectorStarted,
+    /// Something of ours failed; `detail` says what.
+    Warning,
+    /// The subscriber was too slow, or asked for events that are gone; `missed` says how many.
+    Lagged,
+}
+
+/// One event. Absent fields do not apply to the kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Number in the journal, from 1, without gaps within one collector's life.
+    pub sequence: u64,
+    /// Unix time in milliseconds.
+    pub time_ms: u64,
+    /// What happened.
+    pub kind: EventKind,
+    /// The app concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    /// The instance concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// The process concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Name of the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// `bind`, `listen`, `accept`, `connect`, `exec` or `start`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
+    /// Descriptor of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fd: Option<i32>,
+    /// Address as the program named it, `127.0.0.1:8080`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// `rewritten`, `passed` or `refused`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Why a call was passed or refused, in snake case (see `notice::Why`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Name of the errno, `EADDRINUSE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
+    /// Path of the listener's socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<String>,
+    /// URL or host name concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Free text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Events missed, for [`EventKind::Lagged`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<u64>,
+}
+
+// === impl Event ===
+
+impl Event {
+    /// An event of `kind` with nothing else filled in; the journal gives number and time.
+    pub fn new(kind: EventKind) -> Self {
+        Self {
+            sequence: 0,
+            time_ms: 0,
+            kind,
+            app: None,
+            instance: None,
+            pid: None,
+            program: None,
+            call: None,
+            fd: None,
+            address: None,
+            peer: None,
+            outcome: None,
+            why: None,
+            errno: None,
+            socket: None,
+            url: None,
+            detail: None,
+            missed: None,
+        }
+    }
+
+    /// The event with its instance filled in.
+    #[must_use]
+    pub fn of(mut self, app: &str, instance: &str) -> Self {
+        self.app = Some(app.to_owned());
+        self.instance = Some(instance.to_owned());
+        self
+    }
+}

@@ -1,0 +1,28 @@
+//! The vocabulary that the parts of agentfs share.
+//!
+//! Owns: file names of sockets ([`name`]), abstract names of client sockets ([`peer`]), the datagram
+//! that the interposer sends ([`notice`]), requests and replies of the control socket (`control`),
+//! journal events (`event`), the file beside an instance (`companion`), where files live (`paths`),
+//! [`limits`] and environment names ([`env`]). Never does I/O, never reads a clock or the environment.
+//! Used by every other crate; without the feature `std` (the interposer) it neither allocates nor
+//! needs more than `core`.
+#![cfg_attr(not(feature = "std"), no_std)]
+
+pub mod address;
+pub mod env;
+pub mod limits;
+pub mod name;
+pub mod notice;
+pub mod peer;
+pub mod text;
+
+#[cfg(feature = "std")]
+pub mod companion;
+#[cfg(feature = "std")]
+pub mod control;
+#[cfg(feature = "std")]
+pub mod event;
+#[cfg(feature = "std")]
+pub mod label;
+#[cfg(feature = "std")]
+pub mod paths;

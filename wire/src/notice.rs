@@ -1,0 +1,207 @@
+//! What the interposer tells the collector: one datagram a notice, bincode behind a version byte.
+//!
+//! A notice is a hint. It may be dropped at any time (nobody listening, queue full); the run dir still
+//! tells the truth. Reader and writer may be of different versions: an unknown version byte is dropped
+//! and counted.
+use crate::address::WireEndpoint;
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::{BorrowDecode, Decode, Encode};
+
+/// First byte of every notice. A change of [`Notice`] changes it.
+pub const VERSION: u8 = 1;
+
+const CONFIG: Configuration<LittleEndian, Fixint, Limit<{ crate::limits::NOTICE_BYTES }>> =
+    bincode::config::standard().with_fixed_int_encoding().with_limit();
+
+/// Which call was intercepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Call {
+    /// bind(2)
+    Bind,
+    /// listen(2)
+    Listen,
+    /// accept(2), accept4(2)
+    Accept,
+    /// connect(2)
+    Connect,
+    /// execve(2) and its relatives, posix_spawn(3)
+    Exec,
+    /// The library was loaded into a process (told only while somebody traces).
+    Start,
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Outcome {
+    /// Carried out on a Unix socket of the instance.
+    Rewritten,
+    /// Left to the system as it was.
+    Passed,
+    /// Answered with an error that TCP would give.
+    Refused,
+}
+
+/// Why a call was left alone or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Why {
+    /// It was rewritten: there is nothing to explain.
+    Rewritten,
+    /// Not an address that agentfs rewrites (neither wildcard nor loopback).
+    OtherAddress,
+    /// Not a TCP socket.
+    NotTcp,
+    /// The instance has no listener on that port: the host's is meant.
+    NoListener,
+    /// The instance is isolated and has no listener on that port.
+    Isolated,
+    /// Excluded by `--only` or `--except`.
+    Excluded,
+    /// The port is taken within the instance.
+    InUse,
+    /// The listener exists but does not accept.
+    NotAccepting,
+    /// A step of ours failed with `errno`; the call went through unchanged.
+    Failed,
+    /// The started program cannot load the library (static, other architecture, other C library).
+    CannotReach,
+    /// The environment that a program passed to exec lacked ours; it was put back.
+    EnvironmentRestored,
+}
+
+/// One notice. Text is UTF-8; an unknown text is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Notice<'a> {
+    /// The call.
+    pub call: Call,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub why: Why,
+    /// errno that the program got, 0 on success; with [`Why::Failed`] the errno of our own step.
+    pub errno: i32,
+    /// The descriptor.
+    pub fd: i32,
+    /// The process.
+    pub pid: u32,
+    /// CLOCK_REALTIME in nanoseconds.
+    pub time_ns: u64,
+    /// Notices of this process that could not be sent since the last one that could.
+    pub dropped: u32,
+    /// The address that the call named, as the program sees it.
+    pub address: Option<WireEndpoint>,
+    /// The other end, for accept (the client) and connect (the own end).
+    pub peer: Option<WireEndpoint>,
+    /// The app of the process.
+    pub app: &'a str,
+    /// The instance of the process.
+    pub instance: &'a str,
+    /// File name of the listener in the run dir; for exec the program.
+    pub file: &'a str,
+    /// Name of the process (`comm`, at most 15 bytes on Linux).
+    pub program: &'a str,
+}
+
+/// Why a datagram is no notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeError {
+    /// The datagram is empty.
+    Empty,
+    /// The version byte is not [`VERSION`].
+    Version(u8),
+    /// The rest is malformed, or bytes are left over.
+    Malformed,
+}
+
+// === impl Notice ===
+
+impl<'a> Notice<'a> {
+    /// Writes the notice; the number of bytes, or `None` where it does not fit.
+    pub fn encode(&self, buffer: &mut [u8]) -> Option<usize> {
+        let (version, rest) = buffer.split_first_mut()?;
+        *version = VERSION;
+        let length = bincode::encode_into_slice(self, rest, CONFIG).ok()?;
+        length.checked_add(1)
+    }
+
+    /// Reads a notice.
+    ///
+    /// # Errors
+    /// [`NoticeError`] where the datagram is not one of this version.
+    pub fn decode(datagram: &'a [u8]) -> Result<Self, NoticeError> {
+        let (version, rest) = datagram.split_first().ok_or(NoticeError::Empty)?;
+        if *version != VERSION {
+            return Err(NoticeError::Version(*version));
+        }
+        match bincode::borrow_decode_from_slice(rest, CONFIG) {
+            Ok((notice, length)) if length == rest.len() => Ok(notice),
+            _ => Err(NoticeError::Malformed),
+        }
+    }
+}
+
+// === impl NoticeError ===
+
+impl core::fmt::Display for NoticeError {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Empty => formatter.write_str("the datagram is empty"),
+            Self::Version(version) => write!(formatter, "the notice has version {version}, not {VERSION}"),
+            Self::Malformed => formatter.write_str("the notice is malformed"),
+        }
+    }
+}
+
+impl core::error::Error for NoticeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> Notice<'static> {
+        Notice {
+            call: Call::Listen,
+            outcome: Outcome::Rewritten,
+            why: Why::Rewritten,
+            errno: 0,
+            fd: 3,
+            pid: 4711,
+            time_ns: 1_700_000_000_000_000_000,
+            dropped: 0,
+            address: Some(WireEndpoint { family: 4, bytes: [0; 16], port: 8080 }),
+            peer: None,
+            app: "shop",
+            instance: "k3f9",
+            file: "shop-k3f9.8080.sock",
+            program: "python3",
+        }
+    }
+
+    #[test]
+    fn a_notice_reads_back() {
+        let mut buffer = [0; crate::limits::NOTICE_BYTES];
+        let length = sample().encode(&mut buffer).unwrap();
+        assert_eq!(Notice::decode(&buffer[..length]), Ok(sample()));
+        assert_eq!(Notice::decode(&buffer[..length - 1]), Err(NoticeError::Malformed));
+        assert_eq!(Notice::decode(&[]), Err(NoticeError::Empty));
+        assert_eq!(Notice::decode(&[9, 1, 2]), Err(NoticeError::Version(9)));
+    }
+
+    #[test]
+    fn a_notice_that_does_not_fit_is_not_sent() {
+        let long = "x".repeat(600);
+        let notice = Notice { file: &long, ..sample() };
+        assert_eq!(notice.encode(&mut [0; 512]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn decode_never_panics(mut datagram: Vec<u8>) {
+            let _ = Notice::decode(&datagram);
+            if let Some(first) = datagram.first_mut() {
+                *first = VERSION;
+            }
+            let _ = Notice::decode(&datagram);
+        }
+    }
+}

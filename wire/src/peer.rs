@@ -1,0 +1,165 @@
+//! Names of the client ends of connections, so that both ends agree on addresses and ports.
+//!
+//! A client socket of an instance is bound, before it connects, to an abstract name (Linux, unix(7))
+//! that says what TCP would know: its own address and port, and the address it connected to.
+//!
+//! ```text
+//! \0afs1/C/{space}/{4|6}{own ip}.{own port}.{ip}.{port}     a client of the instance
+//! \0afs1/{H|P}/{client ip}:{port}/{pid}.{seq}               the collector, for a client out there
+//! ```
+//!
+//! `space` is a hash of run dir, app and instance: the kernel refuses a second socket of that name,
+//! so ephemeral ports are unique within an instance without any bookkeeping.
+use crate::address::Endpoint;
+use crate::text::{Text, parse_hex, parse_number};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Bytes of the longest name (`sun_path` holds 108 on Linux).
+pub const PEER_NAME_BYTES: usize = 100;
+
+/// A name, including its leading NUL.
+pub type PeerName = Text<PEER_NAME_BYTES>;
+
+/// The client end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A client of the instance that the interposer connected.
+    Client {
+        /// Whether its socket is an IPv6 one (IPv4 addresses then show as mapped).
+        v6_socket: bool,
+        /// Its own address, canonical (never mapped).
+        local: Endpoint,
+        /// The address it connected to, canonical.
+        remote: Endpoint,
+    },
+    /// The collector, on behalf of a client elsewhere whose bytes follow (`P`) or whose TCP socket
+    /// follows by `SCM_RIGHTS` (`H`).
+    Forwarded {
+        /// The client's true address.
+        client: Endpoint,
+        /// Whether a descriptor follows.
+        handed_over: bool,
+    },
+}
+
+const PREFIX: &str = "\0afs1/";
+
+// === impl Peer ===
+
+impl Peer {
+    /// Reads the name of a peer: all bytes of `sun_path` that its length covers.
+    pub fn parse(name: &[u8]) -> Option<Self> {
+        let name = core::str::from_utf8(name).ok()?.strip_prefix(PREFIX)?;
+        let (kind, rest) = name.split_once('/')?;
+        let (first, second) = rest.split_once('/')?;
+        match kind {
+            "C" => {
+                parse_hex(first, 16)?;
+                let v6_socket = match second.get(..1)? {
+                    "4" => false,
+                    "6" => true,
+                    _ => return None,
+                };
+                let mut parts = second.get(1..)?.split('.');
+                let local = Endpoint { ip: parse_ip(parts.next()?)?, port: parse_port(parts.next()?)? };
+                let remote = Endpoint { ip: parse_ip(parts.next()?)?, port: parse_port(parts.next()?)? };
+                parts.next().is_none().then_some(Self::Client { v6_socket, local, remote })
+            }
+            "H" | "P" => {
+                let (ip, port) = first.rsplit_once(':')?;
+                let port = u16::try_from(parse_number(port, u64::from(u16::MAX))?).ok()?;
+                let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+                let client = Endpoint { ip: ip.parse().ok()?, port };
+                Some(Self::Forwarded { client, handed_over: kind == "H" })
+            }
+            _ => None,
+        }
+    }
+
+    /// Writes a client's name. `space` is [`space`] of the instance.
+    pub fn format_client(space: u64, v6_socket: bool, local: Endpoint, remote: Endpoint) -> PeerName {
+        let mut name = PeerName::new();
+        name.push(PREFIX);
+        name.push("C/");
+        name.push_hex(space, 16);
+        name.push(if v6_socket { "/6" } else { "/4" });
+        push_ip(&mut name, local.ip);
+        name.push(".");
+        name.push_hex(local.port.into(), 4);
+        name.push(".");
+        push_ip(&mut name, remote.ip);
+        name.push(".");
+        name.push_hex(remote.port.into(), 4);
+        name
+    }
+
+    /// Writes the collector's name for a connection that it makes on behalf of `client`. `pid` and
+    /// `sequence` make it unique.
+    pub fn format_forwarded(client: Endpoint, handed_over: bool, pid: u32, sequence: u64) -> PeerName {
+        let mut name = PeerName::new();
+        let _ = core::fmt::Write::write_fmt(
+            &mut name,
+            format_args!("{PREFIX}{}/{client}/{pid}.{sequence}", if handed_over { "H" } else { "P" }),
+        );
+        name
+    }
+}
+
+/// FNV-1a (64 bit) over run dir, app and instance: the name space of an instance's client sockets.
+pub fn space(run_dir: &[u8], app: &str, instance: &str) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for part in [run_dir, app.as_bytes(), instance.as_bytes()] {
+        for byte in part.iter().chain(&[0]) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    hash
+}
+
+fn push_ip(name: &mut PeerName, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => name.push_hex(u64::from(u32::from(ip)), 8),
+        IpAddr::V6(ip) if ip.is_unspecified() => name.push("y"),
+        IpAddr::V6(_) => name.push("x"),
+    };
+}
+
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    match text {
+        "x" => Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        "y" => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        _ => Some(IpAddr::V4(Ipv4Addr::from(u32::try_from(parse_hex(text, 8)?).ok()?))),
+    }
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    u16::try_from(parse_hex(text, 4)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_client_name_reads_back(space: u64, v6_socket: bool, low: u32, port: u16, to: u16, v6: bool) {
+            let ip = if v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::from(0x7f00_0000 | (low >> 8))) };
+            let (local, remote) = (Endpoint { ip, port }, Endpoint { ip, port: to });
+            let name = Peer::format_client(space, v6_socket, local, remote);
+            prop_assert_eq!(Peer::parse(name.as_bytes()), Some(Peer::Client { v6_socket, local, remote }));
+        }
+
+        #[test]
+        fn a_forwarded_name_reads_back(ip: IpAddr, port: u16, handed_over: bool, pid: u32, sequence: u64) {
+            let client = Endpoint { ip, port };
+            let name = Peer::format_forwarded(client, handed_over, pid, sequence);
+            prop_assert_eq!(Peer::parse(name.as_bytes()), Some(Peer::Forwarded { client, handed_over }));
+        }
+
+        #[test]
+        fn parse_never_panics(name: Vec<u8>) {
+            let _ = Peer::parse(&name);
+        }
+    }
+}

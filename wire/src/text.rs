@@ -1,0 +1,131 @@
+//! A small string in a fixed buffer, for code that must not allocate.
+use core::fmt;
+
+/// Up to `N` bytes of UTF-8 text. Writing beyond the end fails and leaves the text as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Text<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
+
+// === impl Text ===
+
+impl<const N: usize> Text<N> {
+    /// An empty text.
+    pub const fn new() -> Self {
+        Self { bytes: [0; N], length: 0 }
+    }
+
+    /// A copy of `text`, or `None` where it is longer than `N` bytes.
+    pub fn of(text: &str) -> Option<Self> {
+        let mut new = Self::new();
+        new.push(text).then_some(new)
+    }
+
+    /// Appends `text`; `false` (and nothing appended) where it does not fit.
+    pub fn push(&mut self, text: &str) -> bool {
+        let Some(end) = self.length.checked_add(text.len()) else { return false };
+        let Some(room) = self.bytes.get_mut(self.length..end) else { return false };
+        for (to, from) in room.iter_mut().zip(text.as_bytes()) {
+            *to = *from;
+        }
+        self.length = end;
+        true
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(..self.length).unwrap_or(&[]);
+        core::str::from_utf8(bytes).unwrap_or("")
+    }
+
+    /// The text's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&[])
+    }
+
+    /// Appends a number in decimal.
+    pub fn push_number(&mut self, number: u64) -> bool {
+        let mut digits = [0_u8; 20];
+        let mut rest = number;
+        let mut used = 0;
+        for slot in digits.iter_mut().rev() {
+            *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
+            used += 1;
+            if rest == 0 {
+                break;
+            }
+        }
+        let start = digits.len() - used;
+        self.push(core::str::from_utf8(digits.get(start..).unwrap_or(&[])).unwrap_or(""))
+    }
+
+    /// Appends the low `digits` hexadecimal digits of a number.
+    pub fn push_hex(&mut self, number: u64, digits: u32) -> bool {
+        let mut all = true;
+        for place in (0..digits).rev() {
+            let nibble = u8::try_from((number >> (place * 4)) & 15).unwrap_or(0);
+            let digit = [if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }];
+            all &= self.push(core::str::from_utf8(&digit).unwrap_or(""));
+        }
+        all
+    }
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> fmt::Write for Text<N> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.push(text) { Ok(()) } else { Err(fmt::Error) }
+    }
+}
+
+impl<const N: usize> fmt::Display for Text<N> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), formatter)
+    }
+}
+
+/// Parses at most `digits` hexadecimal digits (lower case, all of `text`).
+pub fn parse_hex(text: &str, digits: usize) -> Option<u64> {
+    if text.len() != digits {
+        return None;
+    }
+    let mut value = 0_u64;
+    for byte in text.bytes() {
+        let nibble = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        value = value.checked_shl(4)? | u64::from(nibble);
+    }
+    Some(value)
+}
+
+/// Parses a decimal number up to `max`, without sign, leading zeros or blanks.
+pub fn parse_number(text: &str, max: u64) -> Option<u64> {
+    if text.is_empty() || (text.len() > 1 && text.starts_with('0')) {
+        return None;
+    }
+    let mut value = 0_u64;
+    for byte in text.bytes() {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            _ => return None,
+        };
+        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+    }
+    (value <= max).then_some(value)
+}
