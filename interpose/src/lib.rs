@@ -1,1 +1,43 @@
-//! The library interposed into wrapped programs.
+//! The library that agentfs puts into a program (LD_PRELOAD on Linux, DYLD_INSERT_LIBRARIES on macOS).
+//!
+//! It turns TCP listeners on loopback and wildcard addresses into Unix sockets whose file names say what
+//! the program asked for, and makes every call that names an address answer as TCP would. It keeps no
+//! table of descriptors: the name in the kernel is the state. It never prints, never exits, holds no
+//! lock that a fork could strand, waits for nobody, and leaves no descriptor of its own open. Whatever
+//! of ours fails, the program's call goes through unchanged.
+//!
+//! Built for programs with `panic = "abort"`: then it has neither std, allocator nor panic machinery (a
+//! test looks into the linked library) and needs only libc. With unwinding (tests, lints) it links std.
+#![cfg_attr(panic = "abort", no_std)]
+#![cfg_attr(test, expect(dead_code, reason = "under test no hook is exported, so much is not reached"))]
+
+#[macro_use]
+mod export;
+
+mod calls;
+mod config;
+mod convert;
+mod facts;
+mod hooks;
+mod names;
+mod notify;
+mod options;
+mod rawaddr;
+mod rewrite;
+mod rundir;
+mod sys;
+mod target;
+
+/// Runs before `main`: reads the configuration while the environment is still as it was given.
+#[cfg(not(test))]
+#[ctor::ctor(unsafe)]
+fn start() {
+    config::load();
+}
+
+/// Required by `no_std`, and never linked in: no reachable code of this library can panic.
+#[cfg(all(panic = "abort", not(test)))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    sys::abort()
+}

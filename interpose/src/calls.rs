@@ -1,0 +1,32 @@
+//! What each hooked call does: decide, act (the real call, once), after (tell). A function here has the
+//! arguments of the libc function of its name.
+
+mod accept;
+mod bind;
+mod connect;
+mod descriptors;
+mod exec;
+mod messages;
+mod names;
+mod options;
+mod resolve;
+
+pub(crate) use accept::accept;
+#[cfg(target_os = "linux")]
+pub(crate) use accept::accept4;
+pub(crate) use bind::{bind, listen};
+pub(crate) use connect::{connect, shutdown};
+#[cfg(target_os = "linux")]
+pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
+pub(crate) use descriptors::{dup, dup2};
+pub(crate) use exec::{execv, execve, execvp, posix_spawn, posix_spawnp};
+#[cfg(target_os = "linux")]
+pub(crate) use exec::{execvpe, fexecve};
+pub(crate) use messages::{recvfrom, recvmsg, sendmsg, sendto};
+#[cfg(target_os = "linux")]
+pub(crate) use messages::{recvfrom_chk, recvmmsg};
+pub(crate) use names::{getpeername, getsockname};
+pub(crate) use options::{getsockopt, setsockopt};
+pub(crate) use resolve::{getaddrinfo, gethostbyname, gethostbyname2};
+#[cfg(target_os = "linux")]
+pub(crate) use resolve::{gethostbyname2_r, gethostbyname_r};

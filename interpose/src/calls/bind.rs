@@ -1,0 +1,205 @@
+//! bind(2) and listen(2): a TCP socket becomes a Unix socket of the instance.
+#![expect(unsafe_code, reason = "carries out hooked calls")]
+
+use crate::config::{self, Config};
+use crate::convert;
+use crate::facts::{self, Fact};
+use crate::hooks::real;
+use crate::notify::{self, News};
+use crate::options;
+use crate::rewrite::{self, Action, Before};
+use crate::rundir::{self, Wanted};
+use crate::rawaddr::{self, Given};
+use crate::sys::{self, Errno};
+use agentfs_wire::address::{Endpoint, Scope};
+use agentfs_wire::limits::LISTEN_BACKLOG;
+use agentfs_wire::name::Kind;
+use agentfs_wire::notice::{Call, Outcome, Why};
+use core::net::IpAddr;
+use libc::{c_int, sockaddr, socklen_t};
+
+/// bind(2).
+///
+/// # Safety
+/// As bind(2).
+pub(crate) unsafe fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+    let errno = Errno::keep();
+    // SAFETY: the program's own address and length.
+    let given = unsafe { rawaddr::read(address, length) };
+    let action = match (config::get(), given) {
+        (Some(config), Given::Inet(endpoint)) => decide(config, fd, endpoint),
+        _ => None,
+    };
+    match action {
+        Some((config, endpoint, Action::Replace(scope))) => match rewrite_bound(config, fd, endpoint, scope) {
+            Ok(()) => 0,
+            Err(libc::EADDRINUSE) => {
+                refused(config, fd, endpoint);
+                drop(errno);
+                sys::fail(libc::EADDRINUSE)
+            }
+            Err(reason) => {
+                passed(config, fd, endpoint, Why::Failed, reason);
+                drop(errno);
+                // SAFETY: the program's own arguments.
+                unsafe { real::bind(fd, address, length) }
+            }
+        },
+        Some((_, _, Action::Refuse(reason))) => {
+            drop(errno);
+            sys::fail(reason)
+        }
+        Some((config, endpoint, Action::Pass(why))) => {
+            passed(config, fd, endpoint, why, 0);
+            drop(errno);
+            // SAFETY: the program's own arguments.
+            unsafe { real::bind(fd, address, length) }
+        }
+        None => {
+            drop(errno);
+            // SAFETY: the program's own arguments.
+            unsafe { real::bind(fd, address, length) }
+        }
+    }
+}
+
+type Decided = (&'static Config, Endpoint, Action<Scope>);
+
+fn decide(config: &'static Config, fd: c_int, endpoint: Endpoint) -> Option<Decided> {
+    let loopback = Scope::of(endpoint.ip, false).is_some();
+    let before = match facts::of(config, fd) {
+        Fact::Tcp { v6, name } if loopback && name.port == 0 => {
+            let v6_only = v6 && sys::option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|value| value != 0);
+            Before::FreshTcp { v6, v6_only }
+        }
+        Fact::Listener(_) | Fact::Client { .. } => Before::Ours,
+        Fact::Tcp { .. } if !loopback => return Some((config, endpoint, Action::Pass(Why::OtherAddress))),
+        Fact::Tcp { .. } | Fact::Other => Before::Other,
+    };
+    Some((config, endpoint, rewrite::bind(endpoint, before, config.covers(endpoint.port))))
+}
+
+fn rewrite_bound(config: &Config, fd: c_int, endpoint: Endpoint, scope: Scope) -> sys::Result<()> {
+    let v6 = matches!(endpoint.ip, IpAddr::V6(_));
+    let shared = sys::option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT).is_ok_and(|value| value != 0);
+    let wanted = Wanted { port: endpoint.port, scope, mapped: v6 && !scope.is_v6(), shared };
+    let new = sys::unix_socket(libc::SOCK_STREAM)?;
+    options::carry(fd, new, v6);
+    let taken = rundir::take(config, new, wanted).and_then(|(port, file)| {
+        sys::announce(&crate::names::path_of(config, file.as_bytes(), false));
+        convert::replace(fd, new).inspect_err(|_| rundir::release(config, file.as_bytes()))?;
+        notify::trace(
+            config,
+            News {
+                call: Call::Bind,
+                outcome: Outcome::Rewritten,
+                why: Why::Rewritten,
+                errno: 0,
+                fd,
+                address: Some(Endpoint { port, ..endpoint }),
+                peer: None,
+                file: file.as_str(),
+            },
+        );
+        Ok(())
+    });
+    taken.inspect_err(|_| sys::close(new))
+}
+
+fn passed(config: &Config, fd: c_int, endpoint: Endpoint, why: Why, errno: c_int) {
+    let news = News {
+        call: Call::Bind,
+        outcome: Outcome::Passed,
+        why,
+        errno,
+        fd,
+        address: Some(endpoint),
+        peer: None,
+        file: "",
+    };
+    if why == Why::Failed {
+        notify::tell(config, news);
+    } else if why != Why::NotTcp {
+        notify::trace(config, news);
+    }
+}
+
+fn refused(config: &Config, fd: c_int, endpoint: Endpoint) {
+    let news = News {
+        call: Call::Bind,
+        outcome: Outcome::Refused,
+        why: Why::InUse,
+        errno: libc::EADDRINUSE,
+        fd,
+        address: Some(endpoint),
+        peer: None,
+        file: "",
+    };
+    notify::trace(config, news);
+}
+
+/// listen(2). A socket that is not bound gets a port of the instance, as TCP gives it an ephemeral one.
+///
+/// # Safety
+/// As listen(2).
+pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
+    let Some(config) = config::get() else {
+        // SAFETY: the program's own arguments.
+        return unsafe { real::listen(fd, backlog) };
+    };
+    let errno = Errno::keep();
+    let fact = match facts::of(config, fd) {
+        Fact::Tcp { v6, name } if name.port == 0 => {
+            let v6_only = v6 && sys::option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|value| value != 0);
+            if let Some(scope) = Scope::of(name.ip, v6_only)
+                && config.covers(0)
+                && rewrite_bound(config, fd, name, scope).is_ok()
+            {
+                facts::of(config, fd)
+            } else {
+                Fact::Other
+            }
+        }
+        other => other,
+    };
+    drop(errno);
+    let Fact::Listener(listener) = fact else {
+        // SAFETY: the program's own arguments.
+        return unsafe { real::listen(fd, backlog) };
+    };
+    // A Unix socket refuses where TCP would queue, and takes a negative backlog for none.
+    let backlog = if backlog < 0 { LISTEN_BACKLOG } else { backlog.max(LISTEN_BACKLOG) };
+    // SAFETY: listen(2) takes two integers.
+    let result = unsafe { real::listen(fd, backlog) };
+    if result == 0 {
+        let _errno = Errno::keep();
+        let mut file = crate::names::own_file(
+            config,
+            Kind::Listener { port: listener.port, scope: listener.scope, worker: None },
+        );
+        if listener.shared {
+            file = shared_file(config, fd).unwrap_or(file);
+        }
+        notify::tell(
+            config,
+            News {
+                call: Call::Listen,
+                outcome: Outcome::Rewritten,
+                why: Why::Rewritten,
+                errno: 0,
+                fd,
+                address: Some(listener.endpoint()),
+                peer: None,
+                file: file.as_str(),
+            },
+        );
+    }
+    result
+}
+
+/// The file of a group's member, which only the kernel knows.
+fn shared_file(config: &Config, fd: c_int) -> Option<agentfs_wire::name::FileName> {
+    let name = sys::own_name(fd).ok()?;
+    let (file, _) = crate::names::file_of(config.run(), rawaddr::unix_text(name.bytes()))?;
+    agentfs_wire::name::FileName::of(file)
+}

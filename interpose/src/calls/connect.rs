@@ -1,0 +1,366 @@
+//! connect(2): a loopback port means the instance's own listener, if it has one; and shutdown(2).
+#![expect(unsafe_code, reason = "carries out hooked calls")]
+
+use crate::config::{self, Config};
+use crate::convert;
+use crate::facts::{self, Fact};
+use crate::hooks::real;
+use crate::names;
+use crate::notify::{self, News};
+use crate::options;
+use crate::rewrite;
+use crate::rundir::{self, Behind, Prober};
+use crate::rawaddr::{self, Encoded, Given, UnixName};
+use crate::sys::{self, Errno};
+use crate::target;
+use agentfs_wire::address::Endpoint;
+use agentfs_wire::limits::{CONNECT_WAIT_MS, REUSEPORT_WORKERS};
+use agentfs_wire::name::{FileName, Kind};
+use agentfs_wire::notice::{Call, Outcome, Why};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::sync::atomic::{AtomicU32, Ordering};
+use libc::{c_int, sockaddr, socklen_t};
+
+/// Ephemeral ports tried for one connect before `EADDRNOTAVAIL`, as when TCP has none left.
+const PORT_TRIES: u32 = 64;
+
+/// What became of a connect.
+enum Done {
+    /// Connected to a listener of the instance.
+    Connected,
+    /// The program gets this errno.
+    Failed(c_int),
+    /// The instance has no such listener.
+    NobodyHere,
+}
+
+/// The socket that a program connects.
+#[derive(Clone, Copy)]
+struct Caller {
+    fd: c_int,
+    v6_socket: bool,
+    /// The address it was bound to before.
+    bound: Option<Endpoint>,
+}
+
+/// connect(2).
+///
+/// # Safety
+/// As connect(2).
+pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+    let Some(config) = config::get() else {
+        // SAFETY: the program's own arguments.
+        return unsafe { real::connect(fd, address, length) };
+    };
+    let errno = Errno::keep();
+    // SAFETY: the program's own address and length.
+    let given = unsafe { rawaddr::read(address, length) };
+    let here = match given {
+        Given::Inet(endpoint) => rewrite::destination(endpoint).map(|to| (endpoint, to)),
+        Given::Unspecified | Given::Other => None,
+    };
+    let Some((named, to)) = here else {
+        drop(errno);
+        // SAFETY: the program's own arguments.
+        return unsafe { elsewhere(config, fd, given, address, length) };
+    };
+    let caller = match facts::of(config, fd) {
+        Fact::Tcp { v6, name } => {
+            // An IPv4 address on an IPv6 socket, or the reverse, is the kernel's to refuse; a socket that
+            // TCP has bound, connected or begun to connect stays with TCP.
+            if v6 != matches!(named.ip, IpAddr::V6(_)) || name.port != 0 {
+                drop(errno);
+                // SAFETY: the program's own arguments.
+                return unsafe { real::connect(fd, address, length) };
+            }
+            Caller { fd, v6_socket: v6, bound: None }
+        }
+        Fact::Listener(_) if is_connection_or_listens(fd) => return failed(errno, libc::EISCONN),
+        Fact::Client { .. } => return failed(errno, libc::EISCONN),
+        Fact::Listener(listener) => {
+            if listener.v6_socket != matches!(named.ip, IpAddr::V6(_)) {
+                return failed(errno, if listener.v6_socket { libc::EINVAL } else { libc::EAFNOSUPPORT });
+            }
+            Caller { fd, v6_socket: listener.v6_socket, bound: Some(listener.endpoint()) }
+        }
+        Fact::Other => {
+            drop(errno);
+            // SAFETY: the program's own arguments.
+            return unsafe { real::connect(fd, address, length) };
+        }
+    };
+    let done = if config.covers(to.port) { connect_here(config, caller, to) } else { Done::NobodyHere };
+    match done {
+        Done::Connected => 0,
+        Done::Failed(reason) => {
+            told(config, fd, to, Outcome::Refused, Why::NotAccepting, reason);
+            failed(errno, reason)
+        }
+        Done::NobodyHere if config.isolate => {
+            told(config, fd, to, Outcome::Refused, Why::Isolated, libc::ECONNREFUSED);
+            failed(errno, libc::ECONNREFUSED)
+        }
+        Done::NobodyHere => {
+            told(config, fd, to, Outcome::Passed, Why::NoListener, 0);
+            if let Fact::Listener(listener) = facts::of(config, fd)
+                && let Err(reason) = back_to_tcp(config, fd, listener.endpoint(), listener.v6_socket)
+            {
+                return failed(errno, reason);
+            }
+            drop(errno);
+            // SAFETY: the program's own arguments.
+            unsafe { real::connect(fd, address, length) }
+        }
+    }
+}
+
+fn failed(errno: Errno, reason: c_int) -> c_int {
+    drop(errno);
+    sys::fail(reason)
+}
+
+/// A connect to another host, or one that only resets: real, after a rewritten socket is TCP again.
+///
+/// # Safety
+/// As connect(2).
+unsafe fn elsewhere(
+    config: &Config,
+    fd: c_int,
+    given: Given,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> c_int {
+    let before = sys::errno();
+    // SAFETY: the program's own arguments.
+    let result = unsafe { real::connect(fd, address, length) };
+    // The real call refuses an inet address on a Unix socket with EINVAL and changes nothing, so that
+    // the common case, a TCP socket and a host out there, costs no question.
+    if result == 0 || given == Given::Other || sys::errno() != libc::EINVAL {
+        return result;
+    }
+    let (endpoint, v6) = match facts::of(config, fd) {
+        Fact::Listener(listener) if !is_connection_or_listens(fd) => (listener.endpoint(), listener.v6_socket),
+        Fact::Listener(_) | Fact::Client { .. } if given != Given::Unspecified => return sys::fail(libc::EISCONN),
+        Fact::Client { v6_socket, local, .. } => (Endpoint { ip: local.ip, port: 0 }, v6_socket),
+        _ => return sys::fail(libc::EINVAL),
+    };
+    match back_to_tcp(config, fd, endpoint, v6) {
+        Err(reason) => sys::fail(reason),
+        Ok(()) if given == Given::Unspecified => {
+            sys::set_errno(before);
+            0
+        }
+        // SAFETY: the program's own arguments.
+        Ok(()) => unsafe { real::connect(fd, address, length) },
+    }
+}
+
+/// Whether a socket with a listener's name is more than bound.
+fn is_connection_or_listens(fd: c_int) -> bool {
+    sys::peer_name(fd).is_ok() || sys::option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1)
+}
+
+/// Makes a rewritten socket that is only bound a TCP socket again, on the same port where the host has it free.
+fn back_to_tcp(config: &Config, fd: c_int, endpoint: Endpoint, v6: bool) -> sys::Result<()> {
+    let new = sys::tcp_socket(v6)?;
+    options::carry_back(fd, new, v6);
+    if endpoint.port != 0 && sys::bind(new, Encoded::of(endpoint).bytes()).is_err() {
+        let _ = sys::bind(new, Encoded::of(Endpoint { port: 0, ..endpoint }).bytes());
+    }
+    let file = own_file_of(config, fd);
+    let result = convert::replace(fd, new).inspect_err(|_| sys::close(new));
+    if let Some(file) = file {
+        rundir::release_stale(config, file.as_bytes());
+    }
+    result
+}
+
+fn own_file_of(config: &Config, fd: c_int) -> Option<FileName> {
+    let name = sys::own_name(fd).ok()?;
+    let (file, _) = names::file_of(config.run(), rawaddr::unix_text(name.bytes()))?;
+    FileName::of(file)
+}
+
+/// Connects to the instance's own listener.
+fn connect_here(config: &Config, caller: Caller, to: Endpoint) -> Done {
+    let mut listening = false;
+    for scope in rewrite::candidates(to.ip) {
+        let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: None });
+        let name = names::path_of(config, file.as_bytes(), false);
+        if !sys::exists(name.c_path()) {
+            continue;
+        }
+        match connect_to(config, caller, to, &name) {
+            Ok(()) => return Done::Connected,
+            Err(libc::ECONNREFUSED | libc::ENOENT) => {
+                listening |= Prober::new().ask(&name) == Behind::Socket;
+            }
+            Err(libc::EACCES | libc::EPERM) => return Done::NobodyHere,
+            Err(reason) => return Done::Failed(reason),
+        }
+    }
+    if sys::exists(rundir::group_mark(config, to.port).c_path()) {
+        match connect_to_group(config, caller, to) {
+            Done::NobodyHere => {}
+            done => return done,
+        }
+    }
+    // Bound but not listening: TCP refuses, and the host's listener is not meant.
+    if listening { Done::Failed(libc::ECONNREFUSED) } else { Done::NobodyHere }
+}
+
+/// Connects to one member of a `SO_REUSEPORT` group, each in turn.
+fn connect_to_group(config: &Config, caller: Caller, to: Endpoint) -> Done {
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    for scope in rewrite::candidates(to.ip) {
+        let member = |worker| {
+            let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: Some(worker) });
+            names::path_of(config, file.as_bytes(), false)
+        };
+        let mut present = [0_u8; REUSEPORT_WORKERS as usize];
+        let mut count = 0_u32;
+        for worker in 0..REUSEPORT_WORKERS {
+            if sys::exists(member(worker).c_path())
+                && let Some(place) = usize::try_from(count).ok().and_then(|count| present.get_mut(count))
+            {
+                *place = worker;
+                count += 1;
+            }
+        }
+        if count == 0 {
+            continue;
+        }
+        let first = TURN.fetch_add(1, Ordering::Relaxed).wrapping_add(u32::from(rundir::random_port()));
+        for step in 0..count {
+            let index = usize::try_from(first.wrapping_add(step).checked_rem(count).unwrap_or(0)).unwrap_or(0);
+            let worker = present.get(index).copied().unwrap_or(0);
+            match connect_to(config, caller, to, &member(worker)) {
+                Ok(()) => return Done::Connected,
+                Err(libc::ECONNREFUSED | libc::ENOENT) => {}
+                Err(reason) => return Done::Failed(reason),
+            }
+        }
+    }
+    Done::NobodyHere
+}
+
+/// Makes the client's Unix socket, names it, connects it and puts it under the program's descriptor.
+fn connect_to(config: &Config, caller: Caller, to: Endpoint, name: &UnixName) -> sys::Result<()> {
+    let socket = sys::unix_socket(libc::SOCK_STREAM)?;
+    let result = connect_socket(config, caller, to, name, socket);
+    if result.is_err() {
+        sys::close(socket);
+    }
+    result
+}
+
+fn connect_socket(config: &Config, caller: Caller, to: Endpoint, name: &UnixName, socket: c_int) -> sys::Result<()> {
+    let local = name_socket(config, caller, to, socket)?;
+    if caller.bound.is_some() {
+        options::carry_ours(caller.fd, socket);
+    } else {
+        options::carry(caller.fd, socket, caller.v6_socket);
+    }
+    let waits = sys::status_flags(caller.fd)? & libc::O_NONBLOCK == 0;
+    let connected = if waits { sys::connect(socket, name.bytes()) } else { connect_at_once(socket, name) };
+    if let Err(reason) = connected {
+        target::forget_client_name(config, caller.v6_socket, local, to);
+        return Err(if reason == libc::EAGAIN { libc::ETIMEDOUT } else { reason });
+    }
+    let file = caller.bound.and_then(|_| own_file_of(config, caller.fd));
+    convert::replace(caller.fd, socket)?;
+    target::forget_client_name(config, caller.v6_socket, local, to);
+    if let Some(file) = file {
+        rundir::release_stale(config, file.as_bytes());
+    }
+    if notify::tracing(config) {
+        let news = News {
+            call: Call::Connect,
+            outcome: Outcome::Rewritten,
+            why: Why::Rewritten,
+            errno: 0,
+            fd: caller.fd,
+            address: Some(to),
+            peer: Some(local),
+            file: names::file_of(config.run(), rawaddr::unix_text(name.bytes())).map_or("", |(file, _)| file),
+        };
+        notify::trace(config, news);
+    }
+    Ok(())
+}
+
+/// A connect that must not wait: a full backlog is waited for a moment all the same, because TCP would queue
+/// and programs take EAGAIN for a failure.
+fn connect_at_once(socket: c_int, name: &UnixName) -> sys::Result<()> {
+    let usual = sys::control(socket, libc::F_GETFL, 0)?;
+    let nonblocking = usize::try_from(usual | libc::O_NONBLOCK).unwrap_or(0);
+    sys::control(socket, libc::F_SETFL, nonblocking)?;
+    match sys::connect(socket, name.bytes()) {
+        Err(libc::EAGAIN) => {}
+        result => return result,
+    }
+    sys::control(socket, libc::F_SETFL, usize::try_from(usual).unwrap_or(0))?;
+    let timeout = options::send_timeout(socket);
+    options::set_send_timeout(socket, options::milliseconds(CONNECT_WAIT_MS));
+    let result = sys::connect(socket, name.bytes());
+    options::set_send_timeout(socket, timeout);
+    result
+}
+
+/// Names the client end: the port it was bound to, else a free one.
+fn name_socket(config: &Config, caller: Caller, to: Endpoint, socket: c_int) -> sys::Result<Endpoint> {
+    let ip = match caller.bound.map(|bound| bound.canonical().ip) {
+        Some(ip) if !ip.is_unspecified() => ip,
+        _ => match to.ip {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        },
+    };
+    if let Some(bound) = caller.bound {
+        let local = Endpoint { ip, port: bound.port };
+        return match target::name_client(config, socket, caller.v6_socket, local, to) {
+            Err(libc::EADDRINUSE) => Err(libc::EADDRNOTAVAIL),
+            result => result.map(|()| local),
+        };
+    }
+    for _ in 0..PORT_TRIES {
+        let local = Endpoint { ip, port: rundir::random_port() };
+        if local == to {
+            continue;
+        }
+        match target::name_client(config, socket, caller.v6_socket, local, to) {
+            Ok(()) => return Ok(local),
+            Err(libc::EADDRINUSE) => {}
+            Err(reason) => return Err(reason),
+        }
+    }
+    Err(libc::EADDRNOTAVAIL)
+}
+
+fn told(config: &Config, fd: c_int, to: Endpoint, outcome: Outcome, why: Why, errno: c_int) {
+    notify::trace(
+        config,
+        News { call: Call::Connect, outcome, why, errno, fd, address: Some(to), peer: None, file: "" },
+    );
+}
+
+/// shutdown(2): a Unix socket that is not connected takes it silently, TCP says ENOTCONN.
+///
+/// # Safety
+/// As shutdown(2).
+pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
+    // SAFETY: shutdown(2) takes two integers.
+    let result = unsafe { real::shutdown(fd, how) };
+    if result != 0 {
+        return result;
+    }
+    let Some(config) = config::get() else { return result };
+    let errno = Errno::keep();
+    if let Fact::Listener(_) = facts::of(config, fd)
+        && !is_connection_or_listens(fd)
+    {
+        return failed(errno, libc::ENOTCONN);
+    }
+    result
+}
+

@@ -1,0 +1,97 @@
+//! Calls that are only noted: duplicates and epoll instances, which a later bind or connect must move along.
+//! Nothing is looked up here; a flag is set and the call goes through.
+#![expect(unsafe_code, reason = "carries out hooked calls")]
+
+use crate::convert;
+use crate::hooks::real;
+use libc::c_int;
+
+/// dup(2).
+///
+/// # Safety
+/// As dup(2).
+pub(crate) unsafe fn dup(fd: c_int) -> c_int {
+    convert::note_dup();
+    // SAFETY: dup(2) takes an integer.
+    unsafe { real::dup(fd) }
+}
+
+/// dup2(2).
+///
+/// # Safety
+/// As dup2(2).
+pub(crate) unsafe fn dup2(fd: c_int, to: c_int) -> c_int {
+    convert::note_dup();
+    // SAFETY: dup2(2) takes two integers.
+    unsafe { real::dup2(fd, to) }
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use crate::convert;
+    use crate::hooks::gnu::real;
+    use libc::c_int;
+
+    /// dup3(2).
+    ///
+    /// # Safety
+    /// As dup3(2).
+    pub(crate) unsafe fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
+        convert::note_dup();
+        // SAFETY: dup3(2) takes three integers.
+        unsafe { real::dup3(fd, to, flags) }
+    }
+
+    /// fcntl(2). Its one optional argument is passed on as a register-sized integer, as the C ABI of
+    /// x86-64 and AArch64 Linux passes it.
+    ///
+    /// # Safety
+    /// As fcntl(2).
+    pub(crate) unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+        if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
+            convert::note_dup();
+        }
+        // SAFETY: the program's own arguments.
+        unsafe { real::fcntl(fd, command, argument) }
+    }
+
+    /// fcntl(2) in programs built for large files.
+    ///
+    /// # Safety
+    /// As fcntl(2).
+    pub(crate) unsafe fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
+        if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
+            convert::note_dup();
+        }
+        // SAFETY: the program's own arguments.
+        unsafe { real::fcntl64(fd, command, argument) }
+    }
+
+    /// epoll_create(2).
+    ///
+    /// # Safety
+    /// As epoll_create(2).
+    pub(crate) unsafe fn epoll_create(size: c_int) -> c_int {
+        // SAFETY: epoll_create(2) takes an integer.
+        noted(unsafe { real::epoll_create(size) })
+    }
+
+    /// epoll_create1(2).
+    ///
+    /// # Safety
+    /// As epoll_create1(2).
+    pub(crate) unsafe fn epoll_create1(flags: c_int) -> c_int {
+        // SAFETY: epoll_create1(2) takes an integer.
+        noted(unsafe { real::epoll_create1(flags) })
+    }
+
+    fn noted(epoll: c_int) -> c_int {
+        if epoll >= 0 {
+            convert::note_epoll(epoll);
+        }
+        epoll
+    }
+}

@@ -1,0 +1,303 @@
+//! exec and spawn: a child stays in its instance, also when the program passes an environment of its own
+//! (Node, Turborepo, `env -i`). What is missing is put back: the preload, behind any other, and the
+//! `AGENTFS_…` variables. An environment that names another instance, or asks for none, is left alone.
+//!
+//! May run in the child of vfork(2) or in a signal handler: everything is on the stack, nothing is
+//! allocated, nothing of the parent's memory is changed.
+#![expect(unsafe_code, reason = "carries out hooked calls")]
+
+use crate::config::{self, Config};
+use crate::hooks::real;
+use crate::notify::{self, News};
+use crate::sys::Errno;
+use crate::target;
+use agentfs_wire::env;
+use agentfs_wire::notice::{Call, Outcome, Why};
+use core::ffi::CStr;
+use libc::{c_char, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
+
+/// Entries of an environment that is built on a small frame, and on a large one. A larger one is passed on
+/// as it is, and the child may leave the instance.
+const SMALL: usize = 256;
+const LARGE: usize = 4096;
+/// Bytes of a `LD_PRELOAD=…` that has both a program's libraries and ours.
+const PRELOAD_BYTES: usize = 1024;
+
+type Strings = *const *const c_char;
+
+/// What an environment lacks.
+#[derive(Clone, Copy)]
+struct Lacks {
+    /// Where the program's own `LD_PRELOAD=…` is, if it has one without us.
+    preload_at: Option<usize>,
+    preload: bool,
+    variables: bool,
+    length: usize,
+}
+
+/// Looks through an environment; `None` where nothing has to be put back.
+///
+/// # Safety
+/// `environment` is NULL or an array of C strings that ends in NULL.
+unsafe fn examine(config: &Config, environment: Strings) -> Option<Lacks> {
+    let library = config.preload().to_bytes();
+    let library = library.iter().position(|byte| *byte == b'=').and_then(|at| library.get(at + 1..))?;
+    let mut lacks = Lacks { preload_at: None, preload: true, variables: true, length: 0 };
+    if environment.is_null() {
+        return Some(lacks);
+    }
+    loop {
+        // SAFETY: the array ends in NULL, which was not reached yet.
+        let entry = unsafe { *environment.add(lacks.length) };
+        if entry.is_null() {
+            break;
+        }
+        // SAFETY: each entry is a C string.
+        let entry = unsafe { CStr::from_ptr(entry) }.to_bytes();
+        match value_of(entry) {
+            Some(Variable::Preload(value)) => {
+                lacks.preload = !value.split(|byte| matches!(byte, b':' | b' ')).any(|one| one == library);
+                lacks.preload_at = lacks.preload.then_some(lacks.length);
+            }
+            Some(Variable::Instance(value)) => {
+                if value != config.instance.as_bytes() {
+                    return None;
+                }
+                lacks.variables = false;
+            }
+            Some(Variable::NoInterpose(b"1")) => return None,
+            _ => {}
+        }
+        lacks.length += 1;
+    }
+    (lacks.preload || lacks.variables).then_some(lacks)
+}
+
+enum Variable<'a> {
+    Preload(&'a [u8]),
+    Instance(&'a [u8]),
+    NoInterpose(&'a [u8]),
+}
+
+fn value_of(entry: &[u8]) -> Option<Variable<'_>> {
+    let after = |name: &str| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=");
+    if let Some(value) = after(target::PRELOAD) {
+        return Some(Variable::Preload(value));
+    }
+    if let Some(value) = after(env::INSTANCE) {
+        return Some(Variable::Instance(value));
+    }
+    after(env::NO_INTERPOSE).map(Variable::NoInterpose)
+}
+
+/// Calls `call` with `environment`, completed where it lacks ours.
+///
+/// # Safety
+/// `environment` is NULL or an array of C strings that ends in NULL.
+unsafe fn with_environment<T>(
+    program: *const c_char,
+    environment: Strings,
+    call: impl FnOnce(Strings) -> T,
+) -> T {
+    let Some(config) = config::get() else { return call(environment) };
+    // SAFETY: the caller vouches for the array.
+    let Some(lacks) = (unsafe { examine(config, environment) }) else {
+        traced(config, program, Why::Rewritten);
+        return call(environment);
+    };
+    traced(config, program, Why::EnvironmentRestored);
+    let needed = lacks.length + config.kept().count() + 2;
+    if needed <= SMALL {
+        // SAFETY: as this function.
+        unsafe { completed::<SMALL, T>(config, lacks, environment, call) }
+    } else if needed <= LARGE {
+        // SAFETY: as this function.
+        unsafe { completed::<LARGE, T>(config, lacks, environment, call) }
+    } else {
+        call(environment)
+    }
+}
+
+/// # Safety
+/// As [`with_environment`]; `environment` has `lacks.length` entries.
+#[inline(never)]
+unsafe fn completed<const N: usize, T>(
+    config: &Config,
+    lacks: Lacks,
+    environment: Strings,
+    call: impl FnOnce(Strings) -> T,
+) -> T {
+    let mut entries = [core::ptr::null::<c_char>(); N];
+    let mut merged = [0_u8; PRELOAD_BYTES];
+    let mut count = 0;
+    let mut add = |entry: *const c_char| {
+        if let Some(slot) = entries.get_mut(count) {
+            *slot = entry;
+            count += 1;
+        }
+    };
+    for index in 0..lacks.length {
+        // SAFETY: the caller vouches for `lacks.length` entries.
+        let entry = unsafe { *environment.add(index) };
+        if lacks.preload_at == Some(index) {
+            // SAFETY: each entry is a C string.
+            let own = unsafe { CStr::from_ptr(entry) }.to_bytes();
+            add(if merge(&mut merged, own, config) { merged.as_ptr().cast::<c_char>() } else { entry });
+        } else {
+            add(entry);
+        }
+    }
+    if lacks.preload && lacks.preload_at.is_none() {
+        add(config.preload().as_ptr());
+    }
+    if lacks.variables {
+        for string in config.kept() {
+            add(string.as_ptr());
+        }
+    }
+    call(entries.as_ptr())
+}
+
+/// Writes the program's `LD_PRELOAD=…` and our library behind it; `false` where it does not fit.
+fn merge(merged: &mut [u8; PRELOAD_BYTES], own: &[u8], config: &Config) -> bool {
+    let library = config.preload().to_bytes();
+    let Some(library) = library.iter().position(|byte| *byte == b'=').and_then(|at| library.get(at + 1..)) else {
+        return false;
+    };
+    let separator: &[u8] = if own.ends_with(b"=") { b"" } else { b":" };
+    if own.len() + separator.len() + library.len() >= PRELOAD_BYTES {
+        return false;
+    }
+    let bytes = own.iter().chain(separator).chain(library);
+    for (to, from) in merged.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    true
+}
+
+fn traced(config: &Config, program: *const c_char, why: Why) {
+    if program.is_null() || !notify::tracing(config) {
+        return;
+    }
+    let _errno = Errno::keep();
+    // SAFETY: the program's own C string.
+    let file = unsafe { CStr::from_ptr(program) }.to_str().unwrap_or("");
+    // A notice has room for the end of a long path.
+    let start = file.len().saturating_sub(128);
+    let news = News {
+        call: Call::Exec,
+        outcome: Outcome::Passed,
+        why,
+        errno: 0,
+        fd: -1,
+        address: None,
+        peer: None,
+        file: file.get(start..).unwrap_or(""),
+    };
+    notify::tell(config, news);
+}
+
+/// execve(2).
+///
+/// # Safety
+/// As execve(2).
+pub(crate) unsafe fn execve(program: *const c_char, arguments: Strings, environment: Strings) -> c_int {
+    // SAFETY: the program's own strings.
+    unsafe {
+        with_environment(program, environment, |environment| real::execve(program, arguments, environment))
+    }
+}
+
+/// execv(3): the environment is the process's own, which it may have cleared.
+///
+/// # Safety
+/// As execv(3).
+pub(crate) unsafe fn execv(program: *const c_char, arguments: Strings) -> c_int {
+    // SAFETY: the program's own strings.
+    unsafe { execve(program, arguments, target::environment()) }
+}
+
+/// execvp(3).
+///
+/// # Safety
+/// As execvp(3).
+pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the program's own strings; execvp(3) is execvpe(3) with the process's environment.
+    unsafe {
+        execvpe(program, arguments, target::environment())
+    }
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: the program's own strings.
+    unsafe {
+        real::execvp(program, arguments)
+    }
+}
+
+/// execvpe(3).
+///
+/// # Safety
+/// As execvpe(3).
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn execvpe(program: *const c_char, arguments: Strings, environment: Strings) -> c_int {
+    // SAFETY: the program's own strings.
+    unsafe {
+        with_environment(program, environment, |environment| {
+            crate::hooks::gnu::real::execvpe(program, arguments, environment)
+        })
+    }
+}
+
+/// fexecve(3).
+///
+/// # Safety
+/// As fexecve(3).
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn fexecve(fd: c_int, arguments: Strings, environment: Strings) -> c_int {
+    // SAFETY: the program's own strings.
+    unsafe {
+        with_environment(core::ptr::null(), environment, |environment| {
+            crate::hooks::gnu::real::fexecve(fd, arguments, environment)
+        })
+    }
+}
+
+/// posix_spawn(3).
+///
+/// # Safety
+/// As posix_spawn(3).
+pub(crate) unsafe fn posix_spawn(
+    pid: *mut pid_t,
+    program: *const c_char,
+    actions: *const posix_spawn_file_actions_t,
+    attributes: *const posix_spawnattr_t,
+    arguments: Strings,
+    environment: Strings,
+) -> c_int {
+    // SAFETY: the program's own arguments.
+    unsafe {
+        with_environment(program, environment, |environment| {
+            real::posix_spawn(pid, program, actions, attributes, arguments, environment)
+        })
+    }
+}
+
+/// posix_spawnp(3).
+///
+/// # Safety
+/// As posix_spawnp(3).
+pub(crate) unsafe fn posix_spawnp(
+    pid: *mut pid_t,
+    program: *const c_char,
+    actions: *const posix_spawn_file_actions_t,
+    attributes: *const posix_spawnattr_t,
+    arguments: Strings,
+    environment: Strings,
+) -> c_int {
+    // SAFETY: the program's own arguments.
+    unsafe {
+        with_environment(program, environment, |environment| {
+            real::posix_spawnp(pid, program, actions, attributes, arguments, environment)
+        })
+    }
+}

@@ -1,0 +1,233 @@
+//! sendto, sendmsg, recvfrom, recvmsg, recvmmsg: on a connected TCP stream an address is ignored when sending and
+//! not given when receiving; a Unix stream refuses the one (EISCONN) and gives a path for the other.
+//! Calls without an address, the data path, only pass a null check.
+#![expect(unsafe_code, reason = "carries out hooked calls")]
+
+use crate::config::{self, Config};
+use crate::facts;
+use crate::hooks::real;
+use crate::names::{self, Meaning};
+use crate::rawaddr;
+use crate::sys::{self, Errno, RawName};
+use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+
+#[cfg(target_os = "linux")]
+const FAST_OPEN: c_int = libc::MSG_FASTOPEN;
+#[cfg(not(target_os = "linux"))]
+const FAST_OPEN: c_int = 0;
+
+/// sendto(2), also as an implicit connect (`MSG_FASTOPEN`, tcp(7)).
+///
+/// # Safety
+/// As sendto(2).
+pub(crate) unsafe fn sendto(
+    fd: c_int,
+    data: *const c_void,
+    size: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> ssize_t {
+    if !address.is_null() && flags & FAST_OPEN != 0 && config::get().is_some() {
+        // SAFETY: the program's own address.
+        if unsafe { super::connect(fd, address, length) } != 0 {
+            return -1;
+        }
+        // SAFETY: the program's own data, no address.
+        return unsafe { real::sendto(fd, data, size, flags & !FAST_OPEN, core::ptr::null(), 0) };
+    }
+    let errno = sys::errno();
+    // SAFETY: the program's own arguments.
+    let sent = unsafe { real::sendto(fd, data, size, flags, address, length) };
+    if sent >= 0 || address.is_null() || !refused_for_address(fd) {
+        return sent;
+    }
+    sys::set_errno(errno);
+    // SAFETY: the program's own data, no address.
+    unsafe { real::sendto(fd, data, size, flags, core::ptr::null(), 0) }
+}
+
+/// sendmsg(2).
+///
+/// # Safety
+/// As sendmsg(2).
+pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    let errno = sys::errno();
+    // SAFETY: the program's own arguments.
+    let sent = unsafe { real::sendmsg(fd, message, flags) };
+    if sent >= 0 || !matches!(sys::errno(), libc::EISCONN | libc::EOPNOTSUPP) || message.is_null() {
+        return sent;
+    }
+    // SAFETY: the kernel has read the header, so it is there.
+    let mut plain = unsafe { message.read_unaligned() };
+    if plain.msg_name.is_null() || !refused_for_address(fd) {
+        return sent;
+    }
+    plain.msg_name = core::ptr::null_mut();
+    plain.msg_namelen = 0;
+    sys::set_errno(errno);
+    // SAFETY: the program's own message without its address.
+    unsafe { real::sendmsg(fd, &raw const plain, flags) }
+}
+
+/// Whether a send failed only because a Unix stream takes no address, on a rewritten socket.
+fn refused_for_address(fd: c_int) -> bool {
+    if sys::errno() != libc::EISCONN {
+        return false;
+    }
+    let _errno = Errno::keep();
+    config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some())
+}
+
+/// recvfrom(2).
+///
+/// # Safety
+/// As recvfrom(2).
+pub(crate) unsafe fn recvfrom(
+    fd: c_int,
+    data: *mut c_void,
+    size: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> ssize_t {
+    // SAFETY: the program's own pointers, or local ones.
+    unsafe {
+        receive(address, length, |address, length| real::recvfrom(fd, data, size, flags, address, length))
+    }
+}
+
+/// `__recvfrom_chk`, what `_FORTIFY_SOURCE` makes of recvfrom(2).
+///
+/// # Safety
+/// As recvfrom(2).
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn recvfrom_chk(
+    fd: c_int,
+    data: *mut c_void,
+    size: size_t,
+    room: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> ssize_t {
+    // SAFETY: the program's own pointers, or local ones.
+    unsafe {
+        receive(address, length, |address, length| {
+            crate::hooks::gnu::real::recvfrom_chk(fd, data, size, room, flags, address, length)
+        })
+    }
+}
+
+/// # Safety
+/// `address` and `length` are as recvfrom(2) wants them; `call` is the real call.
+unsafe fn receive(
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+    call: impl FnOnce(*mut sockaddr, *mut socklen_t) -> ssize_t,
+) -> ssize_t {
+    if address.is_null() || length.is_null() {
+        return call(address, length);
+    }
+    let Some(config) = config::get() else { return call(address, length) };
+    let mut name = RawName::new();
+    let mut name_length = RawName::room();
+    let received = call(name.pointer(), &raw mut name_length);
+    if received < 0 {
+        return received;
+    }
+    name.set_length(name_length);
+    if is_ours(config, name.bytes()) {
+        name.set_length(0);
+    }
+    // SAFETY: the program's own pointers.
+    unsafe { rawaddr::give(name.bytes(), address, length) };
+    received
+}
+
+fn is_ours(config: &Config, name: &[u8]) -> bool {
+    sys::family_of(name) == libc::AF_UNIX
+        && matches!(names::meaning(config, name), Meaning::Listener(_) | Meaning::Peer(_))
+}
+
+/// recvmsg(2).
+///
+/// # Safety
+/// As recvmsg(2).
+pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own header; NULL is the kernel's to refuse.
+    let asks = !message.is_null() && !unsafe { (*message).msg_name }.is_null();
+    // SAFETY: the program's own arguments.
+    let received = unsafe { real::recvmsg(fd, message, flags) };
+    if received >= 0
+        && asks
+        && let Some(config) = config::get()
+    {
+        // SAFETY: the kernel has filled the header in.
+        unsafe { blank(config, message) };
+    }
+    received
+}
+
+/// recvmmsg(2).
+///
+/// # Safety
+/// As recvmmsg(2).
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn recvmmsg(
+    fd: c_int,
+    messages: *mut libc::mmsghdr,
+    count: libc::c_uint,
+    flags: c_int,
+    timeout: *mut libc::timespec,
+) -> c_int {
+    // SAFETY: the program's own arguments.
+    let received = unsafe { crate::hooks::gnu::real::recvmmsg(fd, messages, count, flags, timeout) };
+    if let Some(config) = config::get() {
+        for index in 0..usize::try_from(received).unwrap_or(0) {
+            // SAFETY: the kernel has filled in `received` headers.
+            let header = unsafe { &raw mut (*messages.add(index)).msg_hdr };
+            // SAFETY: as above.
+            if !unsafe { (*header).msg_name }.is_null() {
+                // SAFETY: as above.
+                unsafe { blank(config, header) };
+            }
+        }
+    }
+    received
+}
+
+/// Takes a name of ours out of a received message.
+///
+/// # Safety
+/// The kernel has filled in `message`, which asked for a name.
+unsafe fn blank(config: &Config, message: *mut msghdr) {
+    // SAFETY: the caller vouches for the header.
+    let (name, length) = unsafe { ((*message).msg_name, (*message).msg_namelen) };
+    let length = usize::try_from(length).unwrap_or(0);
+    if length < 3 {
+        return;
+    }
+    // A name that did not fit was cut: then its length says more than was written. No inet name is
+    // that long, and 28 bytes are enough to tell ours from a program's own.
+    // SAFETY: `msg_name` had room for what the program said, at least two bytes for a family.
+    let family = unsafe { sys::family_at(name.cast::<sockaddr>()) };
+    if family != libc::AF_UNIX {
+        return;
+    }
+    let _errno = Errno::keep();
+    let mut known = length.min(rawaddr::IN_BYTES);
+    if length <= rawaddr::IN6_BYTES {
+        known = length;
+    }
+    // SAFETY: a program that asks for a name gives room for an inet one at the least.
+    let bytes = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), known) };
+    let text = rawaddr::unix_text(bytes);
+    let prefix = config.run().get(..text.len().min(config.run().len())).unwrap_or(&[]);
+    let ours = (!text.is_empty() && text.first() != Some(&0) && text.starts_with(prefix))
+        || text.starts_with(b"\0afs1/");
+    if ours {
+        // SAFETY: the caller vouches for the header.
+        unsafe { (*message).msg_namelen = 0 };
+    }
+}

@@ -1,0 +1,52 @@
+//! Puts another socket under a program's descriptor: same number, same flags, same epoll interest.
+use crate::sys;
+use libc::c_int;
+
+/// Puts `new` under the number `fd` and closes `new`. The program's flags move over: `O_NONBLOCK`, `O_ASYNC`
+/// with its owner and signal, `FD_CLOEXEC`, and the interest of every epoll instance. Other descriptors
+/// of the same socket (dup before bind) move along.
+pub(crate) fn replace(fd: c_int, new: c_int) -> sys::Result<()> {
+    let flags = sys::status_flags(fd)?;
+    copy_flags(fd, new, flags);
+    let twins = crate::convert::platform::twins(fd);
+    let interest = platform::Interest::take(fd);
+    let result = put(new, fd);
+    interest.give(fd);
+    if let Some(twins) = twins {
+        for twin in twins.iter() {
+            let interest = platform::Interest::take(twin);
+            let _ = put(new, twin);
+            interest.give(twin);
+        }
+    }
+    sys::close(new);
+    result
+}
+
+fn put(new: c_int, fd: c_int) -> sys::Result<()> {
+    let close_on_exec = sys::control(fd, libc::F_GETFD, 0)? & libc::FD_CLOEXEC != 0;
+    sys::replace(new, fd, close_on_exec)
+}
+
+fn copy_flags(fd: c_int, new: c_int, flags: c_int) {
+    let wanted = flags & (libc::O_NONBLOCK | libc::O_ASYNC);
+    if let Ok(owner) = sys::control(fd, libc::F_GETOWN, 0)
+        && owner != 0
+    {
+        platform::copy_owner(fd, new, owner);
+    }
+    if wanted != 0
+        && let Ok(own) = sys::status_flags(new)
+    {
+        let _ = sys::control(new, libc::F_SETFL, usize::try_from(own | wanted).unwrap_or(0));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[path = "convert/linux.rs"]
+mod platform;
+#[cfg(target_os = "macos")]
+#[path = "convert/macos.rs"]
+mod platform;
+
+pub(crate) use platform::{note_dup, note_epoll};

@@ -1,0 +1,58 @@
+//! Every function that is put in front of libc's. Each hook hands its arguments to the function of the same
+//! name in `calls`; what it does, and why it is hooked at all, is said there.
+#![expect(unsafe_code, reason = "hooks have the C signatures of libc")]
+
+use libc::{c_char, c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+
+type Actions = *const libc::posix_spawn_file_actions_t;
+type Attributes = *const libc::posix_spawnattr_t;
+type Strings = *const *const c_char;
+type Info = libc::addrinfo;
+
+interpose! {
+    "bind" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int, -1;
+    "listen" fn listen(fd: c_int, backlog: c_int) -> c_int, -1;
+    "accept" fn accept(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int, -1;
+    "connect" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int, -1;
+    "getsockname" fn getsockname(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int, -1;
+    "getpeername" fn getpeername(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int, -1;
+    "getsockopt" fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, length: *mut socklen_t) -> c_int, -1;
+    "setsockopt" fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, length: socklen_t) -> c_int, -1;
+    "shutdown" fn shutdown(fd: c_int, how: c_int) -> c_int, -1;
+    "sendto" fn sendto(fd: c_int, data: *const c_void, size: size_t, flags: c_int, address: *const sockaddr, length: socklen_t) -> ssize_t, -1;
+    "sendmsg" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t, -1;
+    "recvfrom" fn recvfrom(fd: c_int, data: *mut c_void, size: size_t, flags: c_int, address: *mut sockaddr, length: *mut socklen_t) -> ssize_t, -1;
+    "recvmsg" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t, -1;
+    "dup" fn dup(fd: c_int) -> c_int, -1;
+    "dup2" fn dup2(fd: c_int, to: c_int) -> c_int, -1;
+    "execve" fn execve(program: *const c_char, arguments: Strings, environment: Strings) -> c_int, -1;
+    "execv" fn execv(program: *const c_char, arguments: Strings) -> c_int, -1;
+    "execvp" fn execvp(program: *const c_char, arguments: Strings) -> c_int, -1;
+    "posix_spawn" fn posix_spawn(pid: *mut libc::pid_t, program: *const c_char, actions: Actions, attributes: Attributes, arguments: Strings, environment: Strings) -> c_int, libc::ENOSYS;
+    "posix_spawnp" fn posix_spawnp(pid: *mut libc::pid_t, program: *const c_char, actions: Actions, attributes: Attributes, arguments: Strings, environment: Strings) -> c_int, libc::ENOSYS;
+    "getaddrinfo" fn getaddrinfo(node: *const c_char, service: *const c_char, hints: *const Info, result: *mut *mut Info) -> c_int, libc::EAI_SYSTEM;
+    "gethostbyname" fn gethostbyname(name: *const c_char) -> *mut libc::hostent, core::ptr::null_mut();
+    "gethostbyname2" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut libc::hostent, core::ptr::null_mut();
+}
+
+/// Functions that only glibc has.
+#[cfg(target_os = "linux")]
+pub(crate) mod gnu {
+    use super::{Strings, c_char, c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
+    use libc::mmsghdr;
+
+    interpose! {
+        "accept4" fn accept4(fd: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int, -1;
+        "dup3" fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int, -1;
+        "fcntl" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int, -1;
+        "fcntl64" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int, -1;
+        "epoll_create" fn epoll_create(size: c_int) -> c_int, -1;
+        "epoll_create1" fn epoll_create1(flags: c_int) -> c_int, -1;
+        "recvmmsg" fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: libc::c_uint, flags: c_int, timeout: *mut libc::timespec) -> c_int, -1;
+        "__recvfrom_chk" fn recvfrom_chk(fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int, address: *mut sockaddr, length: *mut socklen_t) -> ssize_t, -1;
+        "execvpe" fn execvpe(program: *const c_char, arguments: Strings, environment: Strings) -> c_int, -1;
+        "fexecve" fn fexecve(fd: c_int, arguments: Strings, environment: Strings) -> c_int, -1;
+        "gethostbyname_r" fn gethostbyname_r(name: *const c_char, result: *mut libc::hostent, buffer: *mut c_char, size: size_t, found: *mut *mut libc::hostent, error: *mut c_int) -> c_int, libc::ENOSYS;
+        "gethostbyname2_r" fn gethostbyname2_r(name: *const c_char, family: c_int, result: *mut libc::hostent, buffer: *mut c_char, size: size_t, found: *mut *mut libc::hostent, error: *mut c_int) -> c_int, libc::ENOSYS;
+    }
+}

@@ -1,0 +1,108 @@
+//! Tells the collector, never waits for it, keeps nothing open.
+//!
+//! A notice is one datagram: socket, sendto, close. What cannot be sent is dropped and counted in the next
+//! one. Listeners are always told; everything else only while somebody traces, which the collector
+//! says in the first byte of a page that is mapped on first use.
+#![expect(unsafe_code, reason = "reads one byte of a shared page, and the process's name")]
+
+use crate::config::Config;
+use crate::rawaddr::UnixName;
+use crate::sys;
+use agentfs_wire::address::Endpoint;
+use agentfs_wire::limits::NOTICE_BYTES;
+use agentfs_wire::notice::{Call, Notice, Outcome, Why};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU8, Ordering};
+
+/// Notices that could not be sent since the last one that could.
+static DROPPED: AtomicU32 = AtomicU32::new(0);
+/// The mapped page; null before the first look.
+static PAGE: AtomicPtr<AtomicU8> = AtomicPtr::new(core::ptr::null_mut());
+/// Stands for a page that could not be mapped.
+static NOBODY: AtomicU8 = AtomicU8::new(0);
+
+/// What a notice says beyond the process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct News<'a> {
+    /// The call.
+    pub(crate) call: Call,
+    /// What became of it.
+    pub(crate) outcome: Outcome,
+    /// Why.
+    pub(crate) why: Why,
+    /// errno of the call, or of our failed step.
+    pub(crate) errno: i32,
+    /// The descriptor.
+    pub(crate) fd: i32,
+    /// The address that the call named.
+    pub(crate) address: Option<Endpoint>,
+    /// The other end.
+    pub(crate) peer: Option<Endpoint>,
+    /// Listener's file, or the program of an exec.
+    pub(crate) file: &'a str,
+}
+
+/// Whether somebody wants to hear of every call.
+pub(crate) fn tracing(config: &Config) -> bool {
+    let mut page = PAGE.load(Ordering::Acquire);
+    if page.is_null() {
+        page = map(config).unwrap_or(core::ptr::from_ref(&NOBODY).cast_mut());
+        PAGE.store(page, Ordering::Release);
+    }
+    // SAFETY: `page` is the static above or a shared mapping of at least one page that is never unmapped;
+    // the collector writes the byte atomically.
+    unsafe { &*page }.load(Ordering::Relaxed) == 1
+}
+
+fn map(config: &Config) -> Option<*mut AtomicU8> {
+    let path = UnixName::path(&[config.base(), b"/trace.page"]);
+    let fd = sys::open(path.c_path(), libc::O_RDONLY, 0).ok()?;
+    // A shorter file would raise SIGBUS at the first read.
+    let page = if sys::size(fd).is_some_and(|size| size >= 1) { sys::map_page(fd) } else { None };
+    sys::close(fd);
+    page.map(|page| page.cast::<AtomicU8>().cast_mut())
+}
+
+/// Tells the collector, only while somebody traces.
+pub(crate) fn trace(config: &Config, news: News<'_>) {
+    if tracing(config) {
+        tell(config, news);
+    }
+}
+
+/// Tells the collector.
+pub(crate) fn tell(config: &Config, news: News<'_>) {
+    let mut name = [0_u8; 32];
+    let notice = Notice {
+        call: news.call,
+        outcome: news.outcome,
+        why: news.why,
+        errno: news.errno,
+        fd: news.fd,
+        pid: sys::process_id(),
+        time_ns: sys::now_ns(),
+        dropped: DROPPED.load(Ordering::Relaxed),
+        address: news.address.map(Into::into),
+        peer: news.peer.map(Into::into),
+        app: config.app.as_str(),
+        instance: config.instance.as_str(),
+        file: news.file,
+        program: sys::program_name(&mut name),
+    };
+    let mut datagram = [0_u8; NOTICE_BYTES];
+    let sent = notice.encode(&mut datagram).is_some_and(|length| {
+        let to = UnixName::path(&[config.base(), b"/collector.notice"]);
+        send(datagram.get(..length).unwrap_or(&[]), &to)
+    });
+    if sent {
+        DROPPED.fetch_sub(notice.dropped, Ordering::Relaxed);
+    } else {
+        DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn send(datagram: &[u8], to: &UnixName) -> bool {
+    let Ok(fd) = sys::unix_socket(libc::SOCK_DGRAM) else { return false };
+    let sent = sys::send_to(fd, datagram, to.bytes()).is_ok();
+    sys::close(fd);
+    sent
+}

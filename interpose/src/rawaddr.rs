@@ -1,0 +1,259 @@
+//! The one reader and the one writer of raw socket addresses.
+//!
+//! Length is checked before the family, the family before the rest; a program's buffer is never written
+//! past the length it gave, and the full length is always reported (socket calls(2): the value is greater
+//! than supplied where the buffer was too small).
+#![expect(unsafe_code, reason = "raw socket addresses")]
+
+use crate::sys;
+use agentfs_wire::address::Endpoint;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use libc::{c_int, sockaddr, socklen_t};
+
+/// Bytes of `sockaddr_in`.
+pub(crate) const IN_BYTES: usize = 16;
+/// Bytes of `sockaddr_in6`.
+pub(crate) const IN6_BYTES: usize = 28;
+/// Least bytes of an IPv6 address that the kernel takes (`SIN6_LEN_RFC2133`).
+const IN6_LEAST_BYTES: usize = 24;
+/// Below this no address can be mapped, so a pointer is as bad as NULL.
+const FIRST_PAGE: usize = 4096;
+
+/// An address that a program passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// An inet address that is long enough for its family.
+    Inet(Endpoint),
+    /// `AF_UNSPEC`.
+    Unspecified,
+    /// Anything else, malformed or NULL: the kernel's business.
+    Other,
+}
+
+/// Reads an address that a program passed.
+///
+/// # Safety
+/// A pointer outside the first page that is at least two bytes long by `length` can be read for
+/// `length` bytes, as the system call requires.
+pub(crate) unsafe fn read(address: *const sockaddr, length: socklen_t) -> Given {
+    let length = usize::try_from(length).unwrap_or(0);
+    if address.addr() < FIRST_PAGE || length < 2 {
+        return Given::Other;
+    }
+    // SAFETY: the caller vouches for `length` >= 2 bytes.
+    let family = unsafe { sys::family_at(address) };
+    let used = match family {
+        libc::AF_INET if length >= IN_BYTES => IN_BYTES,
+        libc::AF_INET6 if length >= IN6_LEAST_BYTES => IN6_LEAST_BYTES,
+        libc::AF_UNSPEC => return Given::Unspecified,
+        _ => return Given::Other,
+    };
+    // SAFETY: the caller vouches for `length` bytes, of which `used` are read.
+    let bytes = unsafe { core::slice::from_raw_parts(address.cast::<u8>(), used) };
+    decode_inet(family, bytes).map_or(Given::Other, Given::Inet)
+}
+
+/// Reads an inet address from bytes.
+fn decode_inet(family: c_int, bytes: &[u8]) -> Option<Endpoint> {
+    let port = u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]);
+    let ip = if family == libc::AF_INET {
+        let octets: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
+        IpAddr::V4(Ipv4Addr::from(octets))
+    } else {
+        let octets: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
+        IpAddr::V6(Ipv6Addr::from(octets))
+    };
+    Some(Endpoint { ip, port })
+}
+
+/// Reads a name that the kernel gave.
+pub(crate) fn read_name(name: &[u8]) -> Given {
+    match sys::family_of(name) {
+        family @ (libc::AF_INET | libc::AF_INET6) => decode_inet(family, name).map_or(Given::Other, Given::Inet),
+        libc::AF_UNSPEC => Given::Unspecified,
+        _ => Given::Other,
+    }
+}
+
+/// An inet address as the kernel would write it.
+pub(crate) struct Encoded {
+    bytes: [u8; IN6_BYTES],
+    length: usize,
+}
+
+// === impl Encoded ===
+
+impl Encoded {
+    /// Writes an endpoint.
+    pub(crate) fn of(endpoint: Endpoint) -> Self {
+        let mut bytes = [0; IN6_BYTES];
+        let (family, length) = match endpoint.ip {
+            IpAddr::V4(_) => (libc::AF_INET, IN_BYTES),
+            IpAddr::V6(_) => (libc::AF_INET6, IN6_BYTES),
+        };
+        let header = sys::inet_header(family, length);
+        let port = endpoint.port.to_be_bytes();
+        copy(&mut bytes, 0, &header);
+        copy(&mut bytes, 2, &port);
+        match endpoint.ip {
+            IpAddr::V4(ip) => copy(&mut bytes, 4, &ip.octets()),
+            IpAddr::V6(ip) => copy(&mut bytes, 8, &ip.octets()),
+        }
+        Self { bytes, length }
+    }
+
+    /// The address.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&[])
+    }
+}
+
+fn copy(to: &mut [u8], at: usize, from: &[u8]) {
+    for (to, from) in to.iter_mut().skip(at).zip(from) {
+        *to = *from;
+    }
+}
+
+/// Gives a name to a program as accept, getsockname, getpeername and recvfrom do.
+///
+/// # Safety
+/// `length` is NULL or points to a length; `address` is NULL or has room for that many bytes.
+pub(crate) unsafe fn give(name: &[u8], address: *mut sockaddr, length: *mut socklen_t) {
+    if address.addr() < FIRST_PAGE || length.addr() < FIRST_PAGE {
+        return;
+    }
+    // SAFETY: the caller vouches for `length`.
+    let room = usize::try_from(unsafe { length.read_unaligned() }).unwrap_or(0);
+    let count = room.min(name.len());
+    // SAFETY: `address` has room for `room` >= `count` bytes, and `name` is ours.
+    unsafe { core::ptr::copy_nonoverlapping(name.as_ptr(), address.cast::<u8>(), count) };
+    // SAFETY: the caller vouches for `length`.
+    unsafe { length.write_unaligned(sys::socklen(name.len())) };
+}
+
+/// A Unix socket name: two bytes of header, then a path with its NUL, or an abstract name.
+pub(crate) struct UnixName {
+    bytes: [u8; 112],
+    length: usize,
+}
+
+// === impl UnixName ===
+
+impl UnixName {
+    /// The name of a path, which has no NUL in it. One too long is cut, and then refused by the kernel or
+    /// simply not there; the limits in `wire` keep that from happening.
+    pub(crate) fn path(parts: &[&[u8]]) -> Self {
+        let mut name = Self { bytes: [0; 112], length: 2 };
+        for part in parts {
+            copy(name.bytes.get_mut(..108).unwrap_or(&mut []), name.length, part);
+            name.length = (name.length + part.len()).min(107);
+        }
+        name.length += 1;
+        name.head()
+    }
+
+    /// An abstract name (Linux), leading NUL included.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn abstract_name(text: &[u8]) -> Self {
+        let mut name = Self { bytes: [0; 112], length: 2 };
+        copy(&mut name.bytes, 2, text);
+        name.length = (2 + text.len()).min(110);
+        name.head()
+    }
+
+    fn head(mut self) -> Self {
+        let header = sys::unix_header(self.length);
+        copy(&mut self.bytes, 0, &header);
+        self
+    }
+
+    /// The whole name, for bind, connect, sendto.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&[])
+    }
+
+    /// The path with its NUL.
+    pub(crate) fn c_path(&self) -> &core::ffi::CStr {
+        let path = self.bytes.get(2..).unwrap_or(&[]);
+        core::ffi::CStr::from_bytes_until_nul(path).unwrap_or(c"")
+    }
+}
+
+/// The path or abstract name in a Unix socket name from the kernel: without header, and for a path without
+/// the NUL and what programs pad with.
+pub(crate) fn unix_text(name: &[u8]) -> &[u8] {
+    let text = name.get(2..).unwrap_or(&[]);
+    if text.first() == Some(&0) {
+        return text;
+    }
+    match text.iter().position(|byte| *byte == 0) {
+        Some(end) => text.get(..end).unwrap_or(&[]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(text: &str) -> Endpoint {
+        let address: core::net::SocketAddr = text.parse().unwrap();
+        Endpoint { ip: address.ip(), port: address.port() }
+    }
+
+    fn read_bytes(bytes: &[u8], length: usize) -> Given {
+        // SAFETY: `bytes` has at least `length` bytes in every test.
+        unsafe { read(bytes.as_ptr().cast(), sys::socklen(length)) }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for text in ["127.0.0.1:8080", "0.0.0.0:0", "[::1]:3000", "[::ffff:127.0.0.1]:1"] {
+            let encoded = Encoded::of(endpoint(text));
+            let bytes = encoded.bytes();
+            assert_eq!(read_bytes(bytes, bytes.len()), Given::Inet(endpoint(text)), "{text}");
+            assert_eq!(read_name(bytes), Given::Inet(endpoint(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn short_and_null_addresses_are_the_kernels_business() {
+        let encoded = Encoded::of(endpoint("127.0.0.1:8080"));
+        assert_eq!(read_bytes(encoded.bytes(), 15), Given::Other);
+        assert_eq!(read_bytes(encoded.bytes(), 0), Given::Other);
+        // SAFETY: NULL is never read.
+        assert_eq!(unsafe { read(core::ptr::null(), 16) }, Given::Other);
+        let six = Encoded::of(endpoint("[::1]:1"));
+        assert_eq!(read_bytes(six.bytes(), 16), Given::Other);
+        assert!(matches!(read_bytes(six.bytes(), 24), Given::Inet(_)));
+    }
+
+    #[test]
+    fn a_longer_length_is_fine() {
+        let mut padded = [0_u8; 128];
+        copy(&mut padded, 0, Encoded::of(endpoint("127.0.0.1:80")).bytes());
+        assert_eq!(read_bytes(&padded, 128), Given::Inet(endpoint("127.0.0.1:80")));
+    }
+
+    #[test]
+    fn nothing_is_written_past_the_given_length() {
+        let encoded = Encoded::of(endpoint("127.0.0.1:8080"));
+        let mut buffer = [0xaa_u8; 32];
+        let mut length: socklen_t = 7;
+        // SAFETY: the buffer has more than 7 bytes.
+        unsafe { give(encoded.bytes(), buffer.as_mut_ptr().cast(), &mut length) };
+        assert_eq!(length, 16);
+        assert_eq!(buffer.get(..7), encoded.bytes().get(..7));
+        assert!(buffer.iter().skip(7).all(|byte| *byte == 0xaa));
+    }
+
+    #[test]
+    fn padded_paths_are_trimmed_and_abstract_names_kept() {
+        let path = UnixName::path(&[b"/run/x", b"/a-b.80.sock"]);
+        assert_eq!(unix_text(path.bytes()), b"/run/x/a-b.80.sock");
+        assert_eq!(path.c_path(), c"/run/x/a-b.80.sock");
+        let name = UnixName::abstract_name(b"\0abc\0\0");
+        assert_eq!(unix_text(name.bytes()), b"\0abc\0\0");
+        assert_eq!(unix_text(&[1, 0]), b"");
+    }
+}

@@ -1,0 +1,144 @@
+//! The system calls that agentfs makes for itself. They never pass through a hook: Linux uses the raw
+//! system call, macOS calls libSystem, which dyld leaves alone in the interposing image. Every function
+//! returns `Err(errno)`; callers that must keep the program's errno use [`Errno`].
+#![expect(unsafe_code, reason = "system calls")]
+
+use libc::{c_char, c_int, c_void, sockaddr, socklen_t};
+
+#[cfg(target_os = "linux")]
+#[path = "sys/linux.rs"]
+mod platform;
+#[cfg(target_os = "macos")]
+#[path = "sys/macos.rs"]
+mod platform;
+
+pub(crate) use platform::*;
+
+/// A result whose error is an errno.
+pub(crate) type Result<T> = core::result::Result<T, c_int>;
+
+/// Keeps the program's errno over calls of ours: restored on drop.
+pub(crate) struct Errno(c_int);
+
+// === impl Errno ===
+
+impl Errno {
+    /// Remembers the present errno.
+    pub(crate) fn keep() -> Self {
+        Self(errno())
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        set_errno(self.0);
+    }
+}
+
+/// The calling thread's errno.
+pub(crate) fn errno() -> c_int {
+    // SAFETY: the location is valid for the life of the thread.
+    unsafe { *errno_location() }
+}
+
+/// Sets the calling thread's errno.
+pub(crate) fn set_errno(errno: c_int) {
+    // SAFETY: the location is valid for the life of the thread.
+    unsafe { *errno_location() = errno }
+}
+
+/// Fails a hooked call: sets errno and returns -1.
+pub(crate) fn fail(errno: c_int) -> c_int {
+    set_errno(errno);
+    -1
+}
+
+/// The next definition of a symbol after this library, or null. `name` ends in NUL.
+#[cfg(not(target_vendor = "apple"))]
+pub(crate) fn next_symbol(name: &str) -> *mut c_void {
+    let _errno = Errno::keep();
+    // SAFETY: `name` ends in NUL, as every caller's literal does.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr().cast::<c_char>()) }
+}
+
+/// Ends the process. Only the panic handler, which nothing reaches, calls it.
+#[cfg(panic = "abort")]
+#[cfg_attr(test, expect(dead_code, reason = "the panic handler of std is used under test"))]
+pub(crate) fn abort() -> ! {
+    // SAFETY: abort takes no arguments.
+    unsafe { libc::abort() }
+}
+
+/// An int option of a socket.
+pub(crate) fn option(fd: c_int, level: c_int, name: c_int) -> Result<c_int> {
+    let mut value: c_int = 0;
+    let mut length = socklen(size_of::<c_int>());
+    get_option(fd, level, name, (&raw mut value).cast::<c_void>(), &mut length)?;
+    Ok(value)
+}
+
+/// Sets an int option of a socket.
+pub(crate) fn set_option(fd: c_int, level: c_int, name: c_int, value: c_int) -> Result<()> {
+    set_option_raw(fd, level, name, (&raw const value).cast::<c_void>(), socklen(size_of::<c_int>()))
+}
+
+/// A length as the socket calls take it. Lengths here are at most a few hundred bytes.
+pub(crate) fn socklen(length: usize) -> socklen_t {
+    socklen_t::try_from(length).unwrap_or(0)
+}
+
+/// Copies the value of one option from one socket to another, up to 16 bytes (timeval, linger, int).
+pub(crate) fn copy_option(from: c_int, to: c_int, level: c_int, name: c_int) {
+    let mut value = [0_u64; 2];
+    let mut length = socklen(size_of_val(&value));
+    let value = value.as_mut_ptr().cast::<c_void>();
+    if get_option(from, level, name, value, &mut length).is_ok() {
+        let _ = set_option_raw(to, level, name, value, length);
+    }
+}
+
+/// A file's status flags (`O_NONBLOCK` …).
+pub(crate) fn status_flags(fd: c_int) -> Result<c_int> {
+    control(fd, libc::F_GETFL, 0)
+}
+
+/// Whether `path` (NUL-terminated) is there.
+pub(crate) fn exists(path: &core::ffi::CStr) -> bool {
+    access(path).is_ok()
+}
+
+/// The name of a socket, own or peer, as the kernel gives it.
+pub(crate) struct RawName {
+    bytes: [u64; 16],
+    length: usize,
+}
+
+// === impl RawName ===
+
+impl RawName {
+    /// An empty name to be filled in.
+    pub(crate) fn new() -> Self {
+        Self { bytes: [0; 16], length: 0 }
+    }
+
+    /// Where a system call may write up to [`RawName::room`] bytes.
+    pub(crate) fn pointer(&mut self) -> *mut sockaddr {
+        self.bytes.as_mut_ptr().cast::<sockaddr>()
+    }
+
+    /// Bytes that fit: more than any socket name of the kernel's.
+    pub(crate) fn room() -> socklen_t {
+        socklen(size_of::<[u64; 16]>())
+    }
+
+    /// Says how much a system call wrote.
+    pub(crate) fn set_length(&mut self, length: socklen_t) {
+        self.length = usize::try_from(length).unwrap_or(0).min(size_of::<[u64; 16]>());
+    }
+
+    /// The name's bytes, family first.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the array is initialised, `length` is at most its size, and bytes have no alignment.
+        unsafe { core::slice::from_raw_parts(self.bytes.as_ptr().cast::<u8>(), self.length) }
+    }
+}

@@ -1,0 +1,362 @@
+//! Linux: raw system calls through syscall(2), so that neither our hooks nor another preloaded library
+//! sees them.
+#![expect(unsafe_code, reason = "system calls")]
+
+use super::{RawName, Result};
+use core::ffi::CStr;
+use libc::{c_int, c_long, c_void, sockaddr, socklen_t};
+
+fn check(result: c_long) -> Result<c_int> {
+    if result < 0 { Err(super::errno()) } else { Ok(c_int::try_from(result).unwrap_or(c_int::MAX)) }
+}
+
+/// Where the thread's errno is.
+pub(super) fn errno_location() -> *mut c_int {
+    // SAFETY: takes no arguments (errno(3)).
+    unsafe { libc::__errno_location() }
+}
+
+/// A Unix socket of `kind` (`SOCK_STREAM`, `SOCK_DGRAM`), close-on-exec.
+pub(crate) fn unix_socket(kind: c_int) -> Result<c_int> {
+    // SAFETY: socket(2) takes three integers.
+    check(unsafe { libc::syscall(libc::SYS_socket, libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0) })
+}
+
+/// A TCP socket, close-on-exec.
+pub(crate) fn tcp_socket(v6: bool) -> Result<c_int> {
+    let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    // SAFETY: socket(2) takes three integers.
+    check(unsafe {
+        libc::syscall(libc::SYS_socket, domain, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_TCP)
+    })
+}
+
+/// close(2).
+pub(crate) fn close(fd: c_int) {
+    // SAFETY: close(2) takes an integer; callers close what they opened.
+    let _ = check(unsafe { libc::syscall(libc::SYS_close, fd) });
+}
+
+/// bind(2) to a socket name.
+pub(crate) fn bind(fd: c_int, name: &[u8]) -> Result<()> {
+    // SAFETY: address and length describe `name`, which the kernel reads.
+    check(unsafe { libc::syscall(libc::SYS_bind, fd, name.as_ptr(), name.len()) }).map(|_| ())
+}
+
+/// connect(2) to a socket name.
+pub(crate) fn connect(fd: c_int, name: &[u8]) -> Result<()> {
+    // SAFETY: address and length describe `name`, which the kernel reads.
+    check(unsafe { libc::syscall(libc::SYS_connect, fd, name.as_ptr(), name.len()) }).map(|_| ())
+}
+
+/// getsockname(2).
+pub(crate) fn own_name(fd: c_int) -> Result<RawName> {
+    name_of(libc::SYS_getsockname, fd)
+}
+
+/// getpeername(2).
+pub(crate) fn peer_name(fd: c_int) -> Result<RawName> {
+    name_of(libc::SYS_getpeername, fd)
+}
+
+fn name_of(call: c_long, fd: c_int) -> Result<RawName> {
+    let mut name = RawName::new();
+    let mut length = RawName::room();
+    // SAFETY: the kernel writes at most `length` bytes at the pointer, and the length.
+    check(unsafe { libc::syscall(call, fd, name.pointer(), &raw mut length) })?;
+    name.set_length(length);
+    Ok(name)
+}
+
+/// getsockopt(2).
+pub(crate) fn get_option(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *mut c_void,
+    length: &mut socklen_t,
+) -> Result<()> {
+    // SAFETY: the caller's buffer has `length` bytes.
+    check(unsafe {
+        libc::syscall(libc::SYS_getsockopt, fd, level, name, value, core::ptr::from_mut(length))
+    })
+    .map(|_| ())
+}
+
+/// setsockopt(2).
+pub(crate) fn set_option_raw(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    length: socklen_t,
+) -> Result<()> {
+    // SAFETY: the caller's buffer has `length` bytes.
+    check(unsafe { libc::syscall(libc::SYS_setsockopt, fd, level, name, value, length) }).map(|_| ())
+}
+
+/// fcntl(2) with an integer argument.
+pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_int> {
+    // SAFETY: the commands used here take an integer, or a pointer that the caller made.
+    check(unsafe { libc::syscall(libc::SYS_fcntl, fd, command, argument) })
+}
+
+/// dup3(2): `from` takes the number `to`.
+pub(crate) fn replace(from: c_int, to: c_int, close_on_exec: bool) -> Result<()> {
+    let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
+    // SAFETY: dup3(2) takes three integers.
+    check(unsafe { libc::syscall(libc::SYS_dup3, from, to, flags) }).map(|_| ())
+}
+
+/// access(2) with `F_OK`.
+pub(crate) fn access(path: &CStr) -> Result<()> {
+    // SAFETY: `path` ends in NUL.
+    check(unsafe { libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::F_OK) }).map(|_| ())
+}
+
+/// unlink(2).
+pub(crate) fn unlink(path: &CStr) -> Result<()> {
+    // SAFETY: `path` ends in NUL.
+    check(unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path.as_ptr(), 0) }).map(|_| ())
+}
+
+/// open(2), close-on-exec.
+pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<c_int> {
+    // SAFETY: `path` ends in NUL.
+    check(unsafe {
+        libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, mode)
+    })
+}
+
+/// read(2).
+pub(crate) fn read(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes at most the buffer's length.
+    let count = check(unsafe { libc::syscall(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// pread(2): reads at `offset` without moving anything.
+pub(crate) fn read_at(fd: c_int, buffer: &mut [u8], offset: usize) -> Result<usize> {
+    // SAFETY: the kernel writes at most the buffer's length.
+    let count =
+        check(unsafe { libc::syscall(libc::SYS_pread64, fd, buffer.as_mut_ptr(), buffer.len(), offset) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// getdents64(2).
+pub(crate) fn directory_entries(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes at most the buffer's length.
+    let count = check(unsafe { libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len()) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// flock(2).
+pub(crate) fn lock(fd: c_int, operation: c_int) -> Result<()> {
+    // SAFETY: flock(2) takes two integers.
+    check(unsafe { libc::syscall(libc::SYS_flock, fd, operation) }).map(|_| ())
+}
+
+/// The inode number of an open file: it identifies a socket for as long as it lives.
+pub(crate) fn inode(fd: c_int) -> Option<u64> {
+    let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat(2) fills the structure.
+    check(unsafe { libc::syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) }).ok()?;
+    // SAFETY: fstat(2) succeeded, so the structure is filled in.
+    Some(unsafe { status.assume_init() }.st_ino)
+}
+
+/// Sends a datagram to a socket name without waiting and without SIGPIPE.
+pub(crate) fn send_to(fd: c_int, data: &[u8], name: &[u8]) -> Result<()> {
+    // SAFETY: pointers and lengths describe `data` and `name`, which the kernel reads.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sendto,
+            fd,
+            data.as_ptr(),
+            data.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            name.as_ptr(),
+            name.len(),
+        )
+    })
+    .map(|_| ())
+}
+
+/// The process id, asked each time: a cached one is wrong after fork.
+pub(crate) fn process_id() -> u32 {
+    // SAFETY: getpid(2) takes no arguments.
+    u32::try_from(unsafe { libc::syscall(libc::SYS_getpid) }).unwrap_or(0)
+}
+
+/// CLOCK_REALTIME in nanoseconds.
+pub(crate) fn now_ns() -> u64 {
+    clock_ns(libc::CLOCK_REALTIME)
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+pub(crate) fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime(2) fills the structure; through the vDSO it is no system call.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Sleeps for some microseconds; only while another process holds the run dir's lock.
+pub(crate) fn pause_us(microseconds: u32) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: i64::from(microseconds) * 1000 };
+    // SAFETY: nanosleep(2) reads the structure.
+    let _ = check(unsafe {
+        libc::syscall(libc::SYS_nanosleep, &raw const time, core::ptr::null_mut::<libc::timespec>())
+    });
+}
+
+/// Maps the first page of a file for reading, shared.
+pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
+    let page = unsafe {
+        libc::syscall(
+            libc::SYS_mmap,
+            core::ptr::null_mut::<c_void>(),
+            4096_usize,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            fd,
+            0_usize,
+        )
+    };
+    let address = usize::try_from(page).ok()?;
+    Some(core::ptr::with_exposed_provenance(address))
+}
+
+/// Size of an open file in bytes.
+pub(crate) fn size(fd: c_int) -> Option<i64> {
+    let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat(2) fills the structure.
+    check(unsafe { libc::syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) }).ok()?;
+    // SAFETY: fstat(2) succeeded, so the structure is filled in.
+    Some(unsafe { status.assume_init() }.st_size)
+}
+
+/// epoll_ctl(2); for `EPOLL_CTL_DEL` the event is ignored.
+pub(crate) fn epoll_control(epoll: c_int, operation: c_int, fd: c_int, mut event: libc::epoll_event) -> Result<()> {
+    // SAFETY: the kernel reads the event.
+    check(unsafe { libc::syscall(libc::SYS_epoll_ctl, epoll, operation, fd, &raw mut event) }).map(|_| ())
+}
+
+/// A symbolic link's target, cut at the buffer's end.
+pub(crate) fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: `path` ends in NUL; the kernel writes at most the buffer's length.
+    let count = check(unsafe {
+        libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())
+    })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// The family of a socket name.
+pub(crate) fn family_of(name: &[u8]) -> c_int {
+    match name {
+        [low, high, ..] => c_int::from(u16::from_ne_bytes([*low, *high])),
+        _ => libc::AF_UNSPEC,
+    }
+}
+
+/// The two bytes before the path in a Unix socket name of `_length` bytes.
+pub(crate) fn unix_header(_length: usize) -> [u8; 2] {
+    libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(0).to_ne_bytes()
+}
+
+/// The two bytes before port and address in an inet socket name.
+pub(crate) fn inet_header(family: c_int, _length: usize) -> [u8; 2] {
+    libc::sa_family_t::try_from(family).unwrap_or(0).to_ne_bytes()
+}
+
+/// Reads `pointer` as the family of a program's address.
+///
+/// # Safety
+/// At least two bytes at `pointer` can be read.
+pub(crate) unsafe fn family_at(pointer: *const sockaddr) -> c_int {
+    // SAFETY: the caller vouches for two bytes; alignment is not assumed.
+    c_int::from(unsafe { pointer.cast::<u16>().read_unaligned() })
+}
+
+/// Whether a socket is a TCP one. (MPTCP is TCP to a program.)
+pub(crate) fn is_tcp(fd: c_int) -> bool {
+    matches!(
+        super::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL),
+        Ok(libc::IPPROTO_TCP | libc::IPPROTO_MPTCP)
+    )
+}
+
+/// The name of the calling thread (`comm`, prctl(2) `PR_GET_NAME`).
+pub(crate) fn program_name(buffer: &mut [u8; 32]) -> &str {
+    // SAFETY: the kernel writes at most 16 bytes, NUL included.
+    let result = check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_NAME, buffer.as_mut_ptr()) });
+    if result.is_err() {
+        return "";
+    }
+    CStr::from_bytes_until_nul(buffer).ok().and_then(|name| name.to_str().ok()).unwrap_or("")
+}
+
+/// Whether a program has set `SO_RCVBUF` or `SO_SNDBUF`: whether it differs from what such sockets start
+/// with (tcp(7) `tcp_rmem`, `tcp_wmem`; socket(7) `rmem_default`), which is asked once of a fresh one.
+pub(crate) fn buffer_is_set(fd: c_int, name: c_int) -> bool {
+    use core::sync::atomic::{AtomicI32, Ordering};
+    static USUAL: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
+    let Ok(size) = super::option(fd, libc::SOL_SOCKET, name) else { return false };
+    let unix = super::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) == Ok(libc::AF_UNIX);
+    let index = usize::from(unix) * 2 + usize::from(name == libc::SO_SNDBUF);
+    let Some(usual) = USUAL.get(index) else { return false };
+    if usual.load(Ordering::Relaxed) == 0 {
+        let fresh = if unix { unix_socket(libc::SOCK_STREAM) } else { tcp_socket(false) };
+        let Ok(fresh) = fresh else { return false };
+        usual.store(super::option(fresh, libc::SOL_SOCKET, name).unwrap_or(0), Ordering::Relaxed);
+        close(fresh);
+    }
+    usual.load(Ordering::Relaxed) != size
+}
+
+/// What to pass to setsockopt to get a buffer that reads back as `size`: the kernel doubles it (socket(7)).
+pub(crate) fn buffer_request(size: c_int) -> c_int {
+    size / 2
+}
+
+/// Makes a new socket file known beyond what bind(2) does: nothing, inotify reports the creation.
+pub(crate) fn announce(_name: &crate::rawaddr::UnixName) {}
+
+/// Whether a `SOL_SOCKET` option's answer tells a Unix socket from a TCP one.
+pub(crate) fn is_telling(name: c_int) -> bool {
+    matches!(name, libc::SO_DOMAIN | libc::SO_PROTOCOL | libc::SO_REUSEPORT)
+}
+
+/// What a TCP socket answers to such an option.
+pub(crate) fn inet_answer(name: c_int, v6: bool) -> Option<c_int> {
+    match name {
+        libc::SO_DOMAIN if v6 => Some(libc::AF_INET6),
+        libc::SO_DOMAIN => Some(libc::AF_INET),
+        libc::SO_PROTOCOL => Some(libc::IPPROTO_TCP),
+        _ => None,
+    }
+}
+
+/// Whether a TCP option is `TCP_INFO`, whose answer starts with the state.
+pub(crate) fn info_option(name: c_int) -> Option<Option<u8>> {
+    (name == libc::TCP_INFO).then_some(None)
+}
+
+/// The answer to a TCP option that is a text: the congestion control's name (tcp(7)).
+pub(crate) fn text_option(name: c_int) -> Option<&'static [u8]> {
+    (name == libc::TCP_CONGESTION).then_some(b"cubic\0\0\0\0\0\0\0\0\0\0\0")
+}
+
+/// A value as the kernel reads it back: switches as 0 or 1 (tcp(7)).
+pub(crate) fn as_read_back(level: c_int, name: c_int, value: c_int) -> c_int {
+    match (level, name) {
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY | libc::TCP_CORK | libc::TCP_QUICKACK) => c_int::from(value != 0),
+        _ => value,
+    }
+}
