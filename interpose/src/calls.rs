@@ -16,9 +16,9 @@ pub(crate) use accept::accept;
 pub(crate) use accept::accept4;
 pub(crate) use bind::{bind, listen};
 pub(crate) use connect::{connect, shutdown};
+pub(crate) use descriptors::{dup, dup2};
 #[cfg(target_os = "linux")]
 pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
-pub(crate) use descriptors::{dup, dup2};
 pub(crate) use exec::{execv, execve, execvp, posix_spawn, posix_spawnp};
 #[cfg(target_os = "linux")]
 pub(crate) use exec::{execvpe, fexecve};
@@ -29,4 +29,4 @@ pub(crate) use names::{getpeername, getsockname};
 pub(crate) use options::{getsockopt, setsockopt};
 pub(crate) use resolve::{getaddrinfo, gethostbyname, gethostbyname2};
 #[cfg(target_os = "linux")]
-pub(crate) use resolve::{gethostbyname2_r, gethostbyname_r};
+pub(crate) use resolve::{gethostbyname_r, gethostbyname2_r};

@@ -105,8 +105,9 @@ impl Ports {
 
     fn parse(list: &str) -> Self {
         let mut ports = Self::NONE;
-        for part in list.split(',') {
-            let Some(port) = parse_number(part.trim(), u64::from(u16::MAX)).and_then(|port| u16::try_from(port).ok())
+        for part in agentfs_wire::text::parts(list, b',') {
+            let Some(port) =
+                parse_number(part.trim(), u64::from(u16::MAX)).and_then(|port| u16::try_from(port).ok())
             else {
                 continue;
             };

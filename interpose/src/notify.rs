@@ -11,7 +11,7 @@ use crate::sys;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 /// Notices that could not be sent since the last one that could.
 static DROPPED: AtomicU32 = AtomicU32::new(0);

@@ -143,7 +143,9 @@ fn places(key: u64) -> impl Iterator<Item = &'static Slot> {
 /// The value kept for a socket, or `None` where none is.
 pub(crate) fn get(inode: u64, option: (c_int, c_int)) -> Option<c_int> {
     let key = key(inode, option);
-    places(key).find(|slot| slot.key.load(Ordering::Acquire) == key).map(|slot| slot.value.load(Ordering::Acquire))
+    places(key)
+        .find(|slot| slot.key.load(Ordering::Acquire) == key)
+        .map(|slot| slot.value.load(Ordering::Acquire))
 }
 
 /// Keeps a value for a socket.

@@ -69,7 +69,9 @@ fn decode_inet(family: c_int, bytes: &[u8]) -> Option<Endpoint> {
 /// Reads a name that the kernel gave.
 pub(crate) fn read_name(name: &[u8]) -> Given {
     match sys::family_of(name) {
-        family @ (libc::AF_INET | libc::AF_INET6) => decode_inet(family, name).map_or(Given::Other, Given::Inet),
+        family @ (libc::AF_INET | libc::AF_INET6) => {
+            decode_inet(family, name).map_or(Given::Other, Given::Inet)
+        }
         libc::AF_UNSPEC => Given::Unspecified,
         _ => Given::Other,
     }

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn rivals_are_what_conflicts() {
-        let all = [Scope::AnyV4, Scope::AnyDual, Scope::AnyV6, Scope::V4(Ipv4Addr::LOCALHOST), Scope::LoopbackV6];
+        let all =
+            [Scope::AnyV4, Scope::AnyDual, Scope::AnyV6, Scope::V4(Ipv4Addr::LOCALHOST), Scope::LoopbackV6];
         for one in all {
             for other in all {
                 if one != other {

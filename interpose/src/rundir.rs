@@ -7,8 +7,8 @@
 //! so that nobody removes a name that somebody else has just taken.
 use crate::config::Config;
 use crate::names;
-use crate::rewrite;
 use crate::rawaddr::UnixName;
+use crate::rewrite;
 use crate::sys;
 use agentfs_wire::address::Scope;
 use agentfs_wire::limits::{EPHEMERAL_COUNT, EPHEMERAL_FIRST, REUSEPORT_WORKERS};
@@ -122,7 +122,8 @@ fn take_port(config: &Config, socket: c_int, wanted: Wanted, prober: &mut Prober
     }
     if !shared {
         let file = names::own_file(config, Kind::Listener { port, scope, worker: None });
-        return take_file(config, socket, &names::path_of(config, file.as_bytes(), mapped), prober).map(|()| file);
+        return take_file(config, socket, &names::path_of(config, file.as_bytes(), mapped), prober)
+            .map(|()| file);
     }
     if taken(config, port, scope, None, prober) {
         return Err(libc::EADDRINUSE);

@@ -2,9 +2,9 @@
 //! end of a connection is named.
 #![expect(unsafe_code, reason = "reads the address of the environment")]
 
+use crate::config::Config;
 #[cfg(target_os = "linux")]
 use crate::rawaddr::UnixName;
-use crate::config::Config;
 use crate::sys;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::peer::Peer;

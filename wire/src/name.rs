@@ -18,7 +18,7 @@
 //! the file stays one: two binds of one port collide in the kernel, whatever their families.
 use crate::address::Scope;
 use crate::limits::{APP_BYTES, FILE_NAME_BYTES, INSTANCE_BYTES, REUSEPORT_WORKERS};
-use crate::text::{Text, parse_hex, parse_number};
+use crate::text::{Text, cut, cut_last, parse_hex, parse_number, parts};
 use core::fmt;
 use core::net::Ipv4Addr;
 
@@ -88,8 +88,8 @@ impl SocketName {
     /// # Errors
     /// [`NameError`] says which part is malformed.
     pub fn parse(file: &str) -> Result<Self, NameError> {
-        let (stem, suffix) = file.rsplit_once('.').ok_or(NameError::Suffix)?;
-        let (names, address) = match stem.split_once('.') {
+        let (stem, suffix) = cut_last(file, b'.').ok_or(NameError::Suffix)?;
+        let (names, address) = match cut(stem, b'.') {
             Some((names, address)) => (names, Some(address)),
             None => (stem, None),
         };
@@ -106,7 +106,7 @@ impl SocketName {
             },
             _ => return Err(NameError::Suffix),
         };
-        let (app, instance) = names.rsplit_once('-').ok_or(NameError::NoDash)?;
+        let (app, instance) = cut_last(names, b'-').ok_or(NameError::NoDash)?;
         let app = app_name(app).ok_or(NameError::App)?;
         let instance = instance_from_file(instance).ok_or(NameError::Instance)?;
         Ok(Self { app, instance, kind })
@@ -222,7 +222,7 @@ fn push_address(text: &mut FileName, port: u16, scope: Scope) {
 }
 
 fn parse_address(text: &str) -> Option<(u16, Scope, Option<u8>)> {
-    let mut parts = text.split('.');
+    let mut parts = parts(text, b'.');
     let port = u16::try_from(parse_number(parts.next()?, u64::from(u16::MAX))?).ok()?;
     let mut scope = Scope::AnyV4;
     let mut worker = None;

@@ -8,10 +8,12 @@
 //! \0afs1/{H|P}/{client ip}:{port}/{pid}.{seq}               the collector, for a client out there
 //! ```
 //!
+//! An IPv4 address of a client out there is written dotted, an IPv6 one as 32 hexadecimal digits in brackets.
+//!
 //! `space` is a hash of run dir, app and instance: the kernel refuses a second socket of that name,
 //! so ephemeral ports are unique within an instance without any bookkeeping.
 use crate::address::Endpoint;
-use crate::text::{Text, parse_hex, parse_number};
+use crate::text::{Text, cut, cut_last, parse_hex, parse_number, parts};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bytes of the longest name (`sun_path` holds 108 on Linux).
@@ -50,8 +52,8 @@ impl Peer {
     /// Reads the name of a peer: all bytes of `sun_path` that its length covers.
     pub fn parse(name: &[u8]) -> Option<Self> {
         let name = core::str::from_utf8(name).ok()?.strip_prefix(PREFIX)?;
-        let (kind, rest) = name.split_once('/')?;
-        let (first, second) = rest.split_once('/')?;
+        let (kind, rest) = cut(name, b'/')?;
+        let (first, second) = cut(rest, b'/')?;
         match kind {
             "C" => {
                 parse_hex(first, 16)?;
@@ -60,16 +62,15 @@ impl Peer {
                     "6" => true,
                     _ => return None,
                 };
-                let mut parts = second.get(1..)?.split('.');
+                let mut parts = parts(second.get(1..)?, b'.');
                 let local = Endpoint { ip: parse_ip(parts.next()?)?, port: parse_port(parts.next()?)? };
                 let remote = Endpoint { ip: parse_ip(parts.next()?)?, port: parse_port(parts.next()?)? };
                 parts.next().is_none().then_some(Self::Client { v6_socket, local, remote })
             }
             "H" | "P" => {
-                let (ip, port) = first.rsplit_once(':')?;
+                let (ip, port) = cut_last(first, b':')?;
                 let port = u16::try_from(parse_number(port, u64::from(u16::MAX))?).ok()?;
-                let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
-                let client = Endpoint { ip: ip.parse().ok()?, port };
+                let client = Endpoint { ip: parse_client_ip(ip)?, port };
                 Some(Self::Forwarded { client, handed_over: kind == "H" })
             }
             _ => None,
@@ -97,10 +98,29 @@ impl Peer {
     /// `sequence` make it unique.
     pub fn format_forwarded(client: Endpoint, handed_over: bool, pid: u32, sequence: u64) -> PeerName {
         let mut name = PeerName::new();
-        let _ = core::fmt::Write::write_fmt(
-            &mut name,
-            format_args!("{PREFIX}{}/{client}/{pid}.{sequence}", if handed_over { "H" } else { "P" }),
-        );
+        name.push(PREFIX);
+        name.push(if handed_over { "H/" } else { "P/" });
+        match client.ip {
+            IpAddr::V4(ip) => {
+                for (index, octet) in ip.octets().into_iter().enumerate() {
+                    name.push(if index == 0 { "" } else { "." });
+                    name.push_number(octet.into());
+                }
+            }
+            IpAddr::V6(ip) => {
+                name.push("[");
+                let bits = ip.to_bits();
+                name.push_hex(u64::try_from(bits >> 64).unwrap_or(0), 16);
+                name.push_hex(u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0), 16);
+                name.push("]");
+            }
+        }
+        name.push(":");
+        name.push_number(client.port.into());
+        name.push("/");
+        name.push_number(pid.into());
+        name.push(".");
+        name.push_number(sequence);
         name
     }
 }
@@ -130,6 +150,21 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
         "y" => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         _ => Some(IpAddr::V4(Ipv4Addr::from(u32::try_from(parse_hex(text, 8)?).ok()?))),
     }
+}
+
+/// A dotted IPv4 address, or 32 hexadecimal digits in brackets.
+fn parse_client_ip(text: &str) -> Option<IpAddr> {
+    if let Some(digits) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        let high = u128::from(parse_hex(digits.get(..16)?, 16)?);
+        let low = u128::from(parse_hex(digits.get(16..)?, 16)?);
+        return Some(IpAddr::V6(Ipv6Addr::from_bits((high << 64) | low)));
+    }
+    let mut octets = [0_u8; 4];
+    let mut parts = parts(text, b'.');
+    for octet in &mut octets {
+        *octet = u8::try_from(parse_number(parts.next()?, 255)?).ok()?;
+    }
+    parts.next().is_none().then_some(IpAddr::V4(Ipv4Addr::from(octets)))
 }
 
 fn parse_port(text: &str) -> Option<u16> {

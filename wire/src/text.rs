@@ -129,3 +129,61 @@ pub fn parse_number(text: &str, max: u64) -> Option<u64> {
     }
     (value <= max).then_some(value)
 }
+
+/// The text before and after the first `byte` (ASCII). Unlike `str::split_once` it cannot panic, not even
+/// in code that the optimiser does not see through: the interposer must not have a panic path.
+pub fn cut(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|one| one == byte)?;
+    Some((text.get(..at)?, text.get(at.checked_add(1)?..)?))
+}
+
+/// The text before and after the last `byte` (ASCII).
+pub fn cut_last(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let after = text.bytes().rev().position(|one| one == byte)?;
+    let at = text.len().checked_sub(after)?.checked_sub(1)?;
+    Some((text.get(..at)?, text.get(at.checked_add(1)?..)?))
+}
+
+/// The parts of a text between `byte`s (ASCII); at least one.
+#[derive(Clone, Debug)]
+pub struct Parts<'a> {
+    rest: Option<&'a str>,
+    byte: u8,
+}
+
+/// Splits a text at every `byte` (ASCII).
+pub fn parts(text: &str, byte: u8) -> Parts<'_> {
+    Parts { rest: Some(text), byte }
+}
+
+// === impl Parts ===
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.rest.take()?;
+        match cut(rest, self.byte) {
+            Some((part, rest)) => {
+                self.rest = Some(rest);
+                Some(part)
+            }
+            None => Some(rest),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn cuts_are_what_str_does(text in "[a.é]{0,12}") {
+            prop_assert_eq!(cut(&text, b'.'), text.split_once('.'));
+            prop_assert_eq!(cut_last(&text, b'.'), text.rsplit_once('.'));
+            prop_assert_eq!(parts(&text, b'.').collect::<Vec<_>>(), text.split('.').collect::<Vec<_>>());
+        }
+    }
+}

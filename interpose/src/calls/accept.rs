@@ -26,7 +26,12 @@ pub(crate) unsafe fn accept(fd: c_int, address: *mut sockaddr, length: *mut sock
 /// # Safety
 /// As accept4(2).
 #[cfg(target_os = "linux")]
-pub(crate) unsafe fn accept4(fd: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int {
+pub(crate) unsafe fn accept4(
+    fd: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+    flags: c_int,
+) -> c_int {
     // SAFETY: each pointer is the program's own, or local to the call.
     unsafe {
         accept_with(fd, address, length, |address, length| {

@@ -7,9 +7,9 @@ use crate::facts::{self, Fact};
 use crate::hooks::real;
 use crate::notify::{self, News};
 use crate::options;
+use crate::rawaddr::{self, Given};
 use crate::rewrite::{self, Action, Before};
 use crate::rundir::{self, Wanted};
-use crate::rawaddr::{self, Given};
 use crate::sys::{self, Errno};
 use agentfs_wire::address::{Endpoint, Scope};
 use agentfs_wire::limits::LISTEN_BACKLOG;
@@ -31,20 +31,22 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const sockaddr, length: socklen_t
         _ => None,
     };
     match action {
-        Some((config, endpoint, Action::Replace(scope))) => match rewrite_bound(config, fd, endpoint, scope) {
-            Ok(()) => 0,
-            Err(libc::EADDRINUSE) => {
-                refused(config, fd, endpoint);
-                drop(errno);
-                sys::fail(libc::EADDRINUSE)
+        Some((config, endpoint, Action::Replace(scope))) => {
+            match rewrite_bound(config, fd, endpoint, scope) {
+                Ok(()) => 0,
+                Err(libc::EADDRINUSE) => {
+                    refused(config, fd, endpoint);
+                    drop(errno);
+                    sys::fail(libc::EADDRINUSE)
+                }
+                Err(reason) => {
+                    passed(config, fd, endpoint, Why::Failed, reason);
+                    drop(errno);
+                    // SAFETY: the program's own arguments.
+                    unsafe { real::bind(fd, address, length) }
+                }
             }
-            Err(reason) => {
-                passed(config, fd, endpoint, Why::Failed, reason);
-                drop(errno);
-                // SAFETY: the program's own arguments.
-                unsafe { real::bind(fd, address, length) }
-            }
-        },
+        }
         Some((_, _, Action::Refuse(reason))) => {
             drop(errno);
             sys::fail(reason)
@@ -69,7 +71,8 @@ fn decide(config: &'static Config, fd: c_int, endpoint: Endpoint) -> Option<Deci
     let loopback = Scope::of(endpoint.ip, false).is_some();
     let before = match facts::of(config, fd) {
         Fact::Tcp { v6, name } if loopback && name.port == 0 => {
-            let v6_only = v6 && sys::option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|value| value != 0);
+            let v6_only =
+                v6 && sys::option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|value| value != 0);
             Before::FreshTcp { v6, v6_only }
         }
         Fact::Listener(_) | Fact::Client { .. } => Before::Ours,
@@ -150,7 +153,8 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
     let errno = Errno::keep();
     let fact = match facts::of(config, fd) {
         Fact::Tcp { v6, name } if name.port == 0 => {
-            let v6_only = v6 && sys::option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|value| value != 0);
+            let v6_only =
+                v6 && sys::option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).is_ok_and(|value| value != 0);
             if let Some(scope) = Scope::of(name.ip, v6_only)
                 && config.covers(0)
                 && rewrite_bound(config, fd, name, scope).is_ok()

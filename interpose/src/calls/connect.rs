@@ -8,9 +8,9 @@ use crate::hooks::real;
 use crate::names;
 use crate::notify::{self, News};
 use crate::options;
+use crate::rawaddr::{self, Encoded, Given, UnixName};
 use crate::rewrite;
 use crate::rundir::{self, Behind, Prober};
-use crate::rawaddr::{self, Encoded, Given, UnixName};
 use crate::sys::{self, Errno};
 use crate::target;
 use agentfs_wire::address::Endpoint;
@@ -139,8 +139,12 @@ unsafe fn elsewhere(
         return result;
     }
     let (endpoint, v6) = match facts::of(config, fd) {
-        Fact::Listener(listener) if !is_connection_or_listens(fd) => (listener.endpoint(), listener.v6_socket),
-        Fact::Listener(_) | Fact::Client { .. } if given != Given::Unspecified => return sys::fail(libc::EISCONN),
+        Fact::Listener(listener) if !is_connection_or_listens(fd) => {
+            (listener.endpoint(), listener.v6_socket)
+        }
+        Fact::Listener(_) | Fact::Client { .. } if given != Given::Unspecified => {
+            return sys::fail(libc::EISCONN);
+        }
         Fact::Client { v6_socket, local, .. } => (Endpoint { ip: local.ip, port: 0 }, v6_socket),
         _ => return sys::fail(libc::EINVAL),
     };
@@ -232,7 +236,8 @@ fn connect_to_group(config: &Config, caller: Caller, to: Endpoint) -> Done {
         }
         let first = TURN.fetch_add(1, Ordering::Relaxed).wrapping_add(u32::from(rundir::random_port()));
         for step in 0..count {
-            let index = usize::try_from(first.wrapping_add(step).checked_rem(count).unwrap_or(0)).unwrap_or(0);
+            let index =
+                usize::try_from(first.wrapping_add(step).checked_rem(count).unwrap_or(0)).unwrap_or(0);
             let worker = present.get(index).copied().unwrap_or(0);
             match connect_to(config, caller, to, &member(worker)) {
                 Ok(()) => return Done::Connected,
@@ -254,7 +259,13 @@ fn connect_to(config: &Config, caller: Caller, to: Endpoint, name: &UnixName) ->
     result
 }
 
-fn connect_socket(config: &Config, caller: Caller, to: Endpoint, name: &UnixName, socket: c_int) -> sys::Result<()> {
+fn connect_socket(
+    config: &Config,
+    caller: Caller,
+    to: Endpoint,
+    name: &UnixName,
+    socket: c_int,
+) -> sys::Result<()> {
     let local = name_socket(config, caller, to, socket)?;
     if caller.bound.is_some() {
         options::carry_ours(caller.fd, socket);
@@ -363,4 +374,3 @@ pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     }
     result
 }
-

@@ -161,7 +161,8 @@ unsafe fn completed<const N: usize, T>(
 /// Writes the program's `LD_PRELOAD=…` and our library behind it; `false` where it does not fit.
 fn merge(merged: &mut [u8; PRELOAD_BYTES], own: &[u8], config: &Config) -> bool {
     let library = config.preload().to_bytes();
-    let Some(library) = library.iter().position(|byte| *byte == b'=').and_then(|at| library.get(at + 1..)) else {
+    let Some(library) = library.iter().position(|byte| *byte == b'=').and_then(|at| library.get(at + 1..))
+    else {
         return false;
     };
     let separator: &[u8] = if own.ends_with(b"=") { b"" } else { b":" };

@@ -37,7 +37,7 @@ pub(crate) fn note_dup() {
 }
 
 /// Copies who gets SIGIO, and which signal stands for it.
-pub(crate) fn copy_owner(fd: c_int, new: c_int, owner: c_int) {
+pub(super) fn copy_owner(fd: c_int, new: c_int, owner: c_int) {
     // A process id passes as it is; a group as a negative number, in two's complement.
     let _ = sys::control(new, libc::F_SETOWN, isize::try_from(owner).unwrap_or(0).cast_unsigned());
     if let Ok(signal) = sys::control(fd, F_GETSIG, 0)
@@ -165,8 +165,14 @@ impl Lines {
     fn next(&mut self) -> Option<&[u8]> {
         // Drop the line that was given out last: it ends at the first NUL that stands for its newline.
         if let Some(end) = self.buffer.get(..self.filled)?.iter().position(|byte| *byte == 0) {
-            self.buffer.copy_within(end + 1..self.filled, 0);
-            self.filled -= end + 1;
+            let rest = self.filled.saturating_sub(end + 1);
+            for index in 0..rest {
+                let byte = self.buffer.get(end + 1 + index).copied().unwrap_or(0);
+                if let Some(slot) = self.buffer.get_mut(index) {
+                    *slot = byte;
+                }
+            }
+            self.filled = rest;
         }
         loop {
             let used = self.buffer.get(..self.filled)?;

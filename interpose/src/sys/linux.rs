@@ -77,10 +77,8 @@ pub(crate) fn get_option(
     length: &mut socklen_t,
 ) -> Result<()> {
     // SAFETY: the caller's buffer has `length` bytes.
-    check(unsafe {
-        libc::syscall(libc::SYS_getsockopt, fd, level, name, value, core::ptr::from_mut(length))
-    })
-    .map(|_| ())
+    check(unsafe { libc::syscall(libc::SYS_getsockopt, fd, level, name, value, core::ptr::from_mut(length)) })
+        .map(|_| ())
 }
 
 /// setsockopt(2).
@@ -111,7 +109,8 @@ pub(crate) fn replace(from: c_int, to: c_int, close_on_exec: bool) -> Result<()>
 /// access(2) with `F_OK`.
 pub(crate) fn access(path: &CStr) -> Result<()> {
     // SAFETY: `path` ends in NUL.
-    check(unsafe { libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::F_OK) }).map(|_| ())
+    check(unsafe { libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::F_OK) })
+        .map(|_| ())
 }
 
 /// unlink(2).
@@ -243,7 +242,12 @@ pub(crate) fn size(fd: c_int) -> Option<i64> {
 }
 
 /// epoll_ctl(2); for `EPOLL_CTL_DEL` the event is ignored.
-pub(crate) fn epoll_control(epoll: c_int, operation: c_int, fd: c_int, mut event: libc::epoll_event) -> Result<()> {
+pub(crate) fn epoll_control(
+    epoll: c_int,
+    operation: c_int,
+    fd: c_int,
+    mut event: libc::epoll_event,
+) -> Result<()> {
     // SAFETY: the kernel reads the event.
     check(unsafe { libc::syscall(libc::SYS_epoll_ctl, epoll, operation, fd, &raw mut event) }).map(|_| ())
 }
@@ -356,7 +360,9 @@ pub(crate) fn text_option(name: c_int) -> Option<&'static [u8]> {
 /// A value as the kernel reads it back: switches as 0 or 1 (tcp(7)).
 pub(crate) fn as_read_back(level: c_int, name: c_int, value: c_int) -> c_int {
     match (level, name) {
-        (libc::IPPROTO_TCP, libc::TCP_NODELAY | libc::TCP_CORK | libc::TCP_QUICKACK) => c_int::from(value != 0),
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY | libc::TCP_CORK | libc::TCP_QUICKACK) => {
+            c_int::from(value != 0)
+        }
         _ => value,
     }
 }

@@ -1,0 +1,312 @@
+//! macOS: libSystem's functions, called directly. dyld does not interpose the interposing image.
+#![expect(unsafe_code, reason = "system calls")]
+
+use super::{RawName, Result};
+use core::ffi::CStr;
+use libc::{c_int, c_void, sockaddr, socklen_t};
+
+fn check(result: c_int) -> Result<c_int> {
+    if result < 0 { Err(super::errno()) } else { Ok(result) }
+}
+
+fn check_size(result: isize) -> Result<usize> {
+    usize::try_from(result).map_err(|_| super::errno())
+}
+
+/// Where the thread's errno is.
+pub(super) fn errno_location() -> *mut c_int {
+    // SAFETY: takes no arguments.
+    unsafe { libc::__error() }
+}
+
+fn close_on_exec(fd: c_int) -> Result<c_int> {
+    control(fd, libc::F_SETFD, usize::try_from(libc::FD_CLOEXEC).unwrap_or(1))?;
+    Ok(fd)
+}
+
+/// A Unix socket of `kind` (`SOCK_STREAM`, `SOCK_DGRAM`), close-on-exec, without SIGPIPE.
+pub(crate) fn unix_socket(kind: c_int) -> Result<c_int> {
+    // SAFETY: socket(2) takes three integers.
+    close_on_exec(check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?)
+}
+
+/// A TCP socket, close-on-exec.
+pub(crate) fn tcp_socket(v6: bool) -> Result<c_int> {
+    let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    // SAFETY: socket(2) takes three integers.
+    close_on_exec(check(unsafe { libc::socket(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP) })?)
+}
+
+/// close(2).
+pub(crate) fn close(fd: c_int) {
+    // SAFETY: close(2) takes an integer; callers close what they opened.
+    let _ = unsafe { libc::close(fd) };
+}
+
+/// bind(2) to a socket name.
+pub(crate) fn bind(fd: c_int, name: &[u8]) -> Result<()> {
+    // SAFETY: address and length describe `name`, which the kernel reads.
+    check(unsafe { libc::bind(fd, name.as_ptr().cast::<sockaddr>(), super::socklen(name.len())) }).map(|_| ())
+}
+
+/// connect(2) to a socket name.
+pub(crate) fn connect(fd: c_int, name: &[u8]) -> Result<()> {
+    // SAFETY: address and length describe `name`, which the kernel reads.
+    check(unsafe { libc::connect(fd, name.as_ptr().cast::<sockaddr>(), super::socklen(name.len())) })
+        .map(|_| ())
+}
+
+/// getsockname(2).
+pub(crate) fn own_name(fd: c_int) -> Result<RawName> {
+    let mut name = RawName::new();
+    let mut length = RawName::room();
+    // SAFETY: the kernel writes at most `length` bytes at the pointer, and the length.
+    check(unsafe { libc::getsockname(fd, name.pointer(), &raw mut length) })?;
+    name.set_length(length);
+    Ok(name)
+}
+
+/// getpeername(2).
+pub(crate) fn peer_name(fd: c_int) -> Result<RawName> {
+    let mut name = RawName::new();
+    let mut length = RawName::room();
+    // SAFETY: the kernel writes at most `length` bytes at the pointer, and the length.
+    check(unsafe { libc::getpeername(fd, name.pointer(), &raw mut length) })?;
+    name.set_length(length);
+    Ok(name)
+}
+
+/// getsockopt(2).
+pub(crate) fn get_option(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *mut c_void,
+    length: &mut socklen_t,
+) -> Result<()> {
+    // SAFETY: the caller's buffer has `length` bytes.
+    check(unsafe { libc::getsockopt(fd, level, name, value, core::ptr::from_mut(length)) }).map(|_| ())
+}
+
+/// setsockopt(2).
+pub(crate) fn set_option_raw(
+    fd: c_int,
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    length: socklen_t,
+) -> Result<()> {
+    // SAFETY: the caller's buffer has `length` bytes.
+    check(unsafe { libc::setsockopt(fd, level, name, value, length) }).map(|_| ())
+}
+
+/// fcntl(2) with an integer argument.
+pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_int> {
+    // SAFETY: the commands used here take an integer.
+    check(unsafe { libc::fcntl(fd, command, argument) })
+}
+
+/// dup2(2): `from` takes the number `to`. macOS has no dup3; between the two calls an exec in another thread
+/// could inherit the descriptor.
+pub(crate) fn replace(from: c_int, to: c_int, close_on_exec_flag: bool) -> Result<()> {
+    // SAFETY: dup2(2) takes two integers.
+    check(unsafe { libc::dup2(from, to) })?;
+    if close_on_exec_flag { close_on_exec(to).map(|_| ()) } else { Ok(()) }
+}
+
+/// access(2) with `F_OK`.
+pub(crate) fn access(path: &CStr) -> Result<()> {
+    // SAFETY: `path` ends in NUL.
+    check(unsafe { libc::access(path.as_ptr(), libc::F_OK) }).map(|_| ())
+}
+
+/// unlink(2).
+pub(crate) fn unlink(path: &CStr) -> Result<()> {
+    // SAFETY: `path` ends in NUL.
+    check(unsafe { libc::unlink(path.as_ptr()) }).map(|_| ())
+}
+
+/// open(2), close-on-exec.
+pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<c_int> {
+    // SAFETY: `path` ends in NUL.
+    check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) })
+}
+
+/// flock(2).
+pub(crate) fn lock(fd: c_int, operation: c_int) -> Result<()> {
+    // SAFETY: flock(2) takes two integers.
+    check(unsafe { libc::flock(fd, operation) }).map(|_| ())
+}
+
+fn status(fd: c_int) -> Option<libc::stat> {
+    let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat(2) fills the structure.
+    check(unsafe { libc::fstat(fd, status.as_mut_ptr()) }).ok()?;
+    // SAFETY: fstat(2) succeeded, so the structure is filled in.
+    Some(unsafe { status.assume_init() })
+}
+
+/// The inode number of an open file: it identifies a socket for as long as it lives.
+pub(crate) fn inode(fd: c_int) -> Option<u64> {
+    status(fd).map(|status| status.st_ino)
+}
+
+/// Size of an open file in bytes.
+pub(crate) fn size(fd: c_int) -> Option<i64> {
+    status(fd).map(|status| status.st_size)
+}
+
+/// Sends a datagram to a socket name without waiting. Datagram sockets raise no SIGPIPE.
+pub(crate) fn send_to(fd: c_int, data: &[u8], name: &[u8]) -> Result<()> {
+    // SAFETY: pointers and lengths describe `data` and `name`, which the kernel reads.
+    check_size(unsafe {
+        libc::sendto(
+            fd,
+            data.as_ptr().cast::<c_void>(),
+            data.len(),
+            libc::MSG_DONTWAIT,
+            name.as_ptr().cast::<sockaddr>(),
+            super::socklen(name.len()),
+        )
+    })
+    .map(|_| ())
+}
+
+/// The process id.
+pub(crate) fn process_id() -> u32 {
+    // SAFETY: getpid(2) takes no arguments.
+    u32::try_from(unsafe { libc::getpid() }).unwrap_or(0)
+}
+
+/// CLOCK_REALTIME in nanoseconds.
+pub(crate) fn now_ns() -> u64 {
+    clock_ns(libc::CLOCK_REALTIME)
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+pub(crate) fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime(3) fills the structure.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Sleeps for some microseconds; only while another process holds the run dir's lock.
+pub(crate) fn pause_us(microseconds: u32) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: i64::from(microseconds) * 1000 };
+    // SAFETY: nanosleep(2) reads the structure.
+    let _ = check(unsafe { libc::nanosleep(&raw const time, core::ptr::null_mut()) });
+}
+
+/// Maps the first page of a file for reading, shared.
+pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
+    let page = unsafe { libc::mmap(core::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+    (page != libc::MAP_FAILED).then_some(page.cast::<u8>().cast_const())
+}
+
+/// The family of a socket name: its second byte.
+pub(crate) fn family_of(name: &[u8]) -> c_int {
+    match name {
+        [_, family, ..] => c_int::from(*family),
+        _ => libc::AF_UNSPEC,
+    }
+}
+
+fn header(family: c_int, length: usize) -> [u8; 2] {
+    [u8::try_from(length).unwrap_or(0), u8::try_from(family).unwrap_or(0)]
+}
+
+/// `sun_len` and `sun_family` of a Unix socket name of `length` bytes.
+pub(crate) fn unix_header(length: usize) -> [u8; 2] {
+    header(libc::AF_UNIX, length)
+}
+
+/// `sin_len` and `sin_family` of an inet socket name of `length` bytes.
+pub(crate) fn inet_header(family: c_int, length: usize) -> [u8; 2] {
+    header(family, length)
+}
+
+/// Reads `pointer` as the family of a program's address.
+///
+/// # Safety
+/// At least two bytes at `pointer` can be read.
+pub(crate) unsafe fn family_at(pointer: *const sockaddr) -> c_int {
+    // SAFETY: the caller vouches for two bytes.
+    c_int::from(unsafe { pointer.cast::<u8>().add(1).read() })
+}
+
+/// Whether an inet socket is a TCP one. macOS has no `SO_PROTOCOL`; a stream of these families is TCP.
+pub(crate) fn is_tcp(fd: c_int) -> bool {
+    super::option(fd, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)
+}
+
+/// The name of the process.
+pub(crate) fn program_name(buffer: &mut [u8; 32]) -> &str {
+    // SAFETY: returns a NUL-terminated string or NULL (getprogname(3)).
+    let name = unsafe { libc::getprogname() };
+    if name.is_null() {
+        return "";
+    }
+    // SAFETY: not NULL, so a C string that lives as long as the process.
+    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+    let length = name.len().min(buffer.len());
+    for (to, from) in buffer.iter_mut().zip(name) {
+        *to = *from;
+    }
+    core::str::from_utf8(buffer.get(..length).unwrap_or(&[])).unwrap_or("")
+}
+
+/// Whether a program has set `SO_RCVBUF` or `SO_SNDBUF`: whether it differs from what such sockets start with.
+pub(crate) fn buffer_is_set(fd: c_int, name: c_int) -> bool {
+    let Ok(size) = super::option(fd, libc::SOL_SOCKET, name) else { return false };
+    let Ok(own) = own_name(fd) else { return false };
+    let unix = family_of(own.bytes()) == libc::AF_UNIX;
+    let fresh = if unix { unix_socket(libc::SOCK_STREAM) } else { tcp_socket(false) };
+    let Ok(fresh) = fresh else { return false };
+    let usual = super::option(fresh, libc::SOL_SOCKET, name);
+    close(fresh);
+    usual != Ok(size)
+}
+
+/// What to pass to setsockopt to get a buffer that reads back as `size`.
+pub(crate) fn buffer_request(size: c_int) -> c_int {
+    size
+}
+
+/// Makes a new socket file known: FSEvents reports no creation of sockets, but a change of mode.
+pub(crate) fn announce(name: &crate::rawaddr::UnixName) {
+    // SAFETY: the path ends in NUL.
+    let _ = check(unsafe { libc::chmod(name.c_path().as_ptr(), 0o600) });
+}
+
+/// Whether a `SOL_SOCKET` option's answer tells a Unix socket from a TCP one.
+pub(crate) fn is_telling(name: c_int) -> bool {
+    name == libc::SO_REUSEPORT
+}
+
+/// What a TCP socket answers to such an option.
+pub(crate) fn inet_answer(_name: c_int, _v6: bool) -> Option<c_int> {
+    None
+}
+
+/// Whether a TCP option is `TCP_CONNECTION_INFO`, whose answer starts with the state.
+pub(crate) fn info_option(name: c_int) -> Option<Option<u8>> {
+    // TCPS_ESTABLISHED of netinet/tcp_fsm.h is 4, where Linux has 1.
+    (name == libc::TCP_CONNECTION_INFO).then_some(Some(4))
+}
+
+/// macOS has no TCP option that is a text.
+pub(crate) fn text_option(_name: c_int) -> Option<&'static [u8]> {
+    None
+}
+
+/// A value as the kernel reads it back: `TCP_NODELAY` as its flag (tcp(4)).
+pub(crate) fn as_read_back(_level: c_int, _name: c_int, value: c_int) -> c_int {
+    value
+}
