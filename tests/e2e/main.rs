@@ -1,2 +1,19 @@
-//! End-to-end tests.
-fn main() {}
+//! End-to-end tests: the real binary, ordinary programs, one test per observable promise. Each test has
+//! a home of its own, so all of them run at once.
+#![expect(
+    clippy::unwrap_used,
+    reason = "all of it is tests; clippy only knows the functions that are marked"
+)]
+mod bad_input;
+mod clients;
+mod collector;
+mod commands;
+mod fallback;
+mod interposer;
+mod lifecycle;
+mod names;
+mod programs;
+mod router;
+mod servers;
+mod terminal;
+mod wrap;

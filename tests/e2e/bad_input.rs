@@ -1,0 +1,374 @@
+//! "Bad input: each a clear message, the right exit status, and never a broken or changed wrapped
+//! program."
+use agentfs_tests::control::Control;
+use agentfs_tests::wait::until;
+use agentfs_tests::{Home, artifact};
+use agentfs_wire::control::ErrorCode;
+use agentfs_wire::name::is_label;
+use nix::unistd::{Gid, Uid, chown};
+use serde_json::json;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+
+#[test]
+fn no_command_is_a_usage_error() {
+    let home = Home::new();
+    for arguments in [&["wrap"][..], &["wrap", "--"], &[]] {
+        let output = home.agentfs(arguments).output().code(2);
+        assert!(output.stderr.contains("Usage"), "{}", output.explain());
+    }
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_127() {
+    let home = Home::new();
+    let _ = home.wrap("shop", "one", &["no-such-program"]).output().code(127).names(&["no-such-program"]);
+    let _ = home.wrap("shop", "one", &["./no/such/file"]).output().code(127).names(&["./no/such/file"]);
+    home.start_daemon();
+    home.gone("shop", "one");
+}
+
+#[test]
+fn a_command_that_is_not_executable_is_126() {
+    let home = Home::new();
+    let file = home.write("data.txt", "not a program\n").display().to_string();
+    let _ = home.wrap("shop", "one", &[&file]).output().code(126).names(&["data.txt"]);
+    let folder = home.work().display().to_string();
+    let _ = home.wrap("shop", "one", &[&folder]).output().code(126).names(&["work"]);
+}
+
+/// The program must run, or not be started at all; never with half of what it was promised.
+#[test]
+fn a_run_dir_that_is_a_file_is_named() {
+    let home = Home::new();
+    std::fs::write(home.paths().home.join("run"), "a file").unwrap();
+    let output = home.wrap("shop", "one", &["echo", "started"]).output();
+    refused_clearly(&output, "run");
+}
+
+#[test]
+fn a_run_dir_of_somebody_else_is_named() {
+    let home = Home::new();
+    let run = home.paths().home.join("run");
+    std::fs::create_dir(&run).unwrap();
+    if Uid::effective().is_root() {
+        chown(&run, Some(Uid::from_raw(65534)), Some(Gid::from_raw(65534))).unwrap();
+    } else {
+        // Nobody but root can give a folder away: borrow one that is root's.
+        std::fs::remove_dir(&run).unwrap();
+        symlink("/usr", &run).unwrap();
+    }
+    refused_clearly(&home.wrap("shop", "one", &["echo", "started"]).output(), "run");
+}
+
+#[test]
+fn a_home_that_cannot_be_written_is_named() {
+    let home = Home::new();
+    // The kernel makes no folder there for anybody, as on a read-only disk.
+    let output = home.wrap("shop", "one", &["echo", "started"]).env("AGENTFS_HOME", "/proc/agentfs").output();
+    refused_clearly(&output, "/proc/agentfs");
+}
+
+/// A file system of four pages that is full, in a mount name space of its own.
+#[test]
+fn a_full_disk_is_named() {
+    let home = Home::new();
+    let unshare: &[&str] =
+        if Uid::effective().is_root() { &["--mount"] } else { &["--mount", "--map-root-user"] };
+    let full = home.work().join("full");
+    std::fs::create_dir(&full).unwrap();
+    let script = "mount -t tmpfs -o size=16k none \"$1\" || exit 66\n\
+        cat /dev/zero >\"$1/ballast\" 2>/dev/null\n\
+        AGENTFS_HOME=\"$1/home\" \"$0\" wrap --app shop -- echo started";
+    let output = home.program("unshare").args(unshare).args(["sh", "-c", script]);
+    let output = output.arg(home.agentfs_path()).arg(&full).output();
+    assert_ne!(
+        output.status.code(),
+        Some(66),
+        "this machine allows no mount name space: {}",
+        output.explain()
+    );
+    refused_clearly(&output, "full/home");
+}
+
+/// Refused: non-zero, the path named, and the program not started. Going on without us would be allowed
+/// as well, if the program then runs unchanged and somebody is told.
+fn refused_clearly(output: &agentfs_tests::Output<'_>, path: &str) {
+    assert!(output.stderr.contains(path), "{}", output.explain());
+    assert!(!output.stderr.contains("panicked"), "{}", output.explain());
+    if output.status.success() {
+        assert_eq!(output.stdout, "started\n", "{}", output.explain());
+    } else {
+        assert_eq!((output.status.code(), output.stdout.as_str()), (Some(125), ""), "{}", output.explain());
+    }
+}
+
+/// A home that is too long for a socket path gets its sockets below /tmp, and the program works.
+#[test]
+fn a_long_home_works() {
+    works_in_home(&format!("a-folder-with-quite-a-long-name/{}/home", "deep/".repeat(20)));
+}
+
+/// LD_PRELOAD splits at blanks and colons.
+#[test]
+fn a_home_with_blanks_and_colons_works() {
+    works_in_home("my home: a b");
+}
+
+fn works_in_home(name: &str) {
+    let home = Home::new();
+    let other = home.work().join(name);
+    let other_text = other.display().to_string();
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let client = artifact::binary("fixture-client").display().to_string();
+    let script = "\"$0\" & server=$!; until \"$1\" 5000 2>/dev/null; do :; done; kill $server";
+    let wrap = |copy| {
+        home.wrap("shop", copy, &["sh", "-c", script, &server, &client])
+            .env("AGENTFS_HOME", &other_text)
+            .body(copy)
+    };
+    // Both at once, so that neither can be served by a listener on the host.
+    let running = ["one", "two"].map(|copy| wrap(copy).spawn());
+    let outputs = running.map(agentfs_tests::Process::finish);
+    for (output, copy) in outputs.into_iter().zip(["one", "two"]) {
+        let output = output.success();
+        assert_eq!(output.stdout, copy, "{}", output.explain());
+        assert!(!output.stderr.contains("ld.so"), "{}", output.explain());
+    }
+    let list = home.agentfs(&["ps", "--json"]).env("AGENTFS_HOME", &other_text).output().success();
+    assert!(!list.stdout.is_empty());
+    let _ = home.agentfs(&["daemon", "stop"]).env("AGENTFS_HOME", &other_text).output().success();
+}
+
+/// A file that is no socket, a stale socket, links that lead nowhere or in a circle: none is an instance,
+/// none disturbs a neighbour, and nothing but a stale socket is ever removed.
+#[test]
+fn files_that_are_no_listeners_are_ignored() {
+    let home = Home::new();
+    home.start_daemon();
+    let run = &home.paths().run;
+    std::fs::write(run.join("shop-file.sock"), "no socket").unwrap();
+    std::fs::create_dir(run.join("shop-folder.sock")).unwrap();
+    symlink("/nowhere", run.join("shop-dangling.sock")).unwrap();
+    symlink(run.join("shop-circle.sock"), run.join("shop-circle.sock")).unwrap();
+    symlink("/etc/passwd", run.join("shop-passwd.sock")).unwrap();
+    std::fs::write(run.join("shop-broken.json"), "{ not json").unwrap();
+    std::fs::write(run.join("nonsense"), "no name of ours").unwrap();
+    drop(UnixListener::bind(run.join("shop-stale.sock")).unwrap());
+    let _running = home.wrap("shop", "real", &artifact::python("threading_server.py")).body("real").spawn();
+    home.listener("shop", "real", 8080);
+    home.expect_body("shop.localhost", "real");
+    home.expect_body("real.shop.localhost", "real");
+    for ghost in ["file", "folder", "dangling", "circle", "passwd", "stale", "broken"] {
+        let status = home.get(&format!("{ghost}.shop.localhost")).status;
+        assert!([404, 502, 503].contains(&status), "{ghost}: {status}");
+    }
+    let pruned = home.agentfs(&["prune"]).output().success();
+    assert!(!run.join("shop-stale.sock").exists(), "{}", pruned.explain());
+    for kept in ["shop-file.sock", "shop-folder.sock", "shop-passwd.sock", "nonsense"] {
+        assert!(run.join(kept).symlink_metadata().is_ok(), "{kept} was removed: {}", pruned.explain());
+    }
+    assert!(std::path::Path::new("/etc/passwd").exists());
+    home.expect_body("real.shop.localhost", "real");
+}
+
+#[test]
+fn a_second_collector_says_who_is_first() {
+    let home = Home::new();
+    let first = home.start_daemon();
+    let second = home.agentfs(&["daemon", "run"]).output();
+    assert!(!second.status.success(), "{}", second.explain());
+    let second = second.names(&[&first.pid.to_string()]);
+    assert!(!second.stderr.contains("panicked"), "{}", second.explain());
+    assert_eq!(home.daemon().map(|daemon| daemon.pid), Some(first.pid));
+    // Asking for one that is there is no error.
+    let _ = home.agentfs(&["daemon", "start"]).output().success();
+    assert_eq!(home.daemon().map(|daemon| daemon.pid), Some(first.pid));
+}
+
+/// Many commands that all need a collector bring up exactly one.
+#[test]
+fn collectors_that_start_at_once_leave_one() {
+    let home = Home::new();
+    let started: Vec<_> = (0..8).map(|_| home.agentfs(&["daemon", "start"]).spawn()).collect();
+    for process in started {
+        let _ = process.finish().success();
+    }
+    let pid = home.daemon().unwrap().pid;
+    until("one collector", || {
+        let collectors: Vec<_> = home.processes().into_iter().map(|(pid, _)| pid).collect();
+        (collectors == [i32::try_from(pid).unwrap()]).then_some(())
+    });
+}
+
+#[test]
+fn a_name_that_is_no_label_becomes_one_or_is_refused() {
+    let home = Home::new();
+    let show = "printf '%s %s' $AGENTFS_APP $AGENTFS_INSTANCE";
+    for (app, instance) in [
+        ("My App!", "feature/cart"),
+        ("größe", "日本"),
+        ("a-name-that-is-much-longer-than-any-label-of-ours", "another-one-that-is-too-long-by-far"),
+        ("../../etc", ".."),
+    ] {
+        let output = home.wrap(app, instance, &["sh", "-c", show]).output();
+        if output.status.success() {
+            let (app, instance) = output.stdout.split_once(' ').unwrap();
+            assert!(is_label(app) && is_label(instance), "{}", output.explain());
+        } else {
+            assert!(output.stderr.contains(app) || output.stderr.contains(instance), "{}", output.explain());
+        }
+    }
+    let empty = home.wrap("", "one", &["true"]).output();
+    assert!(!empty.status.success() && !empty.stderr.is_empty(), "{}", empty.explain());
+}
+
+#[test]
+fn garbage_on_the_control_socket_is_answered() {
+    let home = Home::new();
+    home.start_daemon();
+    for (line, code) in [
+        (&b"garbage\n"[..], ErrorCode::BadRequest),
+        (b"\n", ErrorCode::BadRequest),
+        (b"{\"id\":1}\n", ErrorCode::BadRequest),
+        (b"\xff\xfe\x00\n", ErrorCode::BadRequest),
+        (b"{\"id\":1,\"method\":\"no.such\"}\n", ErrorCode::UnknownMethod),
+        (b"{\"id\":1,\"method\":\"route.add\",\"params\":{\"host\":7}}\n", ErrorCode::BadParams),
+        (
+            b"{\"id\":1,\"method\":\"route.remove\",\"params\":{\"host\":\"no.localhost\"}}\n",
+            ErrorCode::NotFound,
+        ),
+    ] {
+        let mut control = home.control().unwrap();
+        control.send(line).unwrap();
+        let reply = control.reply().unwrap();
+        let error = reply.error.unwrap_or_else(|| panic!("no error for {:?}", String::from_utf8_lossy(line)));
+        assert_eq!(error.code, code, "{:?}: {error:?}", String::from_utf8_lossy(line));
+        // The connection goes on.
+        assert!(control.call("ping", json!({})).unwrap().is_ok());
+    }
+    // Half a line and an end.
+    home.control().unwrap().send(b"{\"id\":").unwrap();
+    assert!(home.control().unwrap().call("ping", json!({})).unwrap().is_ok());
+}
+
+#[test]
+fn a_line_without_end_is_too_large() {
+    let home = Home::new();
+    home.start_daemon();
+    let mut control = home.control().unwrap();
+    let part = vec![b'x'; 1 << 20];
+    let mut sent = 0;
+    while sent <= agentfs_wire::limits::CONTROL_LINE_BYTES + part.len() && control.send(&part).is_ok() {
+        sent += part.len();
+    }
+    assert_eq!(control.reply().unwrap().error.unwrap().code, ErrorCode::TooLarge);
+    assert!(home.control().unwrap().call("ping", json!({})).unwrap().is_ok());
+}
+
+#[test]
+fn more_control_connections_than_the_limit_are_told_so() {
+    let home = Home::new();
+    home.start_daemon();
+    let mut busy = None;
+    let mut held: Vec<Control> = Vec::new();
+    for _ in 0..=agentfs_wire::limits::CONTROL_CONNECTIONS {
+        let mut control = home.control().unwrap();
+        // Answered or refused: either way a line comes.
+        let _ = control.send(b"{\"id\":1,\"method\":\"ping\"}\n");
+        let reply = control.reply().unwrap();
+        if let Some(error) = reply.error {
+            busy = Some(error.code);
+            break;
+        }
+        held.push(control);
+    }
+    assert_eq!(busy, Some(ErrorCode::Busy));
+    drop(held);
+    until("a free place", || home.control()?.call("ping", json!({})).ok()?.ok());
+}
+
+#[test]
+fn garbage_notices_are_dropped() {
+    let home = Home::new();
+    let daemon = home.start_daemon();
+    let socket = UnixDatagram::unbound().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    for seed in 0..400_usize {
+        let datagram: Vec<u8> = (0..seed % 600).map(|at| (at * 31 + seed * 17).to_le_bytes()[0]).collect();
+        // A full queue drops, which is as good.
+        let _ = socket.send_to(&datagram, &home.paths().notice);
+        let _ = socket.send_to(&[&[1_u8][..], &datagram].concat(), &home.paths().notice);
+    }
+    let _running = home.wrap("shop", "one", &artifact::python("threading_server.py")).body("one").spawn();
+    home.listener("shop", "one", 8080);
+    assert_eq!(home.daemon().map(|now| now.pid), Some(daemon.pid));
+}
+
+/// "a router port that is taken": said, and everything but the router works.
+#[test]
+fn a_taken_router_port_is_said() {
+    let home = Home::new();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let start = home.agentfs(&["daemon", "start"]).env("AGENTFS_ROUTER", &address).output();
+    let log = std::fs::read_to_string(&home.paths().log).unwrap_or_default();
+    let said = format!("{}{log}", start.stderr);
+    assert!(said.contains(&port.to_string()), "{}\n{log}", start.explain());
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let client = artifact::binary("fixture-client").display().to_string();
+    let _running = home.wrap("shop", "one", &[&server]).body("one").env("AGENTFS_ROUTER", &address).spawn();
+    let exec = || home.exec("shop/one", &[&client, "5000"]).env("AGENTFS_ROUTER", &address).output();
+    until("localhost works without a router", || (exec().stdout == "one").then_some(()));
+    if let Some(daemon) = home.daemon() {
+        assert!(daemon.router_error.is_some() || daemon.http_port != port, "{daemon:?}");
+    }
+}
+
+/// A stranger's socket at the place of the control socket, a folder, an unreadable file.
+#[test]
+fn a_control_socket_that_is_none_is_replaced_or_named() {
+    let home = Home::new();
+    std::fs::write(&home.paths().control, "a file").unwrap();
+    let output = home.agentfs(&["daemon", "start"]).output();
+    assert!(output.status.success() || output.stderr.contains("collector.sock"), "{}", output.explain());
+    let _ = home.agentfs(&["wrap", "--app", "shop", "--", "true"]).output();
+}
+
+/// A collector that hangs must not hold up the program: the notice socket exists, nobody reads it.
+#[test]
+fn a_collector_that_does_not_read_changes_nothing() {
+    let home = Home::new();
+    let daemon = home.start_daemon();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.pid).unwrap());
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let client = artifact::binary("fixture-client").display().to_string();
+    let script = "read line\n\"$0\" & server=$!; until \"$1\" 5000 2>/dev/null; do :; done; kill $server";
+    let shell = home.wrap("shop", "one", &["sh", "-c", script, &server, &client]).body("one").open_input();
+    let mut shell = shell.spawn();
+    until("the instance is claimed", || home.instance("shop", "one"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    shell.write(b"go\n");
+    until("the program's answer", || (shell.stdout() == "one").then_some(()));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert_eq!(shell.finish().success().stdout, "one");
+}
+
+/// The unpacked library is damaged: it is unpacked again, or said, and the program runs.
+#[test]
+fn a_damaged_library_is_replaced() {
+    let home = Home::new();
+    let show = ["sh", "-c", "printf %s \"$AGENTFS_INTERPOSE\""];
+    let library = home.wrap("shop", "one", &show).text();
+    let mut file = std::fs::File::create(&library).unwrap_or_else(|error| {
+        std::fs::set_permissions(&library, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::File::create(&library).unwrap_or_else(|_| panic!("{library}: {error}"))
+    });
+    file.write_all(b"damaged").unwrap();
+    drop(file);
+    let _running = home.wrap("shop", "two", &artifact::python("threading_server.py")).body("two").spawn();
+    home.listener("shop", "two", 8080);
+    home.expect_body("two.shop.localhost", "two");
+}

@@ -1,0 +1,92 @@
+//! "localhost:PORT in here is that fork": each client fixture, run inside either of two instances, gets
+//! the content of its own; nothing is reached from an instance that has no such listener.
+use agentfs_fixtures::{CLIENTS, client, server};
+use agentfs_tests::{Home, artifact};
+
+macro_rules! clients {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            own_content(stringify!($name));
+        })*
+
+        #[test]
+        fn every_client_of_the_model_has_a_test() {
+            let tested = [$(stringify!($name)),*];
+            assert_eq!(CLIENTS.iter().map(|client| client.name).collect::<Vec<_>>(), tested);
+        }
+    };
+}
+
+clients! { python_urllib python_asyncio node_fetch c_nonblocking rust_std java_http php_stream }
+
+fn own_content(name: &str) {
+    let home = Home::new();
+    let server = server("rust_threads");
+    let command = artifact::client_command(&client(name), server.port);
+    let copies = ["one", "two"];
+    let _running =
+        copies.map(|copy| home.wrap("shop", copy, &artifact::server_command(&server)).body(copy).spawn());
+    for copy in copies {
+        home.listener("shop", copy, server.port);
+        assert_eq!(home.exec(&format!("shop/{copy}"), &command).text(), copy, "{name} inside shop/{copy}");
+    }
+}
+
+/// "connect to a loopback address on port P: the instance's own listener if it has one, else the host's
+/// (a shared database), unless --isolate."
+#[test]
+fn a_port_that_the_instance_does_not_have_is_the_hosts() {
+    let home = Home::new();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let database = std::thread::spawn(move || {
+        use std::io::Write;
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"shared database").unwrap();
+    });
+    let script = format!(
+        "import socket; print(socket.create_connection(('localhost', {port})).recv(99).decode(), end='')"
+    );
+    assert_eq!(home.wrap("shop", "one", &["python3", "-c", &script]).text(), "shared database");
+    database.join().unwrap();
+}
+
+#[test]
+fn an_isolated_instance_does_not_reach_the_host() {
+    let home = Home::new();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!("import socket; print(socket.socket().connect_ex(('127.0.0.1', {port})))");
+    let isolated = home.agentfs(&["wrap", "--isolate", "--app", "shop", "--", "python3", "-c", &script]);
+    assert_eq!(isolated.text().trim(), libc::ECONNREFUSED.to_string());
+}
+
+/// "The same port twice: EADDRINUSE, as natively, within an instance; never across instances."
+#[test]
+fn the_same_port_twice_in_one_instance_is_in_use() {
+    let home = Home::new();
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let _running = home.wrap("shop", "one", &[&server]).body("one").spawn();
+    home.listener("shop", "one", 5000);
+    let second = home.exec("shop/one", &[&server]).body("second").output().code(1);
+    let _ = second.names(&["Address already in use"]);
+    home.expect_body("one.shop.localhost", "one");
+}
+
+/// "Ports under 1024 need no privilege."
+#[test]
+fn port_80_is_for_everyone() {
+    let home = Home::of_user("nobody");
+    let copies = ["one", "two"];
+    let script = "import http.server, os\n\
+        class H(http.server.BaseHTTPRequestHandler):\n\
+        \x20   def do_GET(self): self.send_response(200); self.end_headers(); self.wfile.write(os.environ['FIXTURE_BODY'].encode())\n\
+        http.server.HTTPServer(('', 80), H).serve_forever()";
+    let _running =
+        copies.map(|copy| home.wrap("shop", copy, &["/usr/bin/python3", "-c", script]).body(copy).spawn());
+    for copy in copies {
+        home.listener("shop", copy, 80);
+        home.expect_body(&format!("{copy}.shop.localhost"), copy);
+    }
+}
