@@ -16,7 +16,7 @@ pub(crate) use accept::accept;
 pub(crate) use accept::accept4;
 pub(crate) use bind::{bind, listen};
 pub(crate) use connect::{connect, shutdown};
-pub(crate) use descriptors::{dup, dup2};
+pub(crate) use descriptors::{dup, dup2, socket};
 #[cfg(target_os = "linux")]
 pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
 pub(crate) use exec::{execv, execve, execvp, posix_spawn, posix_spawnp};

@@ -30,7 +30,8 @@ fn put(new: c_int, fd: c_int) -> sys::Result<()> {
 
 fn copy_flags(fd: c_int, new: c_int, flags: c_int) {
     let wanted = flags & (libc::O_NONBLOCK | libc::O_ASYNC);
-    if let Ok(owner) = sys::control(fd, libc::F_GETOWN, 0)
+    if (flags & libc::O_ASYNC != 0 || crate::hints::may_have_owner(fd))
+        && let Ok(owner) = sys::control(fd, libc::F_GETOWN, 0)
         && owner != 0
     {
         platform::copy_owner(fd, new, owner);

@@ -61,13 +61,6 @@ impl Fact {
     }
 }
 
-/// The endpoint of the other side of a socket with a listener's name; `None` where it has none, that is, is
-/// bound or listening and not a connection.
-pub(crate) fn accepted_peer(config: &Config, fd: i32, listener: Listener) -> Option<Endpoint> {
-    let name = sys::peer_name(fd).ok()?;
-    Some(peer_endpoint(config, fd, listener, name.bytes()))
-}
-
 /// The inet endpoint that stands for the peer named `name` of the accepted socket `fd`.
 pub(crate) fn peer_endpoint(config: &Config, fd: i32, listener: Listener, name: &[u8]) -> Endpoint {
     match names::meaning(config, name) {

@@ -10,6 +10,7 @@ type Strings = *const *const c_char;
 type Info = libc::addrinfo;
 
 interpose! {
+    "socket" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int, -1;
     "bind" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int, -1;
     "listen" fn listen(fd: c_int, backlog: c_int) -> c_int, -1;
     "accept" fn accept(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int, -1;

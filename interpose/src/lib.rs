@@ -18,6 +18,7 @@ mod calls;
 mod config;
 mod convert;
 mod facts;
+mod hints;
 mod hooks;
 mod names;
 mod notify;

@@ -61,7 +61,7 @@ const OPTIONS: &[(Known, bool)] = {
         (known(TCP, libc::TCP_FASTOPEN, 0), true),
         (known(TCP, libc::TCP_FASTOPEN_CONNECT, 0), false),
         (known(TCP, libc::TCP_FASTOPEN_NO_COOKIE, 0), false),
-        (known(TCP, libc::TCP_NOTSENT_LOWAT, -1), true),
+        (known(TCP, libc::TCP_NOTSENT_LOWAT, 0), true),
         (known(TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, 0), false),
         (known(TCP, libc::TCP_THIN_DUPACK, 0), false),
         (known(TCP, libc::TCP_SAVE_SYN, 0), false),
@@ -175,6 +175,15 @@ pub(crate) fn set(inode: u64, option: (c_int, c_int), value: c_int) {
 
 /// Carries what a program has set on its TCP socket over to the Unix socket that replaces it.
 pub(crate) fn carry(from: c_int, to: c_int, v6: bool) {
+    let reuse_address = crate::hints::reuse_address(from).unwrap_or_else(|| {
+        sys::option(from, libc::SOL_SOCKET, libc::SO_REUSEADDR).is_ok_and(|value| value != 0)
+    });
+    if reuse_address {
+        let _ = sys::set_option(to, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
+    }
+    if !crate::hints::may_have_options(from) {
+        return;
+    }
     let inode = sys::inode(to).unwrap_or(0);
     let mut handed_on = 1;
     for (bit, name) in HANDED_ON.iter().enumerate() {
@@ -182,9 +191,6 @@ pub(crate) fn carry(from: c_int, to: c_int, v6: bool) {
             copy(from, to, *name);
             handed_on |= 2 << bit;
         }
-    }
-    if sys::option(from, libc::SOL_SOCKET, libc::SO_REUSEADDR).is_ok_and(|value| value != 0) {
-        let _ = sys::set_option(to, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
     }
     for (known, _) in OPTIONS.iter().filter(|(_, carried)| *carried) {
         if known.level == libc::IPPROTO_IPV6 && !v6 {

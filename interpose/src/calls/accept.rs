@@ -55,6 +55,7 @@ unsafe fn accept_with(
     if accepted < 0 {
         return accepted;
     }
+    crate::hints::forget(accepted);
     let _errno = Errno::keep();
     peer.set_length(peer_length);
     let meaning = names::meaning(config, peer.bytes());

@@ -84,7 +84,9 @@ fn decide(config: &'static Config, fd: c_int, endpoint: Endpoint) -> Option<Deci
 
 fn rewrite_bound(config: &Config, fd: c_int, endpoint: Endpoint, scope: Scope) -> sys::Result<()> {
     let v6 = matches!(endpoint.ip, IpAddr::V6(_));
-    let shared = sys::option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT).is_ok_and(|value| value != 0);
+    let shared = crate::hints::reuse_port(fd).unwrap_or_else(|| {
+        sys::option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT).is_ok_and(|value| value != 0)
+    });
     let wanted = Wanted { port: endpoint.port, scope, mapped: v6 && !scope.is_v6(), shared };
     let new = sys::unix_socket(libc::SOCK_STREAM)?;
     options::carry(fd, new, v6);

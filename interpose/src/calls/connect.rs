@@ -59,7 +59,7 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
         Given::Inet(endpoint) => rewrite::destination(endpoint).map(|to| (endpoint, to)),
         Given::Unspecified | Given::Other => None,
     };
-    let Some((named, to)) = here else {
+    let Some((named, to)) = here.filter(|_| !crate::hints::is_datagram(fd)) else {
         drop(errno);
         // SAFETY: the program's own arguments.
         return unsafe { elsewhere(config, fd, given, address, length) };

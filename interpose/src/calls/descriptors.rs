@@ -1,10 +1,27 @@
-//! Calls that are only noted: duplicates and epoll instances, which a later bind or connect must move along.
-//! Nothing is looked up here; a flag is set and the call goes through.
+//! Calls that are only noted: new sockets and duplicates, whose options need or need not be asked for, and epoll
+//! instances, whose interest a later bind or connect must move along. Nothing is looked up here.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 use crate::convert;
+use crate::hints;
 use crate::hooks::real;
 use libc::c_int;
+
+/// socket(2).
+///
+/// # Safety
+/// As socket(2).
+pub(crate) unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    // SAFETY: socket(2) takes three integers.
+    let fd = unsafe { real::socket(domain, kind, protocol) };
+    hints::fresh(fd, kind);
+    fd
+}
+
+fn duplicated(fd: c_int) -> c_int {
+    hints::forget(fd);
+    fd
+}
 
 /// dup(2).
 ///
@@ -13,7 +30,7 @@ use libc::c_int;
 pub(crate) unsafe fn dup(fd: c_int) -> c_int {
     convert::note_dup();
     // SAFETY: dup(2) takes an integer.
-    unsafe { real::dup(fd) }
+    duplicated(unsafe { real::dup(fd) })
 }
 
 /// dup2(2).
@@ -23,7 +40,7 @@ pub(crate) unsafe fn dup(fd: c_int) -> c_int {
 pub(crate) unsafe fn dup2(fd: c_int, to: c_int) -> c_int {
     convert::note_dup();
     // SAFETY: dup2(2) takes two integers.
-    unsafe { real::dup2(fd, to) }
+    duplicated(unsafe { real::dup2(fd, to) })
 }
 
 #[cfg(target_os = "linux")]
@@ -42,7 +59,7 @@ mod linux {
     pub(crate) unsafe fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
         convert::note_dup();
         // SAFETY: dup3(2) takes three integers.
-        unsafe { real::dup3(fd, to, flags) }
+        super::duplicated(unsafe { real::dup3(fd, to, flags) })
     }
 
     /// fcntl(2). Its one optional argument is passed on as a register-sized integer, as the C ABI of
@@ -51,11 +68,8 @@ mod linux {
     /// # Safety
     /// As fcntl(2).
     pub(crate) unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
-        if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
-            convert::note_dup();
-        }
         // SAFETY: the program's own arguments.
-        unsafe { real::fcntl(fd, command, argument) }
+        noted_command(fd, command, unsafe { real::fcntl(fd, command, argument) })
     }
 
     /// fcntl(2) in programs built for large files.
@@ -63,11 +77,23 @@ mod linux {
     /// # Safety
     /// As fcntl(2).
     pub(crate) unsafe fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
-        if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
-            convert::note_dup();
-        }
         // SAFETY: the program's own arguments.
-        unsafe { real::fcntl64(fd, command, argument) }
+        noted_command(fd, command, unsafe { real::fcntl64(fd, command, argument) })
+    }
+
+    fn noted_command(fd: c_int, command: c_int, result: c_int) -> c_int {
+        match command {
+            libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
+                convert::note_dup();
+                super::duplicated(result)
+            }
+            // F_SETOWN_EX of fcntl(2) is 15.
+            libc::F_SETOWN | 15 => {
+                crate::hints::owner_set(fd);
+                result
+            }
+            _ => result,
+        }
     }
 
     /// epoll_create(2).

@@ -159,6 +159,10 @@ pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     let asks = !message.is_null() && !unsafe { (*message).msg_name }.is_null();
     // SAFETY: the program's own arguments.
     let received = unsafe { real::recvmsg(fd, message, flags) };
+    if received >= 0 && config::get().is_some() {
+        // SAFETY: the kernel has filled the header in.
+        unsafe { forget_received(message) };
+    }
     if received >= 0
         && asks
         && let Some(config) = config::get()
@@ -195,6 +199,32 @@ pub(crate) unsafe fn recvmmsg(
         }
     }
     received
+}
+
+/// Forgets the numbers of descriptors that came with a message.
+///
+/// # Safety
+/// The kernel has filled in `message`.
+unsafe fn forget_received(message: *const msghdr) {
+    // SAFETY: the caller vouches for the header (cmsg(3)).
+    let mut control = unsafe { libc::CMSG_FIRSTHDR(message) };
+    while !control.is_null() {
+        // SAFETY: cmsg(3) gives headers inside the control buffer.
+        let header = unsafe { control.read_unaligned() };
+        if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: takes a number.
+            let before = usize::try_from(unsafe { libc::CMSG_LEN(0) }).unwrap_or(0);
+            let length = usize::try_from(header.cmsg_len).unwrap_or(0);
+            // SAFETY: as above.
+            let data = unsafe { libc::CMSG_DATA(control) }.cast::<c_int>();
+            for index in 0..length.saturating_sub(before) / size_of::<c_int>() {
+                // SAFETY: the header's length covers this many descriptors.
+                crate::hints::forget(unsafe { data.add(index).read_unaligned() });
+            }
+        }
+        // SAFETY: as above.
+        control = unsafe { libc::CMSG_NXTHDR(message, control) };
+    }
 }
 
 /// Takes a name of ours out of a received message.

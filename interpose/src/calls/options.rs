@@ -6,6 +6,7 @@
 
 use crate::config::{self, Config};
 use crate::facts::{self, Fact};
+use crate::hints;
 use crate::hooks::real;
 use crate::options::{self, Known};
 use crate::sys::{self, Errno};
@@ -159,6 +160,10 @@ pub(crate) unsafe fn setsockopt(
     let before = sys::errno();
     // SAFETY: the program's own arguments.
     let result = unsafe { real::setsockopt(fd, level, name, value, length) };
+    if result == 0 {
+        // SAFETY: the kernel has just read the value.
+        hints::option_set(fd, level, name, unsafe { number(value, length) });
+    }
     let Some(config) = config::get() else { return result };
     if level == libc::SOL_SOCKET {
         if result == 0 && options::is_handed_on(name) {
@@ -190,6 +195,16 @@ pub(crate) unsafe fn setsockopt(
         }
         Err(reason) => sys::fail(reason),
     }
+}
+
+/// # Safety
+/// `value` has `length` bytes.
+unsafe fn number(value: *const c_void, length: socklen_t) -> Option<c_int> {
+    if value.is_null() || usize::try_from(length).ok()? < size_of::<c_int>() {
+        return None;
+    }
+    // SAFETY: the caller vouches for at least four bytes.
+    Some(unsafe { value.cast::<c_int>().read_unaligned() })
 }
 
 fn is_rewritten(config: &Config, fd: c_int) -> bool {

@@ -67,7 +67,8 @@ impl Interest {
             if number == 0 {
                 continue;
             }
-            if interest.take_from(number - 1, fd) == Some(libc::EBADF) {
+            // The number was closed, or something else has it.
+            if matches!(interest.take_from(number - 1, fd), Some(libc::EBADF | libc::EINVAL)) {
                 let _ = place.compare_exchange(number, 0, Ordering::Relaxed, Ordering::Relaxed);
             }
         }

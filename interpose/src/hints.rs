@@ -1,0 +1,104 @@
+//! What this process itself did to a descriptor since it made the socket: saves asking the kernel for twenty
+//! options that nobody has set.
+//!
+//! Only hints, and only for speed. A number is *known* from `socket` until another socket may be behind it (dup,
+//! accept, a descriptor that came by `SCM_RIGHTS`); an unknown one is asked for everything. That a number was
+//! closed does not matter: what is not a socket fails in the kernel.
+use core::sync::atomic::{AtomicU8, Ordering};
+use libc::c_int;
+
+/// Descriptors that are followed; those above are always unknown.
+const FOLLOWED: usize = 4096;
+
+/// `socket` made it in this process.
+const KNOWN: u8 = 1;
+/// Options of TCP or IP, or such that a listener hands on, were set.
+const OPTIONS: u8 = 2;
+/// `SO_REUSEADDR` is on.
+const REUSE_ADDRESS: u8 = 4;
+/// `SO_REUSEPORT` is on.
+const REUSE_PORT: u8 = 8;
+/// An owner for SIGIO was set.
+const OWNER: u8 = 16;
+
+/// It is no stream.
+const DATAGRAM: u8 = 32;
+
+static HINTS: [AtomicU8; FOLLOWED] = [const { AtomicU8::new(0) }; FOLLOWED];
+
+fn of(fd: c_int) -> Option<&'static AtomicU8> {
+    HINTS.get(usize::try_from(fd).ok()?)
+}
+
+fn add(fd: c_int, flag: u8, on: bool) {
+    let Some(hint) = of(fd) else { return };
+    if on {
+        hint.fetch_or(flag, Ordering::Relaxed);
+    } else {
+        hint.fetch_and(!flag, Ordering::Relaxed);
+    }
+}
+
+fn has(fd: c_int, flag: u8) -> Option<bool> {
+    let hint = of(fd)?.load(Ordering::Relaxed);
+    (hint & KNOWN != 0).then_some(hint & flag != 0)
+}
+
+/// A socket was made.
+pub(crate) fn fresh(fd: c_int, kind: c_int) {
+    // The kind has SOCK_NONBLOCK and SOCK_CLOEXEC in higher bits (socket(2)).
+    let datagram = kind & 0xf != libc::SOCK_STREAM;
+    if let Some(hint) = of(fd) {
+        hint.store(if datagram { KNOWN | DATAGRAM } else { KNOWN }, Ordering::Relaxed);
+    }
+}
+
+/// Whether it is known not to be a stream.
+pub(crate) fn is_datagram(fd: c_int) -> bool {
+    has(fd, DATAGRAM).unwrap_or(false)
+}
+
+/// Something else is behind this number.
+pub(crate) fn forget(fd: c_int) {
+    if let Some(hint) = of(fd)
+        && hint.load(Ordering::Relaxed) != 0
+    {
+        hint.store(0, Ordering::Relaxed);
+    }
+}
+
+/// An option was set.
+pub(crate) fn option_set(fd: c_int, level: c_int, name: c_int, value: Option<c_int>) {
+    let on = value != Some(0);
+    match (level, name) {
+        (libc::SOL_SOCKET, libc::SO_REUSEADDR) => add(fd, REUSE_ADDRESS, on),
+        (libc::SOL_SOCKET, libc::SO_REUSEPORT) => add(fd, REUSE_PORT, on),
+        (libc::SOL_SOCKET, name) if !crate::options::is_handed_on(name) => {}
+        _ => add(fd, OPTIONS, true),
+    }
+}
+
+/// An owner for SIGIO was set.
+pub(crate) fn owner_set(fd: c_int) {
+    add(fd, OWNER, true);
+}
+
+/// Whether options may have been set.
+pub(crate) fn may_have_options(fd: c_int) -> bool {
+    has(fd, OPTIONS).unwrap_or(true)
+}
+
+/// Whether an owner may have been set.
+pub(crate) fn may_have_owner(fd: c_int) -> bool {
+    has(fd, OWNER).unwrap_or(true)
+}
+
+/// Whether `SO_REUSEADDR` is on, where that is known.
+pub(crate) fn reuse_address(fd: c_int) -> Option<bool> {
+    has(fd, REUSE_ADDRESS)
+}
+
+/// Whether `SO_REUSEPORT` is on, where that is known.
+pub(crate) fn reuse_port(fd: c_int) -> Option<bool> {
+    has(fd, REUSE_PORT)
+}
