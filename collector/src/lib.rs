@@ -1,1 +1,3 @@
 //! The per-user daemon.
+
+pub mod router;

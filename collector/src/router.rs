@@ -1,0 +1,49 @@
+//! The HTTP router: host name → listener of an instance.
+//!
+//! Owns client connections, connections to applications, and the pages that we answer with
+//! ourselves. Never reads the run dir, decides about names or removes sockets: the hub hands it a
+//! [`Table`] and hears of refused connects. HTTP/1 is in our own hands, for three reasons: framing
+//! that two readers could read differently must be refused, an idle connection must hold no buffer,
+//! and the usual request must cost two reads and two writes.
+//!
+//! ```text
+//! listen ─► connection ─► client (head) ─► request (checked, rewritten) ─► table (who)
+//!                │                                                           │
+//!                └─► exchange: request body ─► upstream (pool)  ◄────────────┘
+//!                         client ◄─ answer ─┘     └─ 101 ─► upgrade
+//! ```
+mod body;
+mod buffer;
+mod client;
+mod connection;
+mod error;
+mod exchange;
+mod head;
+mod headers;
+mod limits;
+mod listen;
+mod metrics;
+mod outgoing;
+mod pages;
+mod peer;
+mod request;
+mod response;
+mod table;
+mod timer;
+mod upgrade;
+mod upstream;
+
+pub use error::Error;
+pub use listen::run;
+pub use metrics::{Counter, RouterMetrics};
+pub use table::{Entry, LastSeen, Lookup, Route, Table, TableHandle, Target, Upstream};
+
+/// What the hub should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouterEvent {
+    /// Nobody listens at this socket any more.
+    UpstreamRefused {
+        /// Its path.
+        socket: std::path::PathBuf,
+    },
+}

@@ -1,0 +1,135 @@
+//! The client's side of a connection: its stream, what was read of it, its timer.
+use super::buffer::{Expect, ReadBuffer};
+use super::error::Refusal;
+use super::head::{Head, Scanner};
+use super::limits::{
+    HEAD_TIME, KEEP_ALIVE, LINGER_BYTES, LINGER_TIME, REQUEST_HEAD_BYTES, REQUEST_LINE_BYTES,
+};
+use super::peer;
+use super::timer::Timer;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    pub(crate) read: ReadBuffer,
+    pub(crate) timer: Timer,
+    /// Its address, as applications are told.
+    pub(crate) address: Box<str>,
+    /// Whether it has sent a whole head before.
+    spoke: bool,
+}
+
+/// What a client sends next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// A head of this many bytes, at the front of the read buffer.
+    Head(usize),
+    /// Something that is none.
+    Refused(Refusal),
+    /// Nothing: it left, or it kept silent too long.
+    Closed,
+}
+
+// === impl Client ===
+
+impl Client {
+    pub(crate) fn new(stream: TcpStream, address: SocketAddr) -> Self {
+        let address = address.ip().to_canonical().to_string().into_boxed_str();
+        Self { stream, read: ReadBuffer::default(), timer: Timer::default(), address, spoke: false }
+    }
+
+    /// Waits for the next request.
+    pub(crate) async fn next(&mut self) -> Next {
+        let mut scanner = Scanner::default();
+        let mut deadline = Instant::now() + if self.spoke { KEEP_ALIVE } else { HEAD_TIME };
+        let mut started = false;
+        poll_fn(|context| self.poll_next(context, &mut scanner, &mut deadline, &mut started)).await
+    }
+
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+        scanner: &mut Scanner,
+        deadline: &mut Instant,
+        started: &mut bool,
+    ) -> Poll<Next> {
+        loop {
+            if scanner.in_first_line() {
+                // Empty lines before a request line are forgiven (RFC 9112 2.2).
+                while self.read.filled().starts_with(b"\r\n") {
+                    self.read.consume(2);
+                    *scanner = Scanner::default();
+                }
+            }
+            let held = self.read.filled().len();
+            match scanner.scan(self.read.filled(), true) {
+                Head::Complete(length) if length <= REQUEST_HEAD_BYTES => {
+                    self.spoke = true;
+                    return Poll::Ready(Next::Head(length));
+                }
+                Head::BareLineFeed => {
+                    return Poll::Ready(Next::Refused(Refusal::bad("line end: LF without CR")));
+                }
+                _ if scanner.in_first_line() && held > REQUEST_LINE_BYTES => {
+                    return Poll::Ready(Next::Refused(Refusal::LINE_TOO_LONG));
+                }
+                Head::Complete(_) => return Poll::Ready(Next::Refused(Refusal::HEAD_TOO_LARGE)),
+                Head::Partial if held > REQUEST_HEAD_BYTES => {
+                    return Poll::Ready(Next::Refused(Refusal::HEAD_TOO_LARGE));
+                }
+                Head::Partial => {}
+            }
+            if held > 0 && !*started {
+                *started = true;
+                *deadline = Instant::now() + HEAD_TIME;
+            }
+            match self.read.poll_fill(context, &mut self.stream, Expect::Little) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(_)) if held > 0 => {
+                    return Poll::Ready(Next::Refused(Refusal::bad("head: it ends early")));
+                }
+                Poll::Ready(_) => return Poll::Ready(Next::Closed),
+                Poll::Pending => {
+                    ready!(self.timer.poll_until(context, *deadline));
+                    return Poll::Ready(if held > 0 {
+                        Next::Refused(Refusal::TIMEOUT)
+                    } else {
+                        Next::Closed
+                    });
+                }
+            }
+        }
+    }
+
+    /// Whether the client can get no answer any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        peer::is_gone(&self.stream)
+    }
+
+    /// Closes so that what was written arrives: ends our side, then reads and forgets what the
+    /// client still sends, within bounds. Closing at once would reset the connection, and the reset
+    /// overtakes the answer.
+    pub(crate) async fn linger(mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let drain = async {
+            let mut dropped = 0;
+            while dropped < LINGER_BYTES {
+                self.read.consume(usize::MAX);
+                match poll_fn(|context| self.read.poll_fill(context, &mut self.stream, Expect::Much)).await {
+                    Ok(count @ 1..) => dropped += count,
+                    _ => return,
+                }
+            }
+        };
+        // The bound is the point: whatever is left then is lost with the connection.
+        let _ = tokio::time::timeout(LINGER_TIME, drain).await;
+    }
+}

@@ -1,0 +1,77 @@
+//! Finds the end of a message head, line by line, as its bytes arrive. Pure.
+
+/// How far a head has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// Its last line is not there yet.
+    Partial,
+    /// It ends after this many bytes.
+    Complete(usize),
+    /// A line ends without CR.
+    BareLineFeed,
+}
+
+/// Remembers what was looked at, so that a dripped head costs no more than one in a piece.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scanner {
+    /// Bytes that hold no line end after `line`.
+    seen: usize,
+    /// Where the current line begins.
+    line: usize,
+    /// Lines that ended.
+    lines: usize,
+}
+
+impl Scanner {
+    /// Looks at `bytes`, which begin where they began at the last call. `strict` refuses lines that
+    /// end in a bare LF; else they count as ended.
+    pub(crate) fn scan(&mut self, bytes: &[u8], strict: bool) -> Head {
+        while let Some(offset) = bytes.iter().skip(self.seen).position(|byte| *byte == b'\n') {
+            let end = self.seen + offset;
+            let line = &bytes[self.line..end];
+            let bare = line.last() != Some(&b'\r');
+            if bare && strict {
+                return Head::BareLineFeed;
+            }
+            self.seen = end + 1;
+            self.line = end + 1;
+            self.lines += 1;
+            if line.len() == usize::from(!bare) {
+                return Head::Complete(end + 1);
+            }
+        }
+        self.seen = bytes.len();
+        Head::Partial
+    }
+
+    /// Whether the first line is still incomplete.
+    pub(crate) fn in_first_line(&self) -> bool {
+        self.lines == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_end_however_it_is_cut() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nrest";
+        for cut in 1..head.len() {
+            let mut scanner = Scanner::default();
+            let first = scanner.scan(&head[..cut], true);
+            if cut < 27 {
+                assert_eq!(first, Head::Partial, "{cut}");
+                assert_eq!(scanner.scan(head, true), Head::Complete(27), "{cut}");
+            } else {
+                assert_eq!(first, Head::Complete(27), "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn bare_line_feeds() {
+        assert_eq!(Scanner::default().scan(b"GET / HTTP/1.1\nHost: a\r\n\r\n", true), Head::BareLineFeed);
+        assert_eq!(Scanner::default().scan(b"HTTP/1.1 200 OK\nA: b\n\nx", false), Head::Complete(22));
+    }
+}

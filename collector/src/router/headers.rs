@@ -1,0 +1,143 @@
+//! Which header means what to a proxy. Pure.
+//!
+//! Knows the hop-by-hop headers (RFC 9110 7.6.1), those that frame a message, and those that we set
+//! ourselves and therefore believe from nobody.
+
+/// Counts the routers that a request came through, so that a loop ends. A header of our own, since
+/// applications change their answers when they see `Via`.
+pub(crate) const HOPS: &str = "X-Agentfs-Hops";
+
+/// What a header is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Host,
+    ContentLength,
+    TransferEncoding,
+    Connection,
+    Te,
+    Upgrade,
+    Expect,
+    Accept,
+    /// For one connection only; never passed on.
+    HopByHop,
+    /// Says where a request came from: ours replaces it.
+    Forwarding,
+    /// [`HOPS`].
+    Hops,
+    /// Passed on as it is.
+    Other,
+}
+
+/// What the header `name` is.
+pub(crate) fn kind(name: &str) -> Kind {
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    match name.len() {
+        2 if is("te") => Kind::Te,
+        4 if is("host") => Kind::Host,
+        6 if is("accept") => Kind::Accept,
+        6 if is("expect") => Kind::Expect,
+        7 if is("upgrade") => Kind::Upgrade,
+        9 if is("forwarded") => Kind::Forwarding,
+        10 if is("connection") => Kind::Connection,
+        10 if is("keep-alive") => Kind::HopByHop,
+        14 if is("content-length") => Kind::ContentLength,
+        14 if is("http2-settings") => Kind::HopByHop,
+        14 if alike(name, HOPS) => Kind::Hops,
+        15 if alike(name, "x-forwarded-for") => Kind::Forwarding,
+        16 if alike(name, "x-forwarded-host") => Kind::Forwarding,
+        17 if is("transfer-encoding") => Kind::TransferEncoding,
+        17 if alike(name, "x-forwarded-proto") => Kind::Forwarding,
+        _ if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("proxy-")) => Kind::HopByHop,
+        _ => Kind::Other,
+    }
+}
+
+/// As `eq_ignore_ascii_case`, and `_` is `-`: CGI and WSGI applications cannot tell them apart.
+fn alike(name: &str, known: &str) -> bool {
+    name.bytes()
+        .zip(known.bytes())
+        .all(|(ours, theirs)| ours.eq_ignore_ascii_case(&theirs) || (ours == b'_' && theirs == b'-'))
+}
+
+/// The members of a comma-separated list, without blanks and empty ones.
+pub(crate) fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(|member| member.trim_matches([' ', '\t'])).filter(|member| !member.is_empty())
+}
+
+/// What all `Connection` headers of a message say.
+#[derive(Debug, Default)]
+pub(crate) struct Connection<'head> {
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) upgrade: bool,
+    /// Other headers named, which are for this connection only.
+    pub(crate) named: Vec<&'head str>,
+}
+
+impl<'head> Connection<'head> {
+    /// Adds one header's value.
+    pub(crate) fn add(&mut self, value: &'head str) {
+        for option in list(value) {
+            if option.eq_ignore_ascii_case("close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case("keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case("upgrade") {
+                self.upgrade = true;
+            } else {
+                self.named.push(option);
+            }
+        }
+    }
+
+    /// Whether the header `name`, which is [`Kind::Other`], is for this connection only.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.named.iter().any(|named| named.eq_ignore_ascii_case(name))
+    }
+}
+
+/// A `Content-Length`: digits only (RFC 9110 8.6).
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+/// Writes `name: value` as one line.
+pub(crate) fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_told_apart() {
+        for (name, expected) in [
+            ("HOST", Kind::Host),
+            ("Content-length", Kind::ContentLength),
+            ("Proxy-Authorization", Kind::HopByHop),
+            ("proxy-", Kind::HopByHop),
+            ("Keep-Alive", Kind::HopByHop),
+            ("HTTP2-Settings", Kind::HopByHop),
+            ("X_Forwarded-For", Kind::Forwarding),
+            ("x-agentfs-hops", Kind::Hops),
+            ("X-Forwarded-Port", Kind::Other),
+            ("Hosts", Kind::Other),
+        ] {
+            assert_eq!(kind(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_digits_only() {
+        assert_eq!(content_length(b"0012"), Some(12));
+        for value in ["", "+5", "5, 5", "5 5", "0x5", "-1", "9999999999999999999"] {
+            assert_eq!(content_length(value.as_bytes()), None, "{value}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Every limit of the router: value, unit, reason, and what happens there.
+use std::time::Duration;
+
+/// Bytes of a request head. Beyond: 431. (64 KB must pass; browsers stop at about 256 KB of cookies.)
+pub(crate) const REQUEST_HEAD_BYTES: usize = 128 * 1024;
+
+/// Bytes of a request line. Beyond: 414. (32 KB must pass.)
+pub(crate) const REQUEST_LINE_BYTES: usize = 64 * 1024;
+
+/// Header lines of one head. Beyond: 431 for a request, 502 for a response.
+pub(crate) const HEADER_LINES: usize = 4096;
+
+/// Header lines parsed without an allocation.
+pub(crate) const HEADER_LINES_INLINE: usize = 96;
+
+/// Bytes of a response head. Beyond: 502. (256 KB must pass.)
+pub(crate) const RESPONSE_HEAD_BYTES: usize = 512 * 1024;
+
+/// Bytes of all trailers, and of one chunk's extension. Beyond: 400 or 502.
+pub(crate) const TRAILER_BYTES: usize = 64 * 1024;
+
+/// Bytes of a pooled buffer for heads and short bodies.
+pub(crate) const HEAD_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Bytes of a pooled buffer for long bodies: fewer system calls a byte, and still inside the L2 cache.
+pub(crate) const BODY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Pooled buffers of each size that a thread keeps. Further ones are freed.
+pub(crate) const POOLED_BUFFERS: usize = 16;
+
+/// Idle connections kept to one listener. Further ones are closed.
+pub(crate) const IDLE_UPSTREAM_CONNECTIONS: usize = 256;
+
+/// How long a connection to a listener stays in the pool unused. Then it is closed.
+pub(crate) const IDLE_UPSTREAM: Duration = Duration::from_secs(60);
+
+/// How often the pools are swept, closed connections reaped and slow exchanges looked at.
+pub(crate) const SWEEP: Duration = Duration::from_secs(5);
+
+/// Time for a whole request head, from the connection or its first byte. Beyond: 408.
+pub(crate) const HEAD_TIME: Duration = Duration::from_secs(15);
+
+/// How long a connection may stay open between two requests. Then it is closed.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(120);
+
+/// How long an upload may stand still. Then 408.
+pub(crate) const UPLOAD_IDLE: Duration = Duration::from_secs(600);
+
+/// How long a listener's full backlog is waited for. Then the next replica, or 502.
+pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// Bytes and time that are spent on reading what a client still sends after it was answered, so
+/// that the reset does not destroy the answer. Then the connection is closed.
+pub(crate) const LINGER_BYTES: usize = 16 * 1024 * 1024;
+/// See [`LINGER_BYTES`].
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Time for requests in flight when the router stops. Then their connections are cut.
+pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(3);
+
+/// Passes through routers before a request is a loop: 508.
+pub(crate) const HOPS: u8 = 5;
+
+/// Live names on one page. The page says how many more there are.
+pub(crate) const PAGE_NAMES: usize = 200;

@@ -1,0 +1,106 @@
+//! Accepts connections, sweeps pools, and stops in order.
+use super::RouterEvent;
+use super::connection::{self, Shared};
+use super::error::Error;
+use super::limits::{DRAIN_TIME, SWEEP};
+use super::metrics::RouterMetrics;
+use super::table::TableHandle;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+/// How long to wait when no descriptor is left, before the next accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often to look whether the last exchange has ended.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+/// Serves `listeners` (non-blocking or not) until `shutdown` turns true, or its sender is dropped;
+/// then lets exchanges in progress end, for a bounded time. Refused connects are told to `event_tx`.
+pub async fn run(
+    listeners: Vec<std::net::TcpListener>,
+    table: TableHandle,
+    event_tx: mpsc::Sender<RouterEvent>,
+    metrics: Arc<RouterMetrics>,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let listeners: Vec<_> =
+        listeners.into_iter().map(adopt).collect::<io::Result<_>>().map_err(Error::Listener)?;
+    let shared = Arc::new(Shared {
+        table,
+        metrics,
+        event_tx,
+        draining: AtomicBool::new(false),
+        busy: AtomicUsize::new(0),
+    });
+    let mut connections = JoinSet::new();
+    let mut sweep = interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut shutdown) => break,
+            _ = sweep.tick() => {
+                let now = Instant::now();
+                for upstream in shared.table.load().routes().flat_map(|route| &route.entry.upstreams) {
+                    upstream.health.sweep(now);
+                }
+                // Ended connections keep a little memory until they are reaped. A panic in one has
+                // closed that connection; it is no reason to stop the others.
+                while connections.try_join_next().is_some() {}
+            }
+            accepted = accept(&listeners) => match accepted {
+                Ok((stream, address)) => {
+                    connections.spawn(connection::serve(stream, address, Arc::clone(&shared)));
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+        }
+    }
+    drop(listeners);
+    shared.draining.store(true, Ordering::Relaxed);
+    let end = Instant::now() + DRAIN_TIME;
+    while shared.busy.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+        sleep(DRAIN_STEP).await;
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // An error says that the sender is gone: nobody is left to run for.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    use nix::sys::socket::{setsockopt, sockopt::TcpNoDelay};
+    listener.set_nonblocking(true)?;
+    // Accepted sockets inherit it: one system call instead of one a connection.
+    setsockopt(&listener, TcpNoDelay, &true)?;
+    TcpListener::from_std(listener)
+}
+
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|context| {
+        let ready = listeners.iter().map(|listener| listener.poll_accept(context)).find(Poll::is_ready);
+        ready.unwrap_or(Poll::Pending)
+    })
+    .await
+}
+
+/// Whether only the connection that was about to be accepted is lost (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

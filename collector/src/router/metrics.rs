@@ -1,0 +1,106 @@
+//! Counters of the router, and their Prometheus text. Never per path: the number of series is fixed.
+use super::table::Table;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows, or a gauge that is added to and taken from.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+/// What the router counts. Shared with the hub, which may show it elsewhere too.
+#[derive(Debug, Default)]
+pub struct RouterMetrics {
+    /// Connections accepted.
+    pub connections: Counter,
+    /// Connections open now.
+    pub open_connections: Counter,
+    /// Requests, by the first digit of the status answered (1 to 5).
+    pub responses: [Counter; 6],
+    /// Connections made to listeners.
+    pub connects: Counter,
+    /// Requests sent again on a fresh connection since a kept one had been closed.
+    pub retries: Counter,
+    /// Connects refused by a listener.
+    pub refused: Counter,
+    /// Connections that changed their protocol (WebSocket and the like).
+    pub upgrades: Counter,
+    /// Requests refused because they were malformed or broke a limit.
+    pub malformed: Counter,
+}
+
+// === impl Counter ===
+
+impl Counter {
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Takes `count` off a gauge.
+    pub fn subtract(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+// === impl RouterMetrics ===
+
+impl RouterMetrics {
+    /// Counts one answer.
+    pub(crate) fn answered(&self, status: u16) {
+        if let Some(counter) = self.responses.get(usize::from(status / 100)) {
+            counter.add(1);
+        }
+    }
+
+    /// All of it in Prometheus' text format, with the requests of each listener in `table`.
+    pub fn render(&self, table: &Table) -> String {
+        let mut text = String::new();
+        for (name, kind, help, counter) in [
+            ("connections_total", "counter", "Connections accepted.", &self.connections),
+            ("connections_open", "gauge", "Connections open now.", &self.open_connections),
+            ("upstream_connects_total", "counter", "Connections made to listeners.", &self.connects),
+            (
+                "upstream_retries_total",
+                "counter",
+                "Requests sent again on a fresh connection.",
+                &self.retries,
+            ),
+            ("upstream_refused_total", "counter", "Connects that a listener refused.", &self.refused),
+            ("upgrades_total", "counter", "Connections that changed their protocol.", &self.upgrades),
+            ("malformed_total", "counter", "Requests refused as malformed or too large.", &self.malformed),
+        ] {
+            let name = format!("agentfs_router_{name}");
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {}", counter.get());
+        }
+        text.push_str(
+            "# HELP agentfs_router_responses_total Answers, by class of status.\n# TYPE agentfs_router_responses_total counter\n",
+        );
+        for (class, counter) in self.responses.iter().enumerate().skip(1) {
+            let _ = writeln!(text, "agentfs_router_responses_total{{class=\"{class}xx\"}} {}", counter.get());
+        }
+        text.push_str(
+            "# HELP agentfs_requests_total Requests sent to a listener.\n# TYPE agentfs_requests_total counter\n",
+        );
+        let mut listeners: Vec<_> = table.routes().flat_map(|route| &route.entry.upstreams).collect();
+        listeners.sort_by_key(|upstream| {
+            (&upstream.app, &upstream.instance, upstream.port, std::ptr::from_ref(upstream.as_ref()))
+        });
+        listeners.dedup_by_key(|upstream| std::ptr::from_ref(upstream.as_ref()));
+        for upstream in listeners {
+            let _ = writeln!(
+                text,
+                "agentfs_requests_total{{app=\"{}\",instance=\"{}\",port=\"{}\"}} {}",
+                upstream.app,
+                upstream.instance,
+                upstream.port,
+                upstream.requests.load(Ordering::Relaxed)
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,330 @@
+//! Host name → upstreams. Pure: no sockets, no clock.
+//!
+//! The hub builds a [`Table`] whenever something changes and stores it in the [`TableHandle`];
+//! connections load it for each request. [`Upstream`]s outlive tables: they own the connection pools.
+use super::upstream::Health;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Where a listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// A TCP address, loopback in all that agentfs makes by itself.
+    Tcp(SocketAddr),
+}
+
+/// One listener, with the connections kept to it. Keep the `Arc` across tables.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Where it listens.
+    pub socket: Target,
+    /// Its app.
+    pub app: String,
+    /// Its instance.
+    pub instance: String,
+    /// The port that the program asked for; 0 when there is none.
+    pub port: u16,
+    /// Requests sent to it.
+    pub requests: AtomicU64,
+    /// Pool and health.
+    pub(crate) health: Health,
+}
+
+/// What is known of a listener that is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastSeen {
+    /// Its socket.
+    pub socket: String,
+    /// The command that started it.
+    pub command: String,
+    /// The folder that it was started in.
+    pub directory: String,
+    /// When it was last seen: milliseconds since 1970, 0 when not known.
+    pub when_ms: u64,
+}
+
+/// What one host name leads to.
+#[derive(Debug)]
+pub struct Entry {
+    /// The name, without a port.
+    pub host: String,
+    /// Whether names below it lead here too.
+    pub wildcard: bool,
+    /// Live listeners, balanced.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The last listener, when none lives.
+    pub dead: Option<LastSeen>,
+    /// A word for people: what it is.
+    pub title: String,
+}
+
+/// An entry in use.
+#[derive(Debug)]
+pub struct Route {
+    /// The entry.
+    pub entry: Entry,
+    /// Counts picks, for the round robin.
+    next: AtomicUsize,
+}
+
+/// All names at one moment.
+#[derive(Debug)]
+pub struct Table {
+    routes: HashMap<Box<str>, Arc<Route>>,
+    wildcards: bool,
+    http_port: u16,
+}
+
+/// The table in force, shared.
+#[derive(Clone, Debug)]
+pub struct TableHandle(Arc<RwLock<Arc<Table>>>);
+
+/// What a `Host` stands for.
+#[derive(Debug)]
+pub enum Lookup {
+    /// A name in the table, live or not.
+    Found(Arc<Route>),
+    /// `agentfs.localhost`: the index and the control pages.
+    Control,
+    /// `localhost`: the index.
+    Index,
+    /// A name below `.localhost` that nothing has.
+    Unknown,
+    /// An IP literal or a name of some other domain: never ours.
+    Foreign,
+    /// Not a host at all.
+    Invalid,
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// A listener with an empty pool.
+    pub fn new(socket: Target, app: String, instance: String, port: u16) -> Self {
+        Self { socket, app, instance, port, requests: AtomicU64::new(0), health: Health::default() }
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    /// The upstreams in the order to try: round robin over those that answer, then those that
+    /// refused last time (one of them may be back before anybody said so).
+    pub fn candidates(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        let part = |answers: bool| {
+            self.entry.upstreams.iter().filter(move |upstream| upstream.health.answers() == answers)
+        };
+        let count = part(true).count();
+        let first = if count < 2 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) % count };
+        // Looked at beforehand, so that one that refuses in this turn is not asked a second time.
+        let refused: Vec<_> = part(false).collect();
+        part(true).cycle().skip(first).take(count).chain(refused)
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    /// A table of `entries`; of two with the same name the first counts. `http_port` is the port
+    /// in links.
+    pub fn new(entries: Vec<Entry>, http_port: u16) -> Self {
+        let mut routes = HashMap::with_capacity(entries.len());
+        let wildcards = entries.iter().any(|entry| entry.wildcard);
+        for entry in entries {
+            let name = entry.host.strip_suffix('.').unwrap_or(&entry.host).to_ascii_lowercase();
+            routes
+                .entry(name.into_boxed_str())
+                .or_insert_with(|| Arc::new(Route { entry, next: AtomicUsize::new(0) }));
+        }
+        Self { routes, wildcards, http_port }
+    }
+
+    /// The port in links.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    /// All routes, in no order.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.values().map(Arc::as_ref)
+    }
+
+    /// What a `Host` header's value (or an authority) leads to: exact name first, then the longest
+    /// wildcard above it. A port and one trailing dot are ignored, case does not matter.
+    pub fn lookup(&self, host: &str) -> Lookup {
+        let Some(name) = host_name(host) else { return Lookup::Invalid };
+        if name.starts_with('[') || name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+            return Lookup::Foreign;
+        }
+        let lowered;
+        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            lowered = name.to_ascii_lowercase();
+            &lowered
+        } else {
+            name
+        };
+        if let Some(route) = self.routes.get(name) {
+            return Lookup::Found(Arc::clone(route));
+        }
+        match name {
+            "agentfs.localhost" => return Lookup::Control,
+            "localhost" => return Lookup::Index,
+            _ => {}
+        }
+        let mut above = if self.wildcards { name.split_once('.') } else { None };
+        while let Some((_, parent)) = above {
+            match self.routes.get(parent) {
+                Some(route) if route.entry.wildcard => return Lookup::Found(Arc::clone(route)),
+                _ => above = parent.split_once('.'),
+            }
+        }
+        if name.ends_with(".localhost") { Lookup::Unknown } else { Lookup::Foreign }
+    }
+}
+
+/// The name in a `Host` value: without port and without one trailing dot. `None` when it is no host.
+pub(crate) fn host_name(host: &str) -> Option<&str> {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(literal) => {
+            let end = literal.find(']')? + 1;
+            let inside = &host[1..end];
+            if inside.is_empty()
+                || !inside.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte))
+            {
+                return None;
+            }
+            (&host[..=end], &host[end + 1..])
+        }
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    if (!port.is_empty() && !port.starts_with(':'))
+        || !digits.bytes().all(|byte| byte.is_ascii_digit())
+        || digits.len() > 5
+    {
+        return None;
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    (!name.is_empty() && name.len() <= 255 && (name.starts_with('[') || name.bytes().all(valid)))
+        .then_some(name)
+}
+
+// === impl TableHandle ===
+
+impl TableHandle {
+    /// A handle to `table`.
+    pub fn new(table: Table) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(table))))
+    }
+
+    /// The table in force.
+    pub fn load(&self) -> Arc<Table> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts `table` into force for all requests from here on.
+    pub fn store(&self, table: Table) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(host: &str, wildcard: bool, sockets: &[&str]) -> Entry {
+        let upstreams = sockets.iter().map(|path| {
+            Arc::new(Upstream::new(Target::Unix(path.into()), "shop".to_owned(), "main".to_owned(), 80))
+        });
+        Entry {
+            host: host.to_owned(),
+            wildcard,
+            upstreams: upstreams.collect(),
+            dead: None,
+            title: String::new(),
+        }
+    }
+
+    fn found(table: &Table, host: &str) -> String {
+        match table.lookup(host) {
+            Lookup::Found(route) => route.entry.host.clone(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_match_as_the_rules_say() {
+        let table = Table::new(
+            vec![
+                entry("shop.localhost", false, &["/a"]),
+                entry("cart.shop.localhost", false, &["/b"]),
+                entry("wild.localhost", true, &["/c"]),
+                entry("exact.wild.localhost", false, &["/d"]),
+                entry("deep.wild.localhost", true, &["/e"]),
+                entry("by-hand.example", false, &["/f"]),
+            ],
+            4280,
+        );
+        for (host, expected) in [
+            ("shop.localhost", "shop.localhost"),
+            ("shop.localhost:4280", "shop.localhost"),
+            ("shop.localhost:", "shop.localhost"),
+            ("SHOP.LocalHost.", "shop.localhost"),
+            ("shop.localhost.:80", "shop.localhost"),
+            ("cart.shop.localhost", "cart.shop.localhost"),
+            ("other.shop.localhost", "Unknown"),
+            ("wild.localhost", "wild.localhost"),
+            ("a.b.wild.localhost", "wild.localhost"),
+            ("exact.wild.localhost", "exact.wild.localhost"),
+            ("x.exact.wild.localhost", "wild.localhost"),
+            ("x.deep.wild.localhost", "deep.wild.localhost"),
+            ("by-hand.example", "by-hand.example"),
+            ("evil-shop.localhost", "Unknown"),
+            ("shop.localhost.evil.com", "Foreign"),
+            ("example.com", "Foreign"),
+            ("127.0.0.1:80", "Foreign"),
+            ("[::1]:80", "Foreign"),
+            ("2130706433", "Foreign"),
+            ("agentfs.localhost", "Control"),
+            ("localhost:80", "Index"),
+            ("shop.localhost..", "Unknown_"),
+            ("", "Invalid"),
+            ("a b", "Invalid"),
+            ("user@shop.localhost", "Invalid"),
+            ("shop.localhost/x", "Invalid"),
+            ("shop.localhost,evil", "Invalid"),
+            ("shop.localhost:8x", "Invalid"),
+            ("shop.localhost:80:80", "Invalid"),
+            ("[::1]x", "Invalid"),
+            ("[::1", "Invalid"),
+        ] {
+            if expected == "Unknown_" {
+                assert!(!found(&table, host).contains("shop"), "{host}");
+            } else {
+                assert_eq!(found(&table, host), expected, "{host}");
+            }
+        }
+    }
+
+    #[test]
+    fn round_robin_prefers_those_that_answer() {
+        let table = Table::new(vec![entry("a.localhost", false, &["/1", "/2", "/3"])], 80);
+        let Lookup::Found(route) = table.lookup("a.localhost") else { panic!("not found") };
+        let firsts: Vec<_> =
+            (0..4).map(|_| route.candidates().next().expect("three").socket.clone()).collect();
+        assert_eq!(firsts[0], firsts[3]);
+        assert_ne!(firsts[0], firsts[1]);
+        route.entry.upstreams[0].health.set_refused(true);
+        for _ in 0..6 {
+            let order: Vec<_> = route.candidates().map(|upstream| upstream.socket.clone()).collect();
+            assert_eq!(order.len(), 3);
+            assert_eq!(order[2], Target::Unix("/1".into()));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Connections to listeners: made, kept while idle, checked before they are used again.
+//!
+//! Each [`Upstream`] owns its pool: last in, first out, so that a quiet router keeps few connections
+//! warm and the rest age and are closed by [`Health::sweep`].
+use super::limits::{CONNECT_TIME, IDLE_UPSTREAM, IDLE_UPSTREAM_CONNECTIONS};
+use super::metrics::RouterMetrics;
+use super::table::{Target, Upstream};
+use nix::sys::socket::{MsgFlags, recv};
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+/// A connection to a listener.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// A connection about to be used.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) stream: Stream,
+    /// Whether it served a request before: the listener may be closing it at this moment.
+    pub(crate) reused: bool,
+}
+
+/// Pool and health of one listener.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    refused: AtomicBool,
+    idle: Mutex<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: Stream,
+    since: Instant,
+}
+
+// === impl Health ===
+
+impl Health {
+    /// Whether the last connect was not refused.
+    pub(crate) fn answers(&self) -> bool {
+        !self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Notes how the last connect went.
+    pub(crate) fn set_refused(&self, refused: bool) {
+        if self.refused.load(Ordering::Relaxed) != refused {
+            self.refused.store(refused, Ordering::Relaxed);
+        }
+    }
+
+    /// Closes connections that stayed unused too long or that the listener closed.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.pool().retain(|idle| now.duration_since(idle.since) < IDLE_UPSTREAM && idle.stream.is_quiet());
+    }
+
+    /// Keeps `stream` for the next request; closes it where enough are kept.
+    pub(crate) fn keep(&self, stream: Stream) {
+        let mut pool = self.pool();
+        if pool.len() < IDLE_UPSTREAM_CONNECTIONS {
+            pool.push(Idle { stream, since: Instant::now() });
+        }
+    }
+
+    /// The connection used last, if one is alive. `exact` asks the kernel; else what the event loop
+    /// knows is enough, since the request can be sent again.
+    fn take(&self, exact: bool) -> Option<Stream> {
+        let mut pool = self.pool();
+        loop {
+            let stream = pool.pop()?.stream;
+            if stream.is_quiet() && !(exact && stream.has_ended()) {
+                return Some(stream);
+            }
+        }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// A connection: a kept one unless `fresh`. `exact`: see [`Health::take`].
+    pub(crate) async fn open(&self, fresh: bool, exact: bool, metrics: &RouterMetrics) -> io::Result<Link> {
+        if !fresh && let Some(stream) = self.health.take(exact) {
+            return Ok(Link { stream, reused: true });
+        }
+        let opened = Stream::connect(&self.socket).await;
+        self.health.set_refused(matches!(&opened, Err(error) if is_refusal(error)));
+        if opened.is_ok() {
+            metrics.connects.add(1);
+        }
+        Ok(Link { stream: opened?, reused: false })
+    }
+}
+
+/// Whether `error` says that nobody listens.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}
+
+// === impl Stream ===
+
+impl Stream {
+    async fn connect(target: &Target) -> io::Result<Self> {
+        let timeout = |_| io::Error::from(io::ErrorKind::TimedOut);
+        match target {
+            Target::Unix(path) => match UnixStream::connect(path).await {
+                // The backlog is full. TCP would wait by itself.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let patient = async {
+                        loop {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                            match UnixStream::connect(path).await {
+                                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                                other => return other,
+                            }
+                        }
+                    };
+                    Ok(Self::Unix(tokio::time::timeout(CONNECT_TIME, patient).await.map_err(timeout)??))
+                }
+                other => Ok(Self::Unix(other?)),
+            },
+            Target::Tcp(address) => {
+                let connect = TcpStream::connect(address);
+                let stream = tokio::time::timeout(CONNECT_TIME, connect).await.map_err(timeout)??;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+        }
+    }
+
+    /// Whether the event loop knows of nothing to read and no end: so it should be between requests.
+    fn is_quiet(&self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        match self {
+            Self::Unix(stream) => stream.poll_read_ready(&mut context).is_pending(),
+            Self::Tcp(stream) => stream.poll_read_ready(&mut context).is_pending(),
+        }
+    }
+
+    /// Asks the kernel whether the other side ended it, or sent what nobody asked for.
+    fn has_ended(&self) -> bool {
+        let descriptor = match self {
+            Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Tcp(stream) => stream.as_raw_fd(),
+        };
+        let peeked = recv(descriptor, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
+        peeked != Err(nix::errno::Errno::EAGAIN)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, room),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, room),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
