@@ -1,3 +1,70 @@
-//! The per-user daemon.
+//! The per-user daemon: it knows what lives in one AGENTFS_HOME, gives it names, and routes to it.
+//!
+//! [`serve`] is the whole daemon; [`run`] is the same with a runtime and an end of the caller's
+//! choice. The truth is in the run dir and in the kernel: a collector may be killed at any time, and
+//! the next one knows the same. `hub` says how the parts fit.
 
+mod clock;
+mod config;
+mod control;
+mod end;
+mod error;
+mod home;
+mod hub;
+mod journal;
+mod limits;
+mod lock;
+mod log;
+mod metrics;
+mod notice;
+mod processes;
+mod registry;
 pub mod router;
+mod routes_file;
+mod run_dir;
+mod trace_page;
+mod watch;
+
+pub use config::{Config, Report};
+pub use error::{Error, FolderReason};
+pub use home::prepare as prepare_home;
+pub use log::{Level, UnknownLevel};
+
+use std::future::Future;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs a collector in this thread and a few more until SIGTERM, SIGINT or `daemon.stop`.
+///
+/// # Errors
+/// [`Error`] where it cannot start.
+pub fn serve(config: Config) -> Result<Report, Error> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(limits::WORKER_THREADS))
+        .max_blocking_threads(limits::BLOCKING_THREADS)
+        .thread_name("agentfs-worker")
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Runtime { source })?;
+    runtime.block_on(async {
+        let signals = |kind| signal(kind).map_err(|source| Error::Runtime { source });
+        let mut terminate = signals(SignalKind::terminate())?;
+        let mut interrupt = signals(SignalKind::interrupt())?;
+        let ended = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        run(config, ended).await
+    })
+}
+
+/// Runs a collector until `shutdown` completes or a client sends `daemon.stop`. Needs a tokio runtime
+/// with I/O and time.
+///
+/// # Errors
+/// [`Error`] where it cannot start. Afterwards troubles become warnings in journal and log.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<Report, Error> {
+    hub::run(config, shutdown).await
+}

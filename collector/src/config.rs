@@ -1,0 +1,37 @@
+//! What the collector is told at its start. Whoever reads the environment (the command line tool)
+//! fills it in; nothing here does.
+use crate::log::Level;
+use agentfs_wire::paths::Paths;
+use std::net::SocketAddr;
+
+/// The settings of one collector.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where everything is. The home must be absolute and canonical.
+    pub paths: Paths,
+    /// Address on which the router listens instead of the default ones (`AGENTFS_ROUTER`); port 0
+    /// takes any free port.
+    pub router_address: Option<SocketAddr>,
+    /// Version to tell in `daemon.info`.
+    pub version: &'static str,
+    /// The least important lines that are logged (`AGENTFS_LOG`).
+    pub log: Level,
+}
+
+/// What a collector did in its life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Number of the last journal event.
+    pub events: u64,
+    /// Number of parts that did not end in time.
+    pub still_open: usize,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// The usual settings for `paths`.
+    pub fn new(paths: Paths, version: &'static str) -> Self {
+        Self { paths, router_address: None, version, log: Level::Info }
+    }
+}

@@ -1,0 +1,202 @@
+//! One control connection: requests in, replies out in the same order, then maybe a stream of events.
+use super::line::{self, Line};
+use super::server::Shared;
+use super::{Answer, Ask, Command, error};
+use crate::end::ended;
+use crate::journal::{Filter, Subscription};
+use crate::limits::{CONTROL_WRITE, SUBSCRIPTION_BATCH};
+use agentfs_wire::control::{
+    ControlError, ErrorCode, Reply, Request, SubscribeParams, Subscribed, method, parse_request,
+};
+use agentfs_wire::limits::CONTROL_LINE_BYTES;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{oneshot, watch};
+
+/// Serves one client until it closes, breaks a limit, or the collector ends. A failure to read or write
+/// is the client's end.
+pub(super) async fn serve(stream: UnixStream, shared: Arc<Shared>, mut end_rx: watch::Receiver<bool>) {
+    let (input, output) = stream.into_split();
+    let mut connection = Connection { input: BufReader::new(input), output, shared };
+    loop {
+        let next = tokio::select! {
+            next = line::read(&mut connection.input, CONTROL_LINE_BYTES) => next,
+            () = ended(&mut end_rx) => return,
+        };
+        // A request is carried out and answered even when the collector is about to end.
+        match connection.turn(next, &end_rx).await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return,
+        }
+    }
+}
+
+struct Connection {
+    input: BufReader<OwnedReadHalf>,
+    output: OwnedWriteHalf,
+    shared: Arc<Shared>,
+}
+
+/// What a request leads to.
+enum Outcome {
+    Answer(Answer),
+    Subscribe(SubscribeParams),
+}
+
+#[derive(Deserialize)]
+struct HostParams {
+    host: String,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Deals with one line; `false` when it was the last.
+    async fn turn(&mut self, next: io::Result<Line>, end_rx: &watch::Receiver<bool>) -> io::Result<bool> {
+        let line = match next? {
+            Line::End => return Ok(false),
+            Line::TooLong => {
+                let message = format!("the line is longer than {CONTROL_LINE_BYTES} bytes");
+                self.reply(Value::Null, Err(error(ErrorCode::TooLarge, message, None))).await?;
+                return Ok(false);
+            }
+            Line::Whole(line) => line,
+        };
+        if line.trim_ascii().is_empty() {
+            return Ok(true);
+        }
+        let request = match parse_request(&line) {
+            Ok(request) => request,
+            Err(error) => {
+                self.reply(Value::Null, Err(error)).await?;
+                return Ok(true);
+            }
+        };
+        let id = request.id.clone();
+        match self.carry_out(request).await {
+            Outcome::Answer(answer) => {
+                self.reply(id, answer).await?;
+                Ok(true)
+            }
+            Outcome::Subscribe(params) => {
+                self.stream(id, params, end_rx).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn carry_out(&self, request: Request) -> Outcome {
+        let params = request.params;
+        let ask = match request.method.as_str() {
+            method::PING => return Outcome::Answer(Ok(json!({"pong": true}))),
+            method::DAEMON_INFO => return Outcome::Answer(to_value(&self.shared.info)),
+            method::SUBSCRIBE => {
+                let params = if params.is_null() { Ok(SubscribeParams::default()) } else { read(params) };
+                return match params {
+                    Ok(params) => Outcome::Subscribe(params),
+                    Err(error) => Outcome::Answer(Err(error)),
+                };
+            }
+            method::DAEMON_STOP => Ok(Ask::Stop),
+            method::LIST => Ok(Ask::List),
+            method::ROUTE_LIST => Ok(Ask::RouteList),
+            method::PRUNE => Ok(Ask::Prune),
+            method::METRICS => Ok(Ask::Metrics),
+            method::ROUTE_ADD => read(params).map(Ask::RouteAdd),
+            method::ROUTE_REMOVE => read(params).map(|HostParams { host }| Ask::RouteRemove(host)),
+            method::INSTANCE_ENDED => read(params).map(Ask::InstanceEnded),
+            unknown => Err(error(
+                ErrorCode::UnknownMethod,
+                format!("there is no method `{unknown}`"),
+                Some("`daemon.info` tells this collector's version"),
+            )),
+        };
+        Outcome::Answer(match ask {
+            Ok(ask) => self.ask(ask).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn ask(&self, ask: Ask) -> Answer {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let ending = || error(ErrorCode::Internal, "the collector is ending", Some("try again"));
+        self.shared.command_tx.send(Command { ask, answer_tx }).await.map_err(|_| ending())?;
+        answer_rx.await.map_err(|_| ending())?
+    }
+
+    async fn reply(&mut self, id: Value, answer: Answer) -> io::Result<()> {
+        let (result, error) = match answer {
+            Ok(result) => (Some(result), None),
+            Err(error) => (None, Some(error)),
+        };
+        let mut line = serde_json::to_vec(&Reply { id, result, error })?;
+        line.push(b'\n');
+        match tokio::time::timeout(CONTROL_WRITE, self.output.write_all(&line)).await {
+            Ok(written) => written,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Answers a subscription, then writes events until the client closes. What it sends meanwhile is
+    /// read and ignored.
+    async fn stream(
+        &mut self,
+        id: Value,
+        params: SubscribeParams,
+        end_rx: &watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let _wish = params.calls.then(|| self.shared.page.wish());
+        let SubscribeParams { after, since_ms, app, instance, .. } = params;
+        let mut subscription = self.shared.journal.subscribe(Filter { after, since_ms, app, instance });
+        self.reply(id, to_value(&Subscribed { sequence: subscription.sequence })).await?;
+        let mut ignored = [0; 512];
+        let mut end_rx = end_rx.clone();
+        let mut end = pin!(ended(&mut end_rx));
+        loop {
+            tokio::select! {
+                batch = next_batch(&mut subscription) => match batch {
+                    Some(batch) => {
+                        // A client that does not read is not waited for by anybody but this task; it
+                        // still must be able to close, and the collector to end.
+                        tokio::select! {
+                            written = self.output.write_all(batch.as_bytes()) => written?,
+                            () = &mut end => return Ok(()),
+                        }
+                    }
+                    None => return Ok(()),
+                },
+                read = self.input.read(&mut ignored) => if read? == 0 { return Ok(()) },
+                () = &mut end => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Waits for an event and takes those along that are there already.
+async fn next_batch(subscription: &mut Subscription) -> Option<String> {
+    let mut batch = subscription.next().await?.line().to_owned();
+    for _ in 1..SUBSCRIPTION_BATCH {
+        match subscription.ready() {
+            Some(item) => batch.push_str(item.line()),
+            None => break,
+        }
+    }
+    Some(batch)
+}
+
+fn read<T: DeserializeOwned>(params: Value) -> Result<T, ControlError> {
+    serde_json::from_value(params)
+        .map_err(|cause| error(ErrorCode::BadParams, format!("the parameters do not fit: {cause}"), None))
+}
+
+/// A result as JSON.
+fn to_value(result: &impl serde::Serialize) -> Answer {
+    serde_json::to_value(result).map_err(|cause| error(ErrorCode::Internal, cause.to_string(), None))
+}

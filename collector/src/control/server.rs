@@ -1,0 +1,114 @@
+//! Accepts control connections, within their limit.
+use super::{Command, connection, error};
+use crate::end::ended;
+use crate::journal::Journal;
+use crate::limits::COMMAND_QUEUE;
+use crate::notice::clear;
+use crate::trace_page::TracePage;
+use agentfs_wire::control::{DaemonInfo, ErrorCode, Reply};
+use agentfs_wire::limits::CONTROL_CONNECTIONS;
+use serde_json::Value;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+/// The listening end. Its file is removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// What every connection needs.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Who we are.
+    pub(crate) info: DaemonInfo,
+    /// What happened.
+    pub(crate) journal: Journal,
+    /// Who wants calls.
+    pub(crate) page: TracePage,
+    /// connections --commands--> hub
+    pub(crate) command_tx: mpsc::Sender<Command>,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Binds the control socket for us alone. The caller holds the collector's lock, so a socket that
+    /// is there is stale.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
+        clear(path)?;
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// The queue between connections and hub.
+    pub(crate) fn queue() -> (mpsc::Sender<Command>, mpsc::Receiver<Command>) {
+        mpsc::channel(COMMAND_QUEUE)
+    }
+
+    /// Serves until `end_rx` says so; open connections may then write what they were answered.
+    pub(crate) async fn run(self, shared: Arc<Shared>, mut end_rx: watch::Receiver<bool>) {
+        let permits = Arc::new(Semaphore::new(CONTROL_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        let for_connections = end_rx.clone();
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) if !is_trusted(&stream) => drop(stream),
+                    Ok((stream, _)) => match Arc::clone(&permits).try_acquire_owned() {
+                        Ok(permit) => {
+                            let serving = connection::serve(stream, Arc::clone(&shared), for_connections.clone());
+                            connections.spawn(async move {
+                                serving.await;
+                                drop(permit);
+                            });
+                        }
+                        Err(_) => refuse(&stream),
+                    },
+                    Err(error) => {
+                        crate::log::warning!("cannot accept a control connection: {error}");
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+                () = ended(&mut end_rx) => break,
+            }
+        }
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether the other end is us or root. The file's mode says so already; folders get opened by
+/// accident.
+fn is_trusted(stream: &UnixStream) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+fn refuse(stream: &UnixStream) {
+    let hint = Some("close a connection; a subscription counts as one");
+    let busy = error(ErrorCode::Busy, format!("{CONTROL_CONNECTIONS} connections are open"), hint);
+    let reply = Reply { id: Value::Null, result: None, error: Some(busy) };
+    if let Ok(mut line) = serde_json::to_vec(&reply) {
+        line.push(b'\n');
+        // A fresh socket has room for one line; whoever filled it does not read it either.
+        let _ = stream.try_write(&line);
+    }
+}

@@ -1,0 +1,148 @@
+//! What the hub answers to control requests. Each is carried out to its end, whether or not its client
+//! still waits.
+use super::drive::Hub;
+use crate::control::{Answer, Ask, Command, error};
+use crate::limits::HAND_ROUTES;
+use crate::metrics::Moment;
+use crate::processes::survey;
+use crate::registry::{Event, HandRoute, Key, RouteTarget, Sight};
+use crate::routes_file;
+use crate::watch::Looker;
+use agentfs_wire::control::{EndedParams, ErrorCode, Pruned, RouteInfo, RouteParams};
+use serde_json::json;
+
+// === impl Hub ===
+
+impl Hub {
+    pub(super) fn answer(&mut self, command: Command) {
+        let answer = match command.ask {
+            Ask::List => {
+                let usage = |target: &_| self.upstreams.requests(target);
+                json(&self.registry.snapshot(self.journal.sequence(), self.urls, &usage))
+            }
+            Ask::RouteList => Ok(json!({"routes": self.registry.route_infos(self.urls)})),
+            Ask::RouteAdd(params) => self.add_route(&params),
+            Ask::RouteRemove(host) => self.remove_route(&host),
+            Ask::Prune => json(&self.prune()),
+            Ask::InstanceEnded(params) => Ok(self.instance_ended(params)),
+            Ask::Metrics => Ok(json!({"text": self.metrics()})),
+            Ask::Stop => {
+                self.stopping = true;
+                Ok(json!({"stopping": true}))
+            }
+        };
+        // A client that has left does not change what was done.
+        let _ = command.answer_tx.send(answer);
+    }
+
+    fn add_route(&mut self, params: &RouteParams) -> Answer {
+        let route = HandRoute::parse(params)?;
+        if !params.replace {
+            if let Some(owner) = self.registry.owner_of(&route.host) {
+                let message = format!("`{}` already leads to {owner}", route.host);
+                return Err(error(ErrorCode::Conflict, message, Some("choose another name, or replace it")));
+            }
+        }
+        let missing = match &route.target {
+            RouteTarget::Instance(key) => (!self.registry.knows(key)).then(|| key.to_string()),
+            RouteTarget::App(app) => self.registry.leaders(app).is_empty().then(|| app.clone()),
+            RouteTarget::Socket(_) | RouteTarget::Tcp(_) => None,
+        };
+        if let Some(name) = missing {
+            let message = format!("nothing lives that is called `{name}`");
+            return Err(error(ErrorCode::NotFound, message, Some("`agentfs ps` lists what lives")));
+        }
+        if self.registry.hand_routes() >= HAND_ROUTES {
+            let message = format!("there are {HAND_ROUTES} routes already");
+            return Err(error(ErrorCode::Conflict, message, Some("remove some")));
+        }
+        let info = route.info(self.urls.url(&route.host));
+        let mut stored = self.registry.route_infos(self.urls);
+        stored.retain(|other| other.host != info.host);
+        stored.push(info.clone());
+        self.store(stored)?;
+        self.tell(vec![Event::RouteAdded { route }]);
+        json(&info)
+    }
+
+    fn remove_route(&mut self, host: &str) -> Answer {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        if !self.registry.has_hand_route(&host) {
+            let message = format!("there is no route `{host}`");
+            return Err(error(ErrorCode::NotFound, message, Some("`agentfs route --list` shows all")));
+        }
+        let mut stored = self.registry.route_infos(self.urls);
+        stored.retain(|other| other.host != host);
+        self.store(stored)?;
+        self.tell(vec![Event::RouteRemoved { host }]);
+        Ok(json!({"removed": true}))
+    }
+
+    fn store(&mut self, routes: Vec<RouteInfo>) -> Result<(), agentfs_wire::control::ControlError> {
+        routes_file::save(&self.paths.routes, routes).map_err(|cause| {
+            let message = format!("cannot write {}: {cause}", self.paths.routes.display());
+            self.warn(&message);
+            error(ErrorCode::Internal, message, Some("the routes are as they were"))
+        })
+    }
+
+    fn instance_ended(&mut self, params: EndedParams) -> serde_json::Value {
+        let key = Key { app: params.app, instance: params.instance };
+        self.tell(vec![Event::Ended { key: key.clone() }]);
+        json!({"removed": !self.registry.knows(&key)})
+    }
+
+    /// Looks at everything at once and removes what is dead, dangling links included, which are left
+    /// alone otherwise since what they lead to may come back.
+    fn prune(&mut self) -> Pruned {
+        self.removed.clear();
+        self.reconcile();
+        let asked = std::mem::take(&mut self.survey_wanted);
+        let living = survey(self.run_dir.path(), &asked);
+        self.tell(vec![Event::Surveyed { asked, living }]);
+        let mut left = Vec::new();
+        let files = std::fs::read_dir(self.run_dir.path()).into_iter().flatten().flatten();
+        let names: Vec<_> = files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        for file in names {
+            if let Err(cause) = agentfs_wire::name::SocketName::parse(&file) {
+                left.push(format!("{file}: {cause}"));
+                continue;
+            }
+            match Looker::new(self.run_dir.path(), &|_, _| true).look(&file, false) {
+                Sight::Foreign(what) => left.push(format!("{file}: {what}")),
+                Sight::Link { end, .. } if matches!(*end, Sight::Gone | Sight::Stale) => {
+                    let result = self.run_dir.remove_link(&file);
+                    self.note_removal(file, result);
+                }
+                Sight::Link { end, .. } => {
+                    if let Sight::Foreign(what) = *end {
+                        left.push(format!("{file}: {what}"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut removed = std::mem::take(&mut self.removed);
+        removed.sort_unstable();
+        removed.dedup();
+        left.sort_unstable();
+        Pruned { removed, left }
+    }
+
+    fn metrics(&self) -> String {
+        let (instances, listeners) = self.registry.counts();
+        let moment = Moment {
+            instances,
+            listeners,
+            routes: self.registry.hand_routes(),
+            events: self.journal.sequence(),
+            subscribers: self.journal.subscribers(),
+            notices: &self.notices,
+        };
+        moment.render() + &self.router_metrics.render(&self.table.load())
+    }
+}
+
+fn json(result: &impl serde::Serialize) -> Answer {
+    serde_json::to_value(result).map_err(|cause| error(ErrorCode::Internal, cause.to_string(), None))
+}

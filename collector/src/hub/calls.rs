@@ -1,0 +1,98 @@
+//! Notices as journal events: the words that people and programs read for each call.
+use crate::notice::Told;
+use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::notice::{Call, Outcome, Why};
+use nix::errno::Errno;
+use std::path::Path;
+
+/// The event of a notice. `run` is the run dir, for whole paths of sockets.
+pub(super) fn event(told: &Told, run: &Path) -> Event {
+    let mut event = Event::new(EventKind::Call).of(&told.key.app, &told.key.instance);
+    event.pid = Some(told.pid).filter(|pid| *pid != 0);
+    event.program = text(&told.program);
+    event.call = Some(call(told.call).to_owned());
+    event.fd = Some(told.fd).filter(|fd| *fd >= 0);
+    event.address = told.address.map(|address| address.to_string());
+    event.peer = told.peer.map(|peer| peer.to_string());
+    event.outcome = Some(outcome(told.outcome).to_owned());
+    event.why = Some(why(told.why).to_owned()).filter(|_| told.why != Why::Rewritten);
+    event.errno = (told.errno != 0).then(|| errno(told.errno));
+    match told.call {
+        Call::Exec | Call::Start => event.detail = text(&told.file),
+        _ => event.socket = text(&told.file).map(|file| run.join(file).to_string_lossy().into_owned()),
+    }
+    event
+}
+
+fn text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn call(call: Call) -> &'static str {
+    match call {
+        Call::Bind => "bind",
+        Call::Listen => "listen",
+        Call::Accept => "accept",
+        Call::Connect => "connect",
+        Call::Exec => "exec",
+        Call::Start => "start",
+    }
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Rewritten => "rewritten",
+        Outcome::Passed => "passed",
+        Outcome::Refused => "refused",
+    }
+}
+
+fn why(why: Why) -> &'static str {
+    match why {
+        Why::Rewritten => "rewritten",
+        Why::OtherAddress => "other_address",
+        Why::NotTcp => "not_tcp",
+        Why::NoListener => "no_listener",
+        Why::Isolated => "isolated",
+        Why::Excluded => "excluded",
+        Why::InUse => "in_use",
+        Why::NotAccepting => "not_accepting",
+        Why::Failed => "failed",
+        Why::CannotReach => "cannot_reach",
+        Why::EnvironmentRestored => "environment_restored",
+    }
+}
+
+fn errno(number: i32) -> String {
+    match Errno::from_raw(number) {
+        Errno::UnknownErrno => format!("errno {number}"),
+        errno => format!("{errno:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Key;
+
+    #[test]
+    fn a_refused_bind_says_why() {
+        let told = Told {
+            key: Key { app: "shop".into(), instance: "k3f9".into() },
+            pid: 7,
+            call: Call::Bind,
+            outcome: Outcome::Refused,
+            why: Why::InUse,
+            errno: Errno::EADDRINUSE as i32,
+            fd: 3,
+            address: None,
+            peer: None,
+            file: "shop-k3f9.80.sock".into(),
+            program: "python3".into(),
+        };
+        let event = event(&told, Path::new("/run"));
+        assert_eq!(event.why.as_deref(), Some("in_use"));
+        assert_eq!(event.errno.as_deref(), Some("EADDRINUSE"));
+        assert_eq!(event.socket.as_deref(), Some("/run/shop-k3f9.80.sock"));
+    }
+}

@@ -1,0 +1,375 @@
+//! The one loop: waits for whatever comes first, tells the registry, carries out what it wants.
+use super::calls;
+use super::looks::Looks;
+use super::routing::{self, Upstreams};
+use super::warnings::Warnings;
+use crate::clock::now_ms;
+use crate::control::Command;
+use crate::journal::Journal;
+use crate::limits::{HINT_QUEUE, NOTICE_BATCH, RECONCILE, RUN_LOCK_RETRY_MS, SURVEY_DELAY};
+use crate::notice::{NoticeCounters, Told};
+use crate::processes::{Processes, survey};
+use crate::registry::{Effect, Event, Key, Registry, Sight, UrlStyle};
+use crate::router::{RouterEvent, RouterMetrics, TableHandle};
+use crate::run_dir::{Change, RunDir};
+use crate::watch::{Hint, Looker, Watcher, list};
+use agentfs_wire::event::{Event as JournalEvent, EventKind};
+use agentfs_wire::name::{Kind, SocketName};
+use agentfs_wire::notice::{Call, Outcome};
+use agentfs_wire::paths::Paths;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+/// Rounds of event and effect that one cause may take. A cause that takes more is left to the next
+/// reconciliation: better a name a second late than a loop without end.
+const ROUNDS: usize = 64;
+
+/// The owner of the registry and of everything that only the loop touches.
+#[derive(Debug)]
+pub(super) struct Hub {
+    pub(super) paths: Paths,
+    pub(super) registry: Registry,
+    pub(super) run_dir: RunDir,
+    pub(super) processes: Processes,
+    pub(super) journal: Journal,
+    pub(super) warnings: Warnings,
+    /// Files to look at later.
+    pub(super) looks: Looks,
+    /// The router's table.
+    pub(super) table: TableHandle,
+    pub(super) upstreams: Upstreams,
+    pub(super) urls: UrlStyle,
+    pub(super) router_metrics: Arc<RouterMetrics>,
+    pub(super) notices: Arc<NoticeCounters>,
+    /// The watcher, unless the system has none to give: then only reconciliation sees changes.
+    pub(super) watcher: Option<Watcher>,
+    /// Set when hints were lost.
+    pub(super) hints_lost: Arc<AtomicBool>,
+    /// The survey under way, if any, with the instances that it is about.
+    pub(super) surveys: JoinSet<(Vec<Key>, Vec<(Key, u32)>)>,
+    /// Instances that wait for the next survey.
+    pub(super) survey_wanted: Vec<Key>,
+    /// When the next survey begins.
+    pub(super) survey_at: Option<Instant>,
+    /// Parts that run as tasks, by name, with what ended them.
+    pub(super) tasks: JoinSet<(&'static str, Option<String>)>,
+    /// Number of the run dir's file: another number is another folder.
+    pub(super) run_inode: u64,
+    /// Number of the lock's file: without it a second collector could start.
+    pub(super) lock_inode: u64,
+    /// Whether the routing table is out of date.
+    pub(super) routes_dirty: bool,
+    /// Files removed since the last prune began.
+    pub(super) removed: Vec<String>,
+    /// Whether to end.
+    pub(super) stopping: bool,
+}
+
+/// What comes in.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    /// receiver --notices--> hub
+    pub(super) notice_rx: mpsc::Receiver<Told>,
+    /// watcher --hints--> hub
+    pub(super) hint_rx: mpsc::Receiver<Hint>,
+    /// Keeps the queue of hints open where there is no watcher.
+    pub(super) _hint_tx: Option<mpsc::Sender<Hint>>,
+    /// processes --exited pid--> hub
+    pub(super) exit_rx: mpsc::Receiver<u32>,
+    /// control --commands--> hub
+    pub(super) command_rx: mpsc::Receiver<Command>,
+    /// router --reports--> hub
+    pub(super) router_rx: mpsc::Receiver<RouterEvent>,
+    /// Keeps the queue of reports open where there is no router.
+    pub(super) _router_tx: mpsc::Sender<RouterEvent>,
+}
+
+// === impl Hub ===
+
+impl Hub {
+    /// Runs until `shutdown` completes or a client asks for the end.
+    pub(super) async fn run(&mut self, inputs: &mut Inputs, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        let mut tick = interval(RECONCILE);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut notices = Vec::new();
+        let mut hints = Vec::new();
+        while !self.stopping {
+            let now = Instant::now();
+            let (look_at, survey_at) = (self.looks.next(), self.survey_at);
+            tokio::select! {
+                () = &mut shutdown => return,
+                1.. = inputs.notice_rx.recv_many(&mut notices, NOTICE_BATCH) => self.take_notices(&mut notices),
+                1.. = inputs.hint_rx.recv_many(&mut hints, HINT_QUEUE) => self.take_hints(&mut hints),
+                Some(pid) = inputs.exit_rx.recv() => self.tell(vec![Event::ProcessExited { pid }]),
+                Some(command) = inputs.command_rx.recv() => self.answer(command),
+                Some(report) = inputs.router_rx.recv() => self.take_report(&report),
+                Some(Ok((asked, living))) = self.surveys.join_next() => {
+                    self.tell(vec![Event::Surveyed { asked, living }]);
+                    if !self.survey_wanted.is_empty() {
+                        self.survey_at = Some(now + SURVEY_DELAY);
+                    }
+                }
+                Some(ended) = self.tasks.join_next() => self.task_ended(ended),
+                () = sleep_until(look_at.unwrap_or(now)), if look_at.is_some() => {
+                    let due = self.looks.due();
+                    self.look_at(due);
+                }
+                () = sleep_until(survey_at.unwrap_or(now)), if survey_at.is_some() => self.begin_survey(),
+                _ = tick.tick() => self.reconcile(),
+            }
+        }
+    }
+
+    /// Tells the registry, carries out what it wants, and so on until nothing is left to do.
+    pub(super) fn tell(&mut self, mut events: Vec<Event>) {
+        for _ in 0..ROUNDS {
+            let mut effects = Vec::new();
+            for event in events.drain(..) {
+                effects.extend(self.registry.apply(now_ms(), event));
+            }
+            let mut looks = BTreeSet::new();
+            for effect in effects {
+                self.perform(effect, &mut events, &mut looks);
+            }
+            events.extend(self.look(looks.into_iter().map(|file| (file, false))));
+            if events.is_empty() {
+                break;
+            }
+        }
+        if std::mem::take(&mut self.routes_dirty) {
+            self.table.store(self.upstreams.table(self.registry.routes(), self.urls.http_port));
+        }
+    }
+
+    /// Looks at files and tells what is there.
+    pub(super) fn look_at(&mut self, files: impl IntoIterator<Item = String>) {
+        let events = self.look(files.into_iter().map(|file| (file, false)));
+        self.tell(events);
+    }
+
+    /// Everything that no hint told: vanished folders, processes, files, sockets.
+    pub(super) fn reconcile(&mut self) {
+        self.check_own_files();
+        self.check_run_dir();
+        self.hints_lost.store(false, Ordering::Release);
+        let exited = self.processes.ended();
+        self.tell(exited.into_iter().map(|pid| Event::ProcessExited { pid }).collect());
+        let mut files = self.registry.files();
+        match list(self.run_dir.path()) {
+            Ok(there) => files.extend(there),
+            Err(error) => {
+                let run = self.run_dir.path().display().to_string();
+                self.warn(&format!("cannot list {run}: {error}"));
+            }
+        }
+        self.look_at(files);
+    }
+
+    /// Says that something of ours does not work, in the journal and in the log, once in a while.
+    pub(super) fn warn(&mut self, text: &str) {
+        let now = now_ms();
+        if self.warnings.is_due(now, text) {
+            crate::log::warning!("{text}");
+            let mut event = JournalEvent::new(EventKind::Warning);
+            event.detail = Some(text.to_owned());
+            self.journal.publish(now, event);
+        }
+    }
+
+    fn look(&mut self, files: impl IntoIterator<Item = (String, bool)>) -> Vec<Event> {
+        let registry = &self.registry;
+        let known = |file: &str, inode| registry.is_accepting(file, inode);
+        let mut looker = Looker::new(self.run_dir.path(), &known);
+        let events: Vec<Event> = files
+            .into_iter()
+            .map(|(file, told)| {
+                let sight = looker.look(&file, told);
+                Event::Seen { file, sight }
+            })
+            .collect();
+        for event in &events {
+            if let Event::Seen { file, sight: Sight::Foreign(what) } = event {
+                self.warn(&format!("{} {what}; it is left alone", self.run_dir.path().join(file).display()));
+            }
+        }
+        events
+    }
+
+    fn take_notices(&mut self, notices: &mut Vec<Told>) {
+        let mut events = Vec::new();
+        let mut files = BTreeMap::new();
+        for told in notices.drain(..) {
+            self.journal.publish(now_ms(), calls::event(&told, self.run_dir.path()));
+            let listens = told.call == Call::Listen;
+            if told.outcome != Outcome::Rewritten || told.errno != 0 || !(listens || told.call == Call::Bind)
+            {
+                continue;
+            }
+            if !SocketName::parse(&told.file).is_ok_and(|name| Key::of(&name) == told.key) {
+                continue;
+            }
+            *files.entry(told.file.clone()).or_insert(false) |= listens;
+            if told.pid != 0 {
+                events.push(Event::Told { key: told.key, pid: told.pid, file: Some(told.file) });
+            }
+        }
+        events.extend(self.look(files));
+        if !events.is_empty() {
+            self.tell(events);
+        }
+    }
+
+    fn take_hints(&mut self, hints: &mut Vec<Hint>) {
+        let everything = self.hints_lost.swap(false, Ordering::AcqRel);
+        if hints.contains(&Hint::Everything) || everything {
+            hints.clear();
+            return self.reconcile();
+        }
+        let files: BTreeSet<String> = hints
+            .drain(..)
+            .filter_map(|hint| match hint {
+                Hint::File(file) => Some(file),
+                Hint::Everything => None,
+            })
+            .collect();
+        self.look_at(files);
+    }
+
+    fn take_report(&mut self, report: &RouterEvent) {
+        let RouterEvent::UpstreamRefused { socket } = report;
+        if let Some(file) = routing::file_of(socket, self.run_dir.path()) {
+            self.look_at([file]);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, looks: &mut BTreeSet<String>) {
+        match effect {
+            Effect::Publish(event) => self.journal.publish(now_ms(), *event),
+            Effect::Look { file, after_ms: 0 } => {
+                looks.insert(file);
+            }
+            Effect::Look { file, after_ms } => self.looks.add(file, after_ms),
+            Effect::Watch { pid, born_before_ms } => {
+                let lives = self.processes.watch(pid, born_before_ms);
+                events.push(if lives { Event::ProcessLives { pid } } else { Event::ProcessExited { pid } });
+            }
+            Effect::Forget { pid } => self.processes.forget(pid),
+            Effect::Link { file, target, instead_of } => {
+                match self.run_dir.link(&file, &target, instead_of.as_deref()) {
+                    Ok(Change::Done) => {}
+                    Ok(Change::Different) => events.extend(self.see_main_name(file)),
+                    Ok(Change::Busy) => self.looks.add(file, RUN_LOCK_RETRY_MS),
+                    Err(error) => self.warn(&format!("cannot link {file} in the run dir: {error}")),
+                }
+            }
+            Effect::RemoveStale { file } => match self.run_dir.remove_stale(&file) {
+                Ok(Change::Done) => self.removed.push(file),
+                Ok(Change::Different) => {
+                    looks.insert(file);
+                }
+                Ok(Change::Busy) => self.looks.add(file, RUN_LOCK_RETRY_MS),
+                Err(error) => self.warn(&format!("cannot remove the stale socket {file}: {error}")),
+            },
+            Effect::RemoveLink { file } => {
+                let result = self.run_dir.remove_link(&file);
+                self.note_removal(file, result);
+            }
+            Effect::RemoveMark { file } => {
+                let result = self.run_dir.remove_mark(&file);
+                self.note_removal(file, result);
+            }
+            Effect::RemoveCompanion { file, wrap_pid, started_ms } => {
+                let result = self.run_dir.remove_companion(&file, wrap_pid, started_ms);
+                self.note_removal(file, result);
+            }
+            Effect::Survey { key } => {
+                self.survey_wanted.push(key);
+                self.survey_at.get_or_insert_with(|| Instant::now() + SURVEY_DELAY);
+            }
+            Effect::Routes => self.routes_dirty = true,
+        }
+    }
+
+    pub(super) fn note_removal(&mut self, file: String, result: io::Result<Change>) {
+        match result {
+            Ok(Change::Done) => self.removed.push(file),
+            Ok(Change::Different | Change::Busy) => {}
+            Err(error) => self.warn(&format!("cannot remove {file} from the run dir: {error}")),
+        }
+    }
+
+    /// What took the place of the main link, where that is a listener or a link to one. Anything else
+    /// would only make the registry ask for the link again.
+    fn see_main_name(&mut self, file: String) -> Option<Event> {
+        let key = Key::of(&SocketName::parse(&file).ok()?);
+        let is_own_listener = |target: &String| {
+            SocketName::parse(target)
+                .is_ok_and(|name| Key::of(&name) == key && matches!(name.kind, Kind::Listener { .. }))
+        };
+        let seen = self.look([(file, false)]).pop()?;
+        let taken = match &seen {
+            Event::Seen { sight: Sight::Socket { .. }, .. } => true,
+            Event::Seen { sight: Sight::Link { file, end }, .. } => {
+                matches!(**end, Sight::Socket { .. }) || file.as_ref().is_some_and(is_own_listener)
+            }
+            _ => false,
+        };
+        taken.then_some(seen)
+    }
+
+    fn begin_survey(&mut self) {
+        self.survey_at = None;
+        if !self.surveys.is_empty() || self.survey_wanted.is_empty() {
+            return;
+        }
+        let asked = std::mem::take(&mut self.survey_wanted);
+        let run = self.run_dir.path().to_owned();
+        self.surveys.spawn_blocking(move || {
+            let living = survey(&run, &asked);
+            (asked, living)
+        });
+    }
+
+    fn task_ended(&mut self, ended: Result<(&'static str, Option<String>), tokio::task::JoinError>) {
+        match ended {
+            Ok((_, None)) => {}
+            Ok((part, Some(error))) => self.warn(&format!("the {part} has ended: {error}")),
+            Err(error) => self.warn(&format!("a part has ended: {error}")),
+        }
+    }
+
+    /// Ends where our home was taken away: nobody could reach us, and another collector may start.
+    fn check_own_files(&mut self) {
+        let lock = std::fs::metadata(&self.paths.lock);
+        if !lock.is_ok_and(|lock| lock.ino() == self.lock_inode) || !self.paths.control.exists() {
+            crate::log::error!("{} was removed under this collector: it ends", self.paths.home.display());
+            self.stopping = true;
+        }
+    }
+
+    /// Makes the run dir again where it was removed or replaced, and watches the new one.
+    fn check_run_dir(&mut self) {
+        let inode = |hub: &Self| std::fs::metadata(hub.run_dir.path()).map(|run| run.ino()).ok();
+        if self.stopping || inode(self) == Some(self.run_inode) {
+            return;
+        }
+        if let Err(error) = crate::home::prepare(&self.paths) {
+            return self.warn(&error.to_string());
+        }
+        self.run_inode = inode(self).unwrap_or(0);
+        let renewed = self.watcher.as_mut().map_or(Ok(()), Watcher::renew);
+        match renewed {
+            Ok(()) => self.warn("the run dir was removed; it was made again"),
+            Err(error) => self.warn(&format!("cannot watch the new run dir: {error}")),
+        }
+    }
+}

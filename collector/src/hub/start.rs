@@ -1,0 +1,202 @@
+//! Builds the parts, in the order in which they need one another, and ends them again.
+use super::drive::{Hub, Inputs};
+use super::listen;
+use super::looks::Looks;
+use super::routing::Upstreams;
+use super::warnings::Warnings;
+use crate::clock::now_ms;
+use crate::config::{Config, Report};
+use crate::control::{Server, Shared};
+use crate::error::Error;
+use crate::journal::Journal;
+use crate::limits::{DRAIN, HINT_QUEUE, OPEN_FILES, ROUTER_QUEUE};
+use crate::lock::CollectorLock;
+use crate::processes::Processes;
+use crate::registry::{Event, Registry, UrlStyle};
+use crate::router::{self, RouterMetrics, Table, TableHandle};
+use crate::run_dir::RunDir;
+use crate::trace_page::TracePage;
+use crate::watch::Watcher;
+use crate::{home, log, notice, routes_file};
+use agentfs_wire::control::DaemonInfo;
+use agentfs_wire::event::{Event as JournalEvent, EventKind};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Runs a collector until `shutdown` completes or a client asks for its end.
+///
+/// # Errors
+/// [`Error`] where it cannot start. Once it answers on its control socket nothing is fatal.
+pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<Report, Error> {
+    log::set(config.log);
+    let paths = config.paths;
+    home::prepare(&paths)?;
+    let lock = CollectorLock::take(&paths)?;
+    raise_open_files();
+    let page =
+        TracePage::open(&paths.trace_page).map_err(|source| file_error("open", &paths.trace_page, source))?;
+    let (receiver, notice_rx, notices) = notice::Receiver::bind(&paths.notice)
+        .map_err(|source| Error::Listen { path: paths.notice.clone(), source })?;
+    let inode = |path: &Path| {
+        fs::metadata(path).map(|file| file.ino()).map_err(|source| file_error("read", path, source))
+    };
+    let (run_inode, lock_inode) = (inode(&paths.run)?, inode(&paths.lock)?);
+
+    let mut troubles = Vec::new();
+    let (watcher, hint_rx, hint_tx, hints_lost) = match Watcher::start(&paths.run) {
+        Ok((watcher, hint_rx, lost)) => (Some(watcher), hint_rx, None, lost),
+        Err(error) => {
+            troubles.push(format!(
+                "cannot watch {}: {error}; changes are seen a second late",
+                paths.run.display()
+            ));
+            let (hint_tx, hint_rx) = mpsc::channel(HINT_QUEUE);
+            (None, hint_rx, Some(hint_tx), Arc::new(AtomicBool::new(false)))
+        }
+    };
+    let (listeners, http_port, router_error) = match listen::bind(config.router_address) {
+        Ok(bound) => {
+            troubles.extend(bound.note);
+            (bound.listeners, bound.port, None)
+        }
+        Err(error) => {
+            troubles.push(format!("the router does not listen: {error}"));
+            (Vec::new(), 0, Some(error))
+        }
+    };
+    let info = DaemonInfo {
+        pid: std::process::id(),
+        version: config.version.to_owned(),
+        home: paths.home.to_string_lossy().into_owned(),
+        run: paths.run.to_string_lossy().into_owned(),
+        listen: listen::addresses(&listeners),
+        http_port,
+        started_ms: now_ms(),
+        router_error,
+    };
+
+    let journal = Journal::new();
+    let (processes, exit_rx) = Processes::new();
+    let (router_tx, router_rx) = mpsc::channel(ROUTER_QUEUE);
+    let (command_tx, command_rx) = Server::queue();
+    let (end_tx, end_rx) = watch::channel(false);
+    let mut hub = Hub {
+        registry: Registry::new(paths.run.clone()),
+        run_dir: RunDir::new(paths.run.clone(), paths.run_lock.clone()),
+        processes,
+        journal: journal.clone(),
+        warnings: Warnings::default(),
+        looks: Looks::default(),
+        table: TableHandle::new(Table::new(Vec::new(), http_port)),
+        upstreams: Upstreams::default(),
+        urls: UrlStyle { http_port },
+        router_metrics: Arc::new(RouterMetrics::default()),
+        notices,
+        watcher,
+        hints_lost,
+        surveys: JoinSet::new(),
+        survey_wanted: Vec::new(),
+        survey_at: None,
+        tasks: JoinSet::new(),
+        run_inode,
+        lock_inode,
+        routes_dirty: false,
+        removed: Vec::new(),
+        stopping: false,
+        paths,
+    };
+    let mut inputs = Inputs {
+        notice_rx,
+        hint_rx,
+        _hint_tx: hint_tx,
+        exit_rx,
+        command_rx,
+        router_rx,
+        _router_tx: router_tx.clone(),
+    };
+
+    let started = JournalEvent::new(EventKind::CollectorStarted);
+    journal.publish(now_ms(), JournalEvent { pid: Some(info.pid), ..started });
+    let (routes, torn) = routes_file::load(&hub.paths.routes);
+    troubles.extend(torn);
+    troubles.iter().for_each(|trouble| hub.warn(trouble));
+    hub.tell(routes.into_iter().map(|route| Event::RouteAdded { route }).collect());
+
+    // Whoever is answered on the control socket finds everything that was there before.
+    let server = Server::bind(&hub.paths.control)
+        .map_err(|source| Error::Listen { path: hub.paths.control.clone(), source })?;
+    hub.reconcile();
+    hub.survey_wanted.extend(hub.registry.keys());
+    hub.survey_at = Some(Instant::now());
+
+    log::info!("collector {} (pid {}) serves {}", info.version, info.pid, info.home);
+    log::info!(
+        "router listens on {}",
+        if info.listen.is_empty() { "nothing".to_owned() } else { info.listen.join(" and ") }
+    );
+    let receiving = receiver.run(end_rx.clone());
+    hub.tasks.spawn(async move {
+        receiving.await;
+        ("notice receiver", None)
+    });
+    if !listeners.is_empty() {
+        let serving = router::run(
+            listeners,
+            hub.table.clone(),
+            router_tx,
+            Arc::clone(&hub.router_metrics),
+            end_rx.clone(),
+        );
+        hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });
+    }
+    let serving = server.run(Arc::new(Shared { info, journal: journal.clone(), page, command_tx }), end_rx);
+    hub.tasks.spawn(async move {
+        serving.await;
+        ("control socket", None)
+    });
+
+    hub.run(&mut inputs, shutdown).await;
+
+    // Requests in the queue are told that we end, by the end of the queue.
+    drop(inputs);
+    let _ = end_tx.send(true);
+    let still_open = drain(hub.tasks).await;
+    if still_open > 0 {
+        log::warning!("{still_open} parts did not end in time");
+    }
+    log::info!("collector ends");
+    drop(lock);
+    Ok(Report { events: journal.sequence(), still_open })
+}
+
+/// Waits for the parts to end, for a bounded time; how many did not.
+async fn drain(mut tasks: JoinSet<(&'static str, Option<String>)>) -> usize {
+    let all = async { while tasks.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(DRAIN, all).await;
+    tasks.len()
+}
+
+fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File { action, path: path.to_owned(), source }
+}
+
+/// Takes as many descriptors as we may have.
+fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let wanted = OPEN_FILES.min(hard);
+        if soft < wanted
+            && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
+        {
+            log::debug!("cannot raise the limit of open files: {error}");
+        }
+    }
+}

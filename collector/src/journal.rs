@@ -1,0 +1,157 @@
+//! The numbered log of everything that happens. Owns the sequence: numbers are given in one place, so
+//! a snapshot and the events after its number are together complete. Never blocks a writer: a
+//! subscriber that is too slow misses events and is told how many.
+
+mod ring;
+mod subscribe;
+
+pub(crate) use subscribe::{Filter, Subscription};
+
+use agentfs_wire::event::Event;
+use agentfs_wire::limits::{JOURNAL_EVENTS, SUBSCRIBER_EVENTS};
+use ring::Ring;
+use std::sync::{Arc, Mutex, PoisonError};
+use subscribe::Subscriber;
+
+/// A handle to the one journal.
+#[derive(Clone, Debug)]
+pub(crate) struct Journal {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ring: Ring,
+    subscribers: Vec<Subscriber>,
+}
+
+// === impl Journal ===
+
+impl Journal {
+    /// An empty journal.
+    pub(crate) fn new() -> Self {
+        Self::with_capacity(JOURNAL_EVENTS)
+    }
+
+    fn with_capacity(events: usize) -> Self {
+        Self { inner: Arc::new(Mutex::new(Inner { ring: Ring::new(events), subscribers: Vec::new() })) }
+    }
+
+    /// Numbers an event, keeps it and passes it to the subscribers. `now` is Unix milliseconds.
+    pub(crate) fn publish(&self, now: u64, event: Event) {
+        let mut inner = self.lock();
+        let Some(entry) = inner.ring.push(now, event) else { return };
+        inner.subscribers.retain_mut(|subscriber| subscriber.offer(&entry));
+    }
+
+    /// Number of the last event, 0 before the first.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.lock().ring.sequence()
+    }
+
+    /// Subscribers at the moment.
+    pub(crate) fn subscribers(&self) -> usize {
+        let mut inner = self.lock();
+        inner.subscribers.retain(Subscriber::is_there);
+        inner.subscribers.len()
+    }
+
+    /// Subscribes: the backlog that the filter asks for, then everything that follows, without gap and
+    /// without doubles.
+    pub(crate) fn subscribe(&self, filter: Filter) -> Subscription {
+        let mut inner = self.lock();
+        let (backlog, missed) = inner.ring.since(&filter);
+        let sequence = inner.ring.sequence();
+        let (subscriber, subscription) =
+            subscribe::pair(filter, backlog, missed, sequence, SUBSCRIBER_EVENTS);
+        inner.subscribers.push(subscriber);
+        subscription
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agentfs_wire::event::EventKind;
+    use subscribe::Item;
+
+    fn event(app: &str) -> Event {
+        Event::new(EventKind::Call).of(app, "main")
+    }
+
+    fn read(item: &Item) -> Event {
+        serde_json::from_str(item.line()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn backlog_and_tail_meet_without_gap_or_double() {
+        let journal = Journal::new();
+        (0..5).for_each(|time| journal.publish(time, event("shop")));
+        let mut all = journal.subscribe(Filter { after: Some(0), ..Filter::default() });
+        let mut from_third = journal.subscribe(Filter { after: Some(2), ..Filter::default() });
+        let mut since = journal.subscribe(Filter { since_ms: Some(3), ..Filter::default() });
+        let mut tail = journal.subscribe(Filter::default());
+        journal.publish(9, event("shop"));
+        for (subscription, expected) in
+            [(&mut all, 1..=6), (&mut from_third, 3..=6), (&mut since, 4..=6), (&mut tail, 6..=6)]
+        {
+            for number in expected {
+                assert_eq!(read(&subscription.next().await.unwrap()).sequence, number);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn filters_choose_apps() {
+        let journal = Journal::new();
+        let mut shop = journal.subscribe(Filter { app: Some("shop".into()), ..Filter::default() });
+        journal.publish(1, event("blog"));
+        journal.publish(2, event("shop"));
+        let mut other = Event::new(EventKind::Warning);
+        other.detail = Some("of nobody".into());
+        journal.publish(3, other);
+        journal.publish(4, event("shop"));
+        let mut numbers = Vec::new();
+        for _ in 0..2 {
+            numbers.push(read(&shop.next().await.unwrap()).sequence);
+        }
+        assert_eq!(numbers, [2, 4]);
+    }
+
+    #[tokio::test]
+    async fn a_slow_subscriber_is_told_what_it_missed() {
+        let journal = Journal::new();
+        let mut slow = journal.subscribe(Filter::default());
+        let extra = 10;
+        (0..SUBSCRIBER_EVENTS + extra).for_each(|_| journal.publish(1, event("shop")));
+        for _ in 0..SUBSCRIBER_EVENTS {
+            slow.next().await.unwrap();
+        }
+        journal.publish(2, event("shop"));
+        let lagged = read(&slow.next().await.unwrap());
+        assert_eq!((lagged.kind, lagged.missed), (EventKind::Lagged, Some(extra as u64)));
+        let next = read(&slow.next().await.unwrap());
+        assert_eq!(next.sequence, (SUBSCRIBER_EVENTS + extra) as u64 + 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_ring_forgot_is_told_as_missed() {
+        let journal = Journal::with_capacity(4);
+        (0..10).for_each(|time| journal.publish(time, event("shop")));
+        let mut all = journal.subscribe(Filter { after: Some(0), ..Filter::default() });
+        let lagged = read(&all.next().await.unwrap());
+        assert_eq!((lagged.kind, lagged.missed), (EventKind::Lagged, Some(6)));
+        assert_eq!(read(&all.next().await.unwrap()).sequence, 7);
+    }
+
+    #[test]
+    fn a_subscriber_that_left_is_forgotten() {
+        let journal = Journal::new();
+        drop(journal.subscribe(Filter::default()));
+        assert_eq!(journal.subscribers(), 0);
+    }
+}

@@ -1,0 +1,86 @@
+//! The last events, each kept as the line that subscribers get: written once, however many read it.
+use super::subscribe::Filter;
+use agentfs_wire::event::Event;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One event, numbered and written out.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Its number.
+    pub(super) sequence: u64,
+    /// Unix milliseconds.
+    pub(super) time_ms: u64,
+    /// The app concerned.
+    pub(super) app: Option<Box<str>>,
+    /// The instance concerned.
+    pub(super) instance: Option<Box<str>>,
+    /// The event as JSON, with a newline.
+    pub(super) line: Box<str>,
+}
+
+/// A bounded row of events without gaps.
+#[derive(Debug)]
+pub(super) struct Ring {
+    entries: VecDeque<Arc<Entry>>,
+    capacity: usize,
+    sequence: u64,
+}
+
+// === impl Ring ===
+
+impl Ring {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { entries: VecDeque::new(), capacity, sequence: 0 }
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Numbers and keeps an event. `None`, and no number used, for one that cannot be written.
+    pub(super) fn push(&mut self, now: u64, mut event: Event) -> Option<Arc<Entry>> {
+        event.sequence = self.sequence + 1;
+        event.time_ms = now;
+        let line = line(&event)?;
+        self.sequence += 1;
+        let entry = Arc::new(Entry {
+            sequence: event.sequence,
+            time_ms: now,
+            app: event.app.map(String::into_boxed_str),
+            instance: event.instance.map(String::into_boxed_str),
+            line,
+        });
+        if self.entries.len() >= self.capacity {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(Arc::clone(&entry));
+        Some(entry)
+    }
+
+    /// The kept events that a filter asks for, and how many of those it asks for are gone.
+    pub(super) fn since(&self, filter: &Filter) -> (Vec<Arc<Entry>>, u64) {
+        // A number from another collector's life means nothing here: everything is new then.
+        let after = filter.after.map(|after| if after > self.sequence { 0 } else { after });
+        let oldest = self.entries.front().map_or(self.sequence + 1, |entry| entry.sequence);
+        let missed = after.map_or(0, |after| (oldest - 1).saturating_sub(after));
+        let after = match (after, filter.since_ms) {
+            (Some(after), _) => after,
+            (None, Some(_)) => 0,
+            (None, None) => self.sequence,
+        };
+        let wanted = |entry: &&Arc<Entry>| {
+            entry.sequence > after
+                && filter.since_ms.is_none_or(|since| entry.time_ms >= since)
+                && filter.fits(entry)
+        };
+        (self.entries.iter().filter(wanted).map(Arc::clone).collect(), missed)
+    }
+}
+
+/// An event as a line. Text and numbers can always be written, so `None` does not happen.
+pub(super) fn line(event: &Event) -> Option<Box<str>> {
+    let mut line = serde_json::to_string(event).ok()?;
+    line.push('\n');
+    Some(line.into_boxed_str())
+}

@@ -1,0 +1,159 @@
+//! One subscriber: what it wants, its bounded queue, and the count of what did not fit.
+use super::ring::{Entry, line};
+use agentfs_wire::event::{Event, EventKind};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::mpsc;
+
+/// What a subscriber wants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// Events after this number.
+    pub(crate) after: Option<u64>,
+    /// Events not older than this, Unix milliseconds.
+    pub(crate) since_ms: Option<u64>,
+    /// Only this app.
+    pub(crate) app: Option<String>,
+    /// Only this instance.
+    pub(crate) instance: Option<String>,
+}
+
+/// What a subscriber gets.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    /// An event of the journal.
+    Event(Arc<Entry>),
+    /// A line of this subscriber only: it missed something.
+    Lagged(Box<str>),
+}
+
+/// The reading end.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    /// Number of the last event when it began.
+    pub(crate) sequence: u64,
+    backlog: VecDeque<Item>,
+    /// journal --events--> subscription
+    item_rx: mpsc::Receiver<Item>,
+    missed: Arc<AtomicU64>,
+}
+
+/// The writing end, kept by the journal.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    filter: Filter,
+    item_tx: mpsc::Sender<Item>,
+    /// Events that did not fit since the last word about it.
+    missed: Arc<AtomicU64>,
+}
+
+/// Both ends of a subscription with room for `capacity` items.
+pub(super) fn pair(
+    filter: Filter,
+    backlog: Vec<Arc<Entry>>,
+    missed: u64,
+    sequence: u64,
+    capacity: usize,
+) -> (Subscriber, Subscription) {
+    let (item_tx, item_rx) = mpsc::channel(capacity);
+    let mut items = VecDeque::with_capacity(backlog.len() + 1);
+    if missed > 0 {
+        items.extend(lagged(missed));
+    }
+    items.extend(backlog.into_iter().map(Item::Event));
+    let missed = Arc::new(AtomicU64::new(0));
+    let subscriber = Subscriber { filter, item_tx, missed: Arc::clone(&missed) };
+    (subscriber, Subscription { sequence, backlog: items, item_rx, missed })
+}
+
+fn lagged(missed: u64) -> Option<Item> {
+    let mut event = Event::new(EventKind::Lagged);
+    event.time_ms = crate::clock::now_ms();
+    event.missed = Some(missed);
+    line(&event).map(Item::Lagged)
+}
+
+// === impl Filter ===
+
+impl Filter {
+    pub(super) fn fits(&self, entry: &Entry) -> bool {
+        let fits = |wanted: &Option<String>, is: &Option<Box<str>>| {
+            wanted.is_none() || wanted.as_deref() == is.as_deref()
+        };
+        fits(&self.app, &entry.app) && fits(&self.instance, &entry.instance)
+    }
+}
+
+// === impl Item ===
+
+impl Item {
+    /// The line to send, with its newline.
+    pub(crate) fn line(&self) -> &str {
+        match self {
+            Self::Event(entry) => &entry.line,
+            Self::Lagged(line) => line,
+        }
+    }
+}
+
+// === impl Subscriber ===
+
+impl Subscriber {
+    /// Passes an event on if it is wanted and fits. `false` when the subscriber has left.
+    pub(super) fn offer(&mut self, entry: &Arc<Entry>) -> bool {
+        if !self.filter.fits(entry) {
+            return self.is_there();
+        }
+        if self.missed.load(Ordering::Acquire) > 0 {
+            // Room for the word about the gap and for the event, or the gap grows.
+            if self.item_tx.capacity() < 2 {
+                self.missed.fetch_add(1, Ordering::AcqRel);
+                return self.is_there();
+            }
+            // The reader takes the count when it finds the queue empty; whoever is first tells it.
+            let missed = self.missed.swap(0, Ordering::AcqRel);
+            if let Some(item) = lagged(missed).filter(|_| missed > 0) {
+                let _ = self.item_tx.try_send(item);
+            }
+        }
+        match self.item_tx.try_send(Item::Event(Arc::clone(entry))) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.missed.fetch_add(1, Ordering::AcqRel);
+                true
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        !self.item_tx.is_closed()
+    }
+}
+
+// === impl Subscription ===
+
+impl Subscription {
+    /// The next event; `None` when the collector ends. Safe to drop while waiting.
+    pub(crate) async fn next(&mut self) -> Option<Item> {
+        if let Some(item) = self.ready() {
+            return Some(item);
+        }
+        self.item_rx.recv().await
+    }
+
+    /// An event that is there already.
+    pub(crate) fn ready(&mut self) -> Option<Item> {
+        if let Some(item) = self.backlog.pop_front() {
+            return Some(item);
+        }
+        match self.item_rx.try_recv() {
+            Ok(item) => Some(item),
+            Err(_) => {
+                let missed = self.missed.swap(0, Ordering::AcqRel);
+                lagged(missed).filter(|_| missed > 0)
+            }
+        }
+    }
+}

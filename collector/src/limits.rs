@@ -1,0 +1,95 @@
+//! Every limit of the collector: value, unit, reason, and what happens at the limit. Limits that the
+//! interposer or a client sees too stand in `agentfs_wire::limits`.
+use std::time::Duration;
+
+/// Worker threads of the runtime beside the one that runs the hub. Two keep the router from waiting on
+/// one slow request without costing memory; a machine with one core gets one.
+pub(crate) const WORKER_THREADS: usize = 2;
+
+/// Threads for blocking work (surveys of `/proc`). Further work waits for a thread.
+pub(crate) const BLOCKING_THREADS: usize = 2;
+
+/// Time between two reconciliations: everything that no hint told is found after at most this.
+pub(crate) const RECONCILE: Duration = Duration::from_secs(1);
+
+/// Milliseconds after which a socket that is bound but does not listen yet is looked at again, one
+/// after the other. Programs call `listen` within microseconds of `bind`, and the file system tells
+/// only of `bind`. Afterwards reconciliation looks.
+pub(crate) const LOOK_AGAIN_MS: [u32; 8] = [1, 2, 5, 10, 20, 50, 100, 200];
+
+/// Milliseconds after which the removal of a stale socket is tried again when somebody else holds the
+/// run lock.
+pub(crate) const RUN_LOCK_RETRY_MS: u32 = 5;
+
+/// Hints of the watcher that wait for the hub. At the limit the hint is dropped and the whole folder is
+/// read instead.
+pub(crate) const HINT_QUEUE: usize = 1024;
+
+/// Notices that wait for the hub. At the limit the notice is counted as dropped and the whole folder is
+/// read, since it may have told of a listener.
+pub(crate) const NOTICE_QUEUE: usize = 4096;
+
+/// Notices that the hub handles before it looks at anything else, so that a flood of traced calls
+/// cannot keep it from its timers.
+pub(crate) const NOTICE_BATCH: usize = 256;
+
+/// Bytes asked for as receive buffer of the notice socket (`SO_RCVBUF`; the kernel may grant less). At
+/// the limit senders drop their notices and say how many.
+pub(crate) const NOTICE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Requests of control connections that wait for the hub. At the limit connections wait.
+pub(crate) const COMMAND_QUEUE: usize = 64;
+
+/// Reports of the router that wait for the hub. At the limit the router drops the report: the next
+/// refused connection repeats it.
+pub(crate) const ROUTER_QUEUE: usize = 256;
+
+/// Exits of processes that wait for the hub. At the limit the task that saw the exit waits.
+pub(crate) const EXIT_QUEUE: usize = 1024;
+
+/// Processes that are watched through a descriptor each. Those beyond are asked at each
+/// reconciliation.
+pub(crate) const WATCHED_PROCESSES: usize = 8192;
+
+/// Descriptors that we ask for (`RLIMIT_NOFILE`): a process, a connection and an upstream take one
+/// each. The hard limit may grant less.
+pub(crate) const OPEN_FILES: u64 = 65_536;
+
+/// Ended instances that are remembered, so that their names explain themselves. The oldest is
+/// forgotten.
+pub(crate) const REMEMBERED_DEAD: usize = 256;
+
+/// Routes by hand. A further one is refused with `conflict`.
+pub(crate) const HAND_ROUTES: usize = 4096;
+
+/// Bytes of the largest companion file that is read. A larger one is foreign.
+pub(crate) const COMPANION_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of the largest routes file that is read. A larger one is treated as torn.
+pub(crate) const ROUTES_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The same warning is told once in this time; repetitions are only counted.
+pub(crate) const WARNING_REPEAT_MS: u64 = 60_000;
+
+/// Distinct warnings that are remembered for [`WARNING_REPEAT_MS`]. At the limit all are forgotten.
+pub(crate) const WARNINGS: usize = 256;
+
+/// Milliseconds by which a process may seem younger than the companion that names it: clocks tick
+/// coarsely.
+pub(crate) const BIRTH_SLACK_MS: u64 = 2_000;
+
+/// Time for the parts to end at shutdown. What is still open then is named in the log and left.
+pub(crate) const DRAIN: Duration = Duration::from_secs(4);
+
+/// Time that a control connection may take to read a reply. Then it is closed, so that a client which
+/// never reads cannot hold a connection for ever.
+pub(crate) const CONTROL_WRITE: Duration = Duration::from_secs(30);
+
+/// Time that surveys of `/proc` wait for further instances that seem dead: one search serves all.
+pub(crate) const SURVEY_DELAY: Duration = Duration::from_millis(20);
+
+/// Lines of a subscription that are written with one system call.
+pub(crate) const SUBSCRIPTION_BATCH: usize = 64;
+
+/// Attempts to find a port that is free on both loopback addresses. Then the router does not listen.
+pub(crate) const FREE_PORT_ATTEMPTS: usize = 32;

@@ -1,0 +1,150 @@
+//! Watches processes until they end. Owns one descriptor (pidfd_open(2)) and one task for each; a
+//! number that the kernel gives to another process later is therefore never mistaken. Where there is
+//! no such descriptor (macOS, old kernels, too many processes) the process is asked for at each
+//! reconciliation by kill(pid, 0), which can mistake it. Called by `hub`.
+
+#[cfg(target_os = "linux")]
+mod birth;
+mod survey;
+
+pub(crate) use survey::survey;
+
+use crate::limits::{EXIT_QUEUE, WATCHED_PROCESSES};
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// The processes that are watched.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    /// By number: the task that waits, or nothing for a process that is asked for.
+    watched: BTreeMap<u32, Option<AbortHandle>>,
+    /// processes --exited pid--> hub
+    exit_tx: mpsc::Sender<u32>,
+}
+
+// === impl Processes ===
+
+impl Processes {
+    /// Watches nothing yet. Beside it, where exits are told.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<u32>) {
+        let (exit_tx, exit_rx) = mpsc::channel(EXIT_QUEUE);
+        (Self { watched: BTreeMap::new(), exit_tx }, exit_rx)
+    }
+
+    /// Watches a process; `false` where it does not live, or was born after `born_before_ms` and
+    /// therefore is another one.
+    pub(crate) fn watch(&mut self, pid: u32, born_before_ms: Option<u64>) -> bool {
+        if self.watched.contains_key(&pid) {
+            return true;
+        }
+        let handle = match self.open(pid) {
+            Ok(handle) => handle,
+            Err(Errno::ESRCH) => return false,
+            Err(_) if !lives(pid) => return false,
+            Err(_) => None,
+        };
+        #[cfg(target_os = "linux")]
+        if born_before_ms.is_some_and(|limit| birth::is_younger(pid, limit)) {
+            if let Some(handle) = handle {
+                handle.abort();
+            }
+            return false;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = born_before_ms;
+        self.watched.insert(pid, handle);
+        true
+    }
+
+    /// Watches a process no longer.
+    pub(crate) fn forget(&mut self, pid: u32) {
+        if let Some(Some(handle)) = self.watched.remove(&pid) {
+            handle.abort();
+        }
+    }
+
+    /// Those processes without a descriptor that do not live any more.
+    pub(crate) fn ended(&self) -> Vec<u32> {
+        let asked = self.watched.iter().filter(|(_, handle)| handle.is_none());
+        asked.map(|(pid, _)| *pid).filter(|pid| !lives(*pid)).collect()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open(&self, pid: u32) -> Result<Option<AbortHandle>, Errno> {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        use tokio::io::Interest;
+        use tokio::io::unix::AsyncFd;
+        if self.watched.len() >= WATCHED_PROCESSES {
+            return Ok(None);
+        }
+        let raw = i32::try_from(pid).map_err(|_| Errno::ESRCH)?;
+        let process = Pid::from_raw(raw).ok_or(Errno::ESRCH)?;
+        let descriptor = pidfd_open(process, PidfdFlags::NONBLOCK)
+            .map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for descriptors that may be closed while registered; \
+                      an OwnedFd that the AsyncFd owns is not, and we have no unsafe code"
+        )]
+        let descriptor = AsyncFd::with_interest(descriptor, Interest::READABLE).map_err(|_| Errno::EMFILE)?;
+        let exit_tx = self.exit_tx.clone();
+        let task = tokio::spawn(async move {
+            // A descriptor that cannot be waited for is told as an exit too: the look that follows
+            // finds out what is still alive.
+            let _ = descriptor.readable().await;
+            let _ = exit_tx.send(pid).await;
+        });
+        Ok(Some(task.abort_handle()))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open(&self, pid: u32) -> Result<Option<AbortHandle>, Errno> {
+        let _ = (&self.exit_tx, WATCHED_PROCESSES);
+        if lives(pid) { Ok(None) } else { Err(Errno::ESRCH) }
+    }
+}
+
+/// Whether a process of that number exists.
+fn lives(pid: u32) -> bool {
+    match i32::try_from(pid) {
+        Ok(pid) if pid > 0 => kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn an_exit_is_told() {
+        let (mut processes, mut exit_rx) = Processes::new();
+        let mut child =
+            tokio::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = child.id().unwrap();
+        assert!(processes.watch(pid, None));
+        drop(child.stdin.take());
+        if cfg!(target_os = "linux") {
+            let told = tokio::time::timeout(Duration::from_secs(10), exit_rx.recv()).await.unwrap();
+            assert_eq!(told, Some(pid));
+        }
+        child.wait().await.unwrap();
+        processes.forget(pid);
+        assert!(!processes.watch(pid, None));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_process_born_too_late_is_another_one() {
+        let (mut processes, _exit_rx) = Processes::new();
+        let own = std::process::id();
+        assert!(!processes.watch(own, Some(1_000_000)));
+        assert!(processes.watch(own, Some(crate::clock::now_ms())));
+        assert!(!processes.watch(0, None) && !processes.watch(u32::MAX, None));
+    }
+}

@@ -1,0 +1,24 @@
+//! What lives in a home: instances, their listeners and processes, and the names that lead to them.
+//!
+//! Pure: `apply(now, event) -> effects`. It never looks at a clock, a file or a socket; `hub` turns
+//! what the world shows into [`Event`]s and carries out the [`Effect`]s. Everything in it can be
+//! rebuilt from the run dir, so nothing of it is stored, except the routes made by hand.
+//!
+//! ```text
+//! notice, watch, pidfd, control ──Event──▶ Registry ──Effect──▶ run dir, journal, routing table
+//! ```
+
+pub(crate) mod effect;
+pub(crate) mod event;
+mod hand;
+mod instance;
+mod names;
+mod state;
+mod view;
+
+pub(crate) use effect::Effect;
+pub(crate) use event::{Event, Key, Sight};
+pub(crate) use hand::{HandRoute, RouteTarget};
+pub(crate) use names::{End, LastSeen, Route, Target};
+pub(crate) use state::Registry;
+pub(crate) use view::UrlStyle;

@@ -1,0 +1,118 @@
+//! What the registry is told.
+use super::hand::HandRoute;
+use agentfs_wire::companion::Companion;
+use agentfs_wire::name::SocketName;
+use std::fmt;
+
+/// Names one instance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    /// App, a DNS label.
+    pub(crate) app: String,
+    /// Instance, a DNS label.
+    pub(crate) instance: String,
+}
+
+/// One thing that happened or was seen.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// A file of the run dir was looked at.
+    Seen {
+        /// Its name.
+        file: String,
+        /// What was there.
+        sight: Sight,
+    },
+    /// A process said by a notice that it belongs to an instance and, where `file` is set, that it
+    /// bound that listener.
+    Told {
+        /// The instance.
+        key: Key,
+        /// The process, as the kernel names it.
+        pid: u32,
+        /// The listener's file.
+        file: Option<String>,
+    },
+    /// A process that was to be watched is there.
+    ProcessLives {
+        /// The process.
+        pid: u32,
+    },
+    /// A process is gone, or never was the one that a companion meant.
+    ProcessExited {
+        /// The process.
+        pid: u32,
+    },
+    /// `/proc` was searched for processes of instances that seem dead.
+    Surveyed {
+        /// The instances that were searched for.
+        asked: Vec<Key>,
+        /// What was found.
+        living: Vec<(Key, u32)>,
+    },
+    /// `wrap` says that its program has ended.
+    Ended {
+        /// The instance.
+        key: Key,
+    },
+    /// Somebody asked for a route.
+    RouteAdded {
+        /// The route, checked.
+        route: HandRoute,
+    },
+    /// Somebody removed a route.
+    RouteRemoved {
+        /// Its host name.
+        host: String,
+    },
+}
+
+/// What a file of the run dir turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Nothing has that name.
+    Gone,
+    /// A socket that a process holds.
+    Socket {
+        /// Number of the file: another number is another socket.
+        inode: u64,
+        /// Whether it listens already.
+        accepting: bool,
+    },
+    /// A socket that no process holds any more.
+    Stale,
+    /// A symbolic link.
+    Link {
+        /// The file of the run dir that it names, where it names one.
+        file: Option<String>,
+        /// What it leads to, as one of the other sights.
+        end: Box<Self>,
+    },
+    /// A companion file.
+    Companion {
+        /// Its content.
+        companion: Box<Companion>,
+        /// Unix time in milliseconds when it was written.
+        written_ms: u64,
+    },
+    /// The mark of a `SO_REUSEPORT` group.
+    Mark,
+    /// Something that only has the name of one of our files: a folder, somebody else's socket, a
+    /// companion that cannot be read. The text says what.
+    Foreign(String),
+}
+
+// === impl Key ===
+
+impl Key {
+    /// The instance that a file belongs to.
+    pub(crate) fn of(name: &SocketName) -> Self {
+        Self { app: name.app.as_str().to_owned(), instance: name.instance.as_str().to_owned() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.app, self.instance)
+    }
+}

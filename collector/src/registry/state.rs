@@ -1,0 +1,488 @@
+//! The state machine itself: events in, effects out.
+use super::effect::Effect;
+use super::event::{Event, Key, Sight};
+use super::hand::HandRoute;
+use super::instance::{Dead, Instance, Listener};
+use crate::limits::{LOOK_AGAIN_MS, REMEMBERED_DEAD};
+use agentfs_wire::companion::Companion;
+use agentfs_wire::event::{Event as JournalEvent, EventKind};
+use agentfs_wire::name::{Kind, SocketName};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+
+/// Everything that lives in one run dir.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    /// The run dir; only to write whole paths for people and programs.
+    pub(super) run: PathBuf,
+    /// Instances of which anything is left, by app and name.
+    pub(super) instances: BTreeMap<Key, Instance>,
+    /// Routes made by hand, by host.
+    pub(super) hand: BTreeMap<String, HandRoute>,
+    /// Instances that ended, oldest first.
+    pub(super) dead: VecDeque<Dead>,
+    /// Counts instances and listeners in the order of first sight.
+    order: u64,
+    /// What the event in hand leads to.
+    effects: Vec<Effect>,
+    /// Whether the names lead elsewhere than at the last `Routes`.
+    routes_changed: bool,
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// An empty registry for a run dir.
+    pub(crate) fn new(run: PathBuf) -> Self {
+        Self {
+            run,
+            instances: BTreeMap::new(),
+            hand: BTreeMap::new(),
+            dead: VecDeque::new(),
+            order: 0,
+            effects: Vec::new(),
+            routes_changed: false,
+        }
+    }
+
+    /// Takes one event in and says what to do about it, in order. `now` is Unix milliseconds.
+    pub(crate) fn apply(&mut self, now: u64, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Seen { file, sight } => self.seen(now, file, sight),
+            Event::Told { key, pid, file } => self.told(now, key, pid, file),
+            Event::ProcessLives { pid } => {
+                for key in self.keys_of(pid) {
+                    self.announce(&key);
+                }
+            }
+            Event::ProcessExited { pid } => self.process_exited(pid),
+            Event::Surveyed { asked, living } => self.surveyed(now, &asked, living),
+            Event::Ended { key } => self.ended(&key),
+            Event::RouteAdded { route } => {
+                let mut event = JournalEvent::new(EventKind::RouteAdded);
+                event.url = Some(route.host.clone());
+                event.detail = Some(route.given.clone());
+                self.hand.insert(route.host.clone(), route);
+                self.publish(event);
+                self.routes_changed = true;
+            }
+            Event::RouteRemoved { host } => {
+                if self.hand.remove(&host).is_some() {
+                    let mut event = JournalEvent::new(EventKind::RouteRemoved);
+                    event.url = Some(host);
+                    self.publish(event);
+                    self.routes_changed = true;
+                }
+            }
+        }
+        if std::mem::take(&mut self.routes_changed) {
+            self.effects.push(Effect::Routes);
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Instances of one app.
+    pub(super) fn instances_of<'a>(&'a self, app: &'a str) -> impl Iterator<Item = (&'a Key, &'a Instance)> {
+        let first = Key { app: app.to_owned(), instance: String::new() };
+        self.instances.range(first..).take_while(move |(key, _)| key.app == app)
+    }
+
+    /// Every app that has an instance, once.
+    pub(super) fn apps(&self) -> BTreeSet<&str> {
+        self.instances.keys().map(|key| key.app.as_str()).collect()
+    }
+
+    fn seen(&mut self, now: u64, file: String, sight: Sight) {
+        let Ok(name) = SocketName::parse(&file) else { return };
+        let key = Key::of(&name);
+        if !self.instances.contains_key(&key) {
+            match &sight {
+                Sight::Gone | Sight::Foreign(_) => return,
+                Sight::Stale => return self.effects.push(Effect::RemoveStale { file }),
+                // Somebody's link whose end is dead: nothing lives here until it comes back.
+                Sight::Link { end, .. }
+                    if !matches!(**end, Sight::Socket { .. }) && !is_main_link(&key, &sight) =>
+                {
+                    return;
+                }
+                _ => self.open(now, &key),
+            }
+        }
+        match (name.kind, sight) {
+            (Kind::Companion, Sight::Companion { companion, written_ms }) => {
+                self.companion_seen(&key, *companion, written_ms);
+            }
+            (Kind::Companion, _) => self.with(&key, |instance| instance.companion_present = false),
+            (Kind::Group { .. }, Sight::Mark) => {
+                self.with(&key, |instance| {
+                    instance.marks.insert(file);
+                });
+            }
+            (Kind::Group { .. }, _) => {
+                self.with(&key, |instance| {
+                    instance.marks.remove(&file);
+                });
+            }
+            (Kind::Main, sight) if is_main_link(&key, &sight) => {
+                self.listener_gone(&key, &file, now);
+                if let Sight::Link { file: target, .. } = sight {
+                    self.set_link(&key, target);
+                }
+            }
+            (_, sight) => {
+                if name.kind == Kind::Main {
+                    self.set_link(&key, None);
+                }
+                self.socket_seen(now, &key, file, name, sight);
+            }
+        }
+        self.settle(&key);
+    }
+
+    fn socket_seen(&mut self, now: u64, key: &Key, file: String, name: SocketName, sight: Sight) {
+        match sight {
+            Sight::Socket { inode, accepting } => self.listener_seen(now, key, file, name, inode, accepting),
+            Sight::Link { end, .. } => match *end {
+                // The link is its maker's: what it leads to may come back.
+                Sight::Socket { inode, accepting } => {
+                    self.listener_seen(now, key, file, name, inode, accepting);
+                }
+                _ => self.listener_gone(key, &file, now),
+            },
+            Sight::Stale => {
+                self.listener_gone(key, &file, now);
+                self.effects.push(Effect::RemoveStale { file });
+            }
+            Sight::Gone | Sight::Companion { .. } | Sight::Mark | Sight::Foreign(_) => {
+                self.listener_gone(key, &file, now);
+            }
+        }
+    }
+
+    fn listener_seen(
+        &mut self,
+        now: u64,
+        key: &Key,
+        file: String,
+        name: SocketName,
+        inode: u64,
+        accepting: bool,
+    ) {
+        if self.listener(key, &file).is_some_and(|known| known.inode != inode) {
+            self.listener_gone(key, &file, now);
+        }
+        self.order += 1;
+        let order = self.order;
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let told = instance.told.remove(&file);
+        let listener = instance.listeners.entry(file.clone()).or_insert_with(|| Listener {
+            name,
+            inode,
+            accepting: false,
+            pid: None,
+            since_ms: now,
+            order,
+            looks: 0,
+        });
+        listener.pid = told.or(listener.pid);
+        if accepting && !listener.accepting {
+            listener.accepting = true;
+            listener.since_ms = now;
+            listener.order = order;
+            instance.served = true;
+            instance.last_up = Some((file.clone(), now));
+            self.routes_changed = true;
+            self.announce(key);
+            self.publish_listener(EventKind::ListenerUp, key, &file);
+        } else if !accepting && !listener.accepting {
+            if let Some(after_ms) = LOOK_AGAIN_MS.get(listener.looks).copied() {
+                listener.looks += 1;
+                self.effects.push(Effect::Look { file, after_ms });
+            }
+        }
+    }
+
+    fn listener_gone(&mut self, key: &Key, file: &str, now: u64) {
+        if self.listener(key, file).is_some_and(|listener| listener.accepting) {
+            self.publish_listener(EventKind::ListenerDown, key, file);
+            self.routes_changed = true;
+        }
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        if let Some(listener) = instance.listeners.remove(file)
+            && listener.accepting
+        {
+            instance.last_up = Some((file.to_owned(), now));
+        }
+    }
+
+    fn companion_seen(&mut self, key: &Key, companion: Companion, written_ms: u64) {
+        if (companion.app.as_str(), companion.instance.as_str()) != (&key.app, &key.instance) {
+            return;
+        }
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        instance.companion_present = true;
+        let same = instance.companion.as_ref().filter(|known| is_same(known, &companion));
+        if same == Some(&companion) {
+            return;
+        }
+        if same.is_none() {
+            instance.ended = false;
+        }
+        let known: Vec<u32> = same.map(|known| vec![known.wrap_pid, known.child_pid]).unwrap_or_default();
+        instance.started_ms = companion.started_ms;
+        let named = [companion.wrap_pid, companion.child_pid];
+        instance.companion = Some(companion);
+        self.routes_changed = true;
+        for pid in named {
+            if pid != 0 && !known.contains(&pid) && !instance.ended {
+                instance.pids.insert(pid);
+                self.effects.push(Effect::Watch { pid, born_before_ms: Some(written_ms) });
+            }
+        }
+    }
+
+    fn told(&mut self, now: u64, key: Key, pid: u32, file: Option<String>) {
+        if !self.instances.contains_key(&key) {
+            self.open(now, &key);
+        }
+        let Some(instance) = self.instances.get_mut(&key) else { return };
+        if instance.pids.insert(pid) {
+            self.effects.push(Effect::Watch { pid, born_before_ms: None });
+        }
+        if let Some(file) = file.filter(|file| is_listener_of(&key, file)) {
+            match instance.listeners.get_mut(&file) {
+                Some(listener) => listener.pid = Some(pid),
+                None => {
+                    instance.told.insert(file, pid);
+                }
+            }
+        }
+        self.settle(&key);
+    }
+
+    fn process_exited(&mut self, pid: u32) {
+        for key in self.keys_of(pid) {
+            let Some(instance) = self.instances.get_mut(&key) else { continue };
+            instance.pids.remove(&pid);
+            instance.told.retain(|_, told| *told != pid);
+            for (file, listener) in &mut instance.listeners {
+                if listener.pid == Some(pid) {
+                    listener.pid = None;
+                }
+                // Whoever inherited the socket keeps it alive; the look tells.
+                self.effects.push(Effect::Look { file: file.clone(), after_ms: 0 });
+            }
+            if instance.announced {
+                let mut event = JournalEvent::new(EventKind::ProcessExited).of(&key.app, &key.instance);
+                event.pid = Some(pid);
+                self.publish(event);
+            }
+            self.settle(&key);
+        }
+        self.effects.push(Effect::Forget { pid });
+    }
+
+    fn ended(&mut self, key: &Key) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        instance.ended = true;
+        let mut gone = Vec::new();
+        if let Some(companion) = &instance.companion {
+            gone.extend([companion.wrap_pid, companion.child_pid]);
+            gone.retain(|pid| instance.pids.remove(pid));
+        }
+        for file in instance.listeners.keys() {
+            self.effects.push(Effect::Look { file: file.clone(), after_ms: 0 });
+        }
+        for pid in gone {
+            // `wrap` may itself be a process of an outer instance.
+            if self.keys_of(pid).is_empty() {
+                self.effects.push(Effect::Forget { pid });
+            }
+        }
+        self.settle(key);
+    }
+
+    fn surveyed(&mut self, now: u64, asked: &[Key], living: Vec<(Key, u32)>) {
+        for (key, pid) in living {
+            let Some(instance) = self.instances.get_mut(&key) else { continue };
+            if instance.pids.insert(pid) {
+                self.effects.push(Effect::Watch { pid, born_before_ms: None });
+            }
+            self.announce(&key);
+        }
+        for key in asked {
+            let Some(instance) = self.instances.get_mut(key) else { continue };
+            if instance.surveyed {
+                instance.surveyed = false;
+                if !instance.is_alive() {
+                    self.close(now, key);
+                }
+            }
+        }
+    }
+
+    /// Brings an instance's link and its own end up to date after anything changed.
+    fn settle(&mut self, key: &Key) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let main_file = main_file(key);
+        if !instance.listeners.contains_key(&main_file) {
+            let wanted = instance.main().map(|(file, _)| file.to_owned());
+            let dangling = instance.link.as_ref().is_some_and(|link| !instance.listeners.contains_key(link));
+            match (&instance.link, wanted) {
+                (None, Some(target)) => self.relink(key, main_file, target, None),
+                (Some(old), Some(target)) if dangling => {
+                    let old = Some(old.clone());
+                    self.relink(key, main_file, target, old);
+                }
+                (Some(_), None) if dangling => {
+                    self.set_link(key, None);
+                    self.effects.push(Effect::RemoveLink { file: main_file });
+                }
+                _ => {}
+            }
+        }
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        if instance.is_alive() || instance.surveyed {
+            return;
+        }
+        instance.surveyed = true;
+        self.effects.push(Effect::Survey { key: key.clone() });
+    }
+
+    fn relink(&mut self, key: &Key, file: String, target: String, instead_of: Option<String>) {
+        self.set_link(key, Some(target.clone()));
+        self.effects.push(Effect::Link { file, target, instead_of });
+    }
+
+    /// Ends an instance of which nothing lives any more, and clears what it leaves behind.
+    fn close(&mut self, now: u64, key: &Key) {
+        let Some(instance) = self.instances.remove(key) else { return };
+        self.routes_changed = true;
+        if instance.link.is_some() {
+            self.effects.push(Effect::RemoveLink { file: main_file(key) });
+        }
+        for file in instance.marks {
+            self.effects.push(Effect::RemoveMark { file });
+        }
+        if let Some(companion) = instance.companion.as_ref().filter(|_| instance.companion_present) {
+            self.effects.push(Effect::RemoveCompanion {
+                file: companion_file(key),
+                wrap_pid: companion.wrap_pid,
+                started_ms: companion.started_ms,
+            });
+        }
+        if instance.announced {
+            self.publish(JournalEvent::new(EventKind::InstanceEnded).of(&key.app, &key.instance));
+        }
+        if let Some((file, when_ms)) = instance.last_up {
+            self.dead.retain(|dead| dead.key != *key);
+            if self.dead.len() >= REMEMBERED_DEAD {
+                self.dead.pop_front();
+            }
+            self.dead.push_back(Dead {
+                key: key.clone(),
+                command: instance
+                    .companion
+                    .as_ref()
+                    .map(|companion| companion.command.clone())
+                    .unwrap_or_default(),
+                directory: instance.companion.map(|companion| companion.directory),
+                socket: self.run.join(file).to_string_lossy().into_owned(),
+                when_ms: when_ms.min(now),
+            });
+        }
+    }
+
+    fn keys_of(&self, pid: u32) -> Vec<Key> {
+        let of_pid = self.instances.iter().filter(|(_, instance)| instance.pids.contains(&pid));
+        of_pid.map(|(key, _)| key.clone()).collect()
+    }
+
+    fn open(&mut self, now: u64, key: &Key) {
+        self.order += 1;
+        self.instances.insert(key.clone(), Instance::new(now, self.order));
+    }
+
+    fn announce(&mut self, key: &Key) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        if instance.announced {
+            return;
+        }
+        instance.announced = true;
+        let mut event = JournalEvent::new(EventKind::InstanceStarted).of(&key.app, &key.instance);
+        if let Some(companion) = &instance.companion {
+            event.pid = Some(companion.wrap_pid);
+            event.detail = Some(companion.command.join(" "));
+        }
+        self.publish(event);
+    }
+
+    fn set_link(&mut self, key: &Key, link: Option<String>) {
+        if let Some(instance) = self.instances.get_mut(key)
+            && instance.link != link
+        {
+            instance.link = link;
+            self.routes_changed = true;
+        }
+    }
+
+    fn with(&mut self, key: &Key, change: impl FnOnce(&mut Instance)) {
+        if let Some(instance) = self.instances.get_mut(key) {
+            change(instance);
+        }
+    }
+
+    fn listener(&self, key: &Key, file: &str) -> Option<&Listener> {
+        self.instances.get(key)?.listeners.get(file)
+    }
+
+    fn publish_listener(&mut self, kind: EventKind, key: &Key, file: &str) {
+        let Some(listener) = self.listener(key, file) else { return };
+        let mut event = JournalEvent::new(kind).of(&key.app, &key.instance);
+        event.pid = listener.pid;
+        event.address = Some(listener.address()).filter(|address| !address.is_empty());
+        event.socket = Some(self.run.join(file).to_string_lossy().into_owned());
+        event.url = Some(self.host_of(key));
+        self.publish(event);
+    }
+
+    fn publish(&mut self, event: JournalEvent) {
+        self.effects.push(Effect::Publish(Box::new(event)));
+    }
+}
+
+/// Whether two companions are of one life of an instance.
+fn is_same(one: &Companion, other: &Companion) -> bool {
+    (one.wrap_pid, one.started_ms) == (other.wrap_pid, other.started_ms)
+}
+
+/// Whether a file name is that of a rewritten listener of this instance.
+fn is_listener_of(key: &Key, file: &str) -> bool {
+    SocketName::parse(file)
+        .is_ok_and(|name| matches!(name.kind, Kind::Listener { .. }) && Key::of(&name) == *key)
+}
+
+/// Whether a sight is a link that leads to a listener of the same instance: a second name, not a
+/// second listener.
+fn is_main_link(key: &Key, sight: &Sight) -> bool {
+    matches!(sight, Sight::Link { file: Some(target), .. } if is_listener_of(key, target))
+}
+
+/// File name of an instance's main socket or link.
+pub(super) fn main_file(key: &Key) -> String {
+    file_of(key, Kind::Main)
+}
+
+/// File name of an instance's companion.
+pub(super) fn companion_file(key: &Key) -> String {
+    file_of(key, Kind::Companion)
+}
+
+fn file_of(key: &Key, kind: Kind) -> String {
+    use agentfs_wire::name::{app_name, instance_name};
+    match (app_name(&key.app), instance_name(&key.instance)) {
+        (Some(app), Some(instance)) => SocketName { app, instance, kind }.to_string(),
+        // A key is made of a parsed file name or of checked labels.
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,157 @@
+//! What clients are told of the registry, in the vocabulary of the control socket.
+use super::event::Key;
+use super::instance::{Instance, Listener};
+use super::names::Target;
+use super::state::Registry;
+use agentfs_wire::control::{InstanceInfo, ListenerInfo, RouteInfo, Snapshot};
+use agentfs_wire::name::SocketName;
+use std::collections::BTreeSet;
+
+/// How URLs are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UrlStyle {
+    /// Port of the router; 80 is left out, and so is 0, which stands for no router.
+    pub(crate) http_port: u16,
+}
+
+/// Tells how many requests the router sent to a target.
+pub(crate) type Usage<'a> = &'a dyn Fn(&Target) -> u64;
+
+// === impl UrlStyle ===
+
+impl UrlStyle {
+    /// The URL of a host name.
+    pub(crate) fn url(self, host: &str) -> String {
+        match self.http_port {
+            0 | 80 => format!("http://{host}"),
+            port => format!("http://{host}:{port}"),
+        }
+    }
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// Everything, as of journal number `sequence`.
+    pub(crate) fn snapshot(&self, sequence: u64, urls: UrlStyle, usage: Usage<'_>) -> Snapshot {
+        let shown = self.instances.iter().filter(|(_, instance)| instance.is_alive());
+        let instances = shown.map(|(key, instance)| self.instance_info(key, instance, urls, usage)).collect();
+        Snapshot { sequence, instances, routes: self.route_infos(urls) }
+    }
+
+    /// Routes made by hand.
+    pub(crate) fn route_infos(&self, urls: UrlStyle) -> Vec<RouteInfo> {
+        self.hand.values().map(|route| route.info(urls.url(&route.host))).collect()
+    }
+
+    /// Whether a route by hand has this host.
+    pub(crate) fn has_hand_route(&self, host: &str) -> bool {
+        self.hand.contains_key(host)
+    }
+
+    /// Every instance of which anything is known.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.instances.keys().cloned()
+    }
+
+    /// What a host name leads to, if it leads anywhere alive.
+    pub(crate) fn owner_of(&self, host: &str) -> Option<String> {
+        let route = self.routes().into_iter().find(|route| route.host == host)?;
+        let by_hand = self.has_hand_route(host);
+        (by_hand || !route.ends.is_empty()).then_some(route.title)
+    }
+
+    /// Number of routes made by hand.
+    pub(crate) fn hand_routes(&self) -> usize {
+        self.hand.len()
+    }
+
+    /// Whether anything of an instance is known.
+    pub(crate) fn knows(&self, key: &Key) -> bool {
+        self.instances.contains_key(key)
+    }
+
+    /// Living instances and listeners that accept.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let alive = self.instances.values().filter(|instance| instance.is_alive());
+        alive.fold((0, 0), |(instances, listeners), instance| {
+            (instances + 1, listeners + instance.accepting().len())
+        })
+    }
+
+    /// Whether `file` is known to listen, as the socket with number `inode`.
+    pub(crate) fn is_accepting(&self, file: &str, inode: u64) -> bool {
+        self.listener_of(file).is_some_and(|listener| listener.accepting && listener.inode == inode)
+    }
+
+    /// Every file of the run dir that the registry believes to be there.
+    pub(crate) fn files(&self) -> BTreeSet<String> {
+        let mut files = BTreeSet::new();
+        for (key, instance) in &self.instances {
+            files.extend(instance.listeners.keys().cloned());
+            files.extend(instance.marks.iter().cloned());
+            if instance.link.is_some() {
+                files.insert(super::state::main_file(key));
+            }
+            if instance.companion_present {
+                files.insert(super::state::companion_file(key));
+            }
+        }
+        files
+    }
+
+    fn listener_of(&self, file: &str) -> Option<&Listener> {
+        let key = Key::of(&SocketName::parse(file).ok()?);
+        self.instances.get(&key)?.listeners.get(file)
+    }
+
+    fn instance_info(
+        &self,
+        key: &Key,
+        instance: &Instance,
+        urls: UrlStyle,
+        usage: Usage<'_>,
+    ) -> InstanceInfo {
+        let host = self.host_of(key);
+        let main = instance.main().map(|(file, _)| file);
+        let mut accepting = instance.accepting();
+        accepting.sort_by_key(|(file, listener)| (Some(*file) != main, listener.order));
+        let listeners = accepting
+            .into_iter()
+            .map(|(file, listener)| {
+                let is_main = Some(file) == main;
+                let path = self.run.join(file);
+                let socket = path.to_string_lossy().into_owned();
+                let url = match listener.port() {
+                    port if port != 0 && !is_main => urls.url(&format!("{port}.{host}")),
+                    _ => urls.url(&host),
+                };
+                ListenerInfo {
+                    address: listener.address(),
+                    port: listener.port(),
+                    socket,
+                    url,
+                    main: is_main,
+                    pid: listener.pid,
+                    since_ms: listener.since_ms,
+                    requests: usage(&Target::Unix(path)),
+                }
+            })
+            .collect();
+        let companion = instance.companion.as_ref();
+        let wrap_pid =
+            companion.map(|companion| companion.wrap_pid).filter(|pid| instance.pids.contains(pid));
+        InstanceInfo {
+            app: key.app.clone(),
+            instance: key.instance.clone(),
+            url: urls.url(&host),
+            host,
+            directory: companion.map(|companion| companion.directory.to_string_lossy().into_owned()),
+            command: companion.map(|companion| companion.command.clone()).unwrap_or_default(),
+            wrap_pid,
+            pids: instance.pids.iter().copied().filter(|pid| Some(*pid) != wrap_pid).collect(),
+            started_ms: instance.started_ms,
+            listeners,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The file of routes made by hand. Written whole beside itself and renamed into place, so that it is
+//! never torn by us; one that is torn all the same costs its routes, never the start.
+use crate::limits::ROUTES_BYTES;
+use crate::registry::HandRoute;
+use agentfs_wire::control::{RouteInfo, RouteParams};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// What the file holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Stored {
+    routes: Vec<RouteInfo>,
+}
+
+/// Reads the routes. What cannot be used is left out and named in the second list.
+pub(crate) fn load(path: &Path) -> (Vec<HandRoute>, Vec<String>) {
+    let stored = match read(path) {
+        Ok(stored) => stored,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), Vec::new()),
+        Err(error) => {
+            let aside = path.with_extension("json.torn");
+            let kept = match fs::rename(path, &aside) {
+                Ok(()) => format!("it was moved to {}", aside.display()),
+                Err(error) => format!("it stays where it is: {error}"),
+            };
+            return (Vec::new(), vec![format!("cannot read {}: {error}; {kept}", path.display())]);
+        }
+    };
+    let (mut routes, mut troubles) = (Vec::new(), Vec::new());
+    for RouteInfo { host, target, wildcard, .. } in stored.routes {
+        match HandRoute::parse(&RouteParams { host, target, wildcard, replace: false }) {
+            Ok(route) => routes.push(route),
+            Err(error) => troubles.push(format!("a route in {} is left out: {error}", path.display())),
+        }
+    }
+    (routes, troubles)
+}
+
+/// Writes the routes.
+///
+/// # Errors
+/// What the system says; the old file is whole then.
+pub(crate) fn save(path: &Path, routes: Vec<RouteInfo>) -> io::Result<()> {
+    let routes = routes.into_iter().map(|route| RouteInfo { url: String::new(), ..route }).collect();
+    let mut text = serde_json::to_vec_pretty(&Stored { routes })?;
+    text.push(b'\n');
+    let fresh = path.with_extension("json.new");
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)
+}
+
+fn read(path: &Path) -> io::Result<Stored> {
+    let mut text = Vec::new();
+    File::open(path)?.take(ROUTES_BYTES).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_survive_and_a_torn_file_does_not_hurt() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("routes.json");
+        assert_eq!(load(&path), (Vec::new(), Vec::new()));
+        let info = |host: &str, target: &str| RouteInfo {
+            host: host.into(),
+            target: target.into(),
+            wildcard: true,
+            url: "http://x".into(),
+        };
+        save(&path, vec![info("a.localhost", "/x.sock"), info("not a host", "/y.sock")]).unwrap();
+        let (routes, troubles) = load(&path);
+        assert_eq!((routes.len(), troubles.len()), (1, 1));
+        assert!(routes[0].wildcard && routes[0].given == "/x.sock");
+        fs::write(&path, r#"{"routes":[{"host":"a.loc"#).unwrap();
+        let (routes, troubles) = load(&path);
+        assert!(routes.is_empty() && troubles[0].contains("moved to"), "{troubles:?}");
+        assert!(path.with_extension("json.torn").exists() && !path.exists());
+    }
+}

@@ -1,0 +1,91 @@
+//! The page that wrapped processes map to learn whether somebody traces. Byte 0 is 1 while at least
+//! one subscription asks for calls.
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of the page.
+const PAGE_BYTES: u64 = 4096;
+
+/// The page, shared by the subscriptions.
+#[derive(Clone, Debug)]
+pub(crate) struct TracePage {
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// A wish for calls. Withdrawn when dropped.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    page: TracePage,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// The file, which is never replaced: processes keep it mapped.
+    file: File,
+    /// Living wishes.
+    wishes: usize,
+}
+
+// === impl TracePage ===
+
+impl TracePage {
+    /// Opens the page, makes it where it is missing, and clears what a killed collector left.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        if file.metadata()?.len() < PAGE_BYTES {
+            file.set_len(PAGE_BYTES)?;
+        }
+        file.write_all_at(&[0], 0)?;
+        Ok(Self { inner: Arc::new(Mutex::new(Inner { file, wishes: 0 })) })
+    }
+
+    /// Asks every wrapped process for its calls, as long as the result lives.
+    pub(crate) fn wish(&self) -> Wish {
+        self.change(|wishes| wishes + 1);
+        Wish { page: self.clone() }
+    }
+
+    fn change(&self, update: impl FnOnce(usize) -> usize) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.wishes = update(inner.wishes);
+        if let Err(error) = inner.file.write_all_at(&[u8::from(inner.wishes > 0)], 0) {
+            crate::log::warning!("cannot write the trace page: {error}");
+        }
+    }
+}
+
+// === impl Wish ===
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        self.page.change(|wishes| wishes.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_says_whether_somebody_traces() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace.page");
+        std::fs::write(&path, [1; 10]).unwrap();
+        let page = TracePage::open(&path).unwrap();
+        let first = || std::fs::read(&path).unwrap()[0];
+        assert_eq!((first(), std::fs::metadata(&path).unwrap().len()), (0, PAGE_BYTES));
+        let (a, b) = (page.wish(), page.wish());
+        assert_eq!(first(), 1);
+        drop(a);
+        assert_eq!(first(), 1);
+        drop(b);
+        assert_eq!(first(), 0);
+    }
+}

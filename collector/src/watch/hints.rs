@@ -1,0 +1,103 @@
+//! Hints of the file system that something in the run dir changed. A hint may be late, doubled or
+//! missing; it only says where to look.
+use crate::limits::HINT_QUEUE;
+use agentfs_wire::name::SocketName;
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc;
+
+/// Where to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// At this file.
+    File(String),
+    /// At everything.
+    Everything,
+}
+
+/// The watcher of one run dir. Ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    inner: RecommendedWatcher,
+    run: PathBuf,
+    #[cfg(target_os = "macos")]
+    _folder: Option<super::kqueue::FolderWatcher>,
+}
+
+/// watcher --hints--> hub
+#[derive(Clone, Debug)]
+pub(super) struct Hints {
+    hint_tx: mpsc::Sender<Hint>,
+    overflow: Arc<AtomicBool>,
+}
+
+// === impl Watcher ===
+
+impl Watcher {
+    /// Watches `run`. Beside the watcher: its hints, and a flag that is set when hints were lost
+    /// because they were not taken fast enough.
+    ///
+    /// # Errors
+    /// What the system says, a limit on watches for instance.
+    pub(crate) fn start(run: &Path) -> notify::Result<(Self, mpsc::Receiver<Hint>, Arc<AtomicBool>)> {
+        let (hint_tx, hint_rx) = mpsc::channel(HINT_QUEUE);
+        let overflow = Arc::new(AtomicBool::new(false));
+        let hints = Hints { hint_tx, overflow: Arc::clone(&overflow) };
+        let for_events = hints.clone();
+        let mut inner = notify::recommended_watcher(move |event| for_events.take(event))?;
+        inner.watch(run, RecursiveMode::NonRecursive)?;
+        let watcher = Self {
+            inner,
+            run: run.to_owned(),
+            #[cfg(target_os = "macos")]
+            _folder: super::kqueue::FolderWatcher::start(run, hints).ok(),
+        };
+        Ok((watcher, hint_rx, overflow))
+    }
+
+    /// Watches the run dir anew, after it was made again.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn renew(&mut self) -> notify::Result<()> {
+        // The old watch is gone with the old folder, or it is not; both are right.
+        let _ = self.inner.unwatch(&self.run);
+        self.inner.watch(&self.run, RecursiveMode::NonRecursive)
+    }
+}
+
+// === impl Hints ===
+
+impl Hints {
+    fn take(&self, event: notify::Result<notify::Event>) {
+        let Ok(event) = event else { return self.send(Hint::Everything) };
+        if event.need_rescan() {
+            return self.send(Hint::Everything);
+        }
+        match event.kind {
+            // Our own looks open files: to answer them would never end.
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
+            EventKind::Access(_) => return,
+            _ => {}
+        }
+        for path in &event.paths {
+            let file = path.file_name().and_then(|file| file.to_str());
+            match file {
+                Some(file) if SocketName::parse(file).is_ok() => self.send(Hint::File(file.to_owned())),
+                // The folder itself: removed, moved or closed to us.
+                _ if file == Some("run") => self.send(Hint::Everything),
+                _ => {}
+            }
+        }
+    }
+
+    /// Passes a hint on, or remembers that one was lost.
+    pub(super) fn send(&self, hint: Hint) {
+        if self.hint_tx.try_send(hint).is_err() {
+            self.overflow.store(true, Ordering::Release);
+        }
+    }
+}

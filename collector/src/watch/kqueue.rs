@@ -1,0 +1,67 @@
+//! A second opinion on macOS: FSEvents does not tell of new sockets, but kqueue(2) says that the
+//! folder itself was written to. Not run yet on a Mac; type-checked only.
+use super::hints::{Hint, Hints};
+use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often the thread asks whether it should end.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// A thread that waits for the folder to change. Asked to end when dropped.
+#[derive(Debug)]
+pub(super) struct FolderWatcher {
+    end: Arc<AtomicBool>,
+}
+
+// === impl FolderWatcher ===
+
+impl FolderWatcher {
+    /// Watches `run` and hints at everything whenever it changes.
+    pub(super) fn start(run: &Path, hints: Hints) -> io::Result<Self> {
+        let mut folder = File::open(run)?;
+        let run = run.to_owned();
+        let queue = Kqueue::new()?;
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&end);
+        std::thread::Builder::new().name("agentfs-folder".to_owned()).spawn(move || {
+            while !ended.load(Ordering::Acquire) {
+                match wait(&queue, &folder) {
+                    Ok(true) => hints.send(Hint::Everything),
+                    Ok(false) => {
+                        // The folder may have been replaced meanwhile.
+                        if let Ok(current) = File::open(&run) {
+                            folder = current;
+                        }
+                    }
+                    Err(_) => break,
+                }
+            }
+        })?;
+        Ok(Self { end })
+    }
+}
+
+impl Drop for FolderWatcher {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Release);
+    }
+}
+
+fn wait(queue: &Kqueue, folder: &File) -> io::Result<bool> {
+    let ident = usize::try_from(folder.as_raw_fd()).map_err(io::Error::other)?;
+    let flags = EvFlags::EV_ADD | EvFlags::EV_CLEAR;
+    let wanted = FilterFlag::NOTE_WRITE | FilterFlag::NOTE_DELETE | FilterFlag::NOTE_RENAME;
+    let change = KEvent::new(ident, EventFilter::EVFILT_VNODE, flags, wanted, 0, 0);
+    let mut events = [change];
+    let timeout = nix::libc::timespec {
+        tv_sec: i64::try_from(WAIT.as_secs()).unwrap_or(1),
+        tv_nsec: i64::from(WAIT.subsec_nanos()),
+    };
+    Ok(queue.kevent(&[change], &mut events, Some(timeout))? > 0)
+}

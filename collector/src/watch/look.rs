@@ -1,0 +1,295 @@
+//! Looks at one file of the run dir and says what it is, without disturbing whoever listens there.
+use super::accepting::AcceptingSockets;
+use crate::home::is_ours;
+use crate::limits::COMPANION_BYTES;
+use crate::registry::Sight;
+use agentfs_wire::companion::Companion;
+use agentfs_wire::name::SocketName;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// Looks at several files at one moment; what several of them need is read once.
+pub(crate) struct Looker<'a> {
+    run: &'a Path,
+    prober: Prober,
+    accepting: Option<AcceptingSockets>,
+    /// Whether a file with that inode number is known to listen: it needs no proof.
+    known: &'a dyn Fn(&str, u64) -> bool,
+}
+
+/// Asks the kernel whether a socket is held by a process.
+#[derive(Debug, Default)]
+pub(crate) struct Prober {
+    socket: Option<OwnedFd>,
+}
+
+/// What the kernel says of a socket file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// A process holds it.
+    Live,
+    /// Nobody holds it: it refuses.
+    Stale,
+    /// It is not there.
+    Gone,
+    /// It is no stream socket, or the kernel will not say.
+    Unknown(Errno),
+}
+
+/// Names in the run dir that are names of ours. What else lies there is nobody's business.
+pub(crate) fn list(run: &Path) -> io::Result<Vec<String>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(run)? {
+        if let Ok(name) = entry?.file_name().into_string()
+            && SocketName::parse(&name).is_ok()
+        {
+            files.push(name);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+// === impl Looker ===
+
+impl<'a> Looker<'a> {
+    /// A looker for a run dir. `known` says which sockets need no proof that they listen.
+    pub(crate) fn new(run: &'a Path, known: &'a dyn Fn(&str, u64) -> bool) -> Self {
+        Self { run, prober: Prober::default(), accepting: None, known }
+    }
+
+    /// What `file` is. `told` says that a notice told of its `listen`.
+    pub(crate) fn look(&mut self, file: &str, told: bool) -> Sight {
+        let path = self.run.join(file);
+        let metadata = match fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) => return absent(&error),
+        };
+        if metadata.is_symlink() {
+            return self.look_at_link(file, &path, told);
+        }
+        if metadata.file_type().is_socket() {
+            return self.look_at_socket(file, &path, &path, &metadata, told);
+        }
+        if !metadata.is_file() {
+            return Sight::Foreign("is neither socket nor file".to_owned());
+        }
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => read_companion(&path),
+            Some("group") => Sight::Mark,
+            _ => Sight::Foreign("is a plain file, not a socket".to_owned()),
+        }
+    }
+
+    fn look_at_link(&mut self, file: &str, path: &Path, told: bool) -> Sight {
+        let Ok(text) = fs::read_link(path) else { return Sight::Gone };
+        let inside = inside(self.run, &text);
+        let end = match fs::metadata(path) {
+            // The link may be longer than a socket address: the kernel follows it from the short name.
+            Ok(metadata) if metadata.file_type().is_socket() => {
+                let end = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+                self.look_at_socket(file, path, &end, &metadata, told)
+            }
+            Ok(_) => Sight::Foreign("is a link to something that is no socket".to_owned()),
+            Err(error) => absent(&error),
+        };
+        Sight::Link { file: inside, end: Box::new(end) }
+    }
+
+    fn look_at_socket(
+        &mut self,
+        file: &str,
+        path: &Path,
+        end: &Path,
+        metadata: &Metadata,
+        told: bool,
+    ) -> Sight {
+        if !is_ours(metadata) {
+            return Sight::Foreign(format!("leads to a socket of user {}", metadata.uid()));
+        }
+        match self.prober.probe(path) {
+            Probe::Live => {
+                let inode = metadata.ino();
+                let accepting = told || (self.known)(file, inode) || {
+                    self.accepting.get_or_insert_with(AcceptingSockets::read).contains(end)
+                };
+                Sight::Socket { inode, accepting }
+            }
+            Probe::Stale => Sight::Stale,
+            Probe::Gone => Sight::Gone,
+            Probe::Unknown(errno) => Sight::Foreign(format!("cannot be probed: {}", errno.desc())),
+        }
+    }
+}
+
+impl std::fmt::Debug for Looker<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Looker").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// The file of the run dir that a link's text names, if it names one.
+fn inside(run: &Path, text: &Path) -> Option<String> {
+    let file = text.file_name()?;
+    let folder = text.parent()?;
+    (folder == Path::new("") || folder == Path::new(".") || folder == run)
+        .then(|| file.to_string_lossy().into_owned())
+}
+
+fn absent(error: &io::Error) -> Sight {
+    match error.kind() {
+        io::ErrorKind::NotFound => Sight::Gone,
+        _ => Sight::Foreign(format!("cannot be read: {error}")),
+    }
+}
+
+fn read_companion(path: &PathBuf) -> Sight {
+    match try_read_companion(path) {
+        Ok((companion, written_ms)) => Sight::Companion { companion: Box::new(companion), written_ms },
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => Sight::Gone,
+            _ => Sight::Foreign(format!("is no companion file: {error}")),
+        },
+    }
+}
+
+fn try_read_companion(path: &PathBuf) -> io::Result<(Companion, u64)> {
+    // Neither a link nor a pipe that took the file's place may hold us up.
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || !is_ours(&metadata) || metadata.len() > COMPANION_BYTES {
+        return Err(io::Error::other("it is too large, or not ours"));
+    }
+    let written = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut text = Vec::new();
+    file.take(COMPANION_BYTES).read_to_end(&mut text)?;
+    let companion = serde_json::from_slice(&text)?;
+    Ok((companion, u64::try_from(written.as_millis()).unwrap_or(u64::MAX)))
+}
+
+// === impl Prober ===
+
+impl Prober {
+    /// Probes by connecting a datagram socket: the kernel finds the socket, sees that it is of another
+    /// type and says so, and whoever listens there never learns of it.
+    pub(crate) fn probe(&mut self, path: &Path) -> Probe {
+        let socket = match self.socket.take().map_or_else(open, Ok) {
+            Ok(socket) => self.socket.insert(socket),
+            Err(errno) => return Probe::Unknown(errno),
+        };
+        let address = match UnixAddr::new(path) {
+            Ok(address) => address,
+            Err(errno) => return Probe::Unknown(errno),
+        };
+        match connect(socket.as_raw_fd(), &address) {
+            Err(Errno::EPROTOTYPE) => Probe::Live,
+            Err(Errno::ECONNREFUSED) => Probe::Stale,
+            Err(Errno::ENOENT) => Probe::Gone,
+            Err(errno) => Probe::Unknown(errno),
+            Ok(()) => {
+                // A datagram socket is bound there; let go of it.
+                self.socket = None;
+                Probe::Unknown(Errno::EPROTOTYPE)
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn open() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socket(AddressFamily::Unix, SockType::Datagram, flags, None)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open() -> nix::Result<OwnedFd> {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::empty(), None)?;
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    fn look(run: &Path, file: &str) -> Sight {
+        Looker::new(run, &|_, _| false).look(file, false)
+    }
+
+    #[test]
+    fn sockets_are_told_apart() {
+        let run = tempfile::tempdir().unwrap();
+        let path = |file: &str| run.path().join(file);
+        let live = UnixListener::bind(path("a-live.sock")).unwrap();
+        assert!(matches!(look(run.path(), "a-live.sock"), Sight::Socket { accepting: true, .. }));
+        drop(live);
+        assert_eq!(look(run.path(), "a-live.sock"), Sight::Stale);
+        assert_eq!(look(run.path(), "a-none.sock"), Sight::Gone);
+        let _datagram = UnixDatagram::bind(path("a-datagram.sock")).unwrap();
+        assert!(matches!(look(run.path(), "a-datagram.sock"), Sight::Foreign(_)));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn bound_is_not_listening() {
+        let run = tempfile::tempdir().unwrap();
+        let path = run.path().join("a-b.80.sock");
+        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        assert!(matches!(look(run.path(), "a-b.80.sock"), Sight::Socket { accepting: false, .. }));
+        nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::new(1).unwrap()).unwrap();
+        assert!(matches!(look(run.path(), "a-b.80.sock"), Sight::Socket { accepting: true, .. }));
+    }
+
+    #[test]
+    fn links_are_followed_and_loops_are_not() {
+        let run = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let path = |file: &str| run.path().join(file);
+        let _inside = UnixListener::bind(path("a-b.80.sock")).unwrap();
+        let _outside = UnixListener::bind(outside.path().join("app.sock")).unwrap();
+        symlink("a-b.80.sock", path("a-b.sock")).unwrap();
+        symlink(outside.path().join("app.sock"), path("a-out.sock")).unwrap();
+        symlink("a-loop.sock", path("a-loop.sock")).unwrap();
+        symlink("/nowhere/x.sock", path("a-dangling.sock")).unwrap();
+        symlink("/etc/passwd", path("a-file.sock")).unwrap();
+        let link = |file: &str| match look(run.path(), file) {
+            Sight::Link { file, end } => (file, *end),
+            other => panic!("{file}: {other:?}"),
+        };
+        let (inside, end) = link("a-b.sock");
+        assert_eq!(inside.as_deref(), Some("a-b.80.sock"));
+        assert!(matches!(end, Sight::Socket { accepting: true, .. }));
+        let (inside, end) = link("a-out.sock");
+        assert!(inside.is_none() && matches!(end, Sight::Socket { accepting: true, .. }));
+        assert!(matches!(link("a-loop.sock").1, Sight::Foreign(_)));
+        assert_eq!(link("a-dangling.sock").1, Sight::Gone);
+        assert!(matches!(link("a-file.sock").1, Sight::Foreign(_)));
+    }
+
+    #[test]
+    fn foreign_files_are_named_and_left() {
+        let run = tempfile::tempdir().unwrap();
+        let path = |file: &str| run.path().join(file);
+        fs::write(path("a-b.sock"), "no socket").unwrap();
+        fs::create_dir(path("a-c.sock")).unwrap();
+        fs::write(path("a-d.json"), "{garbage").unwrap();
+        fs::create_dir(path("a-e.json")).unwrap();
+        nix::unistd::mkfifo(&path("a-f.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::write(path("unrelated.txt"), "").unwrap();
+        for file in ["a-b.sock", "a-c.sock", "a-d.json", "a-e.json", "a-f.json"] {
+            assert!(matches!(look(run.path(), file), Sight::Foreign(_)), "{file}");
+        }
+        assert_eq!(list(run.path()).unwrap().len(), 5);
+    }
+}
