@@ -6,6 +6,8 @@ mod bind;
 mod connect;
 mod descriptors;
 mod exec;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod exec_list;
 mod messages;
 mod names;
 mod options;
@@ -19,7 +21,7 @@ pub(crate) use connect::{connect, shutdown};
 pub(crate) use descriptors::{dup, dup2, socket};
 #[cfg(target_os = "linux")]
 pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
-pub(crate) use exec::{execv, execve, execvp, posix_spawn, posix_spawnp};
+pub(crate) use exec::{execv, execve, execvp, popen, posix_spawn, posix_spawnp, system};
 #[cfg(target_os = "linux")]
 pub(crate) use exec::{execvpe, fexecve};
 pub(crate) use messages::{recvfrom, recvmsg, sendmsg, sendto};

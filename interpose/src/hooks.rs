@@ -29,6 +29,8 @@ interpose! {
     "execve" fn execve(program: *const c_char, arguments: Strings, environment: Strings) -> c_int, -1;
     "execv" fn execv(program: *const c_char, arguments: Strings) -> c_int, -1;
     "execvp" fn execvp(program: *const c_char, arguments: Strings) -> c_int, -1;
+    "system" fn system(command: *const c_char) -> c_int, -1;
+    "popen" fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE, core::ptr::null_mut();
     "posix_spawn" fn posix_spawn(pid: *mut libc::pid_t, program: *const c_char, actions: Actions, attributes: Attributes, arguments: Strings, environment: Strings) -> c_int, libc::ENOSYS;
     "posix_spawnp" fn posix_spawnp(pid: *mut libc::pid_t, program: *const c_char, actions: Actions, attributes: Attributes, arguments: Strings, environment: Strings) -> c_int, libc::ENOSYS;
     "getaddrinfo" fn getaddrinfo(node: *const c_char, service: *const c_char, hints: *const Info, result: *mut *mut Info) -> c_int, libc::EAI_SYSTEM;

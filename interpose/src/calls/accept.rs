@@ -1,5 +1,9 @@
 //! accept(2), accept4(2): the connection's peer is an inet address.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one contract covers a call and what it is wrapped in"
+)]
 
 use crate::config::{self, Config};
 use crate::facts;

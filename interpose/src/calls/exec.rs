@@ -5,6 +5,10 @@
 //! May run in the child of vfork(2) or in a signal handler: everything is on the stack, nothing is
 //! allocated, nothing of the parent's memory is changed.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one contract covers a call and what it is wrapped in"
+)]
 
 use crate::config::{self, Config};
 use crate::hooks::real;
@@ -214,25 +218,26 @@ pub(crate) unsafe fn execve(program: *const c_char, arguments: Strings, environm
 /// # Safety
 /// As execv(3).
 pub(crate) unsafe fn execv(program: *const c_char, arguments: Strings) -> c_int {
+    let own = target::environment();
     // SAFETY: the program's own strings.
-    unsafe { execve(program, arguments, target::environment()) }
+    unsafe {
+        with_environment(program, own, |completed| {
+            if completed == own {
+                real::execv(program, arguments)
+            } else {
+                real::execve(program, arguments, completed)
+            }
+        })
+    }
 }
 
-/// execvp(3).
+/// execvp(3), likewise.
 ///
 /// # Safety
 /// As execvp(3).
 pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int {
-    #[cfg(target_os = "linux")]
-    // SAFETY: the program's own strings; execvp(3) is execvpe(3) with the process's environment.
-    unsafe {
-        execvpe(program, arguments, target::environment())
-    }
-    #[cfg(not(target_os = "linux"))]
     // SAFETY: the program's own strings.
-    unsafe {
-        real::execvp(program, arguments)
-    }
+    unsafe { with_own_environment(program, || real::execvp(program, arguments)) }
 }
 
 /// execvpe(3).
@@ -299,6 +304,45 @@ pub(crate) unsafe fn posix_spawnp(
     unsafe {
         with_environment(program, environment, |environment| {
             real::posix_spawnp(pid, program, actions, attributes, arguments, environment)
+        })
+    }
+}
+
+/// system(3): the shell gets the process's environment, which the program may have cleared.
+///
+/// # Safety
+/// As system(3).
+pub(crate) unsafe fn system(command: *const c_char) -> c_int {
+    // SAFETY: the program's own string.
+    unsafe { with_own_environment(core::ptr::null(), || real::system(command)) }
+}
+
+/// popen(3), likewise.
+///
+/// # Safety
+/// As popen(3).
+pub(crate) unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: the program's own strings.
+    unsafe { with_own_environment(core::ptr::null(), || real::popen(command, mode)) }
+}
+
+/// Calls `call` while the process's environment has what it lacks. Only a program that has cleared its
+/// environment sees it change, and only while the call lasts.
+///
+/// # Safety
+/// As reading the environment.
+unsafe fn with_own_environment<T>(program: *const c_char, call: impl FnOnce() -> T) -> T {
+    let own = target::environment();
+    // SAFETY: the process's environment ends in NULL.
+    unsafe {
+        with_environment(program, own, |completed| {
+            if completed == own {
+                return call();
+            }
+            target::set_environment(completed);
+            let result = call();
+            target::set_environment(own);
+            result
         })
     }
 }

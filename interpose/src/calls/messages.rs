@@ -2,6 +2,10 @@
 //! not given when receiving; a Unix stream refuses the one (EISCONN) and gives a path for the other.
 //! Calls without an address, the data path, only pass a null check.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one contract covers a call and what it is wrapped in"
+)]
 
 use crate::config::{self, Config};
 use crate::facts;
@@ -214,7 +218,7 @@ unsafe fn forget_received(message: *const msghdr) {
         if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: takes a number.
             let before = usize::try_from(unsafe { libc::CMSG_LEN(0) }).unwrap_or(0);
-            let length = usize::try_from(header.cmsg_len).unwrap_or(0);
+            let length = sys::control_length(&header);
             // SAFETY: as above.
             let data = unsafe { libc::CMSG_DATA(control) }.cast::<c_int>();
             for index in 0..length.saturating_sub(before) / size_of::<c_int>() {

@@ -1,5 +1,9 @@
 //! getsockname(2), getpeername(2): inet answers for rewritten sockets.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one contract covers a call and what it is wrapped in"
+)]
 
 use crate::config::{self, Config};
 use crate::facts;

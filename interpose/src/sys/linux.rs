@@ -134,14 +134,6 @@ pub(crate) fn read(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-/// pread(2): reads at `offset` without moving anything.
-pub(crate) fn read_at(fd: c_int, buffer: &mut [u8], offset: usize) -> Result<usize> {
-    // SAFETY: the kernel writes at most the buffer's length.
-    let count =
-        check(unsafe { libc::syscall(libc::SYS_pread64, fd, buffer.as_mut_ptr(), buffer.len(), offset) })?;
-    Ok(usize::try_from(count).unwrap_or(0))
-}
-
 /// getdents64(2).
 pub(crate) fn directory_entries(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes at most the buffer's length.
@@ -252,15 +244,6 @@ pub(crate) fn epoll_control(
     check(unsafe { libc::syscall(libc::SYS_epoll_ctl, epoll, operation, fd, &raw mut event) }).map(|_| ())
 }
 
-/// A symbolic link's target, cut at the buffer's end.
-pub(crate) fn read_link(path: &CStr, buffer: &mut [u8]) -> Result<usize> {
-    // SAFETY: `path` ends in NUL; the kernel writes at most the buffer's length.
-    let count = check(unsafe {
-        libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())
-    })?;
-    Ok(usize::try_from(count).unwrap_or(0))
-}
-
 /// The family of a socket name.
 pub(crate) fn family_of(name: &[u8]) -> c_int {
     match name {
@@ -365,4 +348,9 @@ pub(crate) fn as_read_back(level: c_int, name: c_int, value: c_int) -> c_int {
         }
         _ => value,
     }
+}
+
+/// Length of a control message with its header (cmsg(3)).
+pub(crate) fn control_length(header: &libc::cmsghdr) -> usize {
+    header.cmsg_len
 }

@@ -310,3 +310,8 @@ pub(crate) fn text_option(_name: c_int) -> Option<&'static [u8]> {
 pub(crate) fn as_read_back(_level: c_int, _name: c_int, value: c_int) -> c_int {
     value
 }
+
+/// Length of a control message with its header (cmsg(3)).
+pub(crate) fn control_length(header: &libc::cmsghdr) -> usize {
+    usize::try_from(header.cmsg_len).unwrap_or(0)
+}
