@@ -8,6 +8,8 @@ mod descriptors;
 mod exec;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod exec_list;
+#[cfg(target_os = "macos")]
+mod macos;
 mod messages;
 mod names;
 mod options;
@@ -24,6 +26,11 @@ pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
 pub(crate) use exec::{execv, execve, execvp, popen, posix_spawn, posix_spawnp, system};
 #[cfg(target_os = "linux")]
 pub(crate) use exec::{execvpe, fexecve};
+#[cfg(target_os = "macos")]
+pub(crate) use macos::{
+    accept_nocancel, connect_nocancel, connectx, exec_search, execl, execle, execlp, fcntl, fcntl_nocancel,
+    recvfrom_nocancel, recvmsg_nocancel, sendmsg_nocancel, sendto_nocancel,
+};
 pub(crate) use messages::{recvfrom, recvmsg, sendmsg, sendto};
 #[cfg(target_os = "linux")]
 pub(crate) use messages::{recvfrom_chk, recvmmsg};

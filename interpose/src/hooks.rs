@@ -59,3 +59,7 @@ pub(crate) mod gnu {
         "gethostbyname2_r" fn gethostbyname2_r(name: *const c_char, family: c_int, result: *mut libc::hostent, buffer: *mut c_char, size: size_t, found: *mut *mut libc::hostent, error: *mut c_int) -> c_int, libc::ENOSYS;
     }
 }
+
+#[cfg(target_os = "macos")]
+#[path = "hooks/macos.rs"]
+pub(crate) mod macos;

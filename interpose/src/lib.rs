@@ -23,6 +23,7 @@ mod hooks;
 mod names;
 mod notify;
 mod options;
+mod program;
 mod rawaddr;
 mod rewrite;
 mod rundir;

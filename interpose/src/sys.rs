@@ -3,7 +3,9 @@
 //! returns `Err(errno)`; callers that must keep the program's errno use [`Errno`].
 #![expect(unsafe_code, reason = "system calls")]
 
-use libc::{c_char, c_int, c_void, sockaddr, socklen_t};
+#[cfg(not(target_vendor = "apple"))]
+use libc::c_char;
+use libc::{c_int, c_void, sockaddr, socklen_t};
 
 #[cfg(target_os = "linux")]
 #[path = "sys/linux.rs"]

@@ -46,7 +46,7 @@ pub(crate) unsafe fn accept4(
 
 /// # Safety
 /// `address` and `length` are as accept(2) wants them; `call` is the real call.
-unsafe fn accept_with(
+pub(super) unsafe fn accept_with(
     fd: c_int,
     address: *mut sockaddr,
     length: *mut socklen_t,

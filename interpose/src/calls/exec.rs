@@ -13,6 +13,7 @@
 use crate::config::{self, Config};
 use crate::hooks::real;
 use crate::notify::{self, News};
+use crate::program as target_program;
 use crate::sys::Errno;
 use crate::target;
 use agentfs_wire::env;
@@ -104,6 +105,16 @@ unsafe fn with_environment<T>(
     call: impl FnOnce(Strings) -> T,
 ) -> T {
     let Some(config) = config::get() else { return call(environment) };
+    // SAFETY: the program's own string.
+    match unsafe { kind_of(program) } {
+        target_program::Kind::OtherSize => {
+            traced(config, program, Why::CannotReach);
+            // SAFETY: the caller vouches for the array.
+            return unsafe { without_library(config, environment, call) };
+        }
+        target_program::Kind::Static => traced(config, program, Why::CannotReach),
+        target_program::Kind::Reachable => {}
+    }
     // SAFETY: the caller vouches for the array.
     let Some(lacks) = (unsafe { examine(config, environment) }) else {
         traced(config, program, Why::Rewritten);
@@ -120,6 +131,88 @@ unsafe fn with_environment<T>(
     } else {
         call(environment)
     }
+}
+
+/// # Safety
+/// `program` is NULL or a C string.
+unsafe fn kind_of(program: *const c_char) -> target_program::Kind {
+    let _errno = Errno::keep();
+    if program.is_null() {
+        return target_program::Kind::Reachable;
+    }
+    // SAFETY: the caller vouches for the string.
+    let path = unsafe { CStr::from_ptr(program) };
+    // A bare name is searched for along PATH by libc; what is found there is this system's own.
+    if path.to_bytes().contains(&b'/') { target_program::kind(path) } else { target_program::Kind::Reachable }
+}
+
+/// Calls `call` with `environment` less our library, which the program's loader could only complain of. The
+/// other variables stay: a child of the program may be within reach again.
+///
+/// # Safety
+/// As [`with_environment`].
+#[inline(never)]
+unsafe fn without_library<T>(config: &Config, environment: Strings, call: impl FnOnce(Strings) -> T) -> T {
+    let mut entries = [core::ptr::null::<c_char>(); SMALL * 2];
+    let mut others = [0_u8; PRELOAD_BYTES];
+    if environment.is_null() {
+        return call(environment);
+    }
+    let room = entries.len() - 1;
+    let mut count = 0;
+    let mut index = 0_usize;
+    loop {
+        // SAFETY: the array ends in NULL, which was not reached yet.
+        let mut entry = unsafe { *environment.wrapping_add(index) };
+        if entry.is_null() {
+            break;
+        }
+        // SAFETY: each entry is a C string.
+        if let Some(Variable::Preload(value)) = value_of(unsafe { CStr::from_ptr(entry) }.to_bytes()) {
+            entry = if others_of(&mut others, value, config) {
+                others.as_ptr().cast::<c_char>()
+            } else {
+                core::ptr::null()
+            };
+        }
+        if count == room {
+            return call(environment);
+        }
+        if !entry.is_null()
+            && let Some(slot) = entries.get_mut(count)
+        {
+            *slot = entry;
+            count += 1;
+        }
+        index += 1;
+    }
+    call(entries.as_ptr())
+}
+
+/// Writes a `LD_PRELOAD=…` of the libraries in `value` that are not ours; `false` where there are none.
+fn others_of(others: &mut [u8; PRELOAD_BYTES], value: &[u8], config: &Config) -> bool {
+    let library = config.preload().to_bytes();
+    let name = library.iter().position(|byte| *byte == b'=').map_or(0, |at| at + 1);
+    let own = library.get(name..).unwrap_or(&[]);
+    let mut length = 0;
+    let mut push = |bytes: &[u8]| {
+        for byte in bytes {
+            if let Some(slot) = others.get_mut(length) {
+                *slot = *byte;
+                length += 1;
+            }
+        }
+    };
+    push(library.get(..name).unwrap_or(&[]));
+    let mut any = false;
+    for one in value.split(|byte| matches!(byte, b':' | b' ')).filter(|one| !one.is_empty() && *one != own) {
+        if any {
+            push(b":");
+        }
+        push(one);
+        any = true;
+    }
+    any && length < PRELOAD_BYTES
 }
 
 /// # Safety
@@ -331,7 +424,7 @@ pub(crate) unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut 
 ///
 /// # Safety
 /// As reading the environment.
-unsafe fn with_own_environment<T>(program: *const c_char, call: impl FnOnce() -> T) -> T {
+pub(super) unsafe fn with_own_environment<T>(program: *const c_char, call: impl FnOnce() -> T) -> T {
     let own = target::environment();
     // SAFETY: the process's environment ends in NULL.
     unsafe {

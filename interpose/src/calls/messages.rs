@@ -125,7 +125,7 @@ pub(crate) unsafe fn recvfrom_chk(
 
 /// # Safety
 /// `address` and `length` are as recvfrom(2) wants them; `call` is the real call.
-unsafe fn receive(
+pub(super) unsafe fn receive(
     address: *mut sockaddr,
     length: *mut socklen_t,
     call: impl FnOnce(*mut sockaddr, *mut socklen_t) -> ssize_t,
@@ -235,7 +235,7 @@ unsafe fn forget_received(message: *const msghdr) {
 ///
 /// # Safety
 /// The kernel has filled in `message`, which asked for a name.
-unsafe fn blank(config: &Config, message: *mut msghdr) {
+pub(super) unsafe fn blank(config: &Config, message: *mut msghdr) {
     // SAFETY: the caller vouches for the header.
     let (name, length) = unsafe { ((*message).msg_name, (*message).msg_namelen) };
     let length = usize::try_from(length).unwrap_or(0);

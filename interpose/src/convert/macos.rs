@@ -3,9 +3,6 @@
 use crate::sys;
 use libc::c_int;
 
-/// macOS has no epoll; kqueue filters follow the descriptor's number.
-pub(crate) fn note_epoll(_epoll: c_int) {}
-
 /// Duplicates made before bind are not followed here: there is no cheap list of descriptors.
 pub(crate) fn note_dup() {}
 

@@ -1,0 +1,297 @@
+//! Calls that only macOS has.
+//!
+//! The `$NOCANCEL` twins differ from their namesakes in that a thread cannot be cancelled in them: system
+//! libraries call them while they hold locks. So whatever is not ours goes on to the twin, never to the
+//! namesake; what is ours is carried out as the namesake does it.
+#![expect(unsafe_code, reason = "carries out hooked calls")]
+
+use super::accept::accept_with;
+use super::exec::with_own_environment;
+use super::messages::{blank, receive};
+use crate::config;
+use crate::convert;
+use crate::facts::{self, Fact};
+use crate::hints;
+use crate::hooks::macos::{real, real_fcntl, real_fcntl_nocancel};
+use crate::rawaddr::{self, Given};
+use crate::rewrite;
+use crate::sys::{self, Errno};
+use libc::{
+    c_char, c_int, c_uint, c_void, iovec, msghdr, sa_endpoints_t, sae_associd_t, sae_connid_t, size_t,
+    sockaddr, socklen_t, ssize_t,
+};
+
+type Strings = *const *const c_char;
+
+/// Whether an address is one whose connect may be ours.
+///
+/// # Safety
+/// As [`rawaddr::read`].
+unsafe fn may_be_here(address: *const sockaddr, length: socklen_t) -> bool {
+    // SAFETY: the caller vouches for address and length.
+    match unsafe { rawaddr::read(address, length) } {
+        Given::Inet(endpoint) => rewrite::destination(endpoint).is_some(),
+        Given::Unspecified | Given::Other => false,
+    }
+}
+
+/// `connect$NOCANCEL`.
+///
+/// # Safety
+/// As connect(2).
+pub(crate) unsafe fn connect_nocancel(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+    // SAFETY: the program's own address and length.
+    if config::get().is_some() && unsafe { may_be_here(address, length) } {
+        // SAFETY: the program's own arguments.
+        return unsafe { super::connect(fd, address, length) };
+    }
+    let errno = sys::errno();
+    // SAFETY: the program's own arguments.
+    let result = unsafe { real::connect_nocancel(fd, address, length) };
+    // A rewritten socket that is to reach another host becomes a TCP socket again.
+    if result != 0 && sys::errno() == libc::EINVAL && is_rewritten(fd) {
+        sys::set_errno(errno);
+        // SAFETY: the program's own arguments.
+        return unsafe { super::connect(fd, address, length) };
+    }
+    result
+}
+
+fn is_rewritten(fd: c_int) -> bool {
+    let _errno = Errno::keep();
+    config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some())
+}
+
+/// `accept$NOCANCEL`.
+///
+/// # Safety
+/// As accept(2).
+pub(crate) unsafe fn accept_nocancel(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int {
+    // SAFETY: each pointer is the program's own, or local to the call.
+    unsafe { accept_with(fd, address, length, |address, length| real::accept_nocancel(fd, address, length)) }
+}
+
+/// `sendto$NOCANCEL`.
+///
+/// # Safety
+/// As sendto(2).
+pub(crate) unsafe fn sendto_nocancel(
+    fd: c_int,
+    data: *const c_void,
+    size: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> ssize_t {
+    let errno = sys::errno();
+    // SAFETY: the program's own arguments.
+    let sent = unsafe { real::sendto_nocancel(fd, data, size, flags, address, length) };
+    if sent >= 0 || address.is_null() || sys::errno() != libc::EISCONN || !is_rewritten(fd) {
+        return sent;
+    }
+    sys::set_errno(errno);
+    // SAFETY: the program's own data, no address.
+    unsafe { real::sendto_nocancel(fd, data, size, flags, core::ptr::null(), 0) }
+}
+
+/// `sendmsg$NOCANCEL`.
+///
+/// # Safety
+/// As sendmsg(2).
+pub(crate) unsafe fn sendmsg_nocancel(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    let errno = sys::errno();
+    // SAFETY: the program's own arguments.
+    let sent = unsafe { real::sendmsg_nocancel(fd, message, flags) };
+    if sent >= 0 || sys::errno() != libc::EISCONN || message.is_null() || !is_rewritten(fd) {
+        return sent;
+    }
+    // SAFETY: the kernel has read the header, so it is there.
+    let mut plain = unsafe { message.read_unaligned() };
+    plain.msg_name = core::ptr::null_mut();
+    plain.msg_namelen = 0;
+    sys::set_errno(errno);
+    // SAFETY: the program's own message without its address.
+    unsafe { real::sendmsg_nocancel(fd, &raw const plain, flags) }
+}
+
+/// `recvfrom$NOCANCEL`.
+///
+/// # Safety
+/// As recvfrom(2).
+pub(crate) unsafe fn recvfrom_nocancel(
+    fd: c_int,
+    data: *mut c_void,
+    size: size_t,
+    flags: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> ssize_t {
+    // SAFETY: the program's own pointers, or local ones.
+    unsafe {
+        receive(address, length, |address, length| {
+            real::recvfrom_nocancel(fd, data, size, flags, address, length)
+        })
+    }
+}
+
+/// `recvmsg$NOCANCEL`.
+///
+/// # Safety
+/// As recvmsg(2).
+pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own header; NULL is the kernel's to refuse.
+    let asks = !message.is_null() && !unsafe { (*message).msg_name }.is_null();
+    // SAFETY: the program's own arguments.
+    let received = unsafe { real::recvmsg_nocancel(fd, message, flags) };
+    if received >= 0
+        && asks
+        && let Some(config) = config::get()
+    {
+        // SAFETY: the kernel has filled the header in.
+        unsafe { blank(config, message) };
+    }
+    received
+}
+
+/// connectx(2). To a loopback address it is a connect, with a bind before it where the source is named, and a
+/// write behind it where it brings data; `CONNECT_RESUME_ON_READ_WRITE` has nothing to wait for then.
+///
+/// # Safety
+/// As connectx(2).
+pub(crate) unsafe fn connectx(
+    fd: c_int,
+    endpoints: *const sa_endpoints_t,
+    association: sae_associd_t,
+    flags: c_uint,
+    data: *const iovec,
+    count: c_uint,
+    sent: *mut size_t,
+    connection: *mut sae_connid_t,
+) -> c_int {
+    // SAFETY: the program's own endpoints.
+    if endpoints.is_null() || !unsafe { is_ours(fd, endpoints) } {
+        // SAFETY: the program's own arguments.
+        return unsafe { real::connectx(fd, endpoints, association, flags, data, count, sent, connection) };
+    }
+    // SAFETY: not NULL, so as connectx(2) wants it.
+    let endpoints = unsafe { endpoints.read_unaligned() };
+    if !endpoints.sae_srcaddr.is_null() {
+        // SAFETY: the program's own address.
+        let bound = unsafe { super::bind(fd, endpoints.sae_srcaddr, endpoints.sae_srcaddrlen) };
+        if bound != 0 {
+            return bound;
+        }
+    }
+    // SAFETY: the program's own address.
+    let connected = unsafe { super::connect(fd, endpoints.sae_dstaddr, endpoints.sae_dstaddrlen) };
+    if connected != 0 {
+        return connected;
+    }
+    if !connection.is_null() {
+        // SAFETY: the program's own pointer. TCP has one connection, SAE_CONNID_ANY + 1 (sys/socket.h).
+        unsafe { connection.write_unaligned(1) };
+    }
+    let mut written = 0;
+    if !data.is_null() && count > 0 {
+        // SAFETY: the program's own data.
+        let result = unsafe { libc::writev(fd, data, c_int::try_from(count).unwrap_or(c_int::MAX)) };
+        let Ok(size) = usize::try_from(result) else { return -1 };
+        written = size;
+    }
+    if !sent.is_null() {
+        // SAFETY: the program's own pointer.
+        unsafe { sent.write_unaligned(written) };
+    }
+    0
+}
+
+/// Whether a connectx goes from a TCP socket to a loopback address.
+///
+/// # Safety
+/// `endpoints` is as connectx(2) wants it.
+unsafe fn is_ours(fd: c_int, endpoints: *const sa_endpoints_t) -> bool {
+    let Some(config) = config::get() else { return false };
+    // SAFETY: the caller vouches for the endpoints.
+    let endpoints = unsafe { endpoints.read_unaligned() };
+    // SAFETY: the program's own address and length.
+    if !unsafe { may_be_here(endpoints.sae_dstaddr, endpoints.sae_dstaddrlen) } {
+        return false;
+    }
+    let _errno = Errno::keep();
+    facts::of(config, fd) != Fact::Other
+}
+
+/// fcntl(2), its third argument whatever stands in its place.
+///
+/// # Safety
+/// As fcntl(2).
+pub(crate) unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    // SAFETY: the program's own arguments.
+    noted(fd, command, unsafe { real_fcntl(fd, command, argument) })
+}
+
+/// `fcntl$NOCANCEL`, likewise.
+///
+/// # Safety
+/// As fcntl(2).
+pub(crate) unsafe extern "C" fn fcntl_nocancel(fd: c_int, command: c_int, argument: usize) -> c_int {
+    // SAFETY: the program's own arguments.
+    noted(fd, command, unsafe { real_fcntl_nocancel(fd, command, argument) })
+}
+
+/// Notes duplicates and owners, as `descriptors` does for the other ways to make them.
+fn noted(fd: c_int, command: c_int, result: c_int) -> c_int {
+    match command {
+        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
+            convert::note_dup();
+            hints::forget(result);
+        }
+        libc::F_SETOWN => hints::owner_set(fd),
+        _ => {}
+    }
+    result
+}
+
+/// execvP(3).
+///
+/// # Safety
+/// As execvP(3).
+pub(crate) unsafe fn exec_search(program: *const c_char, path: *const c_char, arguments: Strings) -> c_int {
+    // SAFETY: the program's own strings.
+    unsafe { with_own_environment(program, || real::exec_search(program, path, arguments)) }
+}
+
+/// execl(3), its list as an array.
+///
+/// # Safety
+/// As execl(3); the array ends in NULL.
+pub(crate) unsafe extern "C" fn execl(program: *const c_char, arguments: Strings) -> c_int {
+    // SAFETY: the program's own strings.
+    unsafe { super::execv(program, arguments) }
+}
+
+/// execlp(3), its list as an array.
+///
+/// # Safety
+/// As execlp(3); the array ends in NULL.
+pub(crate) unsafe extern "C" fn execlp(program: *const c_char, arguments: Strings) -> c_int {
+    // SAFETY: the program's own strings.
+    unsafe { super::execvp(program, arguments) }
+}
+
+/// execle(3), its list as an array.
+///
+/// # Safety
+/// As execle(3); the array ends in NULL, and the environment follows it.
+pub(crate) unsafe extern "C" fn execle(program: *const c_char, arguments: Strings) -> c_int {
+    let mut end = arguments;
+    // SAFETY: the NULL at the end was not reached.
+    while !unsafe { *end }.is_null() {
+        // SAFETY: as above.
+        end = unsafe { end.add(1) };
+    }
+    // SAFETY: what follows the NULL is the environment.
+    let environment = unsafe { *end.add(1) }.cast::<*const c_char>();
+    // SAFETY: the program's own strings.
+    unsafe { super::execve(program, arguments, environment) }
+}
