@@ -307,3 +307,25 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten thousand idle connections should fit into a few dozen megabytes.
+    #[tokio::test]
+    async fn a_connection_is_small() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let shared = Arc::new(Shared {
+            table: TableHandle::new(Table::new(Vec::new(), 80)),
+            metrics: Arc::default(),
+            event_tx: mpsc::channel(1).0,
+            draining: AtomicBool::new(false),
+            busy: AtomicUsize::new(0),
+        });
+        let size = std::mem::size_of_val(&serve(stream, address, shared));
+        assert!(size <= 2048, "{size} bytes");
+    }
+}

@@ -230,7 +230,9 @@ impl Exchange {
     /// Reads the head of the answer, and what is there of its body.
     fn begin_answer(&mut self, length: usize) -> Result<(), Failure> {
         let mut head = take_head();
-        let answer = response::rewrite(&self.answered.filled()[..length], &self.facts, self.close, &mut head);
+        // Whoever answers before the whole request is there may not want the rest.
+        let close = self.close || !self.request_body.is_finished();
+        let answer = response::rewrite(&self.answered.filled()[..length], &self.facts, close, &mut head);
         let answer = answer.map_err(Failure::Garbage)?;
         self.answered.consume(length);
         self.response.set_head(head);

@@ -20,6 +20,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 /// How long to wait when no descriptor is left, before the next accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Ended connections reaped at each accept.
+const REAP: usize = 4;
+
 /// How often to look whether the last exchange has ended.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 
@@ -53,13 +56,19 @@ pub async fn run(
                 for upstream in shared.table.load().routes().flat_map(|route| &route.entry.upstreams) {
                     upstream.health.sweep(now);
                 }
-                // Ended connections keep a little memory until they are reaped. A panic in one has
-                // closed that connection; it is no reason to stop the others.
                 while connections.try_join_next().is_some() {}
             }
             accepted = accept(&listeners) => match accepted {
                 Ok((stream, address)) => {
                     connections.spawn(connection::serve(stream, address, Arc::clone(&shared)));
+                    // Ended connections keep their memory until they are reaped: more than one for
+                    // each new one. A panic in one has closed that connection; it is no reason to
+                    // stop the others.
+                    for _ in 0..REAP {
+                        if connections.try_join_next().is_none() {
+                            break;
+                        }
+                    }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -82,10 +91,12 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 }
 
 fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
-    use nix::sys::socket::{setsockopt, sockopt::TcpNoDelay};
+    use nix::sys::socket::{Backlog, listen, setsockopt, sockopt::TcpNoDelay};
     listener.set_nonblocking(true)?;
     // Accepted sockets inherit it: one system call instead of one a connection.
     setsockopt(&listener, TcpNoDelay, &true)?;
+    // The standard library asks for 128; a browser's burst of connections to many names is larger.
+    listen(&listener, Backlog::MAXALLOWABLE)?;
     TcpListener::from_std(listener)
 }
 
