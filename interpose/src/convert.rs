@@ -50,4 +50,6 @@ mod platform;
 #[path = "convert/macos.rs"]
 mod platform;
 
-pub(crate) use platform::{note_dup, note_epoll};
+pub(crate) use platform::note_dup;
+#[cfg(target_os = "linux")]
+pub(crate) use platform::note_epoll;

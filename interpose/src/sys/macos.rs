@@ -132,6 +132,12 @@ pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<c_int> {
     check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) })
 }
 
+/// read(2).
+pub(crate) fn read(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the kernel writes at most the buffer's length.
+    check_size(unsafe { libc::read(fd, buffer.as_mut_ptr().cast::<c_void>(), buffer.len()) })
+}
+
 /// flock(2).
 pub(crate) fn lock(fd: c_int, operation: c_int) -> Result<()> {
     // SAFETY: flock(2) takes two integers.

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# macOS on Linux: type-check and lint, build, link, inspect and execute for both kinds of Mac, without a Mac.
+#   ci/darwin.sh              everything
+#   ci/darwin.sh STEP...      single steps: interposer inspect emulate lint binary
+# Needs Rust (rust-toolchain.toml), python3, and beside the clone ../shared/macos with the sources of Rust's
+# standard library (it says how in env.sh). AGENTFS_DARWIN_TARGET moves the build out of target/darwin.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+root=$PWD
+provided=../shared/macos
+targets=(aarch64-apple-darwin x86_64-apple-darwin)
+build=${AGENTFS_DARWIN_TARGET:-$root/target/darwin}
+export AGENTFS_DARWIN_TARGET=$build
+sdk=$build/sdk
+venv=$build/venv
+# The library for both kinds of Mac: an inserted library without the right slice ends the program.
+universal=$build/universal/libagentfs_interpose.dylib
+python_packages=(lief==1.0.0 unicorn==2.1.4)
+
+say() { printf '== macOS: %s\n' "$*" >&2; }
+die() { printf 'ci/darwin.sh: %s\n' "$*" >&2; exit 1; }
+
+environment() {
+    [ -f $provided/env.sh ] || die "there is no $provided/env.sh: the sources of Rust's standard library for
+the macOS targets are expected there; without them nothing can be checked for macOS"
+    command -v python3 >/dev/null || die "there is no python3; apt-get install python3 python3-venv"
+    mkdir -p "$build"
+    # shellcheck disable=SC1091
+    source $provided/env.sh
+    python3 ci/darwin/sdk.py "$sdk"
+    export SDKROOT=$sdk
+    local linker sources
+    linker=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/rust-lld
+    sources=$(dirname "$__CARGO_TESTS_ONLY_SRC_ROOT")
+    # No path of this machine ends up in what is built.
+    flags="-Clinker=$linker -Clinker-flavor=darwin-lld -Zunstable-options -Clink-arg=-syslibroot
+        -Clink-arg=$sdk -Clink-arg=-S --remap-path-prefix=$root=agentfs
+        --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=registry
+        --remap-path-prefix=$sources=rust --remap-path-prefix=$build=target"
+    use_flags ""
+}
+
+# Compiler flags for both targets, with more of them behind.
+use_flags() {
+    local all
+    all=$(echo "$flags $1" | tr -s '\n ' ' ')
+    export CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS=$all CARGO_TARGET_X86_64_APPLE_DARWIN_RUSTFLAGS=$all
+}
+
+python() {
+    if [ ! -e "$venv/ready" ]; then
+        rm -rf "$venv"
+        # Debian splits venv off from python3.
+        if ! python3 -m venv "$venv" 2>/dev/null; then
+            [ "$(id -u)" = 0 ] || die "python3 -m venv does not work; apt-get install python3-venv"
+            apt-get update -q >&2
+            DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv >&2
+            python3 -m venv "$venv"
+        fi
+        "$venv/bin/pip" install --quiet --disable-pip-version-check "${python_packages[@]}"
+        touch "$venv/ready"
+    fi
+    AGENTFS_DYLIB=$universal "$venv/bin/python" "$@"
+}
+
+cross() {
+    local target arguments=()
+    for target in "${targets[@]}"; do arguments+=(--target "$target"); done
+    cargo "$@" --locked "${arguments[@]}"
+}
+
+interposer() {
+    say "interposer for both, one universal library"
+    use_flags "-Clink-arg=-install_name -Clink-arg=@rpath/libagentfs_interpose.dylib"
+    # With panic=abort the library is no_std and needs no more than core.
+    cross build --profile interpose -Zbuild-std=core --package agentfs-interpose
+    use_flags ""
+    local target slices=()
+    for target in "${targets[@]}"; do slices+=("$build/$target/interpose/libagentfs_interpose.dylib"); done
+    mkdir -p "$(dirname "$universal")"
+    python3 ci/darwin/universal.py "$universal" "${slices[@]}"
+}
+
+inspect() {
+    say "what is in the linked library"
+    python -m unittest -v tests/darwin/test_linked.py
+}
+
+emulate() {
+    say "executing the hooks"
+    python -m unittest -v tests/darwin/test_hooks.py
+}
+
+lint() {
+    say "type check and lints, warnings denied"
+    AGENTFS_INTERPOSE_LIB=$universal cross clippy --workspace --all-targets -Zbuild-std=std,panic_abort -- -D warnings
+}
+
+binary() {
+    say "agentfs with the library in it"
+    # What is shipped is built on a Mac with the release profile; this shows that it compiles and links.
+    AGENTFS_INTERPOSE_LIB=$universal CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0 \
+        cross build --release -Zbuild-std=std,panic_abort --package agentfs
+    AGENTFS_BINARIES="$build/${targets[0]}/release/agentfs $build/${targets[1]}/release/agentfs" \
+        python -m unittest -v tests/darwin/test_binary.py
+}
+
+environment
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(interposer inspect emulate lint binary)
+for step in "${steps[@]}"; do
+    case $step in
+        interposer | inspect | emulate | lint | binary) "$step" ;;
+        *) die "there is no step $step; steps are interposer inspect emulate lint binary" ;;
+    esac
+done
+say "done: ${steps[*]}"
