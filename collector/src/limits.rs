@@ -25,8 +25,8 @@ pub(crate) const RUN_LOCK_RETRY_MS: u32 = 5;
 /// read instead.
 pub(crate) const HINT_QUEUE: usize = 1024;
 
-/// Notices that wait for the hub. At the limit the notice is counted as dropped and the whole folder is
-/// read, since it may have told of a listener.
+/// Notices that wait for the hub. At the limit the notice is counted as lost; if it told of a
+/// listener, the file system or reconciliation tells of it too.
 pub(crate) const NOTICE_QUEUE: usize = 4096;
 
 /// Notices that the hub handles before it looks at anything else, so that a flood of traced calls

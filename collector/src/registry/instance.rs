@@ -92,6 +92,11 @@ impl Instance {
         Some(companion.checkout.as_deref().unwrap_or(&companion.directory))
     }
 
+    /// Whether both live and were started from one folder.
+    pub(crate) fn is_replica(&self, other: &Self) -> bool {
+        self.is_alive() && other.is_alive() && self.folder().is_some() && self.folder() == other.folder()
+    }
+
     /// Whether it runs in the main checkout.
     pub(crate) fn is_main_checkout(&self) -> bool {
         self.companion.as_ref().is_some_and(|companion| !companion.fork && companion.checkout.is_some())

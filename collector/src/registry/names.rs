@@ -75,9 +75,10 @@ pub(crate) fn instance_host(key: &Key) -> String {
     format!("{}.{}.localhost", key.instance, key.app)
 }
 
-/// Sorts instances into the order of their claims to the app's name.
-fn claim(instance: &Instance) -> (bool, u64, u64) {
-    (!instance.is_main_checkout(), instance.started_ms, instance.order)
+/// Sorts instances into the order of their claims to the app's name. One that is about to end comes
+/// last: it can only tell what was there.
+fn claim(instance: &Instance) -> (bool, bool, u64, u64) {
+    (!instance.is_alive(), !instance.is_main_checkout(), instance.started_ms, instance.order)
 }
 
 // === impl Registry ===
@@ -88,14 +89,12 @@ impl Registry {
     /// a name does not slip to another fork for a moment.
     pub(crate) fn leaders<'a>(&'a self, app: &'a str) -> Vec<&'a Key> {
         let mut claims: Vec<(&Key, &Instance)> =
-            self.instances_of(app).filter(|(_, instance)| instance.served && instance.is_alive()).collect();
+            self.instances_of(app).filter(|(_, instance)| instance.served).collect();
         claims.sort_by_key(|(_, instance)| claim(instance));
         let Some((leader, first)) = claims.first().copied() else { return Vec::new() };
         claims
             .into_iter()
-            .filter(|(key, instance)| {
-                *key == leader || (first.folder().is_some() && instance.folder() == first.folder())
-            })
+            .filter(|(key, instance)| *key == leader || first.is_replica(instance))
             .map(|(key, _)| key)
             .collect()
     }

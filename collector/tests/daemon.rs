@@ -1,0 +1,11 @@
+//! The whole collector in this process, over its real sockets, each test in a home of its own.
+#[path = "daemon/bad_input.rs"]
+mod bad_input;
+#[path = "daemon/discovery.rs"]
+mod discovery;
+#[path = "daemon/harness.rs"]
+mod harness;
+#[path = "daemon/lifetime.rs"]
+mod lifetime;
+#[path = "daemon/requests.rs"]
+mod requests;
