@@ -274,13 +274,21 @@ impl<'home> Process<'home> {
         });
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and leaves the rest of its group alone until it is dropped.
+    ///
+    /// # Panics
+    /// Where it does not end in time.
+    pub fn wait(&mut self) {
+        let what = format!("the end of {}", self.line);
+        until(&what, || (!self.is_running()).then_some(()));
+    }
+
+    /// Waits for its end and kills what is left of its group.
     ///
     /// # Panics
     /// Where it does not end in time.
     pub fn finish(mut self) -> Output<'home> {
-        let what = format!("the end of {}", self.line);
-        until(&what, || (!self.is_running()).then_some(()));
+        self.wait();
         Output {
             home: self.home,
             line: self.line.clone(),
