@@ -14,6 +14,8 @@
 #[macro_use]
 mod export;
 
+#[cfg(target_os = "linux")]
+mod broker;
 mod calls;
 mod config;
 mod convert;

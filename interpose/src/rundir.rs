@@ -11,6 +11,8 @@ use crate::rawaddr::UnixName;
 use crate::rewrite;
 use crate::sys;
 use agentfs_wire::address::Scope;
+#[cfg(target_os = "linux")]
+use agentfs_wire::broker::Ask;
 use agentfs_wire::limits::{EPHEMERAL_COUNT, EPHEMERAL_FIRST, REUSEPORT_WORKERS};
 use agentfs_wire::name::{FileName, Kind};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -47,9 +49,11 @@ impl Prober {
     }
 
     /// Asks.
-    pub(crate) fn ask(&mut self, name: &UnixName) -> Behind {
-        if !sys::exists(name.c_path()) {
-            return Behind::Nothing;
+    pub(crate) fn ask(&mut self, config: &Config, name: &UnixName) -> Behind {
+        match sys::access(name.c_path()) {
+            Ok(()) => {}
+            Err(libc::EACCES) => return by_broker(config, name),
+            Err(_) => return Behind::Nothing,
         }
         let fd = match self.0 {
             Some(fd) => fd,
@@ -146,7 +150,7 @@ fn take_port(config: &Config, socket: c_int, wanted: Wanted, prober: &mut Prober
 fn taken(config: &Config, port: u16, scope: Scope, worker: Option<u8>, prober: &mut Prober) -> bool {
     let file = names::own_file(config, Kind::Listener { port, scope, worker });
     let name = names::path_of(config, file.as_bytes(), false);
-    matches!(prober.ask(&name), Behind::Socket | Behind::Unknown)
+    matches!(prober.ask(config, &name), Behind::Socket | Behind::Unknown)
 }
 
 /// Whether a member of a `SO_REUSEPORT` group on this port stands in the way: any member of the same or a
@@ -179,19 +183,60 @@ fn mark_group(config: &Config, port: u16) -> sys::Result<()> {
 fn take_file(config: &Config, socket: c_int, name: &UnixName, prober: &mut Prober) -> sys::Result<()> {
     match sys::bind(socket, name.bytes()) {
         Err(libc::EADDRINUSE) => {}
+        Err(libc::EACCES) => return take_by_broker(config, socket, name),
         result => return result,
     }
-    if prober.ask(name) == Behind::Socket {
+    if prober.ask(config, name) == Behind::Socket {
         return Err(libc::EADDRINUSE);
     }
     let lock = Lock::take(config)?;
-    let result = match prober.ask(name) {
+    let result = match prober.ask(config, name) {
         Behind::Stale => sys::unlink(name.c_path()).and_then(|()| sys::bind(socket, name.bytes())),
         Behind::Nothing => sys::bind(socket, name.bytes()),
         Behind::Socket | Behind::Unknown => Err(libc::EADDRINUSE),
     };
     drop(lock);
     result
+}
+
+/// The file name of a path that was made from one, and whether the path is spelt with a doubled slash.
+#[cfg(target_os = "linux")]
+fn file_of<'a>(config: &Config, name: &'a UnixName) -> sys::Result<(&'a str, bool)> {
+    names::file_of(config.run(), crate::rawaddr::unix_text(name.bytes())).ok_or(libc::EACCES)
+}
+
+/// Asks what is behind a path of a run dir that this process may not enter.
+#[cfg(target_os = "linux")]
+fn by_broker(config: &Config, name: &UnixName) -> Behind {
+    let answer = file_of(config, name).and_then(|(file, _)| crate::broker::ask(config, Ask::Probe { file }));
+    match answer {
+        Ok(_) => Behind::Socket,
+        Err(libc::ECONNREFUSED) => Behind::Stale,
+        Err(libc::ENOENT) => Behind::Nothing,
+        Err(_) => Behind::Unknown,
+    }
+}
+
+/// Has a socket bound in a run dir that this process may not enter, and puts it in the place of `socket`.
+#[cfg(target_os = "linux")]
+fn take_by_broker(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
+    let (file, mapped) = file_of(config, name)?;
+    let bound = crate::broker::ask(config, Ask::Bind { file, mapped })?;
+    let result = sys::replace(bound, socket, true);
+    sys::close(bound);
+    result
+}
+
+/// macOS keeps a process that changed its user out.
+#[cfg(not(target_os = "linux"))]
+fn by_broker(_config: &Config, _name: &UnixName) -> Behind {
+    Behind::Unknown
+}
+
+/// macOS keeps a process that changed its user out.
+#[cfg(not(target_os = "linux"))]
+fn take_by_broker(_config: &Config, _socket: c_int, _name: &UnixName) -> sys::Result<()> {
+    Err(libc::EACCES)
 }
 
 /// Removes the file of a socket that is bound to it and about to go.
@@ -207,7 +252,7 @@ pub(crate) fn release(config: &Config, file: &[u8]) {
 pub(crate) fn release_stale(config: &Config, file: &[u8]) {
     let name = names::path_of(config, file, false);
     if let Ok(lock) = Lock::take(config) {
-        if Prober::new().ask(&name) == Behind::Stale {
+        if Prober::new().ask(config, &name) == Behind::Stale {
             let _ = sys::unlink(name.c_path());
         }
         drop(lock);

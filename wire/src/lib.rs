@@ -9,6 +9,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod address;
+pub mod broker;
 pub mod env;
 pub mod limits;
 pub mod name;

@@ -89,8 +89,8 @@ fn rewrite_bound(config: &Config, fd: c_int, endpoint: Endpoint, scope: Scope) -
     });
     let wanted = Wanted { port: endpoint.port, scope, mapped: v6 && !scope.is_v6(), shared };
     let new = sys::unix_socket(libc::SOCK_STREAM)?;
-    options::carry(fd, new, v6);
     let taken = rundir::take(config, new, wanted).and_then(|(port, file)| {
+        options::carry(fd, new, v6);
         sys::announce(&crate::names::path_of(config, file.as_bytes(), false));
         convert::replace(fd, new).inspect_err(|_| rundir::release(config, file.as_bytes()))?;
         notify::trace(

@@ -191,13 +191,15 @@ fn connect_here(config: &Config, caller: Caller, to: Endpoint) -> Done {
     for scope in rewrite::candidates(to.ip) {
         let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: None });
         let name = names::path_of(config, file.as_bytes(), false);
-        if !sys::exists(name.c_path()) {
-            continue;
-        }
-        match connect_to(config, caller, to, &name) {
+        let result = match sys::access(name.c_path()) {
+            Ok(()) => connect_to(config, caller, to, &name),
+            Err(libc::EACCES) => connect_by_broker(config, caller, to, file.as_str()),
+            Err(_) => continue,
+        };
+        match result {
             Ok(()) => return Done::Connected,
             Err(libc::ECONNREFUSED | libc::ENOENT) => {
-                listening |= Prober::new().ask(&name) == Behind::Socket;
+                listening |= Prober::new().ask(config, &name) == Behind::Socket;
             }
             Err(libc::EACCES | libc::EPERM) => return Done::NobodyHere,
             Err(reason) => return Done::Failed(reason),
@@ -318,15 +320,46 @@ fn connect_at_once(socket: c_int, name: &UnixName) -> sys::Result<()> {
     result
 }
 
-/// Names the client end: the port it was bound to, else a free one.
-fn name_socket(config: &Config, caller: Caller, to: Endpoint, socket: c_int) -> sys::Result<Endpoint> {
-    let ip = match caller.bound.map(|bound| bound.canonical().ip) {
+/// Has the connection made in a run dir that this process may no longer enter.
+#[cfg(target_os = "linux")]
+fn connect_by_broker(config: &Config, caller: Caller, to: Endpoint, file: &str) -> sys::Result<()> {
+    use agentfs_wire::broker::Ask;
+    use agentfs_wire::peer::Peer;
+    let ip = local_ip(caller, to);
+    for _ in 0..PORT_TRIES {
+        let port = caller.bound.map_or_else(rundir::random_port, |bound| bound.port);
+        let local = Endpoint { ip, port };
+        let name = Peer::format_client(config.space, caller.v6_socket, local, to);
+        let socket = match crate::broker::ask(config, Ask::Connect { file, name: name.as_bytes() }) {
+            Err(libc::EADDRINUSE) if caller.bound.is_none() => continue,
+            result => result?,
+        };
+        options::carry(caller.fd, socket, caller.v6_socket);
+        return convert::replace(caller.fd, socket).inspect_err(|_| sys::close(socket));
+    }
+    Err(libc::EADDRNOTAVAIL)
+}
+
+/// macOS keeps a process that changed its user out.
+#[cfg(not(target_os = "linux"))]
+fn connect_by_broker(_config: &Config, _caller: Caller, _to: Endpoint, _file: &str) -> sys::Result<()> {
+    Err(libc::EACCES)
+}
+
+/// The own address of a client end: what it was bound to, else loopback.
+fn local_ip(caller: Caller, to: Endpoint) -> IpAddr {
+    match caller.bound.map(|bound| bound.canonical().ip) {
         Some(ip) if !ip.is_unspecified() => ip,
         _ => match to.ip {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         },
-    };
+    }
+}
+
+/// Names the client end: the port it was bound to, else a free one.
+fn name_socket(config: &Config, caller: Caller, to: Endpoint, socket: c_int) -> sys::Result<Endpoint> {
+    let ip = local_ip(caller, to);
     if let Some(bound) = caller.bound {
         let local = Endpoint { ip, port: bound.port };
         return match target::name_client(config, socket, caller.v6_socket, local, to) {

@@ -354,3 +354,44 @@ pub(crate) fn as_read_back(level: c_int, name: c_int, value: c_int) -> c_int {
 pub(crate) fn control_length(header: &libc::cmsghdr) -> usize {
     header.cmsg_len
 }
+
+/// Sends one message on a connected socket, without SIGPIPE.
+pub(crate) fn send(fd: c_int, data: &[u8]) -> Result<()> {
+    // SAFETY: pointer and length describe `data`; there is no address.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sendto,
+            fd,
+            data.as_ptr(),
+            data.len(),
+            libc::MSG_NOSIGNAL,
+            core::ptr::null::<c_void>(),
+            0,
+        )
+    })
+    .map(|_| ())
+}
+
+/// Receives one message and the descriptor that came with it (unix(7)), close-on-exec.
+pub(crate) fn receive_with_descriptor(fd: c_int, buffer: &mut [u8]) -> Result<(usize, Option<c_int>)> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast::<c_void>(), iov_len: buffer.len() };
+    // A header of 16 bytes and one descriptor, padded to the alignment of the header (cmsg(3)).
+    let mut control = [0_u64; 3];
+    let mut message = libc::msghdr {
+        msg_name: core::ptr::null_mut(),
+        msg_namelen: 0,
+        msg_iov: &raw mut part,
+        msg_iovlen: 1,
+        msg_control: control.as_mut_ptr().cast::<c_void>(),
+        msg_controllen: size_of_val(&control),
+        msg_flags: 0,
+    };
+    // SAFETY: the header describes buffers that live until the call returns.
+    let count =
+        check(unsafe { libc::syscall(libc::SYS_recvmsg, fd, &raw mut message, libc::MSG_CMSG_CLOEXEC) })?;
+    let [length, kind, data] = control;
+    // The second word is level and type, each four bytes, SOL_SOCKET and SCM_RIGHTS being 1.
+    let rights = length == 20 && kind == (1 << 32 | 1) && message.msg_controllen >= 20;
+    let descriptor = rights.then(|| u32::try_from(data & 0xffff_ffff).unwrap_or(0).cast_signed());
+    Ok((usize::try_from(count).unwrap_or(0), descriptor))
+}

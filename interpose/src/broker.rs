@@ -1,0 +1,39 @@
+//! For a process that has changed its user and may no longer enter the run dir: the collector, which may, opens the
+//! socket and passes it over (see `agentfs_wire::broker`). The one place where anything of ours waits for
+//! the collector, for a fifth of a second at most, and only where the call would fail without it.
+use crate::config::Config;
+use crate::options;
+use crate::rawaddr::UnixName;
+use crate::sys;
+use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
+use agentfs_wire::limits::CONNECT_WAIT_MS;
+use libc::c_int;
+
+/// Asks once. The socket that was asked for, or -1 where the question was only a probe.
+pub(crate) fn ask(config: &Config, ask: Ask<'_>) -> sys::Result<c_int> {
+    let connection = sys::unix_socket(libc::SOCK_SEQPACKET)?;
+    let result = ask_on(connection, config, ask);
+    sys::close(connection);
+    result
+}
+
+fn ask_on(connection: c_int, config: &Config, ask: Ask<'_>) -> sys::Result<c_int> {
+    let name = socket_name(config.base());
+    options::set_timeouts(connection, options::milliseconds(CONNECT_WAIT_MS));
+    sys::connect(connection, UnixName::abstract_name(name.as_bytes()).bytes())?;
+    let mut message = [0_u8; REQUEST_BYTES];
+    let request = Request { app: config.app.as_str(), instance: config.instance.as_str(), ask };
+    let length = request.encode(&mut message).ok_or(libc::EACCES)?;
+    sys::send(connection, message.get(..length).unwrap_or(&[]))?;
+    let (length, descriptor) = sys::receive_with_descriptor(connection, &mut message)?;
+    match (Answer::decode(message.get(..length).unwrap_or(&[])), descriptor) {
+        (Some(Answer { errno: 0 }), Some(socket)) => Ok(socket),
+        (Some(Answer { errno: 0 }), None) if matches!(ask, Ask::Probe { .. }) => Ok(-1),
+        (Some(Answer { errno }), None) if errno > 0 => Err(errno),
+        (_, Some(socket)) => {
+            sys::close(socket);
+            Err(libc::EACCES)
+        }
+        (_, None) => Err(libc::EACCES),
+    }
+}

@@ -1,0 +1,146 @@
+//! What a process that has changed its user asks the collector to do in the run dir for it.
+//!
+//! A server that is started by root and drops its privileges (nginx, `su postgres -c …`) may no longer
+//! enter the run dir, which is its owner's alone. It sends one [`Request`] over a `SOCK_SEQPACKET`
+//! connection to the abstract socket [`socket_name`] and gets one [`Answer`], with a descriptor beside it
+//! (`SCM_RIGHTS`) where a socket was asked for. The collector serves only processes of the instance that
+//! the request names, which it finds out from the kernel, not from the request. Linux only.
+use crate::text::Text;
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::{BorrowDecode, Decode, Encode};
+
+/// First byte of requests and answers.
+pub const VERSION: u8 = 1;
+
+/// Bytes of the longest request.
+pub const REQUEST_BYTES: usize = 512;
+
+const CONFIG: Configuration<LittleEndian, Fixint, Limit<REQUEST_BYTES>> =
+    bincode::config::standard().with_fixed_int_encoding().with_limit();
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum Ask<'a> {
+    /// Whether a stream socket is bound to the file: errno 0, ECONNREFUSED (stale) or ENOENT.
+    Probe {
+        /// File name in the run dir.
+        file: &'a str,
+    },
+    /// A stream socket bound to the file, clearing a stale one; EADDRINUSE where it is taken.
+    Bind {
+        /// File name in the run dir.
+        file: &'a str,
+        /// Whether the path is spelt with a doubled slash (see `name`).
+        mapped: bool,
+    },
+    /// A stream socket bound to the abstract name and connected to the file.
+    Connect {
+        /// File name in the run dir.
+        file: &'a str,
+        /// Name of the client end (see `peer`), with its leading NUL.
+        name: &'a [u8],
+    },
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Request<'a> {
+    /// The app that the process belongs to.
+    pub app: &'a str,
+    /// The instance that the process belongs to.
+    pub instance: &'a str,
+    /// What to do.
+    pub ask: Ask<'a>,
+}
+
+/// One answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Answer {
+    /// 0, or what went wrong.
+    pub errno: i32,
+}
+
+/// Name of the abstract socket, with its leading NUL: one for each folder that has a run dir.
+pub fn socket_name(base: &[u8]) -> Text<32> {
+    let mut name = Text::new();
+    name.push("\0afs1/B/");
+    name.push_hex(crate::peer::space(base, "", ""), 16);
+    name
+}
+
+fn write(value: impl Encode, buffer: &mut [u8]) -> Option<usize> {
+    let (version, rest) = buffer.split_first_mut()?;
+    *version = VERSION;
+    bincode::encode_into_slice(value, rest, CONFIG).ok()?.checked_add(1)
+}
+
+fn read<'a, T: BorrowDecode<'a, ()>>(message: &'a [u8]) -> Option<T> {
+    let (version, rest) = message.split_first()?;
+    if *version != VERSION {
+        return None;
+    }
+    let (value, length) = bincode::borrow_decode_from_slice(rest, CONFIG).ok()?;
+    (length == rest.len()).then_some(value)
+}
+
+// === impl Request ===
+
+impl<'a> Request<'a> {
+    /// Writes the request; its length, or `None` where it does not fit.
+    pub fn encode(&self, buffer: &mut [u8]) -> Option<usize> {
+        write(self, buffer)
+    }
+
+    /// Reads a request; `None` where it is malformed or of another version.
+    pub fn decode(message: &'a [u8]) -> Option<Self> {
+        read(message)
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Writes the answer; its length, or `None` where it does not fit.
+    pub fn encode(&self, buffer: &mut [u8]) -> Option<usize> {
+        write(self, buffer)
+    }
+
+    /// Reads an answer; `None` where it is malformed or of another version.
+    pub fn decode(message: &[u8]) -> Option<Self> {
+        read(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn requests_and_answers_read_back() {
+        let mut buffer = [0; REQUEST_BYTES];
+        for ask in [
+            Ask::Probe { file: "a-b.80.sock" },
+            Ask::Bind { file: "a-b.80.l.sock", mapped: true },
+            Ask::Connect { file: "a-b.80.sock", name: b"\0afs1/C/x" },
+        ] {
+            let request = Request { app: "a", instance: "b", ask };
+            let length = request.encode(&mut buffer).unwrap();
+            assert_eq!(Request::decode(&buffer[..length]), Some(request));
+            assert_eq!(Request::decode(&buffer[..length - 1]), None);
+        }
+        let length = Answer { errno: 98 }.encode(&mut buffer).unwrap();
+        assert_eq!(Answer::decode(&buffer[..length]), Some(Answer { errno: 98 }));
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics(mut message: Vec<u8>) {
+            let _ = (Request::decode(&message), Answer::decode(&message));
+            if let Some(first) = message.first_mut() {
+                *first = VERSION;
+            }
+            let _ = (Request::decode(&message), Answer::decode(&message));
+        }
+    }
+}
