@@ -22,3 +22,8 @@ pub(crate) use hand::{HandRoute, RouteTarget};
 pub(crate) use names::{End, LastSeen, Route, Target};
 pub(crate) use state::Registry;
 pub(crate) use view::UrlStyle;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

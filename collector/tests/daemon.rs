@@ -1,4 +1,5 @@
 //! The whole collector in this process, over its real sockets, each test in a home of its own.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
 #[path = "daemon/bad_input.rs"]
 mod bad_input;
 #[path = "daemon/discovery.rs"]

@@ -37,11 +37,9 @@ impl Hub {
 
     fn add_route(&mut self, params: &RouteParams) -> Answer {
         let route = HandRoute::parse(params)?;
-        if !params.replace {
-            if let Some(owner) = self.registry.owner_of(&route.host) {
-                let message = format!("`{}` already leads to {owner}", route.host);
-                return Err(error(ErrorCode::Conflict, message, Some("choose another name, or replace it")));
-            }
+        if let Some(owner) = self.registry.owner_of(&route.host).filter(|_| !params.replace) {
+            let message = format!("`{}` already leads to {owner}", route.host);
+            return Err(error(ErrorCode::Conflict, message, Some("choose another name, or replace it")));
         }
         let missing = match &route.target {
             RouteTarget::Instance(key) => (!self.registry.knows(key)).then(|| key.to_string()),

@@ -54,7 +54,7 @@ pub(super) struct Hub {
     /// Set when hints were lost.
     pub(super) hints_lost: Arc<AtomicBool>,
     /// The survey under way, if any, with the instances that it is about.
-    pub(super) surveys: JoinSet<(Vec<Key>, Vec<(Key, u32)>)>,
+    pub(super) surveys: JoinSet<Survey>,
     /// Instances that wait for the next survey.
     pub(super) survey_wanted: Vec<Key>,
     /// When the next survey begins.
@@ -72,6 +72,9 @@ pub(super) struct Hub {
     /// Whether to end.
     pub(super) stopping: bool,
 }
+
+/// The instances that a survey was about, and the processes that it found.
+type Survey = (Vec<Key>, Vec<(Key, u32)>);
 
 /// What comes in.
 #[derive(Debug)]

@@ -194,11 +194,11 @@ impl Registry {
             self.routes_changed = true;
             self.announce(key);
             self.publish_listener(EventKind::ListenerUp, key, &file);
-        } else if !accepting && !listener.accepting {
-            if let Some(after_ms) = LOOK_AGAIN_MS.get(listener.looks).copied() {
-                listener.looks += 1;
-                self.effects.push(Effect::Look { file, after_ms });
-            }
+        } else if !listener.accepting
+            && let Some(after_ms) = LOOK_AGAIN_MS.get(listener.looks).copied()
+        {
+            listener.looks += 1;
+            self.effects.push(Effect::Look { file, after_ms });
         }
     }
 

@@ -20,27 +20,27 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Time after which a test has failed. Everything is expected within milliseconds, but machines of
 /// test runs are busy.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running collector. Dropping it is its kill -9, as far as one process can do that.
-pub struct Collector {
-    pub home: TempDir,
-    pub paths: Paths,
+pub(crate) struct Collector {
+    pub(crate) home: TempDir,
+    pub(crate) paths: Paths,
     task: JoinHandle<Result<Report, Error>>,
     end_tx: Option<oneshot::Sender<()>>,
 }
 
 /// A control connection.
-pub struct Client {
+pub(crate) struct Client {
     lines: Lines<BufReader<OwnedReadHalf>>,
     output: OwnedWriteHalf,
 }
 
-pub fn home() -> TempDir {
+pub(crate) fn home() -> TempDir {
     tempfile::Builder::new().prefix("afs").tempdir_in("/tmp").unwrap()
 }
 
-pub fn config(home: &Path) -> Config {
+pub(crate) fn config(home: &Path) -> Config {
     let uid = nix::unistd::geteuid().as_raw();
     let mut config = Config::new(Paths::new(&home.canonicalize().unwrap(), uid), "1.2.3");
     config.router_address = Some("127.0.0.1:0".parse().unwrap());
@@ -49,7 +49,10 @@ pub fn config(home: &Path) -> Config {
 }
 
 /// Asks until `found` finds something.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut found: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut found: impl FnMut() -> F,
+) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = found().await {
@@ -61,11 +64,11 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut found:
 }
 
 impl Collector {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_in(home()).await
     }
 
-    pub async fn start_in(home: TempDir) -> Self {
+    pub(crate) async fn start_in(home: TempDir) -> Self {
         let config = config(home.path());
         let paths = config.paths.clone();
         let (end_tx, end_rx) = oneshot::channel::<()>();
@@ -81,32 +84,32 @@ impl Collector {
         collector
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(&self.paths.control).await.expect("the collector listens")
     }
 
-    pub fn run(&self, file: &str) -> PathBuf {
+    pub(crate) fn run(&self, file: &str) -> PathBuf {
         self.paths.run.join(file)
     }
 
-    pub async fn list(&self) -> Snapshot {
+    pub(crate) async fn list(&self) -> Snapshot {
         self.client().await.result("list", Value::Null).await
     }
 
-    pub async fn instance(&self, name: &str) -> Option<InstanceInfo> {
+    pub(crate) async fn instance(&self, name: &str) -> Option<InstanceInfo> {
         let of_name = |instance: &InstanceInfo| format!("{}/{}", instance.app, instance.instance) == name;
         self.list().await.instances.into_iter().find(of_name)
     }
 
     /// Waits until an instance has `listeners` listeners.
-    pub async fn listening(&self, name: &str, listeners: usize) -> InstanceInfo {
+    pub(crate) async fn listening(&self, name: &str, listeners: usize) -> InstanceInfo {
         eventually(&format!("{listeners} listeners of {name}"), || async {
             self.instance(name).await.filter(|instance| instance.listeners.len() == listeners)
         })
         .await
     }
 
-    pub async fn gone(&self, name: &str) {
+    pub(crate) async fn gone(&self, name: &str) {
         eventually(&format!("the end of {name}"), || async {
             self.instance(name).await.is_none().then_some(())
         })
@@ -114,7 +117,7 @@ impl Collector {
     }
 
     /// The status line and body that the router gives for a host.
-    pub async fn get(&self, host: &str) -> String {
+    pub(crate) async fn get(&self, host: &str) -> String {
         let info: Value = self.client().await.result("daemon.info", Value::Null).await;
         let port = u16::try_from(info["http_port"].as_u64().unwrap()).unwrap();
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -126,7 +129,7 @@ impl Collector {
     }
 
     /// Sends a notice as the interposer would.
-    pub fn notify(&self, call: Call, file: &str) {
+    pub(crate) fn notify(&self, call: Call, file: &str) {
         let name = agentfs_wire::name::SocketName::parse(file).unwrap();
         let notice = Notice {
             call,
@@ -151,7 +154,7 @@ impl Collector {
     }
 
     /// Writes the companion of an instance as `wrap` does.
-    pub fn claim(
+    pub(crate) fn claim(
         &self,
         app: &str,
         instance: &str,
@@ -178,18 +181,18 @@ impl Collector {
     }
 
     /// Ends the collector as SIGTERM does.
-    pub async fn end(mut self) -> (Report, TempDir) {
+    pub(crate) async fn end(mut self) -> (Report, TempDir) {
         self.end_tx.take().unwrap().send(()).unwrap();
         (self.ended().await.unwrap(), std::mem::replace(&mut self.home, home()))
     }
 
     /// Waits for the end that something else causes.
-    pub async fn ended(&mut self) -> Result<Report, Error> {
+    pub(crate) async fn ended(&mut self) -> Result<Report, Error> {
         timeout(PATIENCE, &mut self.task).await.expect("the collector ends").unwrap()
     }
 
     /// Stops it without letting it clean up; what it would have left is put back.
-    pub async fn kill(mut self) -> TempDir {
+    pub(crate) async fn kill(mut self) -> TempDir {
         self.task.abort();
         let _ = (&mut self.task).await;
         for stale in [&self.paths.control, &self.paths.notice] {
@@ -207,32 +210,32 @@ impl Drop for Collector {
 }
 
 impl Client {
-    pub async fn connect(path: &Path) -> Option<Self> {
+    pub(crate) async fn connect(path: &Path) -> Option<Self> {
         let (input, output) = UnixStream::connect(path).await.ok()?.into_split();
         Some(Self { lines: BufReader::new(input).lines(), output })
     }
 
-    pub async fn send(&mut self, text: &[u8]) {
+    pub(crate) async fn send(&mut self, text: &[u8]) {
         self.output.write_all(text).await.unwrap();
     }
 
     /// The next line in good time, or `None` where the collector closed.
-    pub async fn line(&mut self) -> Option<Value> {
+    pub(crate) async fn line(&mut self) -> Option<Value> {
         timeout(PATIENCE, self.next()).await.expect("a line")
     }
 
     /// The next line, or `None` where the collector closed.
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         let line = self.lines.next_line().await.ok()??;
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
     }
 
-    pub async fn reply(&mut self) -> Reply {
+    pub(crate) async fn reply(&mut self) -> Reply {
         serde_json::from_value(self.line().await.expect("a reply")).unwrap()
     }
 
     /// Result or error code.
-    pub async fn ask(&mut self, method: &str, params: Value) -> Result<Value, String> {
+    pub(crate) async fn ask(&mut self, method: &str, params: Value) -> Result<Value, String> {
         let request = json!({"id": 1, "method": method, "params": params}).to_string() + "\n";
         self.output.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
         let reply = self.line().await.ok_or("closed")?;
@@ -242,23 +245,23 @@ impl Client {
         }
     }
 
-    pub async fn result<T: DeserializeOwned>(&mut self, method: &str, params: Value) -> T {
+    pub(crate) async fn result<T: DeserializeOwned>(&mut self, method: &str, params: Value) -> T {
         serde_json::from_value(self.ask(method, params).await.expect(method)).unwrap()
     }
 }
 
-pub fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     u64::try_from(since.as_millis()).unwrap()
 }
 
 /// Answers every connection to `path` with `body` until the result is dropped.
-pub struct App {
+pub(crate) struct App {
     task: JoinHandle<()>,
 }
 
 impl App {
-    pub fn bind(path: &Path, body: &'static str) -> Self {
+    pub(crate) fn bind(path: &Path, body: &'static str) -> Self {
         let listener = tokio::net::UnixListener::bind(path).unwrap();
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -277,7 +280,7 @@ impl App {
     }
 
     /// Ends as by SIGKILL: the file stays.
-    pub async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
     }

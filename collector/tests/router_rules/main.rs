@@ -5,6 +5,7 @@ mod framing;
 mod harness;
 mod hosts;
 mod messages;
+mod storms;
 mod streams;
 mod time;
 mod upgrades;

@@ -1,0 +1,197 @@
+//! Single steps of the registry, without a world around it.
+use super::state::Registry;
+use super::view::UrlStyle;
+use super::*;
+use agentfs_wire::companion::Companion;
+use agentfs_wire::event::EventKind;
+
+const LISTENS: Sight = Sight::Socket { inode: 7, accepting: true };
+
+fn registry() -> Registry {
+    Registry::new("/run".into())
+}
+
+fn key() -> Key {
+    Key { app: "shop".into(), instance: "k3f9".into() }
+}
+
+fn see(registry: &mut Registry, file: &str, sight: Sight) -> Vec<Effect> {
+    registry.apply(1000, Event::Seen { file: file.into(), sight })
+}
+
+fn companion(instance: &str, wrap_pid: u32, folder: &str) -> Sight {
+    let companion = Companion {
+        app: "shop".into(),
+        instance: instance.into(),
+        directory: folder.into(),
+        checkout: Some(folder.into()),
+        fork: folder != "/main",
+        branch: None,
+        command: vec!["serve".into()],
+        wrap_pid,
+        child_pid: 0,
+        started_ms: 500,
+        version: "1".into(),
+    };
+    Sight::Companion { companion: Box::new(companion), written_ms: 600 }
+}
+
+fn hosts(registry: &Registry) -> Vec<String> {
+    let live = registry.routes().into_iter().filter(|route| !route.ends.is_empty());
+    live.map(|route| route.host).collect()
+}
+
+fn kinds(effects: &[Effect]) -> Vec<EventKind> {
+    let published = effects.iter().filter_map(|effect| match effect {
+        Effect::Publish(event) => Some(event.kind),
+        _ => None,
+    });
+    published.collect()
+}
+
+#[test]
+fn a_bound_socket_is_looked_at_again_and_routed_once_it_listens() {
+    let mut registry = registry();
+    let file = "shop-k3f9.80.sock";
+    let bound = Sight::Socket { inode: 7, accepting: false };
+    for after_ms in crate::limits::LOOK_AGAIN_MS {
+        let effects = see(&mut registry, file, bound.clone());
+        assert_eq!(effects, [Effect::Look { file: file.into(), after_ms }]);
+    }
+    assert_eq!(see(&mut registry, file, bound), []);
+    assert!(hosts(&registry).is_empty());
+    let effects = see(&mut registry, file, LISTENS);
+    assert_eq!(kinds(&effects), [EventKind::InstanceStarted, EventKind::ListenerUp]);
+    assert!(effects.contains(&Effect::Link {
+        file: "shop-k3f9.sock".into(),
+        target: file.into(),
+        instead_of: None
+    }));
+    assert_eq!(effects.last(), Some(&Effect::Routes));
+    assert_eq!(
+        hosts(&registry),
+        ["80.k3f9.shop.localhost", "80.shop.localhost", "k3f9.shop.localhost", "shop.localhost"]
+    );
+    assert_eq!(see(&mut registry, file, LISTENS), [], "the same again is no news");
+}
+
+#[test]
+fn another_socket_of_the_same_name_is_another_listener() {
+    let mut registry = registry();
+    see(&mut registry, "shop-k3f9.80.sock", LISTENS);
+    let effects = see(&mut registry, "shop-k3f9.80.sock", Sight::Socket { inode: 8, accepting: true });
+    assert_eq!(kinds(&effects), [EventKind::ListenerDown, EventKind::ListenerUp]);
+}
+
+#[test]
+fn an_instance_ends_only_after_a_survey() {
+    let mut registry = registry();
+    see(&mut registry, "shop-k3f9.80.sock", LISTENS);
+    let effects = see(&mut registry, "shop-k3f9.80.sock", Sight::Stale);
+    assert!(effects.contains(&Effect::RemoveStale { file: "shop-k3f9.80.sock".into() }));
+    assert!(effects.contains(&Effect::Survey { key: key() }));
+    let effects = registry.apply(2000, Event::Surveyed { asked: vec![key()], living: vec![(key(), 42)] });
+    assert_eq!(effects, [Effect::Watch { pid: 42, born_before_ms: None }]);
+    let effects = registry.apply(3000, Event::ProcessExited { pid: 42 });
+    assert!(effects.contains(&Effect::Survey { key: key() }));
+    let effects = registry.apply(4000, Event::Surveyed { asked: vec![key()], living: Vec::new() });
+    assert_eq!(kinds(&effects), [EventKind::InstanceEnded]);
+    let route = registry.routes().into_iter().find(|route| route.host == "shop.localhost").unwrap();
+    assert_eq!((route.ends.len(), route.dead.unwrap().socket.as_str()), (0, "/run/shop-k3f9.80.sock"));
+}
+
+#[test]
+fn a_companion_of_the_dead_is_cleared_without_a_word() {
+    let mut registry = registry();
+    let effects = see(&mut registry, "shop-k3f9.json", companion("k3f9", 7, "/main"));
+    assert_eq!(effects[0], Effect::Watch { pid: 7, born_before_ms: Some(600) });
+    assert_eq!(kinds(&effects), []);
+    let effects = registry.apply(1, Event::ProcessExited { pid: 7 });
+    assert_eq!(effects, [Effect::Survey { key: key() }, Effect::Forget { pid: 7 }]);
+    let effects = registry.apply(2, Event::Surveyed { asked: vec![key()], living: Vec::new() });
+    let removal = Effect::RemoveCompanion { file: "shop-k3f9.json".into(), wrap_pid: 7, started_ms: 500 };
+    assert_eq!(effects, [removal, Effect::Routes]);
+}
+
+#[test]
+fn wraps_own_pid_does_not_count_once_its_program_has_ended() {
+    let mut registry = registry();
+    see(&mut registry, "shop-k3f9.json", companion("k3f9", 7, "/main"));
+    registry.apply(1, Event::ProcessLives { pid: 7 });
+    let effects = registry.apply(2, Event::Ended { key: key() });
+    assert_eq!(effects, [Effect::Forget { pid: 7 }, Effect::Survey { key: key() }]);
+    // Its last write of the companion may be seen only now.
+    let effects = see(&mut registry, "shop-k3f9.json", companion("k3f9", 7, "/main"));
+    assert_eq!(effects, []);
+    let effects = registry.apply(3, Event::Surveyed { asked: vec![key()], living: Vec::new() });
+    assert!(kinds(&effects).contains(&EventKind::InstanceEnded));
+}
+
+#[test]
+fn a_link_is_a_second_name_not_a_second_listener() {
+    let mut registry = registry();
+    let link = |target: &str| Sight::Link { file: Some(target.into()), end: Box::new(LISTENS) };
+    see(&mut registry, "shop-k3f9.80.sock", LISTENS);
+    see(&mut registry, "shop-k3f9.81.sock", Sight::Socket { inode: 9, accepting: true });
+    see(&mut registry, "shop-k3f9.sock", link("shop-k3f9.81.sock"));
+    let snapshot = registry.snapshot(0, UrlStyle { http_port: 80 }, &|_| 0);
+    let ports: Vec<_> = snapshot.instances[0].listeners.iter().map(|listener| listener.port).collect();
+    assert_eq!(ports, [81, 80], "the link decides which is the main one");
+    // A link to another instance's socket is a listener made by hand.
+    see(&mut registry, "blog-one.sock", link("shop-k3f9.81.sock"));
+    assert!(hosts(&registry).contains(&"blog.localhost".to_owned()));
+}
+
+#[test]
+fn a_dangling_link_out_of_the_run_dir_starts_nothing() {
+    let mut registry = registry();
+    let link = Sight::Link { file: None, end: Box::new(Sight::Gone) };
+    assert_eq!(see(&mut registry, "shop-k3f9.sock", link), []);
+    assert!(!registry.knows(&key()));
+}
+
+#[test]
+fn replicas_share_the_name_and_forks_do_not() {
+    let mut registry = registry();
+    for (number, (instance, folder)) in
+        [("fork", "/fork"), ("one", "/main"), ("two", "/main")].into_iter().enumerate()
+    {
+        let sight = companion(instance, 10 + u32::try_from(number).unwrap(), folder);
+        see(&mut registry, &format!("shop-{instance}.json"), sight);
+        see(&mut registry, &format!("shop-{instance}.80.sock"), LISTENS);
+    }
+    let route = registry.routes().into_iter().find(|route| route.host == "shop.localhost").unwrap();
+    let instances: Vec<_> = route.ends.iter().map(|end| end.instance.as_str()).collect();
+    assert_eq!(instances, ["one", "two"]);
+    assert_eq!(registry.host_of(&Key { app: "shop".into(), instance: "one".into() }), "one.shop.localhost");
+}
+
+#[test]
+fn members_of_a_group_are_balanced_and_families_are_not() {
+    let mut registry = registry();
+    let files = ["shop-k3f9.80.w0.sock", "shop-k3f9.80.w1.sock", "shop-k3f9.80.l6.sock"];
+    for (inode, file) in (1..).zip(files) {
+        see(&mut registry, file, Sight::Socket { inode, accepting: true });
+    }
+    for route in registry.routes() {
+        let targets: Vec<_> = route.ends.iter().map(|end| end.target.clone()).collect();
+        let member = |file: &str| Target::Unix(format!("/run/{file}").into());
+        assert_eq!(targets, [member(files[0]), member(files[1])], "{}", route.host);
+    }
+}
+
+#[test]
+fn a_route_by_hand_wins() {
+    let mut registry = registry();
+    see(&mut registry, "shop-k3f9.80.sock", LISTENS);
+    let params = agentfs_wire::control::RouteParams {
+        host: "shop.localhost".into(),
+        target: "127.0.0.1:3000".into(),
+        wildcard: false,
+        replace: true,
+    };
+    registry.apply(1, Event::RouteAdded { route: HandRoute::parse(&params).unwrap() });
+    let route = registry.routes().into_iter().find(|route| route.host == "shop.localhost").unwrap();
+    assert_eq!(route.ends[0].target, Target::Tcp("127.0.0.1:3000".parse().unwrap()));
+    assert_eq!(registry.host_of(&key()), "k3f9.shop.localhost");
+}
