@@ -46,7 +46,7 @@ fn a_socket_made_by_hand_is_discovered_and_routed() {
     home.expect_body("my-app.localhost", "by hand");
     std::fs::remove_file(home.paths().run.join("my-app-abc123.sock")).unwrap();
     home.gone("my-app", "abc123");
-    assert_eq!(home.get("my-app.localhost").status, 404);
+    home.expect_nothing("my-app.localhost");
 }
 
 /// "or drops {app}-{instance}.sock into the run dir in any way, symlink included"

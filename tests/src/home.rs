@@ -274,6 +274,15 @@ impl Home {
         assert_eq!((answer.status, answer.body.as_str()), (200, body), "answer of http://{host}/");
     }
 
+    /// Asserts that `host` leads nowhere: unknown (404), or remembered without a listener (502).
+    ///
+    /// # Panics
+    /// Where something answers.
+    pub fn expect_nothing(&self, host: &str) {
+        let answer = self.get(host);
+        assert!([404, 502].contains(&answer.status), "answer of http://{host}/: {answer:?}");
+    }
+
     // --- for failures
 
     pub(crate) fn log_files(&self, command: &Command) -> (PathBuf, PathBuf) {
