@@ -1,4 +1,6 @@
-//! The router alone, for measurements: `router LISTEN HOST=SOCKET…`, one thread, until it is killed.
+//! The router alone, for measurements: `router LISTEN THREADS HOST=SOCKET…`, until it is killed.
+//!
+//! One thread is an event loop of its own; more are the pool that the daemon runs in.
 use agentfs_collector::router::{Entry, RouterMetrics, Table, TableHandle, Target, Upstream, run};
 use std::error::Error;
 use std::net::TcpListener;
@@ -7,7 +9,9 @@ use tokio::sync::{mpsc, watch};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let listener = TcpListener::bind(arguments.next().ok_or("usage: router LISTEN HOST=SOCKET…")?)?;
+    let usage = "usage: router LISTEN THREADS HOST=SOCKET…";
+    let listener = TcpListener::bind(arguments.next().ok_or(usage)?)?;
+    let threads: usize = arguments.next().ok_or(usage)?.parse()?;
     let port = listener.local_addr()?.port();
     let entries = arguments.map(|argument| {
         let (host, socket) = argument.split_once('=').ok_or("a route is HOST=SOCKET")?;
@@ -18,6 +22,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let table = TableHandle::new(Table::new(entries.collect::<Result<_, &str>>()?, port));
     let (event_tx, _event_rx) = mpsc::channel(16);
     let (_stop_tx, stop_rx) = watch::channel(false);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(run(vec![listener], table, event_tx, Arc::new(RouterMetrics::default()), stop_rx))?)
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.worker_threads(threads).enable_all().build()?;
+    let router = run(vec![listener], table, event_tx, Arc::new(RouterMetrics::default()), stop_rx);
+    Ok(runtime.block_on(async { tokio::spawn(router).await })??)
 }
