@@ -93,3 +93,11 @@ pub(crate) const SUBSCRIPTION_BATCH: usize = 64;
 
 /// Attempts to find a port that is free on both loopback addresses. Then the router does not listen.
 pub(crate) const FREE_PORT_ATTEMPTS: usize = 32;
+
+/// Requests for a socket that are answered at once, for processes that changed their user. Further ones wait.
+#[cfg(target_os = "linux")]
+pub(crate) const BROKER_CONNECTIONS: usize = 16;
+
+/// Time for one such request, less than a second. Then it is dropped.
+#[cfg(target_os = "linux")]
+pub(crate) const BROKER_TIMEOUT: Duration = Duration::from_millis(500);

@@ -143,6 +143,20 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         "router listens on {}",
         if info.listen.is_empty() { "nothing".to_owned() } else { info.listen.join(" and ") }
     );
+    #[cfg(target_os = "linux")]
+    match crate::broker::Broker::listen(&hub.paths) {
+        Ok(None) => {}
+        Ok(Some(broker)) => {
+            let serving = broker.run(end_rx.clone());
+            hub.tasks.spawn(async move {
+                serving.await;
+                ("broker", None)
+            });
+        }
+        Err(error) => hub.warn(&format!(
+            "cannot serve processes that change their user: {error}; they reach the host's ports only"
+        )),
+    }
     let receiving = receiver.run(end_rx.clone());
     hub.tasks.spawn(async move {
         receiving.await;

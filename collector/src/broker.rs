@@ -1,0 +1,185 @@
+//! Opens sockets of the run dir for processes of an instance that have changed their user and may no longer
+//! enter it (see `agentfs_wire::broker`). Only root can change users, so only root's collector serves
+//! this. Owns the abstract socket; knows nothing of the registry. Each request is answered and closed.
+mod member;
+
+use crate::end::ended;
+use crate::limits::{BROKER_CONNECTIONS, BROKER_TIMEOUT};
+use crate::log;
+use crate::run_dir::RunDir;
+use crate::watch::{Probe, Prober};
+use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
+use agentfs_wire::name::SocketName;
+use agentfs_wire::paths::Paths;
+use agentfs_wire::peer::Peer;
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout, SendTimeout};
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect,
+    getsockopt, listen, recv, sendmsg, setsockopt, socket,
+};
+use nix::sys::time::TimeVal;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+use tokio::sync::{Semaphore, watch};
+
+/// The listening end.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    /// A `SOCK_SEQPACKET` socket; accepting is the same as for a stream.
+    socket: UnixListener,
+    places: Arc<Places>,
+}
+
+/// Where the sockets are.
+#[derive(Debug)]
+struct Places {
+    run: PathBuf,
+    run_lock: PathBuf,
+}
+
+// === impl Broker ===
+
+impl Broker {
+    /// Listens, where this process is root's; `None` elsewhere.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn listen(paths: &Paths) -> io::Result<Option<Self>> {
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(None);
+        }
+        let name = socket_name(paths.base.as_os_str().as_bytes());
+        let address = UnixAddr::new_abstract(name.as_bytes().get(1..).unwrap_or(&[]))?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        bind(socket.as_raw_fd(), &address)?;
+        listen(&socket, Backlog::new(64)?)?;
+        let places = Places { run: paths.run.clone(), run_lock: paths.run_lock.clone() };
+        let socket = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))?;
+        Ok(Some(Self { socket, places: Arc::new(places) }))
+    }
+
+    /// Answers until the collector ends.
+    pub(crate) async fn run(self, mut end_rx: watch::Receiver<bool>) {
+        let permits = Arc::new(Semaphore::new(BROKER_CONNECTIONS));
+        loop {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let connection = tokio::select! {
+                () = ended(&mut end_rx) => return,
+                connection = self.accept() => connection,
+            };
+            match connection {
+                Ok(connection) => {
+                    let places = Arc::clone(&self.places);
+                    // Detached on purpose: it ends by its own timeouts, and the permit counts it.
+                    drop(tokio::task::spawn_blocking(move || {
+                        if let Err(error) = serve(&connection, &places) {
+                            log::debug!("broker: {error}");
+                        }
+                        drop(permit);
+                    }));
+                }
+                Err(error) => log::debug!("broker: cannot accept: {error}"),
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<OwnedFd> {
+        let (connection, _) = self.socket.accept().await?;
+        let connection = connection.into_std()?;
+        connection.set_nonblocking(false)?;
+        Ok(connection.into())
+    }
+}
+
+/// Answers one request.
+fn serve(connection: &OwnedFd, places: &Places) -> nix::Result<()> {
+    let timeout = TimeVal::new(0, BROKER_TIMEOUT.subsec_micros().into());
+    setsockopt(connection, ReceiveTimeout, &timeout)?;
+    setsockopt(connection, SendTimeout, &timeout)?;
+    let mut message = [0; REQUEST_BYTES];
+    let length = recv(connection.as_raw_fd(), &mut message, MsgFlags::empty())?;
+    let caller = getsockopt(connection, PeerCredentials)?.pid();
+    let result = match Request::decode(message.get(..length).unwrap_or(&[])) {
+        Some(request) => carry_out(&request, caller, places),
+        None => Err(Errno::EINVAL),
+    };
+    let (errno, descriptor) = match result {
+        Ok(descriptor) => (0, descriptor),
+        Err(errno) => (errno as i32, None),
+    };
+    let mut reply = [0; 16];
+    let length = Answer { errno }.encode(&mut reply).unwrap_or(0);
+    let parts = [IoSlice::new(reply.get(..length).unwrap_or(&[]))];
+    let descriptors: Vec<i32> = descriptor.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let rights = if descriptors.is_empty() { &[] } else { &rights[..] };
+    sendmsg::<()>(connection.as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+fn carry_out(request: &Request<'_>, caller: i32, places: &Places) -> nix::Result<Option<OwnedFd>> {
+    if !member::belongs(caller, request.app, request.instance, &places.run) {
+        log::warning!(
+            "process {caller} asked for a socket of {}/{} but is no part of it",
+            request.app,
+            request.instance
+        );
+        return Err(Errno::EACCES);
+    }
+    let file = match request.ask {
+        Ask::Probe { file } | Ask::Bind { file, .. } | Ask::Connect { file, .. } => file,
+    };
+    let name = SocketName::parse(file).map_err(|_| Errno::EINVAL)?;
+    if (name.app.as_str(), name.instance.as_str()) != (request.app, request.instance) {
+        return Err(Errno::EACCES);
+    }
+    let path = places.run.join(file);
+    match request.ask {
+        Ask::Probe { .. } => match Prober::default().probe(&path) {
+            Probe::Live => Ok(None),
+            Probe::Stale => Err(Errno::ECONNREFUSED),
+            Probe::Gone => Err(Errno::ENOENT),
+            Probe::Unknown(errno) => Err(errno),
+        },
+        Ask::Bind { mapped, .. } => bound(places, file, mapped).map(Some),
+        Ask::Connect { name, .. } => connected(&path, name).map(Some),
+    }
+}
+
+fn stream() -> nix::Result<OwnedFd> {
+    socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+}
+
+/// A socket bound to a file of the run dir; a stale file is cleared.
+fn bound(places: &Places, file: &str, mapped: bool) -> nix::Result<OwnedFd> {
+    let mut path = places.run.as_os_str().as_bytes().to_vec();
+    path.extend_from_slice(if mapped { b"//" } else { b"/" });
+    path.extend_from_slice(file.as_bytes());
+    let address = UnixAddr::new(path.as_slice())?;
+    let socket = stream()?;
+    match bind(socket.as_raw_fd(), &address) {
+        Err(Errno::EADDRINUSE) => {}
+        result => return result.map(|()| socket),
+    }
+    // Busy or alive: whoever asks gets the answer that TCP gives.
+    let mut run_dir = RunDir::new(places.run.clone(), places.run_lock.clone());
+    let _ = run_dir.remove_stale(file);
+    bind(socket.as_raw_fd(), &address).map(|()| socket)
+}
+
+/// A socket named as the client end and connected to a listener.
+fn connected(path: &std::path::Path, name: &[u8]) -> nix::Result<OwnedFd> {
+    let Some(Peer::Client { .. }) = Peer::parse(name) else { return Err(Errno::EINVAL) };
+    let socket = stream()?;
+    setsockopt(&socket, SendTimeout, &TimeVal::new(0, BROKER_TIMEOUT.subsec_micros().into()))?;
+    bind(socket.as_raw_fd(), &UnixAddr::new_abstract(name.get(1..).unwrap_or(&[]))?)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    setsockopt(&socket, SendTimeout, &TimeVal::new(0, 0))?;
+    Ok(socket)
+}
