@@ -1,2 +1,40 @@
-//! The agentfs command.
-fn main() {}
+//! The agentfs command: reads the command line and the environment, runs one command, reports.
+mod args;
+mod autostart;
+mod checkout;
+mod claim;
+mod client;
+mod commands;
+mod display;
+mod duration;
+mod environment;
+mod exit;
+mod follow;
+mod hint;
+mod instance;
+mod interposer;
+mod liveness;
+mod naming;
+mod printer;
+mod program;
+mod reference;
+mod settings;
+mod supervise;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = args::Arguments::parse();
+    let (quiet, verbose) = (arguments.quiet, arguments.verbose);
+    let settings = settings::Settings::read();
+    let no_color = settings.as_ref().is_ok_and(|settings| settings.no_color);
+    let printer = printer::Printer::new(quiet, verbose, no_color);
+    match settings.and_then(|settings| commands::run(arguments, &settings, &printer)) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            printer.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The command line: clap types only, no behaviour.
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// Every fork gets its own localhost.
+#[derive(Debug, Parser)]
+#[command(
+    name = "agentfs",
+    version,
+    max_term_width = 110,
+    after_long_help = "\
+Examples:
+  agentfs wrap -- python3 -m http.server 8080    a server with a localhost of its own
+  agentfs exec shop/k3f9 -- curl localhost:8080  a client in that localhost
+  agentfs ps                                     what runs, under which URL
+
+An instance is named APP/INSTANCE; INSTANCE.APP (the host form) and, where only one lives, APP mean it too.
+
+Exit status:
+  0 done   1 failed   2 wrong command line   3 no such app, instance, route or collector
+  125 agentfs failed before the program was started   126 the program cannot be executed
+  127 there is no such program   else the wrapped program's own"
+)]
+pub(crate) struct Arguments {
+    /// Say more on standard error, also when it is no terminal
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Say nothing on standard error but why it failed
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a program with a localhost of its own
+    Wrap(WrapArguments),
+    /// Run a program in the localhost of a running instance
+    Exec(ExecArguments),
+    /// List what runs: app, instance, address, URL, process, age, requests
+    Ps(PsArguments),
+    /// Show what wrapped programs bind, accept and connect, live
+    Trace(TraceArguments),
+    /// Give a name to a socket, a port or an instance by hand
+    Route(RouteArguments),
+    /// End instances: terminate, wait, kill
+    Stop(StopArguments),
+    /// Remove what dead instances left behind
+    Prune(PruneArguments),
+    /// Start, stop or ask the collector
+    Daemon(DaemonArguments),
+    /// Check what agentfs needs
+    Doctor(DoctorArguments),
+}
+
+/// `agentfs wrap`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs wrap -- python3 -m http.server 8080
+  agentfs wrap --app shop --instance blue -- npm run dev
+
+The program's exit status, signals, terminal and standard streams are its own. The app is named by --app,
+else by agentfs.toml, package.json, Cargo.toml or pyproject.toml, else by the folder of the git checkout,
+else by the program; the instance by --instance, else by the branch of a linked worktree, else at random.
+The program finds AGENTFS_SOCKET, AGENTFS_URL, AGENTFS_HOSTNAME, AGENTFS_APP and AGENTFS_INSTANCE in its
+environment. With AGENTFS_NO_INTERPOSE=1, or --no-interpose, it gets those and PORT, and nothing else.")]
+pub(crate) struct WrapArguments {
+    /// Name of the app: a DNS label of at most 24 bytes
+    #[arg(long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    /// Name of the instance: a DNS label of at most 20 bytes
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<String>,
+    /// Refuse connections to loopback ports on which the instance has no listener, instead of reaching the host's
+    #[arg(long)]
+    pub(crate) isolate: bool,
+    /// Leave the program's system calls alone: it has to bind `$AGENTFS_SOCKET` or `$PORT` itself
+    #[arg(long)]
+    pub(crate) no_interpose: bool,
+    /// Set `$PORT`, for programs that want to be told
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `agentfs exec`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs exec shop/k3f9 -- curl http://localhost:8080
+  agentfs exec feature-cart.shop -- npx playwright test")]
+pub(crate) struct ExecArguments {
+    /// The instance: APP/INSTANCE, INSTANCE.APP, or APP where only one lives
+    #[arg(value_name = "INSTANCE")]
+    pub(crate) instance: String,
+    /// Refuse connections to loopback ports on which the instance has no listener
+    #[arg(long)]
+    pub(crate) isolate: bool,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `agentfs ps`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs ps
+  agentfs ps --json | jq -r '.[].url'
+  agentfs ps --watch")]
+pub(crate) struct PsArguments {
+    /// Print a JSON array of instances (with --watch one array a line)
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print again whenever something changes
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// `agentfs trace`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs trace                          everything, from here on
+  agentfs trace --app shop --since 5m    what was kept of the last five minutes too
+  agentfs trace -- npm test              one command: its calls on standard error, its exit status")]
+pub(crate) struct TraceArguments {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only this app; with a command: the app's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    /// Begin this long ago: 10s, 5m, 2h, 1d, 500ms
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    pub(crate) since: Option<Duration>,
+    /// Wrap this program and show its calls alone
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `agentfs route`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs route myapp.localhost ./app.sock      a socket
+  agentfs route db.localhost 127.0.0.1:8081     a port of the host
+  agentfs route preview.localhost shop/k3f9     an instance
+  agentfs route --list
+  agentfs route --remove myapp.localhost")]
+pub(crate) struct RouteArguments {
+    /// Host name; `.localhost` is added to a name without a dot
+    #[arg(required_unless_present_any = ["list", "remove"])]
+    pub(crate) name: Option<String>,
+    /// Path of a socket, HOST:PORT on loopback, or APP/INSTANCE
+    #[arg(required_unless_present_any = ["list", "remove"])]
+    pub(crate) target: Option<String>,
+    /// Let sub-domains without a route of their own lead there too
+    #[arg(long)]
+    pub(crate) wildcard: bool,
+    /// Replace a route of that name
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// List the routes that were added by hand
+    #[arg(long, conflicts_with_all = ["name", "remove"])]
+    pub(crate) list: bool,
+    /// Remove a route
+    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    pub(crate) remove: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `agentfs stop`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs stop shop/k3f9     one instance
+  agentfs stop shop          every instance of an app
+  agentfs stop --all --timeout 2
+
+Processes get SIGTERM, and SIGKILL when the time is over.")]
+pub(crate) struct StopArguments {
+    /// APP/INSTANCE, INSTANCE.APP, or APP for all of its instances
+    #[arg(value_name = "INSTANCE", required_unless_present = "all")]
+    pub(crate) instances: Vec<String>,
+    /// Seconds to wait before killing
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) timeout: u64,
+    /// Stop every instance
+    #[arg(long, conflicts_with = "instances")]
+    pub(crate) all: bool,
+}
+
+/// `agentfs prune`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs prune")]
+pub(crate) struct PruneArguments {
+    /// Print JSON: files removed, files left with the reason
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `agentfs daemon`
+#[derive(Debug, Args)]
+pub(crate) struct DaemonArguments {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub(crate) action: DaemonAction,
+}
+
+/// What `agentfs daemon` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DaemonAction {
+    /// Start the collector in the background and wait until it answers
+    #[command(after_long_help = "Examples:\n  agentfs daemon start")]
+    Start,
+    /// Stop the collector; wrapped programs run on
+    #[command(after_long_help = "Examples:\n  agentfs daemon stop")]
+    Stop,
+    /// Tell whether the collector runs: exit status 0 if it does, 3 if not
+    #[command(after_long_help = "Examples:\n  agentfs daemon status --json")]
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Be the collector, in the foreground
+    #[command(after_long_help = "Examples:\n  AGENTFS_LOG=debug agentfs daemon run")]
+    Run {
+        /// Leave the session of whoever started us
+        #[arg(long, hide = true)]
+        detached: bool,
+    },
+}
+
+/// `agentfs doctor`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs doctor
+  agentfs doctor --json | jq '.[] | select(.ok == false)'")]
+pub(crate) struct DoctorArguments {
+    /// Print a JSON array of checks
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Tell whether the library was loaded into this process
+    #[arg(long, hide = true)]
+    pub(crate) loaded: Option<std::path::PathBuf>,
+}

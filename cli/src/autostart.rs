@@ -1,0 +1,193 @@
+//! Starts the collector when there is none: detached from whoever needed it, with its words in a log.
+use crate::client::Client;
+use crate::environment;
+use crate::hint::{Failure, io_hint};
+use crate::printer::Printer;
+use crate::settings::Settings;
+use agentfs_wire::control::{DaemonInfo, method};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a new collector may take until it answers.
+const READY_TIME: Duration = Duration::from_secs(3);
+
+/// Pause between two looks whether it answers.
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
+
+/// Bytes of the log beyond which it begins anew with the next collector.
+const LOG_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of the log's end that explain a start that failed.
+const TAIL_BYTES: u64 = 600;
+
+/// A starter process that is at work, or the connection that made it unnecessary.
+#[derive(Debug)]
+pub(crate) enum Started {
+    /// A collector answers.
+    Running(Client),
+    /// `agentfs daemon start` runs.
+    Starting(std::process::Child),
+    /// It could not even be tried.
+    Failed(Failure),
+}
+
+/// Connects to the collector; where there is none, has one started by a process that ends as soon as it
+/// answers, so that the collector is nobody's child.
+pub(crate) fn begin(settings: &Settings) -> Started {
+    match Client::connect(&settings.paths) {
+        Ok(client) => return Started::Running(client),
+        Err(error) if is_absent(&error) => {}
+        Err(error) => {
+            return Started::Failed(Failure::of(format_args!(
+                "cannot connect to {}: {error}",
+                settings.paths.control.display()
+            )));
+        }
+    }
+    let starter = own_command(settings).and_then(|mut command| {
+        command.args(["daemon", "start", "--quiet"]).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(Stdio::piped()).spawn()
+    });
+    match starter {
+        Ok(child) => Started::Starting(child),
+        Err(error) => Started::Failed(Failure::of(format_args!("cannot start the collector: {error}"))),
+    }
+}
+
+// === impl Started ===
+
+impl Started {
+    /// Waits until the collector answers. Without one, programs still run: that is only worth a warning.
+    pub(crate) fn finish(self, settings: &Settings, printer: &Printer) -> Option<Client> {
+        let failure = match self {
+            Self::Running(client) => return Some(client),
+            Self::Failed(failure) => failure,
+            Self::Starting(child) => match child.wait_with_output() {
+                Err(error) => Failure::of(format_args!("cannot wait for the collector's start: {error}")),
+                Ok(output) => match Client::connect(&settings.paths) {
+                    Ok(client) => return Some(client),
+                    Err(_) => Failure::of(first_line(&output.stderr)),
+                },
+            },
+        };
+        printer.warn(&format!("no collector, so no URL: {}", failure.message));
+        None
+    }
+}
+
+/// Connects to the collector, starting it where there is none.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn ensure(settings: &Settings) -> Result<Client, Failure> {
+    agentfs_collector::prepare_home(&settings.paths)?;
+    if let Ok(client) = Client::connect(&settings.paths) {
+        return Ok(client);
+    }
+    start(settings)?;
+    Client::require(&settings.paths)
+}
+
+/// Starts a collector as a child of this process and waits until it answers.
+///
+/// # Errors
+/// Where it ends, or does not answer in time; with the end of its log.
+pub(crate) fn start(settings: &Settings) -> Result<DaemonInfo, Failure> {
+    let log = open_log(settings)?;
+    let begin = log.metadata().map_or(0, |metadata| metadata.len());
+    let copy = log.try_clone().map_err(|error| cannot_start(&error))?;
+    let mut command = own_command(settings).map_err(|error| cannot_start(&error))?;
+    command.args(["daemon", "run", "--detached"]).current_dir("/");
+    command.stdin(Stdio::null()).stdout(log).stderr(copy);
+    let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
+    let deadline = Instant::now() + READY_TIME;
+    loop {
+        if let Some(info) = answer(settings) {
+            return Ok(info);
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            // Another collector may have been faster.
+            if let Some(info) = answer(settings) {
+                return Ok(info);
+            }
+            let failure = Failure::of(format_args!(
+                "the collector ended at once ({status}): {}",
+                tail(settings, begin)
+            ));
+            return Err(failure.hint(format_args!("its log is {}", settings.paths.log.display())));
+        }
+        if Instant::now() > deadline {
+            let seconds = READY_TIME.as_secs();
+            let failure = Failure::of(format_args!("the collector does not answer after {seconds} s"));
+            return Err(failure.hint(format_args!("its log is {}", settings.paths.log.display())));
+        }
+        std::thread::park_timeout(LOOK_PAUSE);
+    }
+}
+
+/// What a running collector says of itself.
+pub(crate) fn answer(settings: &Settings) -> Option<DaemonInfo> {
+    Client::connect(&settings.paths).ok()?.call(method::DAEMON_INFO, serde_json::json!({})).ok()
+}
+
+/// Whether the error means that there is no collector.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// This binary, with a collector's environment.
+fn own_command(settings: &Settings) -> io::Result<Command> {
+    let mut command = Command::new(own_binary()?);
+    command.env_clear();
+    command.envs(environment::of_collector(&settings.environment, &settings.paths.home));
+    Ok(command)
+}
+
+/// This binary; where it was replaced meanwhile, the one that replaced it.
+pub(crate) fn own_binary() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let text = path.to_string_lossy();
+    // proc_pid_exe(5): the kernel marks a removed file so.
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
+}
+
+fn open_log(settings: &Settings) -> Result<File, Failure> {
+    let path = &settings.paths.log;
+    let open = || -> io::Result<File> {
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        if log.metadata()?.len() > LOG_BYTES {
+            log.set_len(0)?;
+        }
+        Ok(log)
+    };
+    open().map_err(|error| {
+        Failure::of(format_args!("cannot write {}: {error}", path.display())).hint(io_hint(&error))
+    })
+}
+
+/// The end of the log from `begin` on: why the collector did not start.
+fn tail(settings: &Settings, begin: u64) -> String {
+    let read = || -> io::Result<String> {
+        let mut log = File::open(&settings.paths.log)?;
+        let length = log.metadata()?.len();
+        log.seek(SeekFrom::Start(begin.max(length.saturating_sub(TAIL_BYTES))))?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    read().unwrap_or_default()
+}
+
+fn cannot_start(error: &io::Error) -> Failure {
+    Failure::of(format_args!("cannot start the collector: {error}"))
+}
+
+fn first_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.lines().next().unwrap_or("it does not answer");
+    line.trim_start_matches("agentfs: ").trim_start_matches("error: ").to_owned()
+}

@@ -1,0 +1,168 @@
+//! The client's end of the control socket: one blocking connection, JSON lines both ways.
+use crate::hint::Failure;
+use agentfs_wire::control::{Reply, Request, SubscribeParams, Subscribed, method};
+use agentfs_wire::event::Event;
+use agentfs_wire::limits::CONTROL_LINE_BYTES;
+use agentfs_wire::paths::Paths;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// How long an ordinary reply may take. The collector answers in microseconds; one that does not is stuck.
+const REPLY_TIME: Duration = Duration::from_secs(10);
+
+/// A connection to the collector.
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: BufReader<UnixStream>,
+    next: u64,
+}
+
+/// A subscription.
+#[derive(Debug)]
+pub(crate) struct Events {
+    stream: BufReader<UnixStream>,
+    /// The part of a line that has arrived.
+    line: Vec<u8>,
+}
+
+/// What waiting for an event came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// An event.
+    Event(Box<Event>),
+    /// None within the time.
+    Quiet,
+    /// The collector has gone.
+    Closed,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Connects to the collector of a home.
+    ///
+    /// # Errors
+    /// What the system says; `NotFound` and `ConnectionRefused` mean that none runs.
+    pub(crate) fn connect(paths: &Paths) -> io::Result<Self> {
+        let stream = UnixStream::connect(&paths.control)?;
+        let client = Self { stream: BufReader::new(stream), next: 1 };
+        client.reply_within(REPLY_TIME)?;
+        Ok(client)
+    }
+
+    /// Connects, or says that no collector runs.
+    ///
+    /// # Errors
+    /// [`Exit::NotFound`](crate::exit::Exit::NotFound) where none does.
+    pub(crate) fn require(paths: &Paths) -> Result<Self, Failure> {
+        Self::connect(paths).map_err(|error| {
+            let message = match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    "no collector is running".to_owned()
+                }
+                _ => format!("cannot connect to {}: {error}", paths.control.display()),
+            };
+            Failure::new(crate::exit::Exit::NotFound, message).hint("`agentfs daemon start` starts it")
+        })
+    }
+
+    /// Bounds the time that replies may take.
+    ///
+    /// # Errors
+    /// Where the system refuses the bound.
+    pub(crate) fn reply_within(&self, time: Duration) -> io::Result<()> {
+        self.stream.get_ref().set_read_timeout(Some(time))?;
+        self.stream.get_ref().set_write_timeout(Some(time))
+    }
+
+    /// Calls a method.
+    ///
+    /// # Errors
+    /// What the collector answers, or that it does not.
+    pub(crate) fn call<R: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<R, Failure> {
+        let value = self.exchange(method, params)?;
+        serde_json::from_value(value)
+            .map_err(|error| Failure::of(format_args!("cannot read the answer to {method}: {error}")))
+    }
+
+    /// Turns the connection into a subscription.
+    ///
+    /// # Errors
+    /// As for [`Self::call`].
+    pub(crate) fn subscribe(mut self, params: &SubscribeParams) -> Result<Events, Failure> {
+        let _: Subscribed = self.call(method::SUBSCRIBE, params)?;
+        self.stream.get_ref().set_read_timeout(None).map_err(|error| lost(method::SUBSCRIBE, &error))?;
+        Ok(Events { stream: self.stream, line: Vec::new() })
+    }
+
+    fn exchange(&mut self, method: &str, params: impl Serialize) -> Result<Value, Failure> {
+        let id = self.next;
+        self.next += 1;
+        let params = serde_json::to_value(params).map_err(|error| lost(method, &error.into()))?;
+        let request = Request { id: id.into(), method: method.to_owned(), params };
+        let mut line = serde_json::to_vec(&request).map_err(|error| lost(method, &error.into()))?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line).map_err(|error| lost(method, &error))?;
+        let mut answer = Vec::new();
+        let limit = u64::try_from(CONTROL_LINE_BYTES).unwrap_or(u64::MAX);
+        let length = (&mut self.stream).take(limit).read_until(b'\n', &mut answer);
+        if length.map_err(|error| lost(method, &error))? == 0 {
+            return Err(lost(method, &io::ErrorKind::UnexpectedEof.into()));
+        }
+        let reply: Reply =
+            serde_json::from_slice(&answer).map_err(|error| lost(method, &io::Error::from(error)))?;
+        match (reply.result, reply.error) {
+            (_, Some(error)) => Err(error.into()),
+            (result, None) => Ok(result.unwrap_or(Value::Null)),
+        }
+    }
+}
+
+// === impl Events ===
+
+impl Events {
+    /// Waits for the next event, for ever or for `time`.
+    ///
+    /// # Errors
+    /// Where a line is no event, or the connection fails.
+    pub(crate) fn next(&mut self, time: Option<Duration>) -> Result<Next, Failure> {
+        // A zero timeout means "for ever" to the system.
+        let time = time.map(|time| time.max(Duration::from_millis(1)));
+        self.stream.get_ref().set_read_timeout(time).map_err(|error| lost("event", &error))?;
+        match self.stream.read_until(b'\n', &mut self.line) {
+            Ok(0) => Ok(Next::Closed),
+            Ok(_) => {
+                let event = serde_json::from_slice(&self.line);
+                self.line.clear();
+                let event =
+                    event.map_err(|error| Failure::of(format_args!("cannot read an event: {error}")))?;
+                Ok(Next::Event(Box::new(event)))
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Ok(Next::Quiet),
+                io::ErrorKind::ConnectionReset => Ok(Next::Closed),
+                _ => Err(lost("event", &error)),
+            },
+        }
+    }
+}
+
+fn lost(what: &str, error: &io::Error) -> Failure {
+    let message = match error.kind() {
+        io::ErrorKind::UnexpectedEof => format!("the collector closed the connection ({what})"),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("the collector does not answer ({what})")
+        }
+        _ => format!("cannot talk to the collector ({what}): {error}"),
+    };
+    Failure::of(message)
+        .hint("`agentfs daemon status` tells whether it runs; its log is collector.log in AGENTFS_HOME")
+}

@@ -1,0 +1,34 @@
+//! One file per command, each with a function from its arguments to an exit status.
+pub(crate) mod daemon;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod prune;
+pub(crate) mod ps;
+pub(crate) mod route;
+pub(crate) mod stop;
+pub(crate) mod trace;
+pub(crate) mod wrap;
+
+use crate::args::{Arguments, Command};
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// Carries a command out.
+///
+/// # Errors
+/// What the command fails with.
+pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    match arguments.command {
+        Command::Wrap(arguments) => wrap::run(arguments, settings, printer),
+        Command::Exec(arguments) => exec::run(&arguments, settings, printer),
+        Command::Ps(arguments) => ps::run(&arguments, settings, printer),
+        Command::Trace(arguments) => trace::run(arguments, settings, printer),
+        Command::Route(arguments) => route::run(&arguments, settings, printer),
+        Command::Stop(arguments) => stop::run(&arguments, settings, printer),
+        Command::Prune(arguments) => prune::run(&arguments, settings, printer),
+        Command::Daemon(arguments) => daemon::run(&arguments, settings, printer),
+        Command::Doctor(arguments) => doctor::run(&arguments, settings, printer),
+    }
+}

@@ -1,0 +1,134 @@
+//! `agentfs daemon`: the collector's life.
+use crate::args::{DaemonAction, DaemonArguments};
+use crate::autostart;
+use crate::client::Client;
+use crate::display;
+use crate::duration::{age, now_ms};
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::settings::Settings;
+use agentfs_collector::Config;
+use agentfs_wire::control::{DaemonInfo, method};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// How long a collector may take to end.
+const STOP_TIME: Duration = Duration::from_secs(10);
+
+/// Pause between two looks whether it has ended.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Runs the command.
+///
+/// # Errors
+/// What the collector answers, or why it cannot be started.
+pub(crate) fn run(
+    arguments: &DaemonArguments,
+    settings: &Settings,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
+    match &arguments.action {
+        DaemonAction::Start => start(settings, printer),
+        DaemonAction::Stop => stop(settings, printer),
+        DaemonAction::Status { json } => status(*json, settings, printer),
+        DaemonAction::Run { detached } => serve(*detached, settings),
+    }
+}
+
+fn start(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    agentfs_collector::prepare_home(&settings.paths)?;
+    if let Some(info) = autostart::answer(settings) {
+        printer.talk(&format!("the collector runs already (pid {})", info.pid));
+        return Ok(Exit::Success);
+    }
+    let info = autostart::start(settings)?;
+    printer.talk(&describe(&info));
+    if let Some(error) = &info.router_error {
+        printer.warn(error);
+    }
+    Ok(Exit::Success)
+}
+
+fn stop(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    let mut client = Client::require(&settings.paths)?;
+    let info: DaemonInfo = client.call(method::DAEMON_INFO, json!({}))?;
+    let _: Value = client.call(method::DAEMON_STOP, json!({}))?;
+    drop(client);
+    let deadline = Instant::now() + STOP_TIME;
+    while crate::liveness::is_running(info.pid, info.started_ms) {
+        if Instant::now() > deadline {
+            let failure = Failure::of(format_args!("the collector (pid {}) does not end", info.pid));
+            return Err(failure.hint(format_args!("`kill -9 {}` ends it; nothing is lost", info.pid)));
+        }
+        std::thread::park_timeout(LOOK_PAUSE);
+    }
+    printer.talk(&format!("the collector (pid {}) has ended", info.pid));
+    Ok(Exit::Success)
+}
+
+fn status(as_json: bool, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    let info = match Client::connect(&settings.paths) {
+        Ok(mut client) => Some(client.call::<DaemonInfo>(method::DAEMON_INFO, json!({}))?),
+        Err(_) => None,
+    };
+    let text = match (&info, as_json) {
+        (Some(info), true) => {
+            let mut value = serde_json::to_value(info)
+                .map_err(|error| Failure::of(format_args!("cannot write JSON: {error}")))?;
+            if let Some(object) = value.as_object_mut() {
+                object.insert("running".to_owned(), true.into());
+            }
+            format!("{value}\n")
+        }
+        (None, true) => format!("{}\n", json!({ "running": false, "home": settings.paths.home })),
+        (Some(info), false) => details(info, settings),
+        (None, false) => format!("not running\nhome     {}\n", settings.paths.home.display()),
+    };
+    printer.data(&text)?;
+    Ok(if info.is_some() { Exit::Success } else { Exit::NotFound })
+}
+
+fn serve(detached: bool, settings: &Settings) -> Result<Exit, Failure> {
+    if detached {
+        // Fails only where we lead a group already, and then no terminal of others can reach us.
+        let _ = nix::unistd::setsid();
+    }
+    let mut config = Config::new(settings.paths.clone(), env!("CARGO_PKG_VERSION"));
+    config.router_address = settings.router;
+    config.log = settings.log;
+    agentfs_collector::serve(config)?;
+    Ok(Exit::Success)
+}
+
+fn describe(info: &DaemonInfo) -> String {
+    format!("the collector runs (pid {}), URLs at {}", info.pid, listen(info))
+}
+
+fn listen(info: &DaemonInfo) -> String {
+    if info.listen.is_empty() { "no address".to_owned() } else { info.listen.join(", ") }
+}
+
+fn details(info: &DaemonInfo, settings: &Settings) -> String {
+    let version = if info.version == env!("CARGO_PKG_VERSION") {
+        info.version.clone()
+    } else {
+        format!(
+            "{} (this is {}; `agentfs daemon stop` lets the next command start it)",
+            info.version,
+            env!("CARGO_PKG_VERSION")
+        )
+    };
+    let mut rows = vec![
+        vec!["running".to_owned(), format!("pid {}, for {}", info.pid, age(info.started_ms, now_ms()))],
+        vec!["version".to_owned(), version],
+        vec!["router".to_owned(), listen(info)],
+        vec!["home".to_owned(), info.home.clone()],
+        vec!["run dir".to_owned(), info.run.clone()],
+        vec!["log".to_owned(), settings.paths.log.display().to_string()],
+    ];
+    if let Some(error) = &info.router_error {
+        rows.push(vec!["trouble".to_owned(), error.clone()]);
+    }
+    display::table(&rows)
+}

@@ -1,0 +1,235 @@
+//! `agentfs doctor`: tries what agentfs needs, one check a line, each failure with what to do.
+use crate::args::DoctorArguments;
+use crate::autostart;
+use crate::environment::PRELOAD;
+use crate::exit::Exit;
+use crate::hint::{Failure, io_hint};
+use crate::interposer;
+use crate::printer::Printer;
+use crate::settings::Settings;
+use agentfs_wire::control::DaemonInfo;
+use agentfs_wire::env;
+use agentfs_wire::limits::{FILE_NAME_BYTES, SOCKET_PATH_BYTES};
+use serde::Serialize;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// How long the router may take to accept.
+const CONNECT_TIME: Duration = Duration::from_secs(1);
+
+/// A host name that every resolver of `*.localhost` knows.
+const SAMPLE_HOST: &str = "agentfs-doctor.localhost";
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Check {
+    /// What was checked.
+    name: &'static str,
+    /// Whether it is as it should be.
+    ok: bool,
+    /// What was found.
+    found: String,
+    /// What to do, where something is to be done or known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Where the result cannot be written. Checks that fail are the result.
+pub(crate) fn run(
+    arguments: &DoctorArguments,
+    settings: &Settings,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
+    if let Some(library) = &arguments.loaded {
+        return Ok(if is_loaded(library) { Exit::Success } else { Exit::Failure });
+    }
+    let checks = check(settings);
+    if arguments.json {
+        let text = serde_json::to_string(&checks)
+            .map_err(|error| Failure::of(format_args!("cannot write JSON: {error}")))?;
+        printer.data(&format!("{text}\n"))?;
+    } else {
+        printer.data(&report(&checks))?;
+    }
+    Ok(if checks.iter().all(|check| check.ok) { Exit::Success } else { Exit::Failure })
+}
+
+fn check(settings: &Settings) -> Vec<Check> {
+    let mut checks = vec![folders(settings), budget(settings), disk(settings)];
+    let library = interposer::unpack(settings);
+    match library {
+        Ok(library) => {
+            checks.push(good("interposer", library.display()));
+            checks.push(loads(settings, &library));
+        }
+        Err(failure) => checks.push(from_failure("interposer", failure)),
+    }
+    match autostart::ensure(settings)
+        .and_then(|_| autostart::answer(settings).ok_or_else(|| Failure::of("the collector does not answer")))
+    {
+        Ok(info) => {
+            checks.push(collector(&info));
+            checks.push(router(&info));
+        }
+        Err(failure) => checks.push(from_failure("collector", failure)),
+    }
+    checks.push(resolver());
+    checks
+}
+
+fn folders(settings: &Settings) -> Check {
+    match agentfs_collector::prepare_home(&settings.paths) {
+        Ok(()) => good("folders", format_args!("{} is ours alone", settings.paths.run.display())),
+        Err(error) => from_failure("folders", error.into()),
+    }
+}
+
+fn budget(settings: &Settings) -> Check {
+    let run = settings.paths.run.as_os_str().len();
+    let longest = run + 1 + FILE_NAME_BYTES;
+    let found = format!("the longest socket path has {longest} of {SOCKET_PATH_BYTES} bytes");
+    let hint = settings.paths.is_short().then(|| {
+        let home = settings.paths.home.display();
+        format!("{home} is too deep for sockets; they are in {}", settings.paths.run.display())
+    });
+    Check { name: "path length", ok: longest <= SOCKET_PATH_BYTES, found, hint }
+}
+
+fn disk(settings: &Settings) -> Check {
+    let path = settings.paths.run.join(format!(".doctor.{}", std::process::id()));
+    let tried = std::fs::write(&path, [0; 4096]);
+    let _ = std::fs::remove_file(&path);
+    match tried {
+        Ok(()) => good("disk", format_args!("{} takes files", settings.paths.run.display())),
+        Err(error) => {
+            let found = format!("cannot write to {}: {error}", settings.paths.run.display());
+            Check { name: "disk", ok: false, found, hint: Some(io_hint(&error)) }
+        }
+    }
+}
+
+/// Starts ourselves with the library and asks whether it is there.
+fn loads(settings: &Settings, library: &Path) -> Check {
+    let tried = autostart::own_binary().and_then(|binary| {
+        let mut command = Command::new(binary);
+        command.arg("doctor").arg("--loaded").arg(library).env(PRELOAD, library);
+        command.env(env::HOME, &settings.paths.home).stdin(Stdio::null()).output()
+    });
+    match tried {
+        Ok(output) if output.status.success() => good("loader", "a program loads the interposer"),
+        Ok(output) => {
+            let words = String::from_utf8_lossy(&output.stderr);
+            let found = format!("a program does not load the interposer: {}", words.trim());
+            let hint =
+                "is its folder on a disk mounted `noexec`, or a security module in the way?".to_owned();
+            Check { name: "loader", ok: false, found, hint: Some(hint) }
+        }
+        Err(error) => from_failure("loader", Failure::of(format_args!("cannot start ourselves: {error}"))),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_loaded(library: &Path) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.contains(&library.display().to_string())
+}
+
+/// The loader of macOS refuses to start a program whose inserted library it cannot load.
+#[cfg(not(target_os = "linux"))]
+fn is_loaded(_library: &Path) -> bool {
+    true
+}
+
+fn collector(info: &DaemonInfo) -> Check {
+    let own = env!("CARGO_PKG_VERSION");
+    let found = format!("pid {}, version {}", info.pid, info.version);
+    let same = info.version == own;
+    let hint = (!same)
+        .then(|| format!("this is version {own}; run `agentfs daemon stop`, the next command starts it"));
+    Check { name: "collector", ok: same, found, hint }
+}
+
+fn router(info: &DaemonInfo) -> Check {
+    if let Some(error) = &info.router_error {
+        let hint =
+            "free the port, or choose another with AGENTFS_ROUTER=127.0.0.1:PORT and restart the collector";
+        return Check { name: "router", ok: false, found: error.clone(), hint: Some(hint.to_owned()) };
+    }
+    let reached = info.listen.iter().find_map(|address| {
+        let address: SocketAddr = address.parse().ok()?;
+        TcpStream::connect_timeout(&address, CONNECT_TIME).ok().map(|_| address)
+    });
+    match reached {
+        Some(address) => good("router", format_args!("{address} accepts; URLs have port {}", info.http_port)),
+        None => Check {
+            name: "router",
+            ok: false,
+            found: format!("nothing accepts on {}", info.listen.join(", ")),
+            hint: Some("look into collector.log in AGENTFS_HOME".to_owned()),
+        },
+    }
+}
+
+/// Browsers and curl resolve `*.localhost` by themselves, and wrapped programs do through us.
+fn resolver() -> Check {
+    let resolved = (SAMPLE_HOST, 80).to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+    let hint = "browsers, curl and wrapped programs resolve them anyway; for others install nss-myhostname \
+                or add names to /etc/hosts";
+    match resolved.as_slice() {
+        [] => Check {
+            name: "names",
+            ok: true,
+            found: "the system does not resolve *.localhost".to_owned(),
+            hint: Some(hint.to_owned()),
+        },
+        all if all.iter().all(|address| address.ip().is_loopback()) => {
+            good("names", "*.localhost is loopback")
+        }
+        [first, ..] => Check {
+            name: "names",
+            ok: false,
+            found: format!("the system resolves *.localhost to {}", first.ip()),
+            hint: Some("RFC 6761 6.3 wants loopback; look at your DNS server or /etc/hosts".to_owned()),
+        },
+    }
+}
+
+fn good(name: &'static str, found: impl std::fmt::Display) -> Check {
+    Check { name, ok: true, found: found.to_string(), hint: None }
+}
+
+fn from_failure(name: &'static str, failure: Failure) -> Check {
+    Check { name, ok: false, found: failure.message, hint: failure.hint }
+}
+
+fn report(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let mark = if check.ok { "ok  " } else { "FAIL" };
+        text.push_str(&format!("{mark}  {:12}  {}\n", check.name, check.found));
+        if let Some(hint) = &check.hint {
+            text.push_str(&format!("      {:12}  hint: {hint}\n", ""));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_a_line_a_check_and_hints_below() {
+        let bad =
+            Check { name: "disk", ok: false, found: "full".to_owned(), hint: Some("make room".to_owned()) };
+        assert_eq!(
+            report(&[good("folders", "fine"), bad]),
+            "ok    folders       fine\nFAIL  disk          full\n                    hint: make room\n"
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! `agentfs exec`: becomes a program inside a running instance.
+use crate::args::ExecArguments;
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::settings::Settings;
+use crate::{environment, instance, interposer, program, reference, supervise};
+use agentfs_wire::control::{DaemonInfo, Snapshot, method};
+use serde_json::json;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Runs the command. Returns only where the program could not be started.
+///
+/// # Errors
+/// No such instance, no such program, or whatever kept it from being started.
+pub(crate) fn run(
+    arguments: &ExecArguments,
+    settings: &Settings,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
+    let mut client = Client::require(&settings.paths)?;
+    let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
+    let target = reference::one(&arguments.instance, &snapshot.instances)?;
+    let info: DaemonInfo = client.call(method::DAEMON_INFO, json!({}))?;
+    let name = arguments.command.first().cloned().unwrap_or_default();
+    let path = program::find(&name, settings.search_path.as_deref())?;
+    let library = interposer::unpack(settings)?;
+    let engine = instance::preload(settings, printer, &path, library, arguments.isolate);
+    let plan = instance::plan(settings, &target.app, &target.instance, info.http_port, engine)?;
+    let variables = environment::build(&settings.environment, &plan);
+    drop(client);
+    if supervise::sigpipe_was_ignored() {
+        // std's exec puts SIGPIPE back to its default; a child can be given what we were given.
+        let child = supervise::spawn(&path, &arguments.command, &variables)
+            .map_err(|error| program::cannot_start(&path, &error))?;
+        let end = child.wait().map_err(|error| Failure::new(Exit::Setup, error))?;
+        return Ok(end.mirror());
+    }
+    let mut command = Command::new(&path);
+    command.arg0(&name).args(arguments.command.iter().skip(1)).env_clear().envs(variables);
+    let error = command.exec();
+    Err(program::cannot_start(&path, &error))
+}

@@ -1,0 +1,179 @@
+//! `agentfs ps`: what the collector knows, as a table or as JSON.
+use crate::args::PsArguments;
+use crate::client::{Client, Next};
+use crate::display;
+use crate::duration::{age, now_ms};
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::printer::{Flow, Printer};
+use crate::settings::Settings;
+use agentfs_wire::control::{InstanceInfo, ListenerInfo, Snapshot, SubscribeParams, method};
+use serde_json::json;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+/// Ages and request counts are brought up to date this often with `--watch`.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// Events that come together are shown together.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Clears a terminal and goes to its first line (ECMA-48 ED, CUP).
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Runs the command.
+///
+/// # Errors
+/// Where the collector does not answer.
+pub(crate) fn run(arguments: &PsArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    if arguments.watch {
+        return watch(arguments, settings, printer);
+    }
+    let snapshot = match Client::connect(&settings.paths) {
+        Ok(mut client) => client.call(method::LIST, json!({}))?,
+        // Without a collector there is nothing to list, and ps starts none.
+        Err(error) if crate::autostart::is_absent(&error) => Snapshot::default(),
+        Err(_) => Client::require(&settings.paths).map(|_| Snapshot::default())?,
+    };
+    if snapshot.instances.is_empty() && !arguments.json {
+        printer.talk("nothing is running; `agentfs wrap -- COMMAND` starts something");
+        return Ok(Exit::Success);
+    }
+    printer.data(&text(&snapshot, arguments.json, settings)?)?;
+    Ok(Exit::Success)
+}
+
+fn watch(arguments: &PsArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    let mut client = crate::autostart::ensure(settings)?;
+    let mut events = Client::require(&settings.paths)?.subscribe(&SubscribeParams::default())?;
+    let terminal = std::io::stdout().is_terminal() && !arguments.json;
+    let mut last = String::new();
+    loop {
+        let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
+        let now = text(&snapshot, arguments.json, settings)?;
+        if now != last {
+            let shown = if terminal { format!("{CLEAR}{now}") } else { now.clone() };
+            if printer.data(&shown)? == Flow::Closed {
+                return Ok(Exit::Success);
+            }
+            last = now;
+        }
+        let mut wait = REFRESH;
+        loop {
+            match events.next(Some(wait))? {
+                Next::Event(_) => wait = SETTLE,
+                Next::Quiet => break,
+                Next::Closed => return Err(Failure::new(Exit::NotFound, "the collector has ended")),
+            }
+        }
+    }
+}
+
+fn text(snapshot: &Snapshot, json: bool, settings: &Settings) -> Result<String, Failure> {
+    if json {
+        let text = serde_json::to_string(&snapshot.instances)
+            .map_err(|error| Failure::of(format_args!("cannot write JSON: {error}")))?;
+        return Ok(format!("{text}\n"));
+    }
+    Ok(table(&snapshot.instances, now_ms(), settings.user_home.as_deref()))
+}
+
+fn table(instances: &[InstanceInfo], now_ms: u64, user_home: Option<&Path>) -> String {
+    let heads = ["APP", "INSTANCE", "ADDRESS", "URL", "PID", "AGE", "REQUESTS", "COMMAND", "FOLDER"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for instance in instances {
+        if instance.listeners.is_empty() {
+            rows.push(row(instance, None, now_ms, user_home));
+        }
+        for listener in &instance.listeners {
+            rows.push(row(instance, Some(listener), now_ms, user_home));
+        }
+    }
+    display::table(&rows)
+}
+
+fn row(
+    instance: &InstanceInfo,
+    listener: Option<&ListenerInfo>,
+    now_ms: u64,
+    user_home: Option<&Path>,
+) -> Vec<String> {
+    let none = || "-".to_owned();
+    let some = |text: String| if text.is_empty() { none() } else { text };
+    let pid = listener
+        .and_then(|listener| listener.pid)
+        .or_else(|| instance.pids.first().copied())
+        .or(instance.wrap_pid);
+    let since = listener.map_or(instance.started_ms, |listener| listener.since_ms);
+    vec![
+        instance.app.clone(),
+        instance.instance.clone(),
+        listener.map_or_else(none, |listener| some(listener.address.clone())),
+        listener.map_or_else(none, |listener| some(listener.url.clone())),
+        pid.map_or_else(none, |pid| pid.to_string()),
+        age(since, now_ms),
+        listener.map_or_else(none, |listener| listener.requests.to_string()),
+        some(command(&instance.command)),
+        instance.directory.as_deref().map_or_else(none, |folder| display::short(folder, user_home)),
+    ]
+}
+
+/// A command on one line of bounded length.
+fn command(words: &[String]) -> String {
+    const LONGEST: usize = 40;
+    let line: String =
+        words.join(" ").chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    if line.chars().count() <= LONGEST {
+        return line;
+    }
+    let head: String = line.chars().take(LONGEST - 1).collect();
+    format!("{head}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_has_a_row_for_each_listener() {
+        let listener = ListenerInfo {
+            address: "0.0.0.0:8080".to_owned(),
+            port: 8080,
+            socket: "/h/run/shop-blue.8080.sock".to_owned(),
+            url: "http://shop.localhost".to_owned(),
+            main: true,
+            pid: Some(4712),
+            since_ms: 60_000,
+            requests: 7,
+        };
+        let mut instance = InstanceInfo {
+            app: "shop".to_owned(),
+            instance: "blue".to_owned(),
+            host: "shop.localhost".to_owned(),
+            url: "http://shop.localhost".to_owned(),
+            directory: Some("/home/ada/shop".to_owned()),
+            command: vec!["npm".to_owned(), "run\ndev".to_owned()],
+            wrap_pid: Some(4711),
+            pids: vec![4712],
+            started_ms: 0,
+            listeners: vec![listener],
+        };
+        let home = Some(Path::new("/home/ada"));
+        let shown = table(std::slice::from_ref(&instance), 120_000, home);
+        assert_eq!(
+            shown,
+            "APP   INSTANCE  ADDRESS       URL                    PID   AGE  REQUESTS  COMMAND      FOLDER\n\
+             shop  blue      0.0.0.0:8080  http://shop.localhost  4712  1m   7         npm run dev  ~/shop\n"
+        );
+        instance.listeners.clear();
+        assert!(table(&[instance], 120_000, home).contains("shop  blue      -        -    4712  2m   -"));
+    }
+
+    #[test]
+    fn a_long_command_is_cut() {
+        let line = command(&["x".repeat(60)]);
+        assert_eq!(line.chars().count(), 40);
+        assert!(line.ends_with('…'));
+    }
+}

@@ -1,0 +1,132 @@
+//! `agentfs route`: names given by hand.
+use crate::args::RouteArguments;
+use crate::autostart;
+use crate::client::Client;
+use crate::display;
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::settings::Settings;
+use agentfs_wire::control::{RouteInfo, RouteParams, method};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Answer to `route.list`.
+#[derive(Debug, Deserialize)]
+struct Routes {
+    /// Every route.
+    routes: Vec<RouteInfo>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What the collector answers, or that it does not.
+pub(crate) fn run(
+    arguments: &RouteArguments,
+    settings: &Settings,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
+    let mut client = autostart::ensure(settings)?;
+    if arguments.list {
+        return list(&mut client, arguments.json, printer);
+    }
+    if let Some(name) = &arguments.remove {
+        let host = host(name);
+        let _: Value = client.call(method::ROUTE_REMOVE, json!({ "host": host }))?;
+        printer.talk(&format!("{host} is no route any more"));
+        return Ok(Exit::Success);
+    }
+    let (Some(name), Some(target)) = (&arguments.name, &arguments.target) else {
+        return Err(Failure::new(Exit::Usage, "a route needs a name and a target"));
+    };
+    let params = RouteParams {
+        host: host(name),
+        target: absolute(target)?,
+        wildcard: arguments.wildcard,
+        replace: arguments.replace,
+    };
+    let route: RouteInfo = client.call(method::ROUTE_ADD, params)?;
+    if arguments.json {
+        printer.data(&format!("{}\n", json(&route)?))?;
+    } else {
+        printer.talk(&format!("{} → {}", route.url, route.target));
+    }
+    Ok(Exit::Success)
+}
+
+fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, Failure> {
+    let Routes { routes } = client.call(method::ROUTE_LIST, json!({}))?;
+    if as_json {
+        printer.data(&format!("{}\n", json(&routes)?))?;
+        return Ok(Exit::Success);
+    }
+    if routes.is_empty() {
+        printer.talk("no routes; `agentfs route NAME TARGET` adds one");
+        return Ok(Exit::Success);
+    }
+    let mut rows = vec![["NAME", "TARGET", "URL"].map(str::to_owned).to_vec()];
+    for route in routes {
+        let name = if route.wildcard { format!("*.{}", route.host) } else { route.host };
+        rows.push(vec![name, route.target, route.url]);
+    }
+    printer.data(&display::table(&rows))?;
+    Ok(Exit::Success)
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::of(format_args!("cannot write JSON: {error}")))
+}
+
+/// A host name: `myapp` is `myapp.localhost`.
+fn host(name: &str) -> String {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    if name.contains('.') { name } else { format!("{name}.localhost") }
+}
+
+/// The target as the collector understands it, whose working directory is another: paths absolute.
+fn absolute(target: &str) -> Result<String, Failure> {
+    let looks_like_path = target.starts_with(['/', '.', '~'])
+        || Path::new(target).extension().is_some_and(|suffix| suffix == "sock")
+        || (target.contains('/') && Path::new(target).exists());
+    if !looks_like_path {
+        return Ok(target.to_owned());
+    }
+    let path = std::path::absolute(target)
+        .map_err(|error| Failure::new(Exit::Usage, format_args!("cannot use the path {target}: {error}")))?;
+    // `.` and `..` go, links in the folder are followed, the socket itself may be a link that moves.
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let path = match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => path,
+    };
+    path.into_os_string()
+        .into_string()
+        .map_err(|_| Failure::new(Exit::Usage, format_args!("the path {target} is no UTF-8 text")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_a_host_below_localhost() {
+        assert_eq!(host("MyApp"), "myapp.localhost");
+        assert_eq!(host("myapp.localhost."), "myapp.localhost");
+    }
+
+    #[test]
+    fn paths_become_absolute_and_names_stay() {
+        for name in ["shop/blue", "127.0.0.1:8080", "blue.shop"] {
+            assert_eq!(absolute(name).unwrap(), name);
+        }
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        assert_eq!(absolute("./app.sock").unwrap(), here.join("app.sock").to_str().unwrap());
+        assert_eq!(absolute("app.sock").unwrap(), here.join("app.sock").to_str().unwrap());
+        assert_eq!(
+            absolute("/tmp/../tmp/x.sock").unwrap(),
+            Path::new("/tmp").canonicalize().unwrap().join("x.sock").to_str().unwrap()
+        );
+    }
+}

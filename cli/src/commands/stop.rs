@@ -1,0 +1,123 @@
+//! `agentfs stop`: asks processes of instances to end, waits, and kills those that do not.
+//!
+//! ```text
+//! SIGTERM to `wrap` (which passes it on), or to the known processes where there is no wrap
+//!   └─ gone: done     └─ wrap gone, others left: SIGTERM to them     └─ time over: SIGKILL to all
+//! ```
+use crate::args::StopArguments;
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::reference;
+use crate::settings::Settings;
+use agentfs_wire::control::{InstanceInfo, Snapshot, method};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Pause between two looks who is left.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long killed processes may take to be gone.
+const KILL_TIME: Duration = Duration::from_secs(2);
+
+/// Runs the command.
+///
+/// # Errors
+/// No such instance, or one that cannot be ended.
+pub(crate) fn run(
+    arguments: &StopArguments,
+    settings: &Settings,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
+    let mut client = Client::require(&settings.paths)?;
+    let all = list(&mut client)?;
+    let mut wanted = BTreeSet::new();
+    if arguments.all {
+        wanted.extend(all.iter().map(key));
+    }
+    for name in &arguments.instances {
+        wanted.extend(reference::matching(name, &all)?.into_iter().map(key));
+    }
+    if wanted.is_empty() {
+        printer.talk("nothing is running");
+        return Ok(Exit::Success);
+    }
+    let mut told = BTreeSet::new();
+    let gone = wait(&mut client, &wanted, Duration::from_secs(arguments.timeout), |instance| {
+        ask(instance, &mut told, printer);
+    })?;
+    if !gone {
+        printer.warn(&format!("not ended after {} s: killing", arguments.timeout));
+        let gone = wait(&mut client, &wanted, KILL_TIME, |instance| {
+            for pid in instance.pids.iter().copied().chain(instance.wrap_pid) {
+                send(pid, Signal::SIGKILL, printer);
+            }
+        })?;
+        if !gone {
+            let names: Vec<String> =
+                wanted.iter().map(|(app, instance)| format!("{app}/{instance}")).collect();
+            return Err(Failure::of(format_args!("{} cannot be ended", names.join(", ")))
+                .hint("its sockets are held by processes that agentfs does not know or may not kill"));
+        }
+    }
+    for (app, instance) in &wanted {
+        printer.talk(&format!("{app}/{instance} has ended"));
+    }
+    Ok(Exit::Success)
+}
+
+type Key = (String, String);
+
+fn key(instance: &InstanceInfo) -> Key {
+    (instance.app.clone(), instance.instance.clone())
+}
+
+fn list(client: &mut Client) -> Result<Vec<InstanceInfo>, Failure> {
+    Ok(client.call::<Snapshot>(method::LIST, json!({}))?.instances)
+}
+
+/// Looks again and again who is left, and gives each one to `act`, until nobody is or the time is over.
+fn wait(
+    client: &mut Client,
+    wanted: &BTreeSet<Key>,
+    time: Duration,
+    mut act: impl FnMut(&InstanceInfo),
+) -> Result<bool, Failure> {
+    let deadline = Instant::now() + time;
+    loop {
+        let left: Vec<InstanceInfo> =
+            list(client)?.into_iter().filter(|instance| wanted.contains(&key(instance))).collect();
+        if left.is_empty() {
+            return Ok(true);
+        }
+        left.iter().for_each(&mut act);
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        std::thread::park_timeout(LOOK_PAUSE);
+    }
+}
+
+/// Asks each process once.
+fn ask(instance: &InstanceInfo, told: &mut BTreeSet<u32>, printer: &Printer) {
+    // `wrap` passes the signal on; those that it left behind are asked when it is gone.
+    let pids = instance.wrap_pid.map_or_else(|| instance.pids.clone(), |pid| vec![pid]);
+    for pid in pids {
+        if told.insert(pid) {
+            send(pid, Signal::SIGTERM, printer);
+        }
+    }
+}
+
+fn send(pid: u32, signal: Signal, printer: &Printer) {
+    let Some(number) = i32::try_from(pid).ok().filter(|number| *number > 1) else { return };
+    match kill(Pid::from_raw(number), signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => printer.warn(&format!("cannot signal process {pid}: {errno}")),
+    }
+}

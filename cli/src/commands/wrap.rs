@@ -1,0 +1,188 @@
+//! `agentfs wrap`: claims a name, prepares the program's environment, runs it, and cleans up after it.
+//!
+//! Everything that can fail is tried before the program starts, and then nothing of ours may change it:
+//! its status, signals and streams are its own (`supervise`), with or without a collector.
+use crate::args::WrapArguments;
+use crate::autostart;
+use crate::checkout;
+use crate::claim::{Claim, claim};
+use crate::client::Client;
+use crate::environment::{self, Engine};
+use crate::exit::Exit;
+use crate::follow::{Follower, Tell};
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::settings::Settings;
+use crate::{instance, interposer, naming, program, supervise};
+use agentfs_wire::companion::Companion;
+use agentfs_wire::control::{DaemonInfo, EndedParams, method};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the collector may take to hear that the program has ended. It finds out by itself too.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// Runs the command.
+///
+/// # Errors
+/// What kept the program from being started.
+pub(crate) fn run(arguments: WrapArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    let tell = if printer.talks() { Tell::Listeners } else { Tell::Nothing };
+    run_telling(arguments, settings, printer, tell)
+}
+
+/// Runs the command and tells what it does.
+///
+/// # Errors
+/// What kept the program from being started.
+pub(crate) fn run_telling(
+    arguments: WrapArguments,
+    settings: &Settings,
+    printer: &Printer,
+    tell: Tell,
+) -> Result<Exit, Failure> {
+    let name = arguments.command.first().cloned().unwrap_or_default();
+    let path = program::find(&name, settings.search_path.as_deref())?;
+    let wanted = describe(&arguments, &path)?;
+    agentfs_collector::prepare_home(&settings.paths)
+        .map_err(|error| Failure::from(error).exit(Exit::Setup))?;
+    let cooperative = arguments.no_interpose || settings.no_interpose;
+    // While a collector starts, the rest goes on.
+    let starting = autostart::begin(settings);
+    let library = if cooperative { None } else { Some(interposer::unpack(settings)?) };
+    let mut client = starting.finish(settings, printer);
+    let mut claim = claim(&settings.paths, wanted, random)?;
+    let outcome = start(&arguments, settings, printer, tell, &path, library, client.as_mut(), &mut claim);
+    drop(client);
+    let (child, follower) = outcome.inspect_err(|_| claim.withdraw())?;
+    let end = child.wait();
+    farewell(settings, printer, &claim);
+    if let Some(follower) = follower {
+        follower.finish();
+    }
+    match end {
+        Ok(end) => Ok(end.mirror()),
+        Err(error) => {
+            Err(Failure::new(Exit::Setup, format_args!("cannot wait for {}: {error}", path.display()))
+                .hint("do not ignore SIGCHLD where you start agentfs"))
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the one place where everything that was prepared meets")]
+fn start(
+    arguments: &WrapArguments,
+    settings: &Settings,
+    printer: &Printer,
+    tell: Tell,
+    path: &Path,
+    library: Option<std::path::PathBuf>,
+    client: Option<&mut Client>,
+    claim: &mut Claim,
+) -> Result<(supervise::Child, Option<Follower>), Failure> {
+    let has_collector = client.is_some();
+    let http_port = client
+        .and_then(|client| client.call::<DaemonInfo>(method::DAEMON_INFO, json!({})).ok())
+        .map_or_else(|| instance::expected_port(settings), |info| info.http_port);
+    let (app, name) = (claim.companion.app.clone(), claim.companion.instance.clone());
+    let isolate = arguments.isolate || settings.isolate;
+    let cooperative = library.is_none();
+    let engine = match library {
+        Some(library) => instance::preload(settings, printer, path, library, isolate),
+        None => Engine::Cooperative { nested: settings.nested },
+    };
+    let mut plan = instance::plan(settings, &app, &name, http_port, engine)?;
+    plan.port = match arguments.port {
+        Some(port) => Some(port),
+        None if cooperative => Some(instance::free_port()?),
+        None => None,
+    };
+    let follower = if has_collector && tell != Tell::Nothing {
+        Follower::start(settings, *printer, tell, &app, &name, http_port)
+            .inspect_err(|error| printer.warn(&error.message))
+            .ok()
+    } else {
+        None
+    };
+    printer.detail(&format!("{app}/{name} is {}", plan.url));
+    let variables = environment::build(&settings.environment, &plan);
+    let child = supervise::spawn(path, &arguments.command, &variables)
+        .map_err(|error| program::cannot_start(path, &error))?;
+    if let Err(error) = claim.started(child.id()) {
+        printer.warn(&format!("cannot note the program's process: {error}"));
+    }
+    Ok((child, follower))
+}
+
+/// Who the instance will be.
+fn describe(arguments: &WrapArguments, path: &Path) -> Result<Companion, Failure> {
+    let directory = std::env::current_dir().map_err(|error| {
+        Failure::new(Exit::Setup, format_args!("cannot find the working directory: {error}"))
+    })?;
+    let checkout = checkout::find(&directory);
+    let folder = |checkout: &checkout::Checkout| {
+        checkout.root.file_name().map(|name| name.to_string_lossy().into_owned())
+    };
+    let facts = naming::Facts {
+        app: arguments.app.clone(),
+        instance: arguments.instance.clone(),
+        manifest: arguments
+            .app
+            .is_none()
+            .then(|| checkout::manifest_name(&directory, checkout.as_ref()))
+            .flatten(),
+        repository: checkout.as_ref().and_then(|checkout| checkout.repository.clone()),
+        worktree: checkout
+            .as_ref()
+            .filter(|checkout| checkout.linked)
+            .and_then(|checkout| checkout.branch.clone().or_else(|| folder(checkout))),
+        program: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+    };
+    let names = naming::resolve(&facts, random())?;
+    Ok(Companion {
+        app: names.app,
+        instance: names.instance,
+        checkout: checkout.as_ref().map(|checkout| checkout.root.clone()),
+        fork: checkout.as_ref().is_some_and(|checkout| checkout.linked),
+        branch: checkout.and_then(|checkout| checkout.branch),
+        directory,
+        command: arguments
+            .command
+            .iter()
+            .map(|word: &OsString| word.to_string_lossy().into_owned())
+            .collect(),
+        wrap_pid: std::process::id(),
+        child_pid: 0,
+        // The claim gives it its time.
+        started_ms: 0,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+/// Tells the collector that the program has ended; where there is none, tidies up alone.
+fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
+    let ended = Client::connect(&settings.paths).map(|mut client| {
+        let params =
+            EndedParams { app: claim.companion.app.clone(), instance: claim.companion.instance.clone() };
+        client.reply_within(FAREWELL).map_err(|error| Failure::of(&error))?;
+        client.call::<Value>(method::INSTANCE_ENDED, params).map(drop)
+    });
+    match ended {
+        Ok(Ok(())) => {}
+        // It is there and busy: it will find out.
+        Ok(Err(error)) => printer.detail(&error.message),
+        Err(_) => {
+            if let Err(error) = claim.release(&settings.paths) {
+                printer.detail(&format!("cannot tidy up: {error}"));
+            }
+        }
+    }
+}
+
+/// A random number, from the seed that the system gives to hash maps.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

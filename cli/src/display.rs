@@ -1,0 +1,214 @@
+//! How events, listeners and tables look to a person. Pure.
+use crate::duration;
+use agentfs_wire::event::{Event, EventKind};
+use std::path::Path;
+
+/// Columns of a trace line before the free part, in characters.
+const WHO_WIDTH: usize = 20;
+const PROGRAM_WIDTH: usize = 18;
+const CALL_WIDTH: usize = 10;
+const ADDRESS_WIDTH: usize = 21;
+
+/// `shop  0.0.0.0:8080 → http://shop.localhost  (~/.agentfs/run/shop-k3f9.8080.sock)`
+pub(crate) fn listener_line(event: &Event, http_port: u16, user_home: Option<&Path>) -> Option<String> {
+    if event.kind != EventKind::ListenerUp {
+        return None;
+    }
+    let app = event.app.as_deref()?;
+    // The journal has the host name; the port is the router's of this moment.
+    let url = crate::instance::url(event.url.as_deref()?, http_port);
+    let socket =
+        event.socket.as_deref().map_or_else(String::new, |path| format!("  ({})", short(path, user_home)));
+    Some(match event.address.as_deref() {
+        Some(address) if !address.is_empty() => format!("{app}  {address} → {url}{socket}"),
+        _ => format!("{app} → {url}{socket}"),
+    })
+}
+
+/// One line of `agentfs trace`: time, instance, program, call, address, what became of it.
+pub(crate) fn trace_line(event: &Event) -> String {
+    let who = match (event.app.as_deref(), event.instance.as_deref()) {
+        (Some(app), Some(instance)) => format!("{app}/{instance}"),
+        (Some(app), None) => app.to_owned(),
+        _ => "-".to_owned(),
+    };
+    let program = match (event.program.as_deref(), event.pid) {
+        (Some(program), Some(pid)) => format!("{program}[{pid}]"),
+        (None, Some(pid)) => format!("[{pid}]"),
+        (Some(program), None) => program.to_owned(),
+        (None, None) => "-".to_owned(),
+    };
+    let call = match (event.call.as_deref(), event.fd) {
+        (Some(call), Some(fd)) if fd >= 0 => format!("{call} {fd}"),
+        (Some(call), _) => call.to_owned(),
+        (None, _) => kind_word(event.kind).to_owned(),
+    };
+    let address = event.address.as_deref().unwrap_or("");
+    let line = format!(
+        "{}  {who:WHO_WIDTH$}  {program:PROGRAM_WIDTH$}  {call:CALL_WIDTH$}  {address:ADDRESS_WIDTH$}  {}",
+        duration::time_of_day(event.time_ms),
+        outcome(event),
+    );
+    line.trim_end().to_owned()
+}
+
+fn outcome(event: &Event) -> String {
+    let mut text = String::new();
+    let mut add = |part: &str| {
+        if !text.is_empty() {
+            text.push_str("  ");
+        }
+        text.push_str(part);
+    };
+    if let Some(outcome) = &event.outcome {
+        let why = event.why.as_deref().filter(|why| why != outcome).map(|why| why.replace('_', " "));
+        let errno = event.errno.as_deref();
+        let reason = [why.as_deref(), errno].into_iter().flatten().collect::<Vec<_>>().join(", ");
+        if reason.is_empty() {
+            add(&format!("→ {outcome}"));
+        } else {
+            add(&format!("→ {outcome} ({reason})"));
+        }
+    }
+    if let Some(peer) = event.peer.as_deref().filter(|peer| !peer.is_empty()) {
+        let word = if event.call.as_deref() == Some("connect") { "as" } else { "from" };
+        add(&format!("{word} {peer}"));
+    }
+    if let Some(socket) = event.socket.as_deref().filter(|socket| !socket.is_empty()) {
+        add(socket.rsplit('/').next().unwrap_or(socket));
+    }
+    if let Some(url) = &event.url {
+        add(url);
+    }
+    if let Some(detail) = &event.detail {
+        add(detail);
+    }
+    if let Some(missed) = event.missed {
+        add(&format!("{missed} events missed"));
+    }
+    text
+}
+
+fn kind_word(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::InstanceStarted => "started",
+        EventKind::InstanceEnded => "ended",
+        EventKind::ListenerUp => "up",
+        EventKind::ListenerDown => "down",
+        EventKind::Call => "call",
+        EventKind::ProcessExited => "exited",
+        EventKind::RouteAdded => "route",
+        EventKind::RouteRemoved => "unroute",
+        EventKind::CollectorStarted => "collector",
+        EventKind::Warning => "warning",
+        EventKind::Lagged => "lagged",
+    }
+}
+
+/// A path with the user's folder written as `~`.
+pub(crate) fn short(path: &str, user_home: Option<&Path>) -> String {
+    let below = user_home
+        .filter(|home| home.as_os_str().len() > 1)
+        .and_then(|home| Path::new(path).strip_prefix(home).ok());
+    match below {
+        Some(below) if below.as_os_str().is_empty() => "~".to_owned(),
+        Some(below) => format!("~/{}", below.display()),
+        None => path.to_owned(),
+    }
+}
+
+/// Rows as columns that are as wide as their widest cell; the last one is as long as it is.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let line: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call() -> Event {
+        Event {
+            time_ms: 3_723_004,
+            pid: Some(4711),
+            program: Some("python3".to_owned()),
+            call: Some("bind".to_owned()),
+            fd: Some(3),
+            address: Some("0.0.0.0:8080".to_owned()),
+            outcome: Some("rewritten".to_owned()),
+            why: Some("rewritten".to_owned()),
+            socket: Some("/h/run/shop-blue.8080.sock".to_owned()),
+            ..Event::new(EventKind::Call).of("shop", "blue")
+        }
+    }
+
+    #[test]
+    fn a_call_is_one_aligned_line() {
+        assert_eq!(
+            trace_line(&call()),
+            "01:02:03.004  shop/blue             python3[4711]       bind 3      0.0.0.0:8080           → rewritten  shop-blue.8080.sock"
+        );
+        let passed = Event {
+            call: Some("connect".to_owned()),
+            address: Some("127.0.0.1:5432".to_owned()),
+            outcome: Some("passed".to_owned()),
+            why: Some("no_listener".to_owned()),
+            errno: Some("ECONNREFUSED".to_owned()),
+            socket: None,
+            ..call()
+        };
+        assert!(
+            trace_line(&passed).ends_with("→ passed (no listener, ECONNREFUSED)"),
+            "{}",
+            trace_line(&passed)
+        );
+    }
+
+    #[test]
+    fn other_events_say_what_they_are() {
+        let lagged = Event { missed: Some(12), ..Event::new(EventKind::Lagged) };
+        assert!(trace_line(&lagged).contains("lagged") && trace_line(&lagged).ends_with("12 events missed"));
+        let ended = Event::new(EventKind::InstanceEnded).of("shop", "blue");
+        assert!(trace_line(&ended).ends_with("ended"), "{}", trace_line(&ended));
+    }
+
+    #[test]
+    fn a_listener_is_told_with_its_url() {
+        let event = Event {
+            address: Some("0.0.0.0:8080".to_owned()),
+            url: Some("shop.localhost".to_owned()),
+            socket: Some("/home/ada/.agentfs/run/shop-k3f9.8080.sock".to_owned()),
+            ..Event::new(EventKind::ListenerUp).of("shop", "k3f9")
+        };
+        assert_eq!(
+            listener_line(&event, 4280, Some(Path::new("/home/ada"))).unwrap(),
+            "shop  0.0.0.0:8080 → http://shop.localhost:4280  (~/.agentfs/run/shop-k3f9.8080.sock)"
+        );
+        assert_eq!(listener_line(&call(), 80, None), None);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_needed() {
+        let rows = [vec!["A".to_owned(), "B".to_owned()], vec!["long".to_owned(), "→".to_owned()]];
+        assert_eq!(table(&rows), "A     B\nlong  →\n");
+    }
+
+    #[test]
+    fn only_the_users_own_folder_is_shortened() {
+        let home = Some(Path::new("/home/ada"));
+        assert_eq!(short("/home/ada/x", home), "~/x");
+        assert_eq!(short("/home/adam/x", home), "/home/adam/x");
+        assert_eq!(short("/x", Some(Path::new("/"))), "/x");
+    }
+}

@@ -1,0 +1,246 @@
+//! The environment of a wrapped program. Pure: the environment that we got, and what it shall become.
+use crate::interposer;
+use agentfs_wire::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// The list of libraries that this system's loader loads first.
+#[cfg(not(target_os = "macos"))]
+pub(crate) const PRELOAD: &str = env::LD_PRELOAD;
+/// The list of libraries that this system's loader loads first.
+#[cfg(target_os = "macos")]
+pub(crate) const PRELOAD: &str = env::DYLD_INSERT_LIBRARIES;
+
+/// What every variable of ours begins with.
+const PREFIX: &[u8] = b"AGENTFS_";
+
+/// What the user may set for a program, and what an instance therefore hands on.
+const HANDED_ON: [&str; 5] = [env::ONLY, env::EXCEPT, env::EXPOSE, env::LOG, env::ROUTER];
+
+/// What an instance tells its programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The run dir.
+    pub(crate) run: PathBuf,
+    /// The app.
+    pub(crate) app: String,
+    /// The instance.
+    pub(crate) instance: String,
+    /// Path of the main listener's socket.
+    pub(crate) socket: PathBuf,
+    /// Host name of the instance.
+    pub(crate) host: String,
+    /// URL of its main listener.
+    pub(crate) url: String,
+    /// `PORT`, where the program is to be told one.
+    pub(crate) port: Option<u16>,
+    /// How the program is reached.
+    pub(crate) engine: Engine,
+}
+
+/// How a program's calls are intercepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// By a library that the loader puts into it.
+    Preload {
+        /// `AGENTFS_HOME`
+        home: PathBuf,
+        /// The unpacked library.
+        library: PathBuf,
+        /// Whether the library is named to the loader: not where the program could only fail to load it.
+        loaded: bool,
+        /// Whether the instance is isolated from the host.
+        isolate: bool,
+    },
+    /// Not at all: the program cooperates.
+    Cooperative {
+        /// Whether we are inside an instance, whose library would otherwise put itself back.
+        nested: bool,
+    },
+}
+
+/// The program's environment.
+pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsString, OsString)> {
+    let cooperative = matches!(plan.engine, Engine::Cooperative { .. });
+    let mut variables: Vec<(OsString, OsString)> = inherited
+        .iter()
+        .filter(|(key, _)| {
+            let handed_on = !cooperative && HANDED_ON.iter().any(|name| key == name);
+            handed_on || !key.as_bytes().starts_with(PREFIX)
+        })
+        .filter(|(key, _)| key != PRELOAD)
+        .filter(|(key, _)| plan.port.is_none() || key != env::PORT)
+        .cloned()
+        .collect();
+    let mut set = |key: &str, value: &OsStr| variables.push((key.into(), value.to_owned()));
+    let preload = inherited.iter().find(|(key, _)| key == PRELOAD).map(|(_, value)| value);
+    let library = match &plan.engine {
+        Engine::Preload { library, loaded: true, .. } => Some(library.as_path()),
+        _ => None,
+    };
+    if let Some(list) = preload_list(preload.map(OsString::as_os_str), library) {
+        set(PRELOAD, &list);
+    }
+    match &plan.engine {
+        Engine::Preload { home, library, isolate, .. } => {
+            set(env::HOME, home.as_os_str());
+            set(env::RUN, plan.run.as_os_str());
+            set(env::INTERPOSE, library.as_os_str());
+            if *isolate {
+                set(env::ISOLATE, OsStr::new("1"));
+            }
+        }
+        Engine::Cooperative { nested: true } => set(env::NO_INTERPOSE, OsStr::new("1")),
+        Engine::Cooperative { nested: false } => {}
+    }
+    set(env::APP, OsStr::new(&plan.app));
+    set(env::INSTANCE, OsStr::new(&plan.instance));
+    set(env::SOCKET, plan.socket.as_os_str());
+    set(env::HOSTNAME, OsStr::new(&plan.host));
+    set(env::URL, OsStr::new(&plan.url));
+    if let Some(port) = plan.port {
+        set(env::PORT, OsStr::new(&port.to_string()));
+    }
+    variables
+}
+
+/// The environment of a collector: none of ours but where it lives and how it behaves, and no library.
+pub(crate) fn of_collector(inherited: &[(OsString, OsString)], home: &Path) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<(OsString, OsString)> = inherited
+        .iter()
+        .filter(|(key, _)| key != PRELOAD)
+        .filter(|(key, _)| !key.as_bytes().starts_with(PREFIX) || key == env::LOG || key == env::ROUTER)
+        .cloned()
+        .collect();
+    let preload = inherited.iter().find(|(key, _)| key == PRELOAD).map(|(_, value)| value);
+    if let Some(list) = preload_list(preload.map(OsString::as_os_str), None) {
+        variables.push((PRELOAD.into(), list));
+    }
+    variables.push((env::HOME.into(), home.into()));
+    // If we are inside an instance, its library must not put itself into the collector.
+    variables.push((env::NO_INTERPOSE.into(), "1".into()));
+    variables
+}
+
+/// The loader's list with our library once, at the end, or not at all.
+fn preload_list(existing: Option<&OsStr>, library: Option<&Path>) -> Option<OsString> {
+    let is_ours =
+        |entry: &[u8]| entry.rsplit(|byte| *byte == b'/').next() == Some(interposer::FILE.as_bytes());
+    let is_gap = |byte: &u8| *byte == b':' || *byte == b' ';
+    let existing = existing.map(OsStr::as_bytes).filter(|list| !list.is_empty());
+    let mut list = match existing {
+        // What is not ours stays as it is spelt.
+        Some(list) if !list.split(is_gap).any(is_ours) => list.to_vec(),
+        Some(list) => {
+            let kept: Vec<&[u8]> =
+                list.split(is_gap).filter(|entry| !entry.is_empty() && !is_ours(entry)).collect();
+            kept.join(&b':')
+        }
+        None => Vec::new(),
+    };
+    if let Some(library) = library {
+        if !list.is_empty() {
+            list.push(b':');
+        }
+        list.extend_from_slice(library.as_os_str().as_bytes());
+    }
+    (!list.is_empty()).then(|| OsString::from_vec(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(engine: Engine) -> Plan {
+        Plan {
+            run: "/h/run".into(),
+            app: "shop".to_owned(),
+            instance: "blue".to_owned(),
+            socket: "/h/run/shop-blue.sock".into(),
+            host: "blue.shop.localhost".to_owned(),
+            url: "http://blue.shop.localhost".to_owned(),
+            port: None,
+            engine,
+        }
+    }
+
+    fn preload() -> Engine {
+        let library = PathBuf::from("/h/lib/1").join(interposer::FILE);
+        Engine::Preload { home: "/h".into(), library, loaded: true, isolate: false }
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(key, value)| (key.into(), value.into())).collect()
+    }
+
+    fn get(variables: &[(OsString, OsString)], name: &str) -> Option<String> {
+        let mut found = variables.iter().filter(|(key, _)| key == name);
+        let value = found.next().map(|(_, value)| value.to_str().unwrap().to_owned());
+        assert!(found.next().is_none(), "{name} twice");
+        value
+    }
+
+    #[test]
+    fn a_wrapped_program_gets_the_instance_and_keeps_its_own() {
+        let inherited =
+            pairs(&[("PATH", "/bin"), ("PORT", "3000"), (PRELOAD, "/a.so /b.so"), ("AGENTFS_ONLY", "80")]);
+        let variables = build(&inherited, &plan(preload()));
+        assert_eq!(get(&variables, PRELOAD), Some(format!("/a.so /b.so:/h/lib/1/{}", interposer::FILE)));
+        for (name, value) in [
+            ("PATH", "/bin"),
+            ("PORT", "3000"),
+            ("AGENTFS_HOME", "/h"),
+            ("AGENTFS_RUN", "/h/run"),
+            ("AGENTFS_APP", "shop"),
+            ("AGENTFS_INSTANCE", "blue"),
+            ("AGENTFS_SOCKET", "/h/run/shop-blue.sock"),
+            ("AGENTFS_URL", "http://blue.shop.localhost"),
+            ("AGENTFS_HOSTNAME", "blue.shop.localhost"),
+            ("AGENTFS_ONLY", "80"),
+        ] {
+            assert_eq!(get(&variables, name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(get(&variables, "AGENTFS_ISOLATE"), None);
+    }
+
+    #[test]
+    fn an_outer_instance_is_replaced() {
+        let old = format!("/x.so:/old/{}:/y.so", interposer::FILE);
+        let inherited = pairs(&[
+            (PRELOAD, old.as_str()),
+            ("AGENTFS_APP", "outer"),
+            ("AGENTFS_ISOLATE", "1"),
+            ("AGENTFS_UNKNOWN", "1"),
+        ]);
+        let variables = build(&inherited, &plan(preload()));
+        assert_eq!(get(&variables, PRELOAD), Some(format!("/x.so:/y.so:/h/lib/1/{}", interposer::FILE)));
+        assert_eq!(get(&variables, "AGENTFS_APP").as_deref(), Some("shop"));
+        assert_eq!(get(&variables, "AGENTFS_ISOLATE"), None);
+        assert_eq!(get(&variables, "AGENTFS_UNKNOWN"), None);
+    }
+
+    #[test]
+    fn a_cooperative_program_gets_five_variables_and_a_port() {
+        let inherited =
+            pairs(&[("AGENTFS_HOME", "/h"), ("AGENTFS_NO_INTERPOSE", "1"), ("AGENTFS_LOG", "debug")]);
+        let plan = Plan { port: Some(5000), ..plan(Engine::Cooperative { nested: false }) };
+        let mut names: Vec<String> =
+            build(&inherited, &plan).into_iter().map(|(key, _)| key.into_string().unwrap()).collect();
+        names.sort();
+        let expected =
+            ["AGENTFS_APP", "AGENTFS_HOSTNAME", "AGENTFS_INSTANCE", "AGENTFS_SOCKET", "AGENTFS_URL", "PORT"];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_collector_inherits_no_instance() {
+        let old = format!("/old/{}", interposer::FILE);
+        let inherited = pairs(&[(PRELOAD, old.as_str()), ("AGENTFS_RUN", "/h/run"), ("AGENTFS_ROUTER", "x")]);
+        let variables = of_collector(&inherited, Path::new("/h"));
+        assert_eq!(get(&variables, PRELOAD), None);
+        assert_eq!(get(&variables, "AGENTFS_RUN"), None);
+        assert_eq!(get(&variables, "AGENTFS_ROUTER").as_deref(), Some("x"));
+        assert_eq!(get(&variables, "AGENTFS_HOME").as_deref(), Some("/h"));
+    }
+}

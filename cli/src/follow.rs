@@ -1,0 +1,139 @@
+//! Tells on standard error what a wrapped program does, while it runs: its listeners with their URLs, or
+//! every intercepted call. One thread on its own subscription; the program never waits for it.
+use crate::client::{Client, Events, Next};
+use crate::display;
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::settings::Settings;
+use agentfs_wire::control::SubscribeParams;
+use agentfs_wire::event::{Event, EventKind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long the last events of an instance may take after its end.
+const LAST_EVENTS: Duration = Duration::from_millis(300);
+
+/// How often the thread looks whether the program has ended.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tell {
+    /// Nothing.
+    Nothing,
+    /// Listeners and their URLs.
+    Listeners,
+    /// Every call, as text or as JSON.
+    Calls {
+        /// As JSON.
+        json: bool,
+    },
+}
+
+/// The thread that tells.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    thread: JoinHandle<()>,
+    ended: Arc<AtomicBool>,
+}
+
+/// How it is told.
+#[derive(Clone, Debug)]
+struct View {
+    printer: Printer,
+    tell: Tell,
+    /// Port to put into URLs.
+    http_port: u16,
+    /// Folder that is written `~`.
+    user_home: Option<PathBuf>,
+}
+
+// === impl Follower ===
+
+impl Follower {
+    /// Subscribes, so that no event of a program started from here on is missed, and tells on.
+    ///
+    /// # Errors
+    /// Where the collector refuses the subscription.
+    pub(crate) fn start(
+        settings: &Settings,
+        printer: Printer,
+        tell: Tell,
+        app: &str,
+        instance: &str,
+        http_port: u16,
+    ) -> Result<Self, Failure> {
+        let params = SubscribeParams {
+            app: Some(app.to_owned()),
+            instance: Some(instance.to_owned()),
+            calls: matches!(tell, Tell::Calls { .. }),
+            ..SubscribeParams::default()
+        };
+        let events = Client::require(&settings.paths)?.subscribe(&params)?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ended);
+        let view = View { printer, tell, http_port, user_home: settings.user_home.clone() };
+        let thread = std::thread::Builder::new()
+            .name("follow".to_owned())
+            .spawn(move || follow(events, &view, &seen))
+            .map_err(|error| Failure::of(format_args!("cannot start a thread: {error}")))?;
+        Ok(Self { thread, ended })
+    }
+
+    /// Tells the last events of a program that has ended.
+    pub(crate) fn finish(self) {
+        self.ended.store(true, Ordering::Release);
+        // A panic in there has been printed; the program's status matters more.
+        let _ = self.thread.join();
+    }
+}
+
+fn follow(mut events: Events, view: &View, ended: &AtomicBool) {
+    let mut deadline = None;
+    loop {
+        match events.next(Some(LOOK)) {
+            Ok(Next::Event(event)) => {
+                view.say(&event);
+                if event.kind == EventKind::InstanceEnded && ended.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+            Ok(Next::Quiet) => {}
+            // Without a collector there is nothing to tell; the program runs on.
+            Ok(Next::Closed) | Err(_) => return,
+        }
+        if ended.load(Ordering::Acquire) {
+            if view.tell == Tell::Listeners {
+                return;
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + LAST_EVENTS);
+            if Instant::now() > deadline {
+                return;
+            }
+        }
+    }
+}
+
+// === impl View ===
+
+impl View {
+    fn say(&self, event: &Event) {
+        match self.tell {
+            Tell::Nothing => {}
+            Tell::Listeners => {
+                if let Some(line) = display::listener_line(event, self.http_port, self.user_home.as_deref()) {
+                    self.printer.say(&line);
+                }
+            }
+            Tell::Calls { json: false } => self.printer.raw(&format!("{}\n", display::trace_line(event))),
+            Tell::Calls { json: true } => {
+                if let Ok(line) = serde_json::to_string(event) {
+                    self.printer.raw(&format!("{line}\n"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The library that goes into wrapped programs: carried inside this binary, unpacked once per content.
+use crate::exit::Exit;
+use crate::hint::{Failure, io_hint};
+use crate::settings::Settings;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The library itself, built by `build.rs`.
+const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/interpose.bin"));
+
+/// Its content hash, the name of its folder: versions live side by side.
+const HASH: &str = env!("AGENTFS_INTERPOSE_HASH");
+
+/// Its file name, without version: a preload entry of another version is recognised by it.
+pub(crate) const FILE: &str = env!("AGENTFS_INTERPOSE_FILE");
+
+/// The path of the unpacked library; unpacks it where that has not been done.
+///
+/// # Errors
+/// Where it cannot be written, or only to places that the loader would not load from.
+pub(crate) fn unpack(settings: &Settings) -> Result<PathBuf, Failure> {
+    let own = settings.paths.lib.clone();
+    let common = PathBuf::from(format!("/tmp/agentfs-{}", settings.uid));
+    // The loader splits its list at blanks and colons and expands `$` (ld.so(8)); a path with those
+    // goes to a place without.
+    let folder = if loads_from(&own) {
+        own
+    } else {
+        own_folder(&common, settings.uid).map_err(|error| cannot(&common, &error))?;
+        common.join("lib")
+    };
+    let path = folder.join(HASH).join(FILE);
+    if is_unpacked(&path, settings.uid) {
+        return Ok(path);
+    }
+    write(&path).map_err(|error| cannot(&path, &error))?;
+    Ok(path)
+}
+
+/// Whether the loader takes a path as one entry and may map files there.
+fn loads_from(folder: &Path) -> bool {
+    let clean = folder.to_str().is_some_and(|text| !text.contains([' ', ':', ';', '$', '\n', '\t']));
+    clean && !is_noexec(folder)
+}
+
+#[cfg(target_os = "linux")]
+fn is_noexec(folder: &Path) -> bool {
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    // The folder may not exist yet; the first that does is on the same file system.
+    let found = folder.ancestors().find_map(|folder| statvfs(folder).ok());
+    found.is_some_and(|found| found.flags().contains(FsFlags::ST_NOEXEC))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_noexec(_folder: &Path) -> bool {
+    false
+}
+
+/// Content is told by its hash in the path; the size tells a file that was cut short.
+fn is_unpacked(path: &Path, uid: u32) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| {
+        found.is_file() && found.uid() == uid && u64::try_from(BYTES.len()) == Ok(found.len())
+    })
+}
+
+fn write(path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let temporary = folder.join(format!(".{FILE}.{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    let written = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o755)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(BYTES))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Makes a folder below /tmp that is ours alone, or refuses the one that is there.
+fn own_folder(folder: &Path, uid: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other,
+    }
+    let found = fs::symlink_metadata(folder)?;
+    if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
+        return Err(io::Error::other("it is there and not a folder of ours alone (mode 700)"));
+    }
+    Ok(())
+}
+
+fn cannot(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Setup, format_args!("cannot unpack the interposer to {}: {error}", path.display()))
+        .hint(io_hint(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_the_loader_would_split_is_not_used() {
+        for folder in ["/home/my name/.agentfs/lib", "/home/a:b/lib", "/home/$ORIGIN/lib"] {
+            assert!(!loads_from(Path::new(folder)), "{folder}");
+        }
+        assert!(loads_from(Path::new("/not-there/lib")));
+    }
+
+    #[test]
+    fn a_library_cut_short_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hash").join(FILE);
+        let uid = nix::unistd::geteuid().as_raw();
+        assert!(!is_unpacked(&path, uid));
+        write(&path).unwrap();
+        assert!(is_unpacked(&path, uid) && !is_unpacked(&path, uid + 1));
+        fs::write(&path, "x").unwrap();
+        assert!(!is_unpacked(&path, uid));
+        write(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), BYTES);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_common_folder_must_be_ours_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("agentfs");
+        let uid = nix::unistd::geteuid().as_raw();
+        own_folder(&folder, uid).unwrap();
+        own_folder(&folder, uid).unwrap();
+        assert!(own_folder(&folder, uid + 1).is_err());
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(own_folder(&folder, uid).is_err());
+    }
+}

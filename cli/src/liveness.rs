@@ -1,0 +1,220 @@
+//! Whether processes and listeners live, asked without disturbing them, and the removal of sockets that
+//! do not.
+use agentfs_wire::companion::Companion;
+use agentfs_wire::name::{Kind, SocketName};
+use agentfs_wire::paths::Paths;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::kill;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::unistd::Pid;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Milliseconds that a process may have started after its companion was written. Later ones only have
+/// its number.
+#[cfg(target_os = "linux")]
+const START_SLACK_MS: u64 = 10_000;
+
+/// Tries for the run lock, and the pause between two. It is held for microseconds.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// What is at a path of the run dir.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// A socket that somebody holds.
+    Live,
+    /// A socket that nobody holds.
+    Stale,
+    /// Nothing, or nothing of ours.
+    Other,
+}
+
+/// Asks the kernel who holds a socket. A datagram socket cannot connect to a stream listener, so the
+/// listener never hears of it (EPROTOTYPE); a dead one refuses.
+pub(crate) fn probe(path: &Path) -> State {
+    let Ok(address) = UnixAddr::new(path) else { return State::Other };
+    let flags = SockFlag::empty();
+    let Ok(own) = socket(AddressFamily::Unix, SockType::Datagram, flags, None) else { return State::Other };
+    match connect(own.as_raw_fd(), &address) {
+        Ok(()) | Err(Errno::EPROTOTYPE) => State::Live,
+        Err(Errno::ECONNREFUSED) => State::Stale,
+        Err(_) => State::Other,
+    }
+}
+
+/// Whether a process of an instance that was started at `started_ms` still runs.
+pub(crate) fn is_running(pid: u32, started_ms: u64) -> bool {
+    let Some(number) = i32::try_from(pid).ok().filter(|number| *number > 0) else { return false };
+    match kill(Pid::from_raw(number), None) {
+        Ok(()) | Err(Errno::EPERM) => same_process(pid, started_ms),
+        Err(_) => false,
+    }
+}
+
+/// Whether any process that the companion names still runs.
+pub(crate) fn has_process(companion: &Companion) -> bool {
+    [companion.wrap_pid, companion.child_pid].iter().any(|pid| is_running(*pid, companion.started_ms))
+}
+
+/// The files of an instance in the run dir, without its companion.
+pub(crate) fn files_of(paths: &Paths, app: &str, instance: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(&paths.run) else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| {
+        let file = entry.file_name();
+        let name = SocketName::parse(file.to_str()?).ok()?;
+        let own = name.app.as_str() == app && name.instance.as_str() == instance;
+        (own && name.kind != Kind::Companion).then(|| entry.path())
+    });
+    names.collect()
+}
+
+/// Removes what an instance without processes left behind: stale sockets, group marks, links to nothing.
+/// The caller holds the run lock.
+pub(crate) fn sweep(paths: &Paths, app: &str, instance: &str, _lock: &RunLock) -> io::Result<()> {
+    let files = files_of(paths, app, instance);
+    let (sockets, marks): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| is_socket(path));
+    for path in sockets.iter().filter(|path| probe(path) == State::Stale) {
+        ignore_missing(fs::remove_file(path))?;
+    }
+    for path in marks {
+        // A link that leads nowhere any more (its listener was just removed), or a group's mark.
+        let dangling = path.is_symlink() && !path.exists();
+        let mark = path.extension().is_some_and(|suffix| suffix == "group");
+        if dangling || mark {
+            ignore_missing(fs::remove_file(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Proof that nobody else removes sockets of the run dir; released when dropped.
+#[derive(Debug)]
+pub(crate) struct RunLock {
+    _file: Flock<File>,
+}
+
+// === impl RunLock ===
+
+impl RunLock {
+    /// Waits for the lock, within bounds.
+    ///
+    /// # Errors
+    /// `WouldBlock` where somebody holds it all the time; else what the system says.
+    pub(crate) fn take(paths: &Paths) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&paths.run_lock)?;
+        for _ in 0..LOCK_TRIES {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => return Ok(Self { _file: file }),
+                Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+                Err((_, errno)) => return Err(errno.into()),
+            }
+            std::thread::park_timeout(LOCK_PAUSE);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether the process of that number is the one of that time: neither a zombie nor a successor.
+#[cfg(target_os = "linux")]
+fn same_process(pid: u32, started_ms: u64) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // proc_pid_stat(5): the name is in brackets and may hold anything; the state follows it, and the
+    // start time in clock ticks since boot is the twentieth field from there.
+    let mut fields = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace();
+    if matches!(fields.next(), Some("Z" | "X")) {
+        return false;
+    }
+    let Some(ticks) = fields.nth(18).and_then(|ticks| ticks.parse::<u64>().ok()) else { return true };
+    let Some(born_ms) = boot_ms().and_then(|boot| Some(boot + ticks * 1_000 / clock_ticks()?)) else {
+        return true;
+    };
+    born_ms <= started_ms.saturating_add(START_SLACK_MS)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn same_process(_pid: u32, _started_ms: u64) -> bool {
+    true
+}
+
+#[cfg(target_os = "linux")]
+fn boot_ms() -> Option<u64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    line.trim().parse::<u64>().ok()?.checked_mul(1_000)
+}
+
+#[cfg(target_os = "linux")]
+fn clock_ticks() -> Option<u64> {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+    u64::try_from(ticks).ok().filter(|ticks| *ticks > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::duration::now_ms;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_probe_tells_live_from_stale_without_being_heard() {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let path = folder.path().join("a-b.80.sock");
+        assert_eq!(probe(&path), State::Other);
+        let listener = UnixListener::bind(&path).unwrap();
+        assert_eq!(probe(&path), State::Live);
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(listener);
+        assert_eq!(probe(&path), State::Stale);
+        let file = folder.path().join("plain");
+        fs::write(&file, "").unwrap();
+        assert_eq!(probe(&file), State::Stale, "ECONNREFUSED for a plain file: callers look at its type");
+    }
+
+    #[test]
+    fn a_number_alone_is_no_process() {
+        let own = std::process::id();
+        assert!(is_running(own, now_ms()));
+        assert!(!is_running(0, now_ms()));
+        assert!(!is_running(u32::MAX, now_ms()));
+        #[cfg(target_os = "linux")]
+        assert!(!is_running(own, 1_000), "we did not run in 1970");
+    }
+
+    #[test]
+    fn a_sweep_leaves_the_living_and_what_is_not_ours() {
+        let home = tempfile::tempdir_in("/tmp").unwrap();
+        let paths = Paths::new(home.path(), 0);
+        fs::create_dir(&paths.run).unwrap();
+        let file = |name: &str| paths.run.join(name);
+        let _live = UnixListener::bind(file("a-b.80.sock")).unwrap();
+        drop(UnixListener::bind(file("a-b.81.sock")).unwrap());
+        drop(UnixListener::bind(file("a-c.81.sock")).unwrap());
+        std::os::unix::fs::symlink("a-b.81.sock", file("a-b.sock")).unwrap();
+        fs::write(file("a-b.81.group"), "").unwrap();
+        fs::write(file("a-b.82.sock"), "no socket").unwrap();
+        sweep(&paths, "a", "b", &RunLock::take(&paths).unwrap()).unwrap();
+        let left = |name: &str| file(name).symlink_metadata().is_ok();
+        assert!(left("a-b.80.sock") && left("a-c.81.sock") && left("a-b.82.sock"));
+        assert!(!left("a-b.81.sock") && !left("a-b.sock") && !left("a-b.81.group"));
+    }
+}

@@ -1,0 +1,236 @@
+//! One child process, as if it stood in our place: signals pass to it, its stops and its end become ours.
+//!
+//! ```text
+//! main thread   spawn ── waitpid(WUNTRACED) ── child stopped: stop ourselves ── child ended: give its end
+//! signal thread sigwait ── forward what was sent to us alone ── …
+//! ```
+//! The child stays in our process group, so what the terminal sends (Ctrl-C, Ctrl-Z, a new size) reaches
+//! it directly and is not sent twice. No handler is installed and no disposition changed: signals are
+//! blocked in us and waited for, and the child gets the mask that we were given.
+use crate::exit::Exit;
+use nix::errno::Errno;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Signals that are forwarded or mirrored. The others keep their effect on us.
+const SIGNALS: [Signal; 13] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGWINCH,
+    Signal::SIGCONT,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGVTALRM,
+];
+
+/// Whether SIGPIPE was ignored when we were started. Rust's runtime ignores it before `main`.
+static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It exited.
+    Exited(u8),
+    /// A signal ended it.
+    Signalled(Signal),
+}
+
+/// A child that runs.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pid: Pid,
+}
+
+/// Reads the disposition of SIGPIPE while it still is the one that we were given.
+#[cfg(target_os = "linux")]
+#[ctor::ctor(unsafe)]
+fn remember_sigpipe() {
+    // proc_pid_status(5): bit n-1 of SigIgn is signal n; SIGPIPE is 13.
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return };
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    PIPE_IGNORED.store(mask & (1 << 12) != 0, Ordering::Relaxed);
+}
+
+/// Whether whoever started us ignored SIGPIPE.
+pub(crate) fn sigpipe_was_ignored() -> bool {
+    PIPE_IGNORED.load(Ordering::Relaxed)
+}
+
+/// Starts a program and the thread that passes signals to it. From here on our own signals are its.
+///
+/// # Errors
+/// What the system says: ENOENT, EACCES…
+pub(crate) fn spawn(
+    path: &Path,
+    arguments: &[OsString],
+    environment: &[(OsString, OsString)],
+) -> io::Result<Child> {
+    let handled: SigSet = SIGNALS.into_iter().collect();
+    let given = handled.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
+    let pid = start(path, arguments, environment, &given).inspect_err(|_| {
+        // The mask goes back; a failure to restore what was just read has no cause but a wrong argument.
+        let _ = given.thread_set_mask();
+    })?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || forward(&handled, pid))?;
+    Ok(Child { pid })
+}
+
+// === impl Child ===
+
+impl Child {
+    /// The child's process.
+    pub(crate) fn id(&self) -> u32 {
+        u32::try_from(self.pid.as_raw()).unwrap_or(0)
+    }
+
+    /// Waits for the end. While the child is stopped, so are we.
+    ///
+    /// # Errors
+    /// Where there is no such child any more: SIGCHLD is ignored, and the kernel kept no status.
+    pub(crate) fn wait(&self) -> io::Result<End> {
+        loop {
+            match waitpid(self.pid, Some(WaitPidFlag::WUNTRACED)) {
+                Ok(WaitStatus::Exited(_, code)) => {
+                    return Ok(End::Exited(u8::try_from(code & 0xff).unwrap_or(255)));
+                }
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(End::Signalled(signal)),
+                Ok(WaitStatus::Stopped(_, signal)) => stop(signal),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+// === impl End ===
+
+impl End {
+    /// Ends this process as the child ended: the same status, or by the same signal, so that our parent
+    /// cannot tell the difference. Gives the exit status where a signal does not end us.
+    pub(crate) fn mirror(self) -> Exit {
+        let signal = match self {
+            Self::Exited(code) => return Exit::Program(code),
+            Self::Signalled(signal) => signal,
+        };
+        // The child has dumped core where it was to; a dump of ours would only be in its way.
+        if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
+            let _ = setrlimit(Resource::RLIMIT_CORE, 0, hard);
+        }
+        let _ = SigSet::from(signal).thread_unblock();
+        let _ = signal_hook::low_level::emulate_default_handler(signal as i32);
+        // Still here: someone shields this process. Shells say it so.
+        Exit::Program(u8::try_from(128 + signal as i32).unwrap_or(255))
+    }
+}
+
+fn start(
+    path: &Path,
+    arguments: &[OsString],
+    environment: &[(OsString, OsString)],
+    mask: &SigSet,
+) -> io::Result<Pid> {
+    let actions = PosixSpawnFileActions::init()?;
+    let mut attributes = PosixSpawnAttr::init()?;
+    attributes.set_sigmask(mask)?;
+    let mut defaults = SigSet::empty();
+    if !sigpipe_was_ignored() {
+        defaults.add(Signal::SIGPIPE);
+    }
+    attributes.set_sigdefault(&defaults)?;
+    attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF)?;
+    let arguments = arguments.iter().map(|text| c_string(text.as_bytes())).collect::<io::Result<Vec<_>>>()?;
+    let environment = environment
+        .iter()
+        .map(|(key, value)| c_string([key.as_bytes(), b"=", value.as_bytes()].concat()))
+        .collect::<io::Result<Vec<_>>>()?;
+    match posix_spawn(path, &actions, &attributes, &arguments, &environment) {
+        // A script without `#!`: a shell runs it, as execvp(3) has it.
+        Err(Errno::ENOEXEC) => {
+            let mut script = vec![c"/bin/sh".to_owned(), c_string(path.as_os_str().as_bytes())?];
+            script.extend(arguments.into_iter().skip(1));
+            Ok(posix_spawn(c"/bin/sh", &actions, &attributes, &script, &environment)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn c_string(bytes: impl Into<Vec<u8>>) -> io::Result<CString> {
+    CString::new(bytes).map_err(io::Error::other)
+}
+
+/// Stops this process as the child was stopped, and returns when somebody continues us.
+fn stop(signal: Signal) {
+    let only = SigSet::from(signal);
+    // SIGSTOP cannot be blocked; the others are, and the one that the terminal sent us is dropped by
+    // the continue signal.
+    let _ = only.thread_unblock();
+    let _ = raise(signal);
+    let _ = only.thread_block();
+}
+
+/// Passes signals on, for ever. Fails only where the child is gone, and then there is nothing to pass.
+#[cfg(target_os = "linux")]
+fn forward(handled: &SigSet, child: Pid) {
+    use nix::sys::signalfd::{SfdFlags, SignalFd};
+    let Ok(source) = SignalFd::with_flags(handled, SfdFlags::SFD_CLOEXEC) else { return };
+    loop {
+        let info = match source.read_signal() {
+            Ok(Some(info)) => info,
+            Ok(None) | Err(Errno::EINTR) => continue,
+            Err(_) => return,
+        };
+        let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+        let Ok(signal) = Signal::try_from(number) else { continue };
+        // A positive code is the kernel's (sigaction(2)): the terminal's, which the child got as well.
+        // A hang-up is sent to the session's leader alone, a timer to its process alone.
+        let ours_alone = matches!(signal, Signal::SIGHUP | Signal::SIGALRM | Signal::SIGVTALRM);
+        if info.ssi_code <= 0 || ours_alone {
+            let _ = kill(child, signal);
+        }
+    }
+}
+
+/// Passes signals on, for ever. Nothing here tells the terminal's signals from others, so those that a
+/// terminal sends are left to the terminal.
+#[cfg(not(target_os = "linux"))]
+fn forward(handled: &SigSet, child: Pid) {
+    while let Ok(signal) = handled.wait() {
+        let from_terminal = matches!(
+            signal,
+            Signal::SIGINT
+                | Signal::SIGQUIT
+                | Signal::SIGTSTP
+                | Signal::SIGTTIN
+                | Signal::SIGTTOU
+                | Signal::SIGWINCH
+        );
+        if !from_terminal {
+            let _ = kill(child, signal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_have_the_childs_status() {
+        assert_eq!(End::Exited(7).mirror(), Exit::Program(7));
+    }
+}
