@@ -1,4 +1,5 @@
 //! The client's side of a connection: its stream, what was read of it, its timer.
+use super::body::is_token;
 use super::buffer::{Expect, ReadBuffer};
 use super::error::Refusal;
 use super::head::{Head, Scanner};
@@ -68,6 +69,10 @@ impl Client {
                 }
             }
             let held = self.read.filled().len();
+            if self.read.filled().first().is_some_and(|byte| !is_token(*byte) && *byte != b'\r') {
+                // Not a method: TLS perhaps, which would wait for us in silence.
+                return Poll::Ready(Next::Refused(Refusal::bad("request line")));
+            }
             match scanner.scan(self.read.filled(), true) {
                 Head::Complete(length) if length <= REQUEST_HEAD_BYTES => {
                     self.spoke = true;

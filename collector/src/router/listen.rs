@@ -96,7 +96,7 @@ fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     // Accepted sockets inherit it: one system call instead of one a connection.
     setsockopt(&listener, TcpNoDelay, &true)?;
     // The standard library asks for 128; a browser's burst of connections to many names is larger.
-    listen(&listener, Backlog::MAXALLOWABLE)?;
+    listen(&listener, Backlog::MAXCONN)?;
     TcpListener::from_std(listener)
 }
 

@@ -95,12 +95,17 @@ impl RouterMetrics {
             let _ = writeln!(
                 text,
                 "agentfs_requests_total{{app=\"{}\",instance=\"{}\",port=\"{}\"}} {}",
-                upstream.app,
-                upstream.instance,
+                label(&upstream.app),
+                label(&upstream.instance),
                 upstream.port,
                 upstream.requests.load(Ordering::Relaxed)
             );
         }
         text
     }
+}
+
+/// `text` within the quotes of a label's value.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

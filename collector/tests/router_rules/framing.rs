@@ -67,7 +67,8 @@ async fn request_lines() {
         ("GET  / HTTP/1.1\r\nHost: app.localhost\r\n\r\n", 400),
         ("GET relative HTTP/1.1\r\nHost: app.localhost\r\n\r\n", 400),
         ("G@T / HTTP/1.1\r\nHost: app.localhost\r\n\r\n", 400),
-        ("\x16\x03\x01\x02\r\n\r\n", 400),
+        ("\x16\x03\x01\x02", 400),
+        ("\nGET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n", 400),
         ("CONNECT app.localhost:80 HTTP/1.1\r\nHost: app.localhost\r\n\r\n", 405),
         ("POST / HTTP/1.0\r\nHost: app.localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     ])
