@@ -16,7 +16,7 @@ sdk=$build/sdk
 venv=$build/venv
 # The library for both kinds of Mac: an inserted library without the right slice ends the program.
 universal=$build/universal/libagentfs_interpose.dylib
-python_packages=(lief==1.0.0 unicorn==2.1.4)
+unicorn=2.1.4
 
 say() { printf '== macOS: %s\n' "$*" >&2; }
 die() { printf 'ci/darwin.sh: %s\n' "$*" >&2; exit 1; }
@@ -48,20 +48,25 @@ use_flags() {
     export CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS=$all CARGO_TARGET_X86_64_APPLE_DARWIN_RUSTFLAGS=$all
 }
 
-python() {
-    if [ ! -e "$venv/ready" ]; then
-        rm -rf "$venv"
-        # Debian splits venv off from python3.
-        if ! python3 -m venv "$venv" 2>/dev/null; then
-            [ "$(id -u)" = 0 ] || die "python3 -m venv does not work; apt-get install python3-venv"
-            apt-get update -q >&2
-            DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv >&2
-            python3 -m venv "$venv"
-        fi
-        "$venv/bin/pip" install --quiet --disable-pip-version-check "${python_packages[@]}"
-        touch "$venv/ready"
+# An environment of its own with the processor emulator from PyPI.
+emulator() {
+    [ -e "$venv/$unicorn" ] && return
+    rm -rf "$venv"
+    # Debian splits venv off from python3.
+    if ! python3 -m venv "$venv" 2>/dev/null; then
+        [ "$(id -u)" = 0 ] || die "python3 -m venv does not work; apt-get install python3-venv"
+        apt-get update -q >&2
+        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv >&2
+        python3 -m venv "$venv"
     fi
-    AGENTFS_DYLIB=$universal "$venv/bin/python" "$@"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "unicorn==$unicorn"
+    touch "$venv/$unicorn"
+}
+
+# The tests of one file: check PYTHON FILE
+check() {
+    AGENTFS_DYLIB=$universal PYTHONDONTWRITEBYTECODE=1 \
+        "$1" -m unittest discover --start-directory tests/darwin --pattern "$2"
 }
 
 cross() {
@@ -84,12 +89,13 @@ interposer() {
 
 inspect() {
     say "what is in the linked library"
-    python -m unittest -v tests/darwin/test_linked.py
+    check python3 test_linked.py
 }
 
 emulate() {
     say "executing the hooks"
-    python -m unittest -v tests/darwin/test_hooks.py
+    emulator
+    check "$venv/bin/python" "test_hooks*.py"
 }
 
 lint() {
@@ -103,7 +109,7 @@ binary() {
     AGENTFS_INTERPOSE_LIB=$universal CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0 \
         cross build --release -Zbuild-std=std,panic_abort --package agentfs
     AGENTFS_BINARIES="$build/${targets[0]}/release/agentfs $build/${targets[1]}/release/agentfs" \
-        python -m unittest -v tests/darwin/test_binary.py
+        check python3 test_binary.py
 }
 
 environment
