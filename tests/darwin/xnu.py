@@ -96,6 +96,9 @@ class System:
         # (function, program, arguments, environment)
         self.started = []
         self.time = 1_000_000_000_000
+        # What other processes do while this one sleeps.
+        self.on_pause = lambda: None
+        # Sockets of the host's TCP and UDP, by kind and port.
         self.host = {}
         self.next_port = 50000
 
@@ -217,6 +220,7 @@ class System:
     def do_nanosleep(self, _):
         seconds, nanoseconds = struct.unpack("<qq", self.machine.read(self.machine.argument(0), 16))
         self.time += seconds * 1_000_000_000 + nanoseconds
+        self.on_pause()
         self.note("nanosleep", nanoseconds)
         return 0
 

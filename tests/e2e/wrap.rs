@@ -186,3 +186,26 @@ fn the_binary_alone_is_enough() {
     home.listener("shop", "one", 8080);
     home.expect_body("one.shop.localhost", "moved");
 }
+
+/// A server that gives up its privileges before it binds, or after, is reached all the same.
+#[test]
+fn a_program_that_changes_its_user_stays_inside() {
+    if !nix::unistd::Uid::effective().is_root() {
+        // Only root can change its user; there is nothing to be promised to others.
+        return;
+    }
+    let home = Home::new();
+    // Somebody else must be able to read it, wherever the sources are.
+    let server = home.root().join("server.py");
+    std::fs::copy(agentfs_fixtures::folder().join("python/threading_server.py"), &server).unwrap();
+    std::fs::set_permissions(home.root(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    let script = "import os, runpy, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); runpy.run_path(sys.argv[1])";
+    let drop = ["/usr/bin/python3", "-c", script, &server.display().to_string()];
+    let copies = ["one", "two"];
+    let _running = copies.map(|copy| home.wrap("shop", copy, &drop).body(copy).spawn());
+    for copy in copies {
+        home.listener("shop", copy, 8080);
+        home.expect_body(&format!("{copy}.shop.localhost"), copy);
+    }
+    home.assert_host_is_free();
+}
