@@ -76,6 +76,7 @@ pub(crate) const WARNINGS: usize = 256;
 
 /// Milliseconds by which a process may seem younger than the companion that names it: clocks tick
 /// coarsely.
+#[cfg(target_os = "linux")]
 pub(crate) const BIRTH_SLACK_MS: u64 = 2_000;
 
 /// Time for the parts to end at shutdown. What is still open then is named in the log and left.

@@ -91,6 +91,10 @@ impl<'a> Looker<'a> {
         let Ok(text) = fs::read_link(path) else { return Sight::Gone };
         let inside = inside(self.run, &text);
         let end = match fs::metadata(path) {
+            // What lies in our own folder is trusted, what a link leads to only if it is ours.
+            Ok(metadata) if inside.is_none() && metadata.file_type().is_socket() && !is_ours(&metadata) => {
+                Sight::Foreign(format!("leads to a socket of user {}", metadata.uid()))
+            }
             // The link may be longer than a socket address: the kernel follows it from the short name.
             Ok(metadata) if metadata.file_type().is_socket() => {
                 let end = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -110,9 +114,6 @@ impl<'a> Looker<'a> {
         metadata: &Metadata,
         told: bool,
     ) -> Sight {
-        if !is_ours(metadata) {
-            return Sight::Foreign(format!("leads to a socket of user {}", metadata.uid()));
-        }
         match self.prober.probe(path) {
             Probe::Live => {
                 let inode = metadata.ino();
