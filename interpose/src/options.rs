@@ -114,7 +114,7 @@ const OPTIONS: &[(Known, bool)] = {
 };
 
 /// `SOL_SOCKET` options that TCP hands from a listener to what it accepts, or that survive a rewrite.
-const HANDED_ON: [c_int; 7] = [
+const HANDED_ON: &[c_int] = &[
     libc::SO_KEEPALIVE,
     libc::SO_LINGER,
     libc::SO_RCVTIMEO,
@@ -122,6 +122,9 @@ const HANDED_ON: [c_int; 7] = [
     libc::SO_OOBINLINE,
     libc::SO_RCVBUF,
     libc::SO_SNDBUF,
+    // How libuv, Go and Rust keep SIGPIPE away on macOS, which has no MSG_NOSIGNAL there.
+    #[cfg(target_os = "macos")]
+    libc::SO_NOSIGPIPE,
 ];
 
 /// The known option of this level and name.

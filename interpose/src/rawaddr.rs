@@ -185,7 +185,8 @@ impl UnixName {
 /// the NUL and what programs pad with.
 pub(crate) fn unix_text(name: &[u8]) -> &[u8] {
     let text = name.get(2..).unwrap_or(&[]);
-    if text.first() == Some(&0) {
+    // macOS has no abstract names: its unnamed sockets answer a NUL (XNU, sun_noname).
+    if cfg!(target_os = "linux") && text.first() == Some(&0) {
         return text;
     }
     match text.iter().position(|byte| *byte == 0) {

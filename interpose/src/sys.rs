@@ -89,6 +89,11 @@ pub(crate) fn socklen(length: usize) -> socklen_t {
     socklen_t::try_from(length).unwrap_or(0)
 }
 
+/// Whether a socket listens. Linux answers 1, macOS the option's own bit.
+pub(crate) fn is_listening(fd: c_int) -> bool {
+    option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).is_ok_and(|value| value != 0)
+}
+
 /// Copies the value of one option from one socket to another, up to 16 bytes (timeval, linger, int).
 pub(crate) fn copy_option(from: c_int, to: c_int, level: c_int, name: c_int) {
     let mut value = [0_u64; 2];

@@ -41,6 +41,10 @@ class Machine:
         self.arm = image.architecture == "arm64"
         if self.arm:
             self.cpu = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
+            # Apple's compilers may use Armv8.4 (LDAPR among it), the emulator's default has not.
+            self.cpu.ctl_set_cpu_model(arm.UC_CPU_ARM64_MAX)
+            # The vector registers are off at reset (CPACR_EL1.FPEN); every Mac has them on.
+            self.cpu.reg_write(arm.UC_ARM64_REG_CPACR_EL1, 3 << 20)
         else:
             self.cpu = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self.registers = ARM_REGISTERS if self.arm else X86_REGISTERS

@@ -451,6 +451,16 @@ class Clients(unittest.TestCase):
         self.assertEqual(program.connect(fd, address("192.0.2.1", 80)), (-1, xnu.EISCONN))
 
     @on_each_mac
+    def test_a_listener_does_not_connect(self, image):
+        program = Program(image)
+        server = program.listener()
+        program.listener(port=8081)
+        result, errno = program.connect(server, address("127.0.0.1", 8081))
+        self.assertEqual(result, -1)
+        self.assertIn(errno, (xnu.EISCONN, xnu.EOPNOTSUPP))
+        self.assertEqual(program.own(server), ("127.0.0.1", 8080))
+
+    @on_each_mac
     def test_another_hosts_address_costs_one_call(self, image):
         program = Program(image)
         fd = program.socket()

@@ -126,6 +126,7 @@ class System:
         "___error": "error_location",
         "__NSGetEnviron": "environ_location",
         "_bzero": "zero",
+        "___bzero": "zero",
     }
 
     def called(self, symbol):

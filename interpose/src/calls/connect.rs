@@ -133,9 +133,9 @@ unsafe fn elsewhere(
     let before = sys::errno();
     // SAFETY: the program's own arguments.
     let result = unsafe { real::connect(fd, address, length) };
-    // The real call refuses an inet address on a Unix socket with EINVAL and changes nothing, so that
+    // The real call refuses an inet address on a Unix socket and changes nothing, so that
     // the common case, a TCP socket and a host out there, costs no question.
-    if result == 0 || given == Given::Other || sys::errno() != libc::EINVAL {
+    if result == 0 || given == Given::Other || sys::errno() != sys::WRONG_FAMILY {
         return result;
     }
     let (endpoint, v6) = match facts::of(config, fd) {
@@ -146,7 +146,7 @@ unsafe fn elsewhere(
             return sys::fail(libc::EISCONN);
         }
         Fact::Client { v6_socket, local, .. } => (Endpoint { ip: local.ip, port: 0 }, v6_socket),
-        _ => return sys::fail(libc::EINVAL),
+        _ => return sys::fail(sys::WRONG_FAMILY),
     };
     match back_to_tcp(config, fd, endpoint, v6) {
         Err(reason) => sys::fail(reason),
@@ -154,14 +154,17 @@ unsafe fn elsewhere(
             sys::set_errno(before);
             0
         }
-        // SAFETY: the program's own arguments.
-        Ok(()) => unsafe { real::connect(fd, address, length) },
+        Ok(()) => {
+            sys::set_errno(before);
+            // SAFETY: the program's own arguments.
+            unsafe { real::connect(fd, address, length) }
+        }
     }
 }
 
 /// Whether a socket with a listener's name is more than bound.
 fn is_connection_or_listens(fd: c_int) -> bool {
-    sys::peer_name(fd).is_ok() || sys::option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1)
+    sys::peer_name(fd).is_ok() || sys::is_listening(fd)
 }
 
 /// Makes a rewritten socket that is only bound a TCP socket again, on the same port where the host has it free.
@@ -275,7 +278,8 @@ fn connect_socket(
         options::carry(caller.fd, socket, caller.v6_socket);
     }
     let waits = sys::status_flags(caller.fd)? & libc::O_NONBLOCK == 0;
-    let connected = if waits { sys::connect(socket, name.bytes()) } else { connect_at_once(socket, name) };
+    let connected =
+        if waits { sys::connect_stream(config, socket, name) } else { connect_at_once(config, socket, name) };
     if let Err(reason) = connected {
         target::forget_client_name(config, caller.v6_socket, local, to);
         return Err(if reason == libc::EAGAIN { libc::ETIMEDOUT } else { reason });
@@ -304,18 +308,18 @@ fn connect_socket(
 
 /// A connect that must not wait: a full backlog is waited for a moment all the same, because TCP would queue
 /// and programs take EAGAIN for a failure.
-fn connect_at_once(socket: c_int, name: &UnixName) -> sys::Result<()> {
+fn connect_at_once(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
     let usual = sys::control(socket, libc::F_GETFL, 0)?;
     let nonblocking = usize::try_from(usual | libc::O_NONBLOCK).unwrap_or(0);
     sys::control(socket, libc::F_SETFL, nonblocking)?;
-    match sys::connect(socket, name.bytes()) {
+    match sys::connect_stream(config, socket, name) {
         Err(libc::EAGAIN) => {}
         result => return result,
     }
     sys::control(socket, libc::F_SETFL, usize::try_from(usual).unwrap_or(0))?;
     let timeout = options::send_timeout(socket);
     options::set_send_timeout(socket, options::milliseconds(CONNECT_WAIT_MS));
-    let result = sys::connect(socket, name.bytes());
+    let result = sys::connect_stream(config, socket, name);
     options::set_send_timeout(socket, timeout);
     result
 }

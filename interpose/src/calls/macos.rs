@@ -49,7 +49,7 @@ pub(crate) unsafe fn connect_nocancel(fd: c_int, address: *const sockaddr, lengt
     // SAFETY: the program's own arguments.
     let result = unsafe { real::connect_nocancel(fd, address, length) };
     // A rewritten socket that is to reach another host becomes a TCP socket again.
-    if result != 0 && sys::errno() == libc::EINVAL && is_rewritten(fd) {
+    if result != 0 && sys::errno() == sys::WRONG_FAMILY && is_rewritten(fd) {
         sys::set_errno(errno);
         // SAFETY: the program's own arguments.
         return unsafe { super::connect(fd, address, length) };

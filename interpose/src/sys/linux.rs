@@ -49,6 +49,21 @@ pub(crate) fn connect(fd: c_int, name: &[u8]) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_connect, fd, name.as_ptr(), name.len()) }).map(|_| ())
 }
 
+/// What connect(2) says to an inet address on a Unix socket.
+pub(crate) const WRONG_FAMILY: c_int = libc::EINVAL;
+
+/// Whether getsockopt(2) on a Unix socket answers some names at every level: Linux does not.
+pub(crate) const ANSWERS_ANY_LEVEL: bool = false;
+
+/// connect(2) of a stream.
+pub(crate) fn connect_stream(
+    _config: &crate::config::Config,
+    fd: c_int,
+    name: &crate::rawaddr::UnixName,
+) -> Result<()> {
+    connect(fd, name.bytes())
+}
+
 /// getsockname(2).
 pub(crate) fn own_name(fd: c_int) -> Result<RawName> {
     name_of(libc::SYS_getsockname, fd)
