@@ -5,6 +5,7 @@ use crate::display;
 use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
+use crate::supervise;
 use agentfs_wire::control::SubscribeParams;
 use agentfs_wire::event::{Event, EventKind};
 use std::path::PathBuf;
@@ -76,10 +77,12 @@ impl Follower {
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
         let view = View { printer, tell, http_port, user_home: settings.user_home.clone() };
+        let held = supervise::hold().map_err(|error| Failure::of(&error))?;
         let thread = std::thread::Builder::new()
             .name("follow".to_owned())
             .spawn(move || follow(events, &view, &seen))
             .map_err(|error| Failure::of(format_args!("cannot start a thread: {error}")))?;
+        drop(held);
         Ok(Self { thread, ended })
     }
 

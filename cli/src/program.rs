@@ -37,6 +37,9 @@ pub(crate) enum Reach {
 /// # Errors
 /// 127 where there is none, 126 where there is one that cannot be executed.
 pub(crate) fn find(name: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, Failure> {
+    if name.is_empty() {
+        return Err(Failure::new(Exit::NoProgram, "cannot run an empty command"));
+    }
     let shown = Path::new(name).display();
     if name.as_bytes().contains(&b'/') {
         return match executable(Path::new(name)) {
@@ -59,7 +62,6 @@ pub(crate) fn find(name: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf,
     }
     Err(match refused {
         Some((path, why)) => denied(&path, why),
-        None if name.is_empty() => Failure::new(Exit::NoProgram, "cannot run an empty command"),
         None => Failure::new(Exit::NoProgram, format_args!("cannot find the program `{shown}`"))
             .hint("is it installed, and its folder in PATH?"),
     })

@@ -11,9 +11,9 @@ use crate::exit::Exit;
 use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill, raise};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
 use nix::unistd::Pid;
+use rustix::process::{WaitOptions, waitpid};
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -45,8 +45,16 @@ static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
 pub(crate) enum End {
     /// It exited.
     Exited(u8),
-    /// A signal ended it.
-    Signalled(Signal),
+    /// A signal ended it: its number, which may be one that has no name (real-time signals).
+    Signalled(i32),
+}
+
+/// Signals that are held back; let go when dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    handled: SigSet,
+    /// The mask that we were started with, and the child will be.
+    given: SigSet,
 }
 
 /// A child that runs.
@@ -71,6 +79,17 @@ pub(crate) fn sigpipe_was_ignored() -> bool {
     PIPE_IGNORED.load(Ordering::Relaxed)
 }
 
+/// Holds signals back from this thread, and from threads that it starts meanwhile: those never take a
+/// signal that is meant for the program.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn hold() -> io::Result<Held> {
+    let handled: SigSet = SIGNALS.into_iter().collect();
+    let given = handled.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    Ok(Held { handled, given })
+}
+
 /// Starts a program and the thread that passes signals to it. From here on our own signals are its.
 ///
 /// # Errors
@@ -80,14 +99,22 @@ pub(crate) fn spawn(
     arguments: &[OsString],
     environment: &[(OsString, OsString)],
 ) -> io::Result<Child> {
-    let handled: SigSet = SIGNALS.into_iter().collect();
-    let given = handled.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
-    let pid = start(path, arguments, environment, &given).inspect_err(|_| {
-        // The mask goes back; a failure to restore what was just read has no cause but a wrong argument.
-        let _ = given.thread_set_mask();
-    })?;
+    let held = hold()?;
+    let pid = start(path, arguments, environment, &held.given)?;
+    let handled = held.handled;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || forward(&handled, pid))?;
+    // Held for good.
+    std::mem::forget(held);
     Ok(Child { pid })
+}
+
+// === impl Held ===
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Fails only for a wrong argument, and this one was read from the system.
+        let _ = self.given.thread_set_mask();
+    }
 }
 
 // === impl Child ===
@@ -103,15 +130,21 @@ impl Child {
     /// # Errors
     /// Where there is no such child any more: SIGCHLD is ignored, and the kernel kept no status.
     pub(crate) fn wait(&self) -> io::Result<End> {
+        let child = rustix::process::Pid::from_raw(self.pid.as_raw());
         loop {
-            match waitpid(self.pid, Some(WaitPidFlag::WUNTRACED)) {
-                Ok(WaitStatus::Exited(_, code)) => {
-                    return Ok(End::Exited(u8::try_from(code & 0xff).unwrap_or(255)));
-                }
-                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(End::Signalled(signal)),
-                Ok(WaitStatus::Stopped(_, signal)) => stop(signal),
-                Ok(_) | Err(Errno::EINTR) => {}
+            let status = match waitpid(child, WaitOptions::UNTRACED) {
+                Ok(Some((_, status))) => status,
+                Ok(None) | Err(rustix::io::Errno::INTR) => continue,
                 Err(errno) => return Err(errno.into()),
+            };
+            if let Some(code) = status.exit_status() {
+                return Ok(End::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));
+            }
+            if let Some(signal) = status.terminating_signal() {
+                return Ok(End::Signalled(signal));
+            }
+            if let Some(Ok(signal)) = status.stopping_signal().map(Signal::try_from) {
+                stop(signal);
             }
         }
     }
@@ -131,10 +164,12 @@ impl End {
         if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
             let _ = setrlimit(Resource::RLIMIT_CORE, 0, hard);
         }
-        let _ = SigSet::from(signal).thread_unblock();
-        let _ = signal_hook::low_level::emulate_default_handler(signal as i32);
-        // Still here: someone shields this process. Shells say it so.
-        Exit::Program(u8::try_from(128 + signal as i32).unwrap_or(255))
+        // What it does not know (real-time signals) has its default effect on us anyway.
+        if signal_hook::low_level::emulate_default_handler(signal).is_err() {
+            let _ = signal_hook::low_level::raise(signal);
+        }
+        // Still here: we inherited that it is ignored or blocked. Shells would say it so.
+        Exit::Program(u8::try_from(128 + signal).unwrap_or(u8::MAX))
     }
 }
 

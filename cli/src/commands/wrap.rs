@@ -19,7 +19,7 @@ use agentfs_wire::control::{DaemonInfo, EndedParams, method};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long the collector may take to hear that the program has ended. It finds out by itself too.
@@ -49,15 +49,15 @@ pub(crate) fn run_telling(
     let wanted = describe(&arguments, &path)?;
     agentfs_collector::prepare_home(&settings.paths)
         .map_err(|error| Failure::from(error).exit(Exit::Setup))?;
-    let cooperative = arguments.no_interpose || settings.no_interpose;
     // While a collector starts, the rest goes on.
     let starting = autostart::begin(settings);
+    let cooperative = arguments.no_interpose || settings.no_interpose;
     let library = if cooperative { None } else { Some(interposer::unpack(settings)?) };
-    let mut client = starting.finish(settings, printer);
+    let client = starting.finish(settings, printer);
     let mut claim = claim(&settings.paths, wanted, random)?;
-    let outcome = start(&arguments, settings, printer, tell, &path, library, client.as_mut(), &mut claim);
-    drop(client);
-    let (child, follower) = outcome.inspect_err(|_| claim.withdraw())?;
+    let wrap = Wrap { arguments: &arguments, settings, printer, tell, path: &path };
+    let started = wrap.start(library, client, &mut claim);
+    let (child, follower) = started.inspect_err(|_| claim.withdraw())?;
     let end = child.wait();
     farewell(settings, printer, &claim);
     if let Some(follower) = follower {
@@ -66,55 +66,68 @@ pub(crate) fn run_telling(
     match end {
         Ok(end) => Ok(end.mirror()),
         Err(error) => {
-            Err(Failure::new(Exit::Setup, format_args!("cannot wait for {}: {error}", path.display()))
-                .hint("do not ignore SIGCHLD where you start agentfs"))
+            let message = format_args!("cannot wait for {}: {error}", path.display());
+            Err(Failure::new(Exit::Setup, message).hint("do not ignore SIGCHLD where you start agentfs"))
         }
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the one place where everything that was prepared meets")]
-fn start(
-    arguments: &WrapArguments,
-    settings: &Settings,
-    printer: &Printer,
+/// What one wrap goes by.
+#[derive(Clone, Copy, Debug)]
+struct Wrap<'a> {
+    arguments: &'a WrapArguments,
+    settings: &'a Settings,
+    printer: &'a Printer,
     tell: Tell,
-    path: &Path,
-    library: Option<std::path::PathBuf>,
-    client: Option<&mut Client>,
-    claim: &mut Claim,
-) -> Result<(supervise::Child, Option<Follower>), Failure> {
-    let has_collector = client.is_some();
-    let http_port = client
-        .and_then(|client| client.call::<DaemonInfo>(method::DAEMON_INFO, json!({})).ok())
-        .map_or_else(|| instance::expected_port(settings), |info| info.http_port);
-    let (app, name) = (claim.companion.app.clone(), claim.companion.instance.clone());
-    let isolate = arguments.isolate || settings.isolate;
-    let cooperative = library.is_none();
-    let engine = match library {
-        Some(library) => instance::preload(settings, printer, path, library, isolate),
-        None => Engine::Cooperative { nested: settings.nested },
-    };
-    let mut plan = instance::plan(settings, &app, &name, http_port, engine)?;
-    plan.port = match arguments.port {
-        Some(port) => Some(port),
-        None if cooperative => Some(instance::free_port()?),
-        None => None,
-    };
-    let follower = if has_collector && tell != Tell::Nothing {
-        Follower::start(settings, *printer, tell, &app, &name, http_port)
-            .inspect_err(|error| printer.warn(&error.message))
-            .ok()
-    } else {
-        None
-    };
-    printer.detail(&format!("{app}/{name} is {}", plan.url));
-    let variables = environment::build(&settings.environment, &plan);
-    let child = supervise::spawn(path, &arguments.command, &variables)
-        .map_err(|error| program::cannot_start(path, &error))?;
-    if let Err(error) = claim.started(child.id()) {
-        printer.warn(&format!("cannot note the program's process: {error}"));
+    /// The program.
+    path: &'a Path,
+}
+
+// === impl Wrap ===
+
+impl Wrap<'_> {
+    /// Starts the program as the instance that was claimed. Without a library the program cooperates.
+    fn start(
+        self,
+        library: Option<PathBuf>,
+        client: Option<Client>,
+        claim: &mut Claim,
+    ) -> Result<(supervise::Child, Option<Follower>), Failure> {
+        let Self { arguments, settings, printer, tell, path } = self;
+        let (app, name) = (claim.companion.app.clone(), claim.companion.instance.clone());
+        let info =
+            client.and_then(|mut client| client.call::<DaemonInfo>(method::DAEMON_INFO, json!({})).ok());
+        let http_port =
+            info.as_ref().map_or_else(|| instance::expected_port(settings), |info| info.http_port);
+        let chosen_port = match (arguments.port, &library) {
+            (Some(port), _) => Some(port),
+            (None, None) => Some(instance::free_port()?),
+            (None, Some(_)) => None,
+        };
+        let engine = match library {
+            Some(library) => {
+                let isolate = arguments.isolate || settings.isolate;
+                instance::preload(settings, printer, path, library, isolate)
+            }
+            None => Engine::Cooperative { nested: settings.nested },
+        };
+        let mut plan = instance::plan(settings, &app, &name, http_port, engine)?;
+        plan.port = chosen_port;
+        printer.detail(&format!("{app}/{name} is {}", plan.url));
+        let follower = match (tell, info) {
+            (Tell::Nothing, _) | (_, None) => None,
+            _ => Follower::start(settings, *printer, tell, &app, &name, http_port)
+                .inspect_err(|error| printer.warn(&error.message))
+                .ok(),
+        };
+        let variables = environment::build(&settings.environment, &plan);
+        let child = supervise::spawn(path, &arguments.command, &variables)
+            .map_err(|error| program::cannot_start(path, &error))?;
+        if let Err(error) = claim.started(child.id()) {
+            printer.warn(&format!("cannot note the program's process: {error}"));
+        }
+        Ok((child, follower))
     }
-    Ok((child, follower))
 }
 
 /// Who the instance will be.
