@@ -67,8 +67,9 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
     let caller = match facts::of(config, fd) {
         Fact::Tcp { v6, name } => {
             // An IPv4 address on an IPv6 socket, or the reverse, is the kernel's to refuse; a socket that
-            // TCP has bound, connected or begun to connect stays with TCP.
-            if v6 != matches!(named.ip, IpAddr::V6(_)) || name.port != 0 {
+            // TCP has connected or begun to connect stays with TCP. One whose connect was refused keeps a
+            // port, but is closed.
+            if v6 != matches!(named.ip, IpAddr::V6(_)) || (name.port != 0 && !sys::is_closed(fd)) {
                 drop(errno);
                 // SAFETY: the program's own arguments.
                 return unsafe { real::connect(fd, address, length) };

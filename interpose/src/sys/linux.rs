@@ -410,3 +410,10 @@ pub(crate) fn receive_with_descriptor(fd: c_int, buffer: &mut [u8]) -> Result<(u
     let descriptor = rights.then(|| u32::try_from(data & 0xffff_ffff).unwrap_or(0).cast_signed());
     Ok((usize::try_from(count).unwrap_or(0), descriptor))
 }
+
+/// Whether a TCP socket is in state `TCP_CLOSE`: neither connected nor connecting nor listening (tcp(7),
+/// `TCP_INFO`).
+pub(crate) fn is_closed(fd: c_int) -> bool {
+    // `struct tcp_info` starts with the state; 7 is TCP_CLOSE (linux/tcp_states.h).
+    matches!(super::option(fd, libc::IPPROTO_TCP, libc::TCP_INFO), Ok(word) if word & 0xff == 7)
+}

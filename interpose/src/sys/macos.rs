@@ -353,3 +353,13 @@ pub(crate) fn as_read_back(_level: c_int, _name: c_int, value: c_int) -> c_int {
 pub(crate) fn control_length(header: &libc::cmsghdr) -> usize {
     usize::try_from(header.cmsg_len).unwrap_or(0)
 }
+
+/// Whether a TCP socket is neither connected nor connecting (tcp(4), `TCP_CONNECTION_INFO`).
+pub(crate) fn is_closed(fd: c_int) -> bool {
+    // `struct tcp_connection_info` starts with the state; 0 is TCPS_CLOSED (netinet/tcp_fsm.h).
+    let mut info = [0_u64; 64];
+    let mut length = super::socklen(size_of_val(&info));
+    let pointer = info.as_mut_ptr().cast::<c_void>();
+    get_option(fd, libc::IPPROTO_TCP, libc::TCP_CONNECTION_INFO, pointer, &mut length).is_ok()
+        && info.first().is_some_and(|word| word & 0xff == 0)
+}
