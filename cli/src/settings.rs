@@ -7,7 +7,11 @@ use agentfs_wire::env;
 use agentfs_wire::paths::Paths;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+
+/// Most threads that the router may be told to work in.
+const ROUTER_THREADS: usize = 64;
 
 /// What every command needs to know.
 #[derive(Clone, Debug)]
@@ -26,6 +30,10 @@ pub(crate) struct Settings {
     pub(crate) nested: bool,
     /// Where the router is told to listen.
     pub(crate) router: Option<SocketAddr>,
+    /// Where the router is told to speak TLS.
+    pub(crate) router_tls: Option<SocketAddr>,
+    /// How many threads the router is told to work in.
+    pub(crate) router_threads: Option<NonZero<usize>>,
     /// How much the collector logs.
     pub(crate) log: Level,
     /// Whether `NO_COLOR` is set (no-color.org).
@@ -70,9 +78,13 @@ impl Settings {
             None => Level::Info,
             Some(text) => text.to_string_lossy().parse().map_err(|error| wrong(env::LOG, &error))?,
         };
-        let router = match get(env::ROUTER) {
+        let address = |name: &'static str| match get(name) {
+            None => Ok(None),
+            Some(text) => parse_router(name, &text.to_string_lossy()).map(Some),
+        };
+        let router_threads = match get(env::ROUTER_THREADS) {
             None => None,
-            Some(text) => Some(parse_router(&text.to_string_lossy())?),
+            Some(text) => Some(parse_threads(&text.to_string_lossy())?),
         };
         Ok(Self {
             paths: Paths::new(&home, uid),
@@ -81,7 +93,9 @@ impl Settings {
             no_interpose: is_on(get(env::NO_INTERPOSE)),
             isolate: !nested && is_on(get(env::ISOLATE)),
             nested,
-            router,
+            router: address(env::ROUTER)?,
+            router_tls: address(env::ROUTER_TLS)?,
+            router_threads,
             log,
             no_color: get("NO_COLOR").is_some(),
             search_path: get("PATH"),
@@ -94,16 +108,24 @@ fn is_on(value: Option<OsString>) -> bool {
     value.is_some_and(|value| value != "0")
 }
 
-fn parse_router(text: &str) -> Result<SocketAddr, Failure> {
-    let address: SocketAddr = text.parse().map_err(|_| wrong(env::ROUTER, &format_args!("`{text}`")))?;
-    if address.ip().is_loopback() { Ok(address) } else { Err(wrong(env::ROUTER, &"not a loopback address")) }
+fn parse_router(name: &str, text: &str) -> Result<SocketAddr, Failure> {
+    let address: SocketAddr = text.parse().map_err(|_| wrong(name, &format_args!("`{text}`")))?;
+    if address.ip().is_loopback() { Ok(address) } else { Err(wrong(name, &"not a loopback address")) }
+}
+
+fn parse_threads(text: &str) -> Result<NonZero<usize>, Failure> {
+    let threads: Option<NonZero<usize>> = text.parse().ok();
+    threads
+        .filter(|threads| threads.get() <= ROUTER_THREADS)
+        .ok_or_else(|| wrong(env::ROUTER_THREADS, &format_args!("`{text}`")))
 }
 
 fn wrong(name: &str, what: &dyn std::fmt::Display) -> Failure {
     let hint = match name {
-        env::ROUTER => {
+        env::ROUTER | env::ROUTER_TLS => {
             "write a loopback address and a port, such as 127.0.0.1:4280 (port 0 takes any free one)"
         }
+        env::ROUTER_THREADS => "write a number from 1 to 64",
         _ => "write error, warn, info or debug",
     };
     Failure::new(Exit::Usage, format_args!("cannot read {name}: {what}")).hint(hint)
@@ -165,9 +187,14 @@ mod tests {
 
     #[test]
     fn wrong_values_are_named() {
-        for (name, value) in
-            [("AGENTFS_ROUTER", "0.0.0.0:80"), ("AGENTFS_ROUTER", "x"), ("AGENTFS_LOG", "loud")]
-        {
+        for (name, value) in [
+            ("AGENTFS_ROUTER", "0.0.0.0:80"),
+            ("AGENTFS_ROUTER", "x"),
+            ("AGENTFS_LOG", "loud"),
+            ("AGENTFS_ROUTER_TLS", "443"),
+            ("AGENTFS_ROUTER_THREADS", "0"),
+            ("AGENTFS_ROUTER_THREADS", "65"),
+        ] {
             let failure = resolve(&[("HOME", "/"), (name, value)]).unwrap_err();
             assert!(failure.message.contains(name) && failure.hint.is_some(), "{failure}");
         }

@@ -3,6 +3,7 @@
 use crate::log::Level;
 use agentfs_wire::paths::Paths;
 use std::net::SocketAddr;
+use std::num::NonZero;
 
 /// The settings of one collector.
 #[derive(Clone, Debug)]
@@ -12,6 +13,11 @@ pub struct Config {
     /// Address on which the router listens instead of the default ones (`AGENTFS_ROUTER`); port 0
     /// takes any free port.
     pub router_address: Option<SocketAddr>,
+    /// Address on which the router speaks TLS instead of the default ones (`AGENTFS_ROUTER_TLS`).
+    /// Matters only where TLS is on.
+    pub tls_address: Option<SocketAddr>,
+    /// Threads to work in (`AGENTFS_ROUTER_THREADS`); absent: one or two, by the number of cores.
+    pub router_threads: Option<NonZero<usize>>,
     /// Version to tell in `daemon.info`.
     pub version: &'static str,
     /// The least important lines that are logged (`AGENTFS_LOG`).
@@ -32,6 +38,13 @@ pub struct Report {
 impl Config {
     /// The usual settings for `paths`.
     pub fn new(paths: Paths, version: &'static str) -> Self {
-        Self { paths, router_address: None, version, log: Level::Info }
+        Self {
+            paths,
+            router_address: None,
+            tls_address: None,
+            router_threads: None,
+            version,
+            log: Level::Info,
+        }
     }
 }

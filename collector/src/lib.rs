@@ -33,6 +33,7 @@ pub use home::prepare as prepare_home;
 pub use log::{Level, UnknownLevel};
 
 use std::future::Future;
+use std::num::NonZero;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a collector in this thread and a few more until SIGTERM, SIGINT or `daemon.stop`.
@@ -40,9 +41,12 @@ use tokio::signal::unix::{SignalKind, signal};
 /// # Errors
 /// [`Error`] where it cannot start.
 pub fn serve(config: Config) -> Result<Report, Error> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = config.router_threads.map_or_else(
+        || std::thread::available_parallelism().map_or(1, NonZero::get).min(limits::WORKER_THREADS),
+        NonZero::get,
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.min(limits::WORKER_THREADS))
+        .worker_threads(threads)
         .max_blocking_threads(limits::BLOCKING_THREADS)
         .thread_name("agentfs-worker")
         .enable_all()

@@ -31,6 +31,10 @@ pub const EXPOSE: &str = "AGENTFS_EXPOSE";
 pub const LOG: &str = "AGENTFS_LOG";
 /// Address on which the router listens instead of the default ones, as `127.0.0.1:PORT`.
 pub const ROUTER: &str = "AGENTFS_ROUTER";
+/// Address on which the router speaks TLS instead of the default ones, as `127.0.0.1:PORT`.
+pub const ROUTER_TLS: &str = "AGENTFS_ROUTER_TLS";
+/// Threads that the collector's router works in, instead of one or two.
+pub const ROUTER_THREADS: &str = "AGENTFS_ROUTER_THREADS";
 /// Linux's list of libraries to load first (ld.so(8)).
 pub const LD_PRELOAD: &str = "LD_PRELOAD";
 /// macOS's list of libraries to load first (dyld(1)).

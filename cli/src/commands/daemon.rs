@@ -96,6 +96,8 @@ fn serve(detached: bool, settings: &Settings) -> Result<Exit, Failure> {
     }
     let mut config = Config::new(settings.paths.clone(), env!("CARGO_PKG_VERSION"));
     config.router_address = settings.router;
+    config.tls_address = settings.router_tls;
+    config.router_threads = settings.router_threads;
     config.log = settings.log;
     agentfs_collector::serve(config)?;
     Ok(Exit::Success)
