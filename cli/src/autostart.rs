@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// How long a new collector may take until it answers.
 const READY_TIME: Duration = Duration::from_secs(3);
 
+/// How long a program's start waits for a collector that is there and does not answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Pause between two looks whether it answers.
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -38,7 +41,7 @@ pub(crate) enum Started {
 /// Connects to the collector; where there is none, has one started by a process that ends as soon as it
 /// answers, so that the collector is nobody's child.
 pub(crate) fn begin(settings: &Settings) -> Started {
-    match Client::connect(&settings.paths) {
+    match Client::connect_within(&settings.paths, PATIENCE) {
         Ok(client) => return Started::Running(client),
         Err(error) if is_absent(&error) => {}
         Err(error) => {
@@ -68,7 +71,7 @@ impl Started {
             Self::Failed(failure) => failure,
             Self::Starting(child) => match child.wait_with_output() {
                 Err(error) => Failure::of(format_args!("cannot wait for the collector's start: {error}")),
-                Ok(output) => match Client::connect(&settings.paths) {
+                Ok(output) => match Client::connect_within(&settings.paths, PATIENCE) {
                     Ok(client) => return Some(client),
                     Err(_) => Failure::of(first_line(&output.stderr)),
                 },
@@ -177,9 +180,11 @@ fn tail(settings: &Settings, begin: u64) -> String {
         log.seek(SeekFrom::Start(begin.max(length.saturating_sub(TAIL_BYTES))))?;
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
-    read().unwrap_or_default()
+    let text = read().unwrap_or_default();
+    let error = text.lines().rev().find_map(|line| line.split_once("error: ").map(|(_, error)| error));
+    error.or_else(|| text.lines().last()).unwrap_or("it said nothing").to_owned()
 }
 
 fn cannot_start(error: &io::Error) -> Failure {
@@ -189,5 +194,5 @@ fn cannot_start(error: &io::Error) -> Failure {
 fn first_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let line = text.lines().next().unwrap_or("it does not answer");
-    line.trim_start_matches("agentfs: ").trim_start_matches("error: ").to_owned()
+    line.split_once("error: ").map_or(line, |(_, error)| error).to_owned()
 }

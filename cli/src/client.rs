@@ -4,10 +4,13 @@ use agentfs_wire::control::{Reply, Request, SubscribeParams, Subscribed, method}
 use agentfs_wire::event::Event;
 use agentfs_wire::limits::CONTROL_LINE_BYTES;
 use agentfs_wire::paths::Paths;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -48,10 +51,23 @@ impl Client {
     /// # Errors
     /// What the system says; `NotFound` and `ConnectionRefused` mean that none runs.
     pub(crate) fn connect(paths: &Paths) -> io::Result<Self> {
-        let stream = UnixStream::connect(&paths.control)?;
-        let client = Self { stream: BufReader::new(stream), next: 1 };
-        client.reply_within(REPLY_TIME)?;
-        Ok(client)
+        Self::connect_within(paths, REPLY_TIME)
+    }
+
+    /// Connects to the collector of a home; neither that nor a reply takes longer than `time`.
+    ///
+    /// # Errors
+    /// As for [`Self::connect`]; `WouldBlock` where the collector does not accept in time.
+    pub(crate) fn connect_within(paths: &Paths, time: Duration) -> io::Result<Self> {
+        let address = UnixAddr::new(&paths.control)?;
+        let own = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
+        fcntl(&own, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        let stream = UnixStream::from(own);
+        // It bounds connect(2) too, which waits while the backlog is full.
+        stream.set_write_timeout(Some(time))?;
+        connect(stream.as_raw_fd(), &address)?;
+        stream.set_read_timeout(Some(time))?;
+        Ok(Self { stream: BufReader::new(stream), next: 1 })
     }
 
     /// Connects, or says that no collector runs.
@@ -68,15 +84,6 @@ impl Client {
             };
             Failure::new(crate::exit::Exit::NotFound, message).hint("`agentfs daemon start` starts it")
         })
-    }
-
-    /// Bounds the time that replies may take.
-    ///
-    /// # Errors
-    /// Where the system refuses the bound.
-    pub(crate) fn reply_within(&self, time: Duration) -> io::Result<()> {
-        self.stream.get_ref().set_read_timeout(Some(time))?;
-        self.stream.get_ref().set_write_timeout(Some(time))
     }
 
     /// Calls a method.
@@ -129,6 +136,15 @@ impl Client {
 // === impl Events ===
 
 impl Events {
+    /// A second handle to the connection, whose shutdown ends the stream of events after those that
+    /// have arrived.
+    ///
+    /// # Errors
+    /// Where there are too many descriptors.
+    pub(crate) fn handle(&self) -> io::Result<UnixStream> {
+        self.stream.get_ref().try_clone()
+    }
+
     /// Waits for the next event, for ever or for `time`.
     ///
     /// # Errors

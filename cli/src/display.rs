@@ -49,7 +49,8 @@ pub(crate) fn trace_line(event: &Event) -> String {
         duration::time_of_day(event.time_ms),
         outcome(event),
     );
-    line.trim_end().to_owned()
+    // Names and commands come from outside: one event stays one line, and no terminal obeys it.
+    line.trim_end().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 fn outcome(event: &Event) -> String {

@@ -1,5 +1,6 @@
 //! Tells on standard error what a wrapped program does, while it runs: its listeners with their URLs, or
 //! every intercepted call. One thread on its own subscription; the program never waits for it.
+use crate::autostart::PATIENCE;
 use crate::client::{Client, Events, Next};
 use crate::display;
 use crate::hint::Failure;
@@ -8,6 +9,8 @@ use crate::settings::Settings;
 use crate::supervise;
 use agentfs_wire::control::SubscribeParams;
 use agentfs_wire::event::{Event, EventKind};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +41,11 @@ pub(crate) enum Tell {
 #[derive(Debug)]
 pub(crate) struct Follower {
     thread: JoinHandle<()>,
+    /// Whether the program has ended.
     ended: Arc<AtomicBool>,
+    tell: Tell,
+    /// The subscription's connection.
+    connection: UnixStream,
 }
 
 /// How it is told.
@@ -73,7 +80,10 @@ impl Follower {
             calls: matches!(tell, Tell::Calls { .. }),
             ..SubscribeParams::default()
         };
-        let events = Client::require(&settings.paths)?.subscribe(&params)?;
+        let events = Client::connect_within(&settings.paths, PATIENCE)
+            .map_err(|error| Failure::of(format_args!("cannot follow the program: {error}")))?
+            .subscribe(&params)?;
+        let connection = events.handle().map_err(|error| Failure::of(&error))?;
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
         let view = View { printer, tell, http_port, user_home: settings.user_home.clone() };
@@ -83,12 +93,21 @@ impl Follower {
             .spawn(move || follow(events, &view, &seen))
             .map_err(|error| Failure::of(format_args!("cannot start a thread: {error}")))?;
         drop(held);
-        Ok(Self { thread, ended })
+        Ok(Self { thread, ended, tell, connection })
     }
 
-    /// Tells the last events of a program that has ended.
-    pub(crate) fn finish(self) {
+    /// Says that the program has ended. Called before the collector is told, so that the end of the
+    /// instance is the last event that is waited for.
+    pub(crate) fn ended(&self) {
         self.ended.store(true, Ordering::Release);
+    }
+
+    /// Tells the last events of a program that has ended; calls may take a moment to arrive.
+    pub(crate) fn finish(self) {
+        if !matches!(self.tell, Tell::Calls { .. }) {
+            // Fails only where the collector has closed it already.
+            let _ = self.connection.shutdown(Shutdown::Both);
+        }
         // A panic in there has been printed; the program's status matters more.
         let _ = self.thread.join();
     }
@@ -109,9 +128,6 @@ fn follow(mut events: Events, view: &View, ended: &AtomicBool) {
             Ok(Next::Closed) | Err(_) => return,
         }
         if ended.load(Ordering::Acquire) {
-            if view.tell == Tell::Listeners {
-                return;
-            }
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + LAST_EVENTS);
             if Instant::now() > deadline {
                 return;

@@ -59,6 +59,9 @@ pub(crate) fn run_telling(
     let started = wrap.start(library, client, &mut claim);
     let (child, follower) = started.inspect_err(|_| claim.withdraw())?;
     let end = child.wait();
+    if let Some(follower) = &follower {
+        follower.ended();
+    }
     farewell(settings, printer, &claim);
     if let Some(follower) = follower {
         follower.finish();
@@ -177,16 +180,16 @@ fn describe(arguments: &WrapArguments, path: &Path) -> Result<Companion, Failure
 
 /// Tells the collector that the program has ended; where there is none, tidies up alone.
 fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
-    let ended = Client::connect(&settings.paths).map(|mut client| {
+    let ended = Client::connect_within(&settings.paths, FAREWELL).map(|mut client| {
         let params =
             EndedParams { app: claim.companion.app.clone(), instance: claim.companion.instance.clone() };
-        client.reply_within(FAREWELL).map_err(|error| Failure::of(&error))?;
         client.call::<Value>(method::INSTANCE_ENDED, params).map(drop)
     });
     match ended {
         Ok(Ok(())) => {}
         // It is there and busy: it will find out.
         Ok(Err(error)) => printer.detail(&error.message),
+        Err(error) if !autostart::is_absent(&error) => printer.detail(&error.to_string()),
         Err(_) => {
             if let Err(error) = claim.release(&settings.paths) {
                 printer.detail(&format!("cannot tidy up: {error}"));
