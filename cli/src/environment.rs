@@ -15,8 +15,11 @@ pub(crate) const PRELOAD: &str = env::DYLD_INSERT_LIBRARIES;
 /// What every variable of ours begins with.
 const PREFIX: &[u8] = b"AGENTFS_";
 
-/// What the user may set for a program, and what an instance therefore hands on.
-const HANDED_ON: [&str; 5] = [env::ONLY, env::EXCEPT, env::EXPOSE, env::LOG, env::ROUTER];
+/// What the user may say about the ports of a program, and what an instance therefore hands on.
+const OF_PROGRAMS: [&str; 3] = [env::ONLY, env::EXCEPT, env::EXPOSE];
+
+/// What the user may say about the collector. An instance hands it on: a program in it may run agentfs.
+const OF_COLLECTOR: [&str; 4] = [env::LOG, env::ROUTER, env::ROUTER_TLS, env::ROUTER_THREADS];
 
 /// What an instance tells its programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +69,7 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
     let mut variables: Vec<(OsString, OsString)> = inherited
         .iter()
         .filter(|(key, _)| {
-            let handed_on = !cooperative && HANDED_ON.iter().any(|name| key == name);
+            let handed_on = !cooperative && OF_PROGRAMS.iter().chain(&OF_COLLECTOR).any(|name| key == name);
             handed_on || !key.as_bytes().starts_with(PREFIX)
         })
         .filter(|(key, _)| key != PRELOAD)
@@ -110,7 +113,7 @@ pub(crate) fn of_collector(inherited: &[(OsString, OsString)], home: &Path) -> V
     let mut variables: Vec<(OsString, OsString)> = inherited
         .iter()
         .filter(|(key, _)| key != PRELOAD)
-        .filter(|(key, _)| !key.as_bytes().starts_with(PREFIX) || key == env::LOG || key == env::ROUTER)
+        .filter(|(key, _)| !key.as_bytes().starts_with(PREFIX) || OF_COLLECTOR.iter().any(|name| key == name))
         .cloned()
         .collect();
     let preload = inherited.iter().find(|(key, _)| key == PRELOAD).map(|(_, value)| value);
