@@ -69,10 +69,12 @@ check() {
         "$1" -m unittest discover --start-directory tests/darwin --pattern "$2"
 }
 
+# A cargo command for both targets.
 cross() {
-    local target arguments=()
+    local command=$1 target arguments=()
+    shift
     for target in "${targets[@]}"; do arguments+=(--target "$target"); done
-    cargo "$@" --locked "${arguments[@]}"
+    cargo "$command" --locked "${arguments[@]}" "$@"
 }
 
 interposer() {
