@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod end;
 mod error;
+mod forward;
 mod home;
 mod hub;
 mod journal;

@@ -102,3 +102,6 @@ pub(crate) const BROKER_CONNECTIONS: usize = 16;
 /// Time for one such request, less than a second. Then it is dropped.
 #[cfg(target_os = "linux")]
 pub(crate) const BROKER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Forwards of raw TCP into instances. A further one is refused with `conflict`.
+pub(crate) const FORWARDS: usize = 256;

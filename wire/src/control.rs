@@ -87,6 +87,12 @@ pub mod method {
     pub const PRUNE: &str = "prune";
     /// [`super::EndedParams`]: `wrap` says that its program has ended → `{"removed": bool}`.
     pub const INSTANCE_ENDED: &str = "instance.ended";
+    /// [`super::ForwardParams`] → [`super::ForwardInfo`].
+    pub const FORWARD_ADD: &str = "forward.add";
+    /// `{"listen": …}` → `{"removed": true}`.
+    pub const FORWARD_REMOVE: &str = "forward.remove";
+    /// No parameters → `{"forwards": [ForwardInfo]}`.
+    pub const FORWARD_LIST: &str = "forward.list";
     /// The counters as Prometheus text → `{"text": …}`.
     pub const METRICS: &str = "metrics";
 }
@@ -243,6 +249,37 @@ pub struct EndedParams {
     pub app: String,
     /// Instance.
     pub instance: String,
+}
+
+/// Opens an instance to raw TCP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardParams {
+    /// App.
+    pub app: String,
+    /// Instance.
+    pub instance: String,
+    /// Port of the instance; absent: all of them, on an address in 127/8 that is the instance's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Address and port to listen on; absent: any free port of 127.0.0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+}
+
+/// A forward.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardInfo {
+    /// Address and port that are listened on; only the address where all ports are served.
+    pub listen: String,
+    /// App.
+    pub app: String,
+    /// Instance.
+    pub instance: String,
+    /// Port of the instance; absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Connections so far.
+    pub connections: u64,
 }
 
 /// Reads one request line.

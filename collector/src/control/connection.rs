@@ -55,6 +55,11 @@ struct HostParams {
     host: String,
 }
 
+#[derive(Deserialize)]
+struct ListenParams {
+    listen: String,
+}
+
 // === impl Connection ===
 
 impl Connection {
@@ -104,6 +109,17 @@ impl Connection {
                     Err(error) => Outcome::Answer(Err(error)),
                 };
             }
+            method::FORWARD_ADD => {
+                return Outcome::Answer(match read(params) {
+                    Ok(params) => self.shared.forwards.add(params).await,
+                    Err(error) => Err(error),
+                });
+            }
+            method::FORWARD_REMOVE => {
+                let removed = |ListenParams { listen }| self.shared.forwards.remove(&listen);
+                return Outcome::Answer(read(params).and_then(removed));
+            }
+            method::FORWARD_LIST => return Outcome::Answer(self.shared.forwards.list()),
             method::DAEMON_STOP => Ok(Ask::Stop),
             method::LIST => Ok(Ask::List),
             method::ROUTE_LIST => Ok(Ask::RouteList),

@@ -1,6 +1,7 @@
 //! Accepts control connections, within their limit.
 use super::{Command, connection, error};
 use crate::end::ended;
+use crate::forward::Forwards;
 use crate::journal::Journal;
 use crate::limits::COMMAND_QUEUE;
 use crate::notice::clear;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) info: DaemonInfo,
     /// What happened.
     pub(crate) journal: Journal,
+    /// Raw TCP into instances.
+    pub(crate) forwards: Forwards,
     /// Who wants calls.
     pub(crate) page: TracePage,
     /// connections --commands--> hub

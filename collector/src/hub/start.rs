@@ -8,6 +8,7 @@ use crate::clock::now_ms;
 use crate::config::{Config, Report};
 use crate::control::{Server, Shared};
 use crate::error::Error;
+use crate::forward::Forwards;
 use crate::journal::Journal;
 use crate::limits::{DRAIN, HINT_QUEUE, OPEN_FILES, ROUTER_QUEUE};
 use crate::lock::CollectorLock;
@@ -172,7 +173,9 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         );
         hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });
     }
-    let serving = server.run(Arc::new(Shared { info, journal: journal.clone(), page, command_tx }), end_rx);
+    let forwards = Forwards::new(hub.paths.run.clone(), journal.clone(), end_rx.clone());
+    let serving =
+        server.run(Arc::new(Shared { info, journal: journal.clone(), forwards, page, command_tx }), end_rx);
     hub.tasks.spawn(async move {
         serving.await;
         ("control socket", None)

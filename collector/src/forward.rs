@@ -1,0 +1,390 @@
+//! Raw TCP from outside into an instance: a port of its own on this host, or an address of its own in 127/8 on
+//! which all of its ports are served. Owns the TCP listeners; finds the instance's sockets by their names in
+//! the run dir, as the interposer does, and passes bytes. Called by `control`.
+mod dial;
+
+use crate::control::{Answer, error};
+use crate::end::ended;
+use crate::journal::{Filter, Journal, Subscription};
+use crate::limits::FORWARDS;
+use crate::log;
+use agentfs_wire::control::{ControlError, ErrorCode, ForwardInfo, ForwardParams};
+use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// Bytes of the buffer for each direction of a forwarded connection.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Every forward.
+#[derive(Debug)]
+pub(crate) struct Forwards {
+    run: PathBuf,
+    journal: Journal,
+    end_rx: watch::Receiver<bool>,
+    active: Mutex<Active>,
+}
+
+#[derive(Debug, Default)]
+struct Active {
+    /// By what is listened on: `address:port`, or the bare address where all ports are served.
+    forwards: BTreeMap<String, Forward>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Forward {
+    info: ForwardInfo,
+    connections: Arc<AtomicU64>,
+    task: AbortHandle,
+}
+
+/// Whom a listener serves.
+#[derive(Clone, Debug)]
+struct Served {
+    run: PathBuf,
+    app: String,
+    instance: String,
+    connections: Arc<AtomicU64>,
+}
+
+// === impl Forwards ===
+
+impl Forwards {
+    /// No forwards yet. `end_rx` ends them all.
+    pub(crate) fn new(run: PathBuf, journal: Journal, end_rx: watch::Receiver<bool>) -> Self {
+        Self { run, journal, end_rx, active: Mutex::default() }
+    }
+
+    /// Adds a forward; a [`ForwardInfo`].
+    pub(crate) async fn add(&self, params: ForwardParams) -> Answer {
+        let (Some(_), Some(_)) = (app_name(&params.app), instance_name(&params.instance)) else {
+            let message = format!("{}/{} is no name of an instance", params.app, params.instance);
+            return Err(error(ErrorCode::BadParams, message, None));
+        };
+        if self.lock().forwards.len() >= FORWARDS {
+            let hint = Some("`agentfs forward --list` shows them");
+            return Err(error(ErrorCode::Conflict, format!("there are {FORWARDS} forwards already"), hint));
+        }
+        let connections = Arc::new(AtomicU64::new(0));
+        let served = Served {
+            run: self.run.clone(),
+            app: params.app.clone(),
+            instance: params.instance.clone(),
+            connections: Arc::clone(&connections),
+        };
+        let filter = Filter {
+            app: Some(params.app.clone()),
+            instance: Some(params.instance.clone()),
+            ..Filter::default()
+        };
+        let events = self.journal.subscribe(filter);
+        let end_rx = self.end_rx.clone();
+        let info = |listen: String| ForwardInfo {
+            listen,
+            app: params.app.clone(),
+            instance: params.instance.clone(),
+            port: params.port,
+            connections: 0,
+        };
+        let (listen, task) = match params.port {
+            Some(port) => {
+                let listener = bind(params.listen.as_deref().unwrap_or("127.0.0.1:0")).await?;
+                let address = listener.local_addr().map_err(|cause| internal(&cause))?;
+                let task = self.lock().tasks.spawn(one_port(listener, port, served, events, end_rx));
+                (address.to_string(), task)
+            }
+            None => {
+                let address = own_address(&params.app, &params.instance);
+                let listen = address.to_string();
+                if self.lock().forwards.contains_key(&listen) {
+                    return Err(taken(&listen));
+                }
+                let task = self.lock().tasks.spawn(all_ports(address, served, events, end_rx));
+                (listen, task)
+            }
+        };
+        let info = info(listen.clone());
+        let answer = serde_json::to_value(&info).map_err(|cause| internal(&cause));
+        self.lock().forwards.insert(listen, Forward { info, connections, task });
+        answer
+    }
+
+    /// Removes a forward.
+    pub(crate) fn remove(&self, listen: &str) -> Answer {
+        match self.lock().forwards.remove(listen) {
+            Some(forward) => {
+                forward.task.abort();
+                Ok(json!({ "removed": true }))
+            }
+            None => {
+                let hint = Some("`agentfs forward --list` shows what there is");
+                Err(error(ErrorCode::NotFound, format!("nothing is forwarded from {listen}"), hint))
+            }
+        }
+    }
+
+    /// Every forward.
+    pub(crate) fn list(&self) -> Answer {
+        let forwards: Vec<ForwardInfo> = self
+            .lock()
+            .forwards
+            .values()
+            .map(|forward| {
+                let connections = forward.connections.load(Ordering::Relaxed);
+                ForwardInfo { connections, ..forward.info.clone() }
+            })
+            .collect();
+        Ok(json!({ "forwards": forwards }))
+    }
+
+    /// The state, without forwards whose instance has ended.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Active> {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        while active.tasks.try_join_next().is_some() {}
+        active.forwards.retain(|_, forward| !forward.task.is_finished());
+        active
+    }
+}
+
+fn internal(cause: &dyn std::fmt::Display) -> ControlError {
+    error(ErrorCode::Internal, cause.to_string(), None)
+}
+
+fn taken(listen: &str) -> ControlError {
+    let hint = Some("choose another port, or none for any free one");
+    error(ErrorCode::Conflict, format!("{listen} is taken"), hint)
+}
+
+async fn bind(listen: &str) -> Result<TcpListener, ControlError> {
+    let Ok(address) = listen.parse::<SocketAddr>() else {
+        let hint = Some("write it as 127.0.0.1:5432 or [::1]:5432");
+        return Err(error(ErrorCode::BadParams, format!("`{listen}` is no address and port"), hint));
+    };
+    TcpListener::bind(address).await.map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::AddrInUse => taken(listen),
+        _ => error(ErrorCode::Conflict, format!("cannot listen on {listen}: {cause}"), None),
+    })
+}
+
+/// The address in 127/8 that is an instance's own: from a hash of its name, so that it stays the same.
+fn own_address(app: &str, instance: &str) -> Ipv4Addr {
+    let [a, b, c, ..] = agentfs_wire::peer::space(b"own address", app, instance).to_be_bytes();
+    // 127.0/16 is left to the host, and no part is 0 or 255.
+    Ipv4Addr::new(127, 64 + a % 128, 1 + b % 254, 1 + c % 254)
+}
+
+/// Serves one port until the instance ends.
+async fn one_port(
+    listener: TcpListener,
+    port: u16,
+    served: Served,
+    mut events: Subscription,
+    mut end_rx: watch::Receiver<bool>,
+) {
+    let ip = listener.local_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
+    tokio::select! {
+        () = accept(listener, ip, port, served) => {}
+        () = until_ended(&mut events) => {}
+        () = ended(&mut end_rx) => {}
+    }
+}
+
+/// Serves every port of an instance on its own address, as its listeners come and go.
+async fn all_ports(
+    address: Ipv4Addr,
+    served: Served,
+    mut events: Subscription,
+    mut end_rx: watch::Receiver<bool>,
+) {
+    let mut ports: BTreeMap<u16, AbortHandle> = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        let present = served.ports();
+        ports.retain(|port, task| {
+            let stays = present.contains(port);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for port in present {
+            if ports.contains_key(&port) {
+                continue;
+            }
+            match TcpListener::bind((address, port)).await {
+                Ok(listener) => {
+                    let task = tasks.spawn(accept(listener, IpAddr::V4(address), port, served.clone()));
+                    ports.insert(port, task);
+                }
+                Err(error) => log::warning!("cannot serve {address}:{port}: {error}"),
+            }
+        }
+        tokio::select! {
+            event = events.next() => match event.as_ref().map(|item| kind_of(item.line())) {
+                None | Some(Some(EventKind::InstanceEnded)) => return,
+                _ => {}
+            },
+            () = ended(&mut end_rx) => return,
+        }
+    }
+}
+
+async fn until_ended(events: &mut Subscription) {
+    while let Some(item) = events.next().await {
+        if kind_of(item.line()) == Some(EventKind::InstanceEnded) {
+            return;
+        }
+    }
+}
+
+fn kind_of(line: &str) -> Option<EventKind> {
+    serde_json::from_str::<Event>(line).ok().map(|event| event.kind)
+}
+
+/// Accepts and passes on; each connection is one task, ended with this one.
+async fn accept(listener: TcpListener, ip: IpAddr, port: u16, served: Served) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, address)) => {
+                    connections.spawn(pass(client, address, ip, port, served.clone()));
+                }
+                // Out of descriptors: the listener stays readable, so give others time to close theirs.
+                Err(error) => {
+                    log::warning!("cannot accept a connection to forward: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+}
+
+async fn pass(mut client: TcpStream, address: SocketAddr, ip: IpAddr, port: u16, served: Served) {
+    served.connections.fetch_add(1, Ordering::Relaxed);
+    let _ = client.set_nodelay(true);
+    match dial::dial(&served.run, &served.app, &served.instance, port, ip, address).await {
+        Ok(mut upstream) => {
+            // Either side's failure is the end of the connection, and its own business.
+            let _ = tokio::io::copy_bidirectional_with_sizes(
+                &mut client,
+                &mut upstream,
+                BUFFER_BYTES,
+                BUFFER_BYTES,
+            )
+            .await;
+        }
+        Err(error) => log::debug!("{}/{} has nobody on port {port}: {error}", served.app, served.instance),
+    }
+}
+
+// === impl Served ===
+
+impl Served {
+    /// Ports that the instance has listeners on, by their names.
+    fn ports(&self) -> std::collections::BTreeSet<u16> {
+        let files = crate::watch::list(&self.run).unwrap_or_default();
+        files
+            .iter()
+            .filter_map(|file| SocketName::parse(file).ok())
+            .filter(|name| (name.app.as_str(), name.instance.as_str()) == (&*self.app, &*self.instance))
+            .filter_map(|name| match name.kind {
+                Kind::Listener { port, .. } => Some(port),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    fn forwards(run: &std::path::Path) -> (Forwards, watch::Sender<bool>, Journal) {
+        let (end_tx, end_rx) = watch::channel(false);
+        let journal = Journal::new();
+        (Forwards::new(run.to_owned(), journal.clone(), end_rx), end_tx, journal)
+    }
+
+    fn params(port: Option<u16>) -> ForwardParams {
+        ForwardParams { app: "shop".to_owned(), instance: "main".to_owned(), port, listen: None }
+    }
+
+    async fn echo(listener: UnixListener) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut input, mut output) = stream.split();
+            let _ = tokio::io::copy(&mut input, &mut output).await;
+        }
+    }
+
+    async fn says(address: &str) -> String {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"hello").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn a_port_is_forwarded_until_its_instance_ends() {
+        let run = tempfile::tempdir_in("/tmp").unwrap();
+        let upstream = UnixListener::bind(run.path().join("shop-main.5432.l.sock")).unwrap();
+        let _upstream = tokio::spawn(echo(upstream));
+        let (forwards, _end, journal) = forwards(run.path());
+        let info: ForwardInfo =
+            serde_json::from_value(forwards.add(params(Some(5432))).await.unwrap()).unwrap();
+        assert_eq!(says(&info.listen).await, "hello");
+        let second = ForwardParams { listen: Some(info.listen.clone()), ..params(Some(5432)) };
+        assert_eq!(forwards.add(second).await.unwrap_err().code, ErrorCode::Conflict);
+        assert_eq!(forwards.list().unwrap()["forwards"][0]["connections"], 1);
+        journal.publish(0, Event::new(EventKind::InstanceEnded).of("shop", "main"));
+        while TcpStream::connect(&info.listen).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(forwards.list().unwrap()["forwards"], json!([]));
+        assert_eq!(forwards.remove(&info.listen).unwrap_err().code, ErrorCode::NotFound);
+    }
+
+    #[tokio::test]
+    async fn an_own_address_serves_every_port() {
+        let run = tempfile::tempdir_in("/tmp").unwrap();
+        let (forwards, _end, journal) = forwards(run.path());
+        let info: ForwardInfo = serde_json::from_value(forwards.add(params(None)).await.unwrap()).unwrap();
+        // A port that is free here, because the test's own listener on another address had it.
+        let probe = TcpListener::bind((info.listen.as_str(), 0)).await.unwrap();
+        let port = probe.local_addr().unwrap().port();
+        drop(probe);
+        let upstream = UnixListener::bind(run.path().join(format!("shop-main.{port}.sock"))).unwrap();
+        let _upstream = tokio::spawn(echo(upstream));
+        journal.publish(0, Event::new(EventKind::ListenerUp).of("shop", "main"));
+        let address = format!("{}:{port}", info.listen);
+        while TcpStream::connect(&address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(says(&address).await, "hello");
+    }
+
+    #[tokio::test]
+    async fn bad_addresses_are_named() {
+        let run = tempfile::tempdir_in("/tmp").unwrap();
+        let (forwards, _end, _journal) = forwards(run.path());
+        let bad = ForwardParams { listen: Some("nowhere".to_owned()), ..params(Some(1)) };
+        let error = forwards.add(bad).await.unwrap_err();
+        assert!(error.message.contains("nowhere") && error.hint.is_some());
+        let bad = ForwardParams { app: "No Label".to_owned(), ..params(Some(1)) };
+        assert_eq!(forwards.add(bad).await.unwrap_err().code, ErrorCode::BadParams);
+    }
+}
