@@ -1,0 +1,250 @@
+"""Cases on the life of listeners: backlog, races for a port, changed users."""
+import errno
+import os
+import socket
+import threading
+import time
+from socket import SO_ERROR, SOL_SOCKET
+
+from kit import (LOCAL, NOBODY, PATIENCE, Word, case, child, connected, conversation, echo, echoed, ended_well,
+                 equal, fails, free_port, joined, listening, readable, reusable, served, tcp, thread, true)
+
+
+@case
+def life_unaccepted_reset():
+    """Closing the listener resets a connection that was never accepted."""
+    port = free_port()
+    listener = listening(LOCAL, port)
+    quiet, talkative = connected(LOCAL, port), connected(LOCAL, port)
+    talkative.sendall(b'is anybody there')
+    listener.close()
+    for client in (quiet, talkative):
+        readable(client, 'the client learns of it')
+        fails(errno.ECONNRESET, 'recv', client.recv, 1)
+
+
+@case
+def life_small_backlog():
+    """Connects without waiting beyond the backlog are in progress; all are served in the end."""
+    port = free_port()
+    listener = listening(LOCAL, port, backlog=1)
+    clients = []
+    for number in range(4):
+        client = tcp()
+        client.setblocking(False)
+        code = client.connect_ex((LOCAL, port))
+        true(code in (0, errno.EINPROGRESS), f'connect {number}: {errno.errorcode.get(code, code)}')
+        clients.append(client)
+    for number, client in enumerate(clients):
+        equal(client.getsockopt(SOL_SOCKET, SO_ERROR), 0, f'SO_ERROR of connect {number}')
+    # The kernel tries again after 1, 2 and 4 s where a connection found no room.
+    listener.settimeout(9)
+    peers = {listener.accept()[1] for _ in clients}
+    equal(peers, {client.getsockname() for client in clients}, 'the clients served')
+    for number, client in enumerate(clients):
+        equal(client.getsockopt(SOL_SOCKET, SO_ERROR), 0, f'SO_ERROR of connect {number} at the end')
+        equal(client.getpeername(), (LOCAL, port), f'peer of client {number}')
+
+
+@case
+def life_listen_twice():
+    """listen may be called again to change the backlog."""
+    port = free_port()
+    listener = listening(LOCAL, port, backlog=1)
+    first = connected(LOCAL, port)
+    listener.listen(40)
+    clients = [first] + [connected(LOCAL, port) for _ in range(30)]
+    peers = {listener.accept()[1] for _ in clients}
+    equal(peers, {client.getsockname() for client in clients}, 'the clients served')
+    listener.listen(1)
+    served(listener, LOCAL, port)
+
+
+@case
+def life_bind_race():
+    """Of eight processes that race to bind and listen on a port, exactly one wins, and it serves."""
+    for prepare in (lambda sock: sock, reusable) * 3:
+        port = free_port()
+        start_reader, start_writer = os.pipe()
+        stop_reader, stop_writer = os.pipe()
+        result_reader, result_writer = os.pipe()
+
+        def race():
+            os.close(start_writer)
+            os.close(stop_writer)
+            sock = prepare(tcp())
+            os.read(start_reader, 1)
+            try:
+                sock.bind((LOCAL, port))
+                sock.listen()
+            except OSError as error:
+                os.write(result_writer, b'lost\n' if error.errno == errno.EADDRINUSE else b'broken\n')
+                return
+            os.write(result_writer, b'won\n')
+            connection, _ = sock.accept()
+            echo(connection)
+            os.read(stop_reader, 1)
+
+        pids = [child(race) for _ in range(8)]
+        os.close(result_writer)
+        os.close(start_writer)
+        with os.fdopen(result_reader) as lines:
+            results = sorted(lines.readline().strip() for _ in pids)
+        equal(results, ['lost'] * 7 + ['won'], 'how the eight fared')
+        echoed(LOCAL, port)
+        os.close(stop_writer)
+        for pid in pids:
+            ended_well(pid)
+
+
+def become_nobody():
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
+@case(root=True)
+def life_other_uid_connects():
+    """Root binds with umask 077; a client of another user connects all the same."""
+    os.umask(0o077)
+    for host in (LOCAL, '0.0.0.0'):
+        port = free_port()
+        listener = listening(host, port)
+
+        def other():
+            become_nobody()
+            with connected(LOCAL, port) as client:
+                client.settimeout(PATIENCE)
+                client.sendall(b'question')
+                equal(client.recv(64), b'answer', 'the answer')
+
+        pid = child(other)
+        readable(listener, 'the other user')
+        connection, peer = listener.accept()
+        equal(peer[0], LOCAL, "accept's peer")
+        equal(connection.recv(64), b'question', 'the question')
+        connection.sendall(b'answer')
+        ended_well(pid)
+
+
+@case(root=True)
+def life_drop_privileges():
+    """A server that gives up root after bind serves on, and its port is free when it is gone."""
+    port = free_port()
+    word = Word()
+
+    def server():
+        sock = reusable(tcp())
+        sock.bind((LOCAL, port))
+        become_nobody()
+        sock.listen()
+        equal(sock.getsockname(), (LOCAL, port), 'name after the change')
+        word.say()
+        for _ in range(3):
+            connection, peer = sock.accept()
+            equal(peer[0], LOCAL, "accept's peer")
+            echo(connection)
+            connection.close()
+
+    pid = child(server)
+    word.hear('the server')
+    for _ in range(3):
+        echoed(LOCAL, port)
+    ended_well(pid, 'the server')
+    fails(errno.ECONNREFUSED, 'connect when it is gone', connected, LOCAL, port)
+    served(listening(LOCAL, port, prepare=reusable), LOCAL, port)
+
+
+@case
+def thr_blocked_connect():
+    """While one thread waits in connect because the backlog is full, another can use sockets."""
+    port = free_port()
+    full = listening(LOCAL, port, backlog=0)
+    waiting = []
+    for _ in range(3):
+        client = tcp()
+        client.setblocking(False)
+        client.connect_ex((LOCAL, port))
+        waiting.append(client)
+    blocked = tcp()
+    started = threading.Event()
+
+    def connect():
+        started.set()
+        blocked.connect((LOCAL, port))
+
+    worker = thread(connect)
+    started.wait()
+    time.sleep(0.1)
+    true(worker.is_alive(), 'connect waits')
+    before = time.monotonic()
+    for _ in range(20):
+        other = free_port()
+        with listening(LOCAL, other) as listener:
+            served(listener, LOCAL, other)
+            listener.dup().close()
+    took = time.monotonic() - before
+    true(took < 0.8, f'20 rounds beside a waiting connect took {took:.1f} s')
+    full.settimeout(9)
+    while worker.is_alive():
+        accepted, peer = full.accept()
+        worker.join(0.05)
+    joined(worker, 'connect ends')
+    while peer != blocked.getsockname():
+        accepted, peer = full.accept()
+    conversation(blocked, accepted)
+
+
+@case
+def app_multiprocessing():
+    """multiprocessing.connection's Listener and Client over TCP, with a key."""
+    from multiprocessing.connection import Client, Listener
+    port = free_port()
+    with Listener((LOCAL, port), authkey=b'key') as listener:
+        equal(listener.address, (LOCAL, port), "the listener's address")
+
+        def client():
+            with Client((LOCAL, port), authkey=b'key') as connection:
+                connection.send({'numbers': list(range(1000)), 'name': 'x'})
+                equal(connection.recv(), [999, 'x'], 'the answer')
+
+        pid = child(client)
+        with listener.accept() as connection:
+            host, peer_port = listener.last_accepted
+            equal(host, LOCAL, "the client's address")
+            true(peer_port > 0, f"the client's port: {peer_port}")
+            question = connection.recv()
+            connection.send([question['numbers'][-1], question['name']])
+            ended_well(pid)
+
+
+@case
+def app_asyncio_localhost():
+    """asyncio.start_server('localhost', P) binds each address of localhost on one port and serves it."""
+    import asyncio
+    port = free_port()
+    wanted = {info[4][0] for info in socket.getaddrinfo('localhost', port, type=socket.SOCK_STREAM,
+                                                        flags=socket.AI_PASSIVE)}
+
+    async def answer(reader, writer):
+        writer.write(repr(writer.get_extra_info('sockname')[:2]).encode() + b'|' + await reader.readline())
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(answer, 'localhost', port)
+        names = [sock.getsockname() for sock in server.sockets]
+        equal({name[0] for name in names}, wanted, 'addresses bound')
+        equal({name[1] for name in names}, {port}, 'ports bound')
+        for host in sorted(wanted) + ['localhost']:
+            reader, writer = await asyncio.open_connection(host, port)
+            equal(writer.get_extra_info('peername')[1], port, "the client's peer")
+            writer.write(b'hello\n')
+            local, _, rest = (await reader.read()).partition(b'|')
+            equal(rest, b'hello\n', f'answer from {host}')
+            if host != 'localhost':
+                equal(local.decode(), repr((host, port)), f"the server's name towards a client of {host}")
+            writer.close()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))

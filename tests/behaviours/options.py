@@ -1,0 +1,234 @@
+"""Cases on socket options: what is set is kept, over bind, listen and connect."""
+import errno
+import os
+import socket
+import struct
+import time
+from socket import (IPPROTO_IP, IPPROTO_TCP, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SO_RCVTIMEO, SO_SNDBUF, SO_SNDTIMEO,
+                    SOL_SOCKET)
+
+from kit import (LOCAL, Trio, Word, case, child, connected, equal, echo, echoed, fails, free_port, listening, seconds,
+                 sharing, tcp, true)
+
+UNKNOWN = 9999
+LISTEN, ESTABLISHED = 10, 1
+
+
+@case
+def opt_tcp_survive():
+    """Options of TCP that were set before bind or connect read back after it."""
+    wanted = {(IPPROTO_TCP, socket.TCP_NODELAY): 1, (SOL_SOCKET, SO_KEEPALIVE): 1,
+              (IPPROTO_TCP, socket.TCP_KEEPIDLE): 33, (IPPROTO_TCP, socket.TCP_KEEPINTVL): 7,
+              (IPPROTO_TCP, socket.TCP_KEEPCNT): 4, (IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 5000}
+
+    def prepare(sock):
+        for (level, name), value in wanted.items():
+            sock.setsockopt(level, name, value)
+        return sock
+
+    def kept(sock, what):
+        for (level, name), value in wanted.items():
+            equal(sock.getsockopt(level, name), value, f'option {level}/{name} {what}')
+
+    port = free_port()
+    listener = prepare(tcp())
+    listener.bind((LOCAL, port))
+    kept(listener, 'after bind')
+    listener.listen()
+    kept(listener, 'after listen')
+    client = prepare(tcp())
+    client.connect((LOCAL, port))
+    kept(client, 'after connect')
+    kept(client.dup(), 'of a dup')
+    bound = prepare(tcp())
+    bound.bind((LOCAL, 0))
+    bound.connect((LOCAL, port))
+    kept(bound, 'after bind and connect')
+
+
+@case
+def opt_tcp_info():
+    """TCP_INFO says LISTEN of a listener and ESTABLISHED of both ends."""
+    trio = Trio()
+
+    def state(sock):
+        return sock.getsockopt(IPPROTO_TCP, socket.TCP_INFO, 104)[0]
+
+    equal(state(trio.listener), LISTEN, 'the listener')
+    equal(state(trio.client), ESTABLISHED, 'the client')
+    equal(state(trio.accepted), ESTABLISHED, 'the accepted socket')
+
+
+@case
+def opt_maxseg():
+    """TCP_MAXSEG is a positive number on both ends."""
+    trio = Trio()
+    for sock in (trio.client, trio.accepted):
+        true(sock.getsockopt(IPPROTO_TCP, socket.TCP_MAXSEG) > 0, 'TCP_MAXSEG')
+
+
+@case
+def opt_buffers():
+    """SO_RCVBUF and SO_SNDBUF that were set before bind or connect are there after it (doubled, socket(7))."""
+    port = free_port()
+
+    def prepare(sock):
+        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, 65536)
+        sock.setsockopt(SOL_SOCKET, SO_SNDBUF, 50000)
+        return kept(sock, 'when set')
+
+    def kept(sock, what):
+        equal(sock.getsockopt(SOL_SOCKET, SO_RCVBUF), 131072, f'SO_RCVBUF {what}')
+        equal(sock.getsockopt(SOL_SOCKET, SO_SNDBUF), 100000, f'SO_SNDBUF {what}')
+        return sock
+
+    listener = prepare(tcp())
+    listener.bind((LOCAL, port))
+    kept(listener, 'after bind')
+    listener.listen()
+    kept(listener, 'after listen')
+    client = prepare(tcp())
+    client.connect((LOCAL, port))
+    kept(client, 'after connect')
+
+
+@case
+def opt_linger_readback():
+    """SO_LINGER that was set before connect or bind reads back after it."""
+    port = free_port()
+    linger = struct.pack('ii', 1, 7)
+    listener = tcp()
+    listener.setsockopt(SOL_SOCKET, SO_LINGER, linger)
+    listener.bind((LOCAL, port))
+    listener.listen()
+    equal(listener.getsockopt(SOL_SOCKET, SO_LINGER, 8), linger, 'after bind and listen')
+    client = tcp()
+    client.setsockopt(SOL_SOCKET, SO_LINGER, linger)
+    client.connect((LOCAL, port))
+    equal(client.getsockopt(SOL_SOCKET, SO_LINGER, 8), linger, 'after connect')
+
+
+@case
+def opt_rcvtimeo_accept():
+    """SO_RCVTIMEO that was set before bind makes accept give up."""
+    sock = tcp()
+    sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, seconds(0.2))
+    sock.bind((LOCAL, free_port()))
+    sock.listen()
+    before = time.monotonic()
+    fails(errno.EAGAIN, 'accept with nobody there', sock.accept)
+    took = time.monotonic() - before
+    true(0.15 <= took < 3, f'accept gave up after {took:.2f} s, not 0.2')
+
+
+@case
+def opt_sndtimeo():
+    """SO_SNDTIMEO that was set before connect makes a send into a full connection give up."""
+    port = free_port()
+    listener = listening(LOCAL, port)
+    client = tcp()
+    client.setsockopt(SOL_SOCKET, SO_SNDTIMEO, seconds(0.2))
+    client.connect((LOCAL, port))
+    _accepted, _ = listener.accept()
+    sent = 0
+    while True:
+        before = time.monotonic()
+        try:
+            sent += client.send(bytes(1 << 20))
+        except OSError as error:
+            equal(error.errno, errno.EAGAIN, 'how send gave up')
+            break
+        true(sent < 1 << 28, 'the connection never fills')
+    took = time.monotonic() - before
+    true(0.15 <= took < 3, f'send gave up after {took:.2f} s, not 0.2')
+    true(sent > 0, 'bytes sent before')
+
+
+@case
+def opt_ip_options():
+    """IP_TOS and IP_TTL set and read back on both ends of a connection."""
+    trio = Trio()
+    for sock in (trio.client, trio.accepted):
+        sock.setsockopt(IPPROTO_IP, socket.IP_TOS, 0x10)
+        sock.setsockopt(IPPROTO_IP, socket.IP_TTL, 42)
+        equal(sock.getsockopt(IPPROTO_IP, socket.IP_TOS), 0x10, 'IP_TOS')
+        equal(sock.getsockopt(IPPROTO_IP, socket.IP_TTL), 42, 'IP_TTL')
+
+
+@case
+def opt_unknown():
+    """An option that TCP does not know fails, set or read, before bind and after."""
+    sock = tcp()
+
+    def unknown(sock, what):
+        fails(errno.ENOPROTOOPT, f'setsockopt {what}', sock.setsockopt, IPPROTO_TCP, UNKNOWN, 1)
+        fails(errno.ENOPROTOOPT, f'getsockopt {what}', sock.getsockopt, IPPROTO_TCP, UNKNOWN)
+
+    unknown(sock, 'on a fresh socket')
+    sock.bind((LOCAL, free_port()))
+    unknown(sock, 'after bind')
+    sock.listen()
+    unknown(sock, 'after listen')
+    trio = Trio()
+    unknown(trio.client, 'on a client')
+    unknown(trio.accepted, 'on an accepted socket')
+
+
+@case
+def opt_reuseport_one_goes():
+    """When one of two processes that share a port goes, the other serves on."""
+    port = free_port()
+    word = Word()
+
+    def server():
+        sock = listening(LOCAL, port, prepare=sharing)
+        word.say()
+        while True:
+            connection, _ = sock.accept()
+            echo(connection)
+            connection.close()
+
+    pids = []
+    for _ in range(2):
+        pids.append(child(server))
+        word.hear('a server')
+    for _ in range(10):
+        echoed(LOCAL, port)
+    for gone in pids:
+        os.kill(gone, 9)
+        os.waitpid(gone, 0)
+        if gone == pids[0]:
+            for _ in range(20):
+                echoed(LOCAL, port)
+    fails(errno.ECONNREFUSED, 'connect when both are gone', connected, LOCAL, port)
+
+
+@case
+def opt_reuseport_spreads():
+    """SO_REUSEPORT spreads connections over the listeners."""
+    port = free_port()
+    listeners = [listening(LOCAL, port, prepare=sharing, backlog=256) for _ in range(2)]
+    clients = [connected(LOCAL, port) for _ in range(200)]
+    counts = []
+    for listener in listeners:
+        listener.setblocking(False)
+        count = 0
+        try:
+            while True:
+                listener.accept()[0].close()
+                count += 1
+        except BlockingIOError:
+            counts.append(count)
+    equal(sum(counts), len(clients), 'clients accepted')
+    true(min(counts) >= 20, f'200 clients were spread {counts}')
+
+
+@case
+def opt_reuseport_mismatch():
+    """A port is shared only by sockets that all say so before bind."""
+    port = free_port()
+    _first = listening(LOCAL, port, prepare=sharing)
+    fails(errno.EADDRINUSE, 'bind without SO_REUSEPORT after one with it', tcp().bind, (LOCAL, port))
+    port = free_port()
+    _second = listening(LOCAL, port)
+    fails(errno.EADDRINUSE, 'bind with SO_REUSEPORT after one without', sharing(tcp()).bind, (LOCAL, port))
