@@ -31,9 +31,9 @@ pub(crate) use macos::{
     accept_nocancel, connect_nocancel, connectx, exec_search, execl, execle, execlp, fcntl, fcntl_nocancel,
     recvfrom_nocancel, recvmsg_nocancel, sendmsg_nocancel, sendto_nocancel,
 };
-pub(crate) use messages::{recvfrom, recvmsg, sendmsg, sendto};
 #[cfg(target_os = "linux")]
-pub(crate) use messages::{recvfrom_chk, recvmmsg};
+pub(crate) use messages::{recv, recv_chk, recvfrom_chk, recvmmsg};
+pub(crate) use messages::{recvfrom, recvmsg, sendmsg, sendto};
 pub(crate) use names::{getpeername, getsockname};
 pub(crate) use options::{getsockopt, setsockopt};
 pub(crate) use resolve::{getaddrinfo, gethostbyname, gethostbyname2};

@@ -24,6 +24,9 @@ const OWNER: u8 = 16;
 /// It is no stream.
 const DATAGRAM: u8 = 32;
 
+/// `SO_RCVBUF` or `SO_SNDBUF` was set.
+const BUFFERS: u8 = 64;
+
 static HINTS: [AtomicU8; FOLLOWED] = [const { AtomicU8::new(0) }; FOLLOWED];
 
 fn of(fd: c_int) -> Option<&'static AtomicU8> {
@@ -73,6 +76,7 @@ pub(crate) fn option_set(fd: c_int, level: c_int, name: c_int, value: Option<c_i
     match (level, name) {
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => add(fd, REUSE_ADDRESS, on),
         (libc::SOL_SOCKET, libc::SO_REUSEPORT) => add(fd, REUSE_PORT, on),
+        (libc::SOL_SOCKET, libc::SO_RCVBUF | libc::SO_SNDBUF) => add(fd, OPTIONS | BUFFERS, true),
         (libc::SOL_SOCKET, name) if !crate::options::is_handed_on(name) => {}
         _ => add(fd, OPTIONS, true),
     }
@@ -86,6 +90,11 @@ pub(crate) fn owner_set(fd: c_int) {
 /// Whether options may have been set.
 pub(crate) fn may_have_options(fd: c_int) -> bool {
     has(fd, OPTIONS).unwrap_or(true)
+}
+
+/// Whether a buffer size was set, where that is known.
+pub(crate) fn buffers_set(fd: c_int) -> Option<bool> {
+    has(fd, BUFFERS)
 }
 
 /// Whether an owner may have been set.

@@ -52,6 +52,8 @@ pub(crate) mod gnu {
         "epoll_create" fn epoll_create(size: c_int) -> c_int, -1;
         "epoll_create1" fn epoll_create1(flags: c_int) -> c_int, -1;
         "recvmmsg" fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: libc::c_uint, flags: c_int, timeout: *mut libc::timespec) -> c_int, -1;
+        "recv" fn recv(fd: c_int, data: *mut c_void, size: size_t, flags: c_int) -> ssize_t, -1;
+        "__recv_chk" fn recv_chk(fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int) -> ssize_t, -1;
         "__recvfrom_chk" fn recvfrom_chk(fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int, address: *mut sockaddr, length: *mut socklen_t) -> ssize_t, -1;
         "execvpe" fn execvpe(program: *const c_char, arguments: Strings, environment: Strings) -> c_int, -1;
         "fexecve" fn fexecve(fd: c_int, arguments: Strings, environment: Strings) -> c_int, -1;

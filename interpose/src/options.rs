@@ -325,7 +325,8 @@ pub(crate) fn is_handed_on(name: c_int) -> bool {
 
 fn is_set(fd: c_int, name: c_int) -> bool {
     if name == libc::SO_RCVBUF || name == libc::SO_SNDBUF {
-        return crate::sys::buffer_is_set(fd, name);
+        // A size that was asked for may be the one that sockets start with.
+        return crate::hints::buffers_set(fd).unwrap_or_else(|| sys::buffer_is_set(fd, name));
     }
     let mut value = [0_u64; 2];
     let mut length = sys::socklen(size_of_val(&value));

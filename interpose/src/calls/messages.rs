@@ -83,6 +83,44 @@ fn refused_for_address(fd: c_int) -> bool {
     config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some())
 }
 
+/// recv(2): on a socket that is only bound a Unix one says EINVAL, TCP says ENOTCONN.
+///
+/// # Safety
+/// As recv(2).
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn recv(fd: c_int, data: *mut c_void, size: size_t, flags: c_int) -> ssize_t {
+    // SAFETY: the program's own arguments.
+    corrected(fd, flags, unsafe { crate::hooks::gnu::real::recv(fd, data, size, flags) })
+}
+
+/// `__recv_chk`, what `_FORTIFY_SOURCE` makes of recv(2).
+///
+/// # Safety
+/// As recv(2).
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn recv_chk(
+    fd: c_int,
+    data: *mut c_void,
+    size: size_t,
+    room: size_t,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the program's own arguments.
+    corrected(fd, flags, unsafe { crate::hooks::gnu::real::recv_chk(fd, data, size, room, flags) })
+}
+
+/// What a receive came to, with TCP's errno for a socket that is not connected.
+#[inline]
+fn corrected(fd: c_int, flags: c_int, received: ssize_t) -> ssize_t {
+    // Of urgent data TCP itself says EINVAL, where there is none.
+    if received >= 0 || flags & libc::MSG_OOB != 0 || sys::errno() != libc::EINVAL {
+        return received;
+    }
+    let rewritten = config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some());
+    sys::set_errno(if rewritten { libc::ENOTCONN } else { libc::EINVAL });
+    received
+}
+
 /// recvfrom(2).
 ///
 /// # Safety
@@ -97,7 +135,9 @@ pub(crate) unsafe fn recvfrom(
 ) -> ssize_t {
     // SAFETY: the program's own pointers, or local ones.
     unsafe {
-        receive(address, length, |address, length| real::recvfrom(fd, data, size, flags, address, length))
+        receive(address, length, |address, length| {
+            corrected(fd, flags, real::recvfrom(fd, data, size, flags, address, length))
+        })
     }
 }
 
@@ -118,7 +158,11 @@ pub(crate) unsafe fn recvfrom_chk(
     // SAFETY: the program's own pointers, or local ones.
     unsafe {
         receive(address, length, |address, length| {
-            crate::hooks::gnu::real::recvfrom_chk(fd, data, size, room, flags, address, length)
+            corrected(
+                fd,
+                flags,
+                crate::hooks::gnu::real::recvfrom_chk(fd, data, size, room, flags, address, length),
+            )
         })
     }
 }
