@@ -2,13 +2,14 @@
 # macOS on Linux: type-check and lint, build, link, inspect and execute for both kinds of Mac, without a Mac.
 #   ci/darwin.sh              everything
 #   ci/darwin.sh STEP...      single steps: interposer inspect emulate lint binary
+#   ci/darwin.sh mutate       breaks the library in a dozen ways; the tests must notice each (not among everything)
 # Needs Rust (rust-toolchain.toml), python3, and beside the clone ../shared/macos with the sources of Rust's
 # standard library (it says how in env.sh). AGENTFS_DARWIN_TARGET moves the build out of target/darwin.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 root=$PWD
-provided=../shared/macos
+provided=${AGENTFS_DARWIN_PROVIDED:-../shared/macos}
 targets=(aarch64-apple-darwin x86_64-apple-darwin)
 build=${AGENTFS_DARWIN_TARGET:-$root/target/darwin}
 export AGENTFS_DARWIN_TARGET=$build
@@ -22,12 +23,12 @@ say() { printf '== macOS: %s\n' "$*" >&2; }
 die() { printf 'ci/darwin.sh: %s\n' "$*" >&2; exit 1; }
 
 environment() {
-    [ -f $provided/env.sh ] || die "there is no $provided/env.sh: the sources of Rust's standard library for
+    [ -f "$provided/env.sh" ] || die "there is no $provided/env.sh: the sources of Rust's standard library for
 the macOS targets are expected there; without them nothing can be checked for macOS"
     command -v python3 >/dev/null || die "there is no python3; apt-get install python3 python3-venv"
     mkdir -p "$build"
     # shellcheck disable=SC1091
-    source $provided/env.sh
+    source "$provided/env.sh"
     python3 ci/darwin/sdk.py "$sdk"
     export SDKROOT=$sdk
     local linker sources
@@ -114,13 +115,18 @@ binary() {
         check python3 test_binary.py
 }
 
+mutate() {
+    emulator
+    AGENTFS_DARWIN_PROVIDED=$(cd "$provided" && pwd) python3 ci/darwin/mutations.py
+}
+
 environment
 steps=("$@")
 [ ${#steps[@]} -gt 0 ] || steps=(interposer inspect emulate lint binary)
 for step in "${steps[@]}"; do
     case $step in
-        interposer | inspect | emulate | lint | binary) "$step" ;;
-        *) die "there is no step $step; steps are interposer inspect emulate lint binary" ;;
+        interposer | inspect | emulate | lint | binary | mutate) "$step" ;;
+        *) die "there is no step $step; steps are interposer inspect emulate lint binary mutate" ;;
     esac
 done
 say "done: ${steps[*]}"
