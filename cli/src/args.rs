@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Trace(TraceArguments),
     /// Give a name to a socket, a port or an instance by hand
     Route(RouteArguments),
+    /// Open a port of an instance to raw TCP, or all of them on an address of its own
+    Forward(ForwardArguments),
     /// End instances: terminate, wait, kill
     Stop(StopArguments),
     /// Remove what dead instances left behind
@@ -173,6 +175,35 @@ pub(crate) struct RouteArguments {
     pub(crate) list: bool,
     /// Remove a route
     #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    pub(crate) remove: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `agentfs forward`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs forward shop/k3f9:5432           a free port of 127.0.0.1, which is printed
+  agentfs forward shop/k3f9:5432 15432     this port
+  agentfs forward shop/k3f9                every port, on an address in 127/8 that is the instance's own
+  agentfs forward --list
+  agentfs forward --remove 127.0.0.1:15432
+
+A forward ends with its instance. The app sees the client's own address.")]
+pub(crate) struct ForwardArguments {
+    /// The instance and its port, APP/INSTANCE:PORT; without a port, all of them
+    #[arg(value_name = "INSTANCE[:PORT]", required_unless_present_any = ["list", "remove"])]
+    pub(crate) target: Option<String>,
+    /// Port of 127.0.0.1, or ADDRESS:PORT, to listen on
+    #[arg(value_name = "LISTEN")]
+    pub(crate) listen: Option<String>,
+    /// List the forwards
+    #[arg(long, conflicts_with_all = ["target", "remove"])]
+    pub(crate) list: bool,
+    /// Remove the forward that listens there
+    #[arg(long, value_name = "LISTEN", conflicts_with = "target")]
     pub(crate) remove: Option<String>,
     /// Print JSON
     #[arg(long)]

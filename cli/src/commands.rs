@@ -2,6 +2,7 @@
 pub(crate) mod daemon;
 pub(crate) mod doctor;
 pub(crate) mod exec;
+pub(crate) mod forward;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod route;
@@ -26,6 +27,7 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) 
         Command::Ps(arguments) => ps::run(&arguments, settings, printer),
         Command::Trace(arguments) => trace::run(arguments, settings, printer),
         Command::Route(arguments) => route::run(&arguments, settings, printer),
+        Command::Forward(arguments) => forward::run(&arguments, settings, printer),
         Command::Stop(arguments) => stop::run(&arguments, settings, printer),
         Command::Prune(arguments) => prune::run(&arguments, settings, printer),
         Command::Daemon(arguments) => daemon::run(&arguments, settings, printer),

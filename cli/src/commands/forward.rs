@@ -1,0 +1,128 @@
+//! `agentfs forward`: raw TCP from outside into an instance.
+use crate::args::ForwardArguments;
+use crate::autostart;
+use crate::client::Client;
+use crate::display;
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::reference;
+use crate::settings::Settings;
+use agentfs_wire::control::{ForwardInfo, ForwardParams, Snapshot, method};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+
+/// Answer to `forward.list`.
+#[derive(Debug, Deserialize)]
+struct Forwards {
+    /// Every forward.
+    forwards: Vec<ForwardInfo>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What the collector answers, or that it does not.
+pub(crate) fn run(
+    arguments: &ForwardArguments,
+    settings: &Settings,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
+    let mut client = autostart::ensure(settings)?;
+    if arguments.list {
+        return list(&mut client, arguments.json, printer);
+    }
+    if let Some(listen) = &arguments.remove {
+        let _: Value = client.call(method::FORWARD_REMOVE, json!({ "listen": listen }))?;
+        printer.talk(&format!("{listen} is forwarded no more"));
+        return Ok(Exit::Success);
+    }
+    let Some(target) = &arguments.target else {
+        return Err(Failure::new(Exit::Usage, "a forward needs an instance and a port"));
+    };
+    let (name, port) = target_of(target)?;
+    let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
+    let instance = reference::one(name, &snapshot.instances)?;
+    let params = ForwardParams {
+        app: instance.app.clone(),
+        instance: instance.instance.clone(),
+        port,
+        listen: arguments.listen.as_deref().map(listen_of).transpose()?,
+    };
+    let forward: ForwardInfo = client.call(method::FORWARD_ADD, params)?;
+    if arguments.json {
+        printer.data(&format!("{}\n", json(&forward)?))?;
+    } else {
+        printer.data(&format!("{}\n", forward.listen))?;
+        printer.talk(&format!("{} → {}", forward.listen, described(&forward)));
+    }
+    Ok(Exit::Success)
+}
+
+/// Divides `INSTANCE:PORT`; `INSTANCE` alone means all ports.
+fn target_of(target: &str) -> Result<(&str, Option<u16>), Failure> {
+    let Some((name, port)) = target.rsplit_once(':') else { return Ok((target, None)) };
+    match port.parse::<u16>() {
+        Ok(port) if port != 0 => Ok((name, Some(port))),
+        _ => Err(Failure::new(Exit::Usage, format_args!("`{port}` in `{target}` is no port"))
+            .hint("write INSTANCE:PORT, as in shop/k3f9:5432")),
+    }
+}
+
+/// An address to listen on: `ADDRESS:PORT`, or a port of 127.0.0.1.
+fn listen_of(text: &str) -> Result<String, Failure> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(format!("127.0.0.1:{port}"));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => Err(Failure::new(Exit::Usage, format_args!("`{text}` is no port and no address with one"))
+            .hint("write 5432, 127.0.0.1:5432 or [::1]:5432")),
+    }
+}
+
+fn described(forward: &ForwardInfo) -> String {
+    match forward.port {
+        Some(port) => format!("{}/{} port {port}", forward.app, forward.instance),
+        None => format!("{}/{}, every port", forward.app, forward.instance),
+    }
+}
+
+fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, Failure> {
+    let Forwards { forwards } = client.call(method::FORWARD_LIST, json!({}))?;
+    if as_json {
+        printer.data(&format!("{}\n", json(&forwards)?))?;
+        return Ok(Exit::Success);
+    }
+    if forwards.is_empty() {
+        printer.talk("no forwards; `agentfs forward INSTANCE:PORT` adds one");
+        return Ok(Exit::Success);
+    }
+    let mut rows = vec![["LISTEN", "INSTANCE", "CONNECTIONS"].map(str::to_owned).to_vec()];
+    for forward in forwards {
+        let target = described(&forward);
+        rows.push(vec![forward.listen, target, forward.connections.to_string()]);
+    }
+    printer.data(&display::table(&rows))?;
+    Ok(Exit::Success)
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::of(format_args!("cannot write JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_and_addresses_are_read() {
+        assert_eq!(target_of("shop/k3f9:5432").unwrap(), ("shop/k3f9", Some(5432)));
+        assert_eq!(target_of("shop").unwrap(), ("shop", None));
+        assert!(target_of("shop:0").is_err() && target_of("shop:http").is_err());
+        assert_eq!(listen_of("5432").unwrap(), "127.0.0.1:5432");
+        assert_eq!(listen_of("[::1]:80").unwrap(), "[::1]:80");
+        assert!(listen_of("localhost").is_err());
+    }
+}
