@@ -9,6 +9,11 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// Tries for the lock of a collector that is dying, and milliseconds between them: 2 s in all. Then it is
+/// named in the error.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE_MS: u8 = 20;
+
 /// Proof that this process is the collector of its home. Released by the kernel with the process.
 #[derive(Debug)]
 pub(crate) struct CollectorLock {
@@ -29,6 +34,17 @@ impl CollectorLock {
     /// # Errors
     /// [`Error::AlreadyRunning`] where there is one, [`Error::File`] where the file cannot be used.
     pub(crate) fn take(paths: &Paths) -> Result<Self, Error> {
+        for _ in 0..LOCK_TRIES {
+            match Self::try_take(paths) {
+                // A collector that was killed holds the lock until its last thread is gone.
+                Err(Error::AlreadyRunning { pid: Some(pid), .. }) if is_dying(pid) => pause(),
+                result => return result,
+            }
+        }
+        Self::try_take(paths)
+    }
+
+    fn try_take(paths: &Paths) -> Result<Self, Error> {
         let error = |action, source| Error::File { action, path: paths.lock.clone(), source };
         let file = open(&paths.lock).map_err(|source| error("open", source))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -48,6 +64,24 @@ impl CollectorLock {
             Err((_, errno)) => Err(error("lock", errno.into())),
         }
     }
+}
+
+/// Whether a process is dead or as good as dead: gone, or a zombie whose threads are still ending.
+fn is_dying(pid: u32) -> bool {
+    let Ok(number) = i32::try_from(pid) else { return true };
+    if nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), None) == Err(Errno::ESRCH) {
+        return true;
+    }
+    // Third field of /proc/PID/stat, behind the name in parentheses (proc(5)). Without /proc: alive.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = status.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    matches!(state, Some('Z' | 'X'))
+}
+
+/// Waits a moment. At this point of the start there is nothing else that could be waited for: the kernel
+/// tells nobody that a lock is free, other than by blocking, which would have no bound.
+fn pause() {
+    let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(LOCK_PAUSE_MS));
 }
 
 // === impl RunLock ===
