@@ -16,26 +16,44 @@ const HASH: &str = env!("AGENTFS_INTERPOSE_HASH");
 /// Its file name, without version: a preload entry of another version is recognised by it.
 pub(crate) const FILE: &str = env!("AGENTFS_INTERPOSE_FILE");
 
+/// Where root's programs load it from. They change their user (`su`, `setpriv`, service managers) and load it
+/// again then, when root's home is closed to them; the loader would complain on their stderr.
+const ROOTS_FOLDER: &str = "/tmp/agentfs-0.lib";
+
+/// Mode of a folder that nobody else looks into.
+const PRIVATE: u32 = 0o700;
+/// Mode of a folder that everybody may read.
+const READABLE: u32 = 0o755;
+
 /// The path of the unpacked library; unpacks it where that has not been done.
 ///
 /// # Errors
 /// Where it cannot be written, or only to places that the loader would not load from.
 pub(crate) fn unpack(settings: &Settings) -> Result<PathBuf, Failure> {
     let own = settings.paths.lib.clone();
+    if settings.uid == 0 && loads_from(Path::new(ROOTS_FOLDER)) {
+        unpack_to(&own, settings.uid, PRIVATE)?;
+        let folder = PathBuf::from(ROOTS_FOLDER);
+        own_folder(&folder, 0, READABLE).map_err(|error| cannot(&folder, &error))?;
+        return unpack_to(&folder, 0, READABLE);
+    }
     let common = PathBuf::from(format!("/tmp/agentfs-{}", settings.uid));
     // The loader splits its list at blanks and colons and expands `$` (ld.so(8)); a path with those
     // goes to a place without.
     let folder = if loads_from(&own) {
         own
     } else {
-        own_folder(&common, settings.uid).map_err(|error| cannot(&common, &error))?;
+        own_folder(&common, settings.uid, PRIVATE).map_err(|error| cannot(&common, &error))?;
         common.join("lib")
     };
+    unpack_to(&folder, settings.uid, PRIVATE)
+}
+
+fn unpack_to(folder: &Path, uid: u32, mode: u32) -> Result<PathBuf, Failure> {
     let path = folder.join(HASH).join(FILE);
-    if is_unpacked(&path, settings.uid) {
-        return Ok(path);
+    if !is_unpacked(&path, uid) {
+        write(&path, mode).map_err(|error| cannot(&path, &error))?;
     }
-    write(&path).map_err(|error| cannot(&path, &error))?;
     Ok(path)
 }
 
@@ -65,9 +83,9 @@ fn is_unpacked(path: &Path, uid: u32) -> bool {
     })
 }
 
-fn write(path: &Path) -> io::Result<()> {
+fn write(path: &Path, mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    DirBuilder::new().recursive(true).mode(mode).create(folder)?;
     let temporary = folder.join(format!(".{FILE}.{}", std::process::id()));
     let mut options = OpenOptions::new();
     let written = options
@@ -84,15 +102,15 @@ fn write(path: &Path) -> io::Result<()> {
     written
 }
 
-/// Makes a folder below /tmp that is ours alone, or refuses the one that is there.
-fn own_folder(folder: &Path, uid: u32) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(folder) {
+/// Makes a folder below /tmp that only we can write to, or refuses the one that is there.
+fn own_folder(folder: &Path, uid: u32, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => return other,
     }
     let found = fs::symlink_metadata(folder)?;
-    if !found.is_dir() || found.uid() != uid || found.mode() & 0o077 != 0 {
-        return Err(io::Error::other("it is there and not a folder of ours alone (mode 700)"));
+    if !found.is_dir() || found.uid() != uid || found.mode() & 0o777 & !mode != 0 {
+        return Err(io::Error::other(format!("it is there and not a folder of ours (mode {mode:o})")));
     }
     Ok(())
 }
@@ -120,11 +138,11 @@ mod tests {
         let path = folder.path().join("hash").join(FILE);
         let uid = nix::unistd::geteuid().as_raw();
         assert!(!is_unpacked(&path, uid));
-        write(&path).unwrap();
+        write(&path, PRIVATE).unwrap();
         assert!(is_unpacked(&path, uid) && !is_unpacked(&path, uid + 1));
         fs::write(&path, "x").unwrap();
         assert!(!is_unpacked(&path, uid));
-        write(&path).unwrap();
+        write(&path, PRIVATE).unwrap();
         assert_eq!(fs::read(&path).unwrap(), BYTES);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
@@ -135,10 +153,10 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("agentfs");
         let uid = nix::unistd::geteuid().as_raw();
-        own_folder(&folder, uid).unwrap();
-        own_folder(&folder, uid).unwrap();
-        assert!(own_folder(&folder, uid + 1).is_err());
+        own_folder(&folder, uid, PRIVATE).unwrap();
+        own_folder(&folder, uid, PRIVATE).unwrap();
+        assert!(own_folder(&folder, uid + 1, PRIVATE).is_err());
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(own_folder(&folder, uid).is_err());
+        assert!(own_folder(&folder, uid, PRIVATE).is_err());
     }
 }
