@@ -22,10 +22,21 @@ unicorn=2.1.4
 say() { printf '== macOS: %s\n' "$*" >&2; }
 die() { printf 'ci/darwin.sh: %s\n' "$*" >&2; exit 1; }
 
+# Installs a Debian package.
+install() {
+    [ "$(id -u)" = 0 ] || die "$1 is missing; apt-get install $1"
+    say "installing $1"
+    apt-get update -q >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$1" >&2
+}
+
 environment() {
     [ -f "$provided/env.sh" ] || die "there is no $provided/env.sh: the sources of Rust's standard library for
 the macOS targets are expected there; without them nothing can be checked for macOS"
-    command -v python3 >/dev/null || die "there is no python3; apt-get install python3 python3-venv"
+    command -v python3 >/dev/null || install python3
+    # For the C in our dependencies.
+    command -v clang >/dev/null || install clang
+    export CC_aarch64_apple_darwin=clang CC_x86_64_apple_darwin=clang
     mkdir -p "$build"
     # shellcheck disable=SC1091
     source "$provided/env.sh"
@@ -54,10 +65,8 @@ emulator() {
     [ -e "$venv/$unicorn" ] && return
     rm -rf "$venv"
     # Debian splits venv off from python3.
-    if ! python3 -m venv "$venv" 2>/dev/null; then
-        [ "$(id -u)" = 0 ] || die "python3 -m venv does not work; apt-get install python3-venv"
-        apt-get update -q >&2
-        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv >&2
+    if ! python3 -m venv "$venv" >/dev/null 2>&1; then
+        install python3-venv
         python3 -m venv "$venv"
     fi
     "$venv/bin/pip" install --quiet --disable-pip-version-check "unicorn==$unicorn"

@@ -1,4 +1,4 @@
-"""Writes the text stubs that the linker takes for a macOS SDK: sdk.py FOLDER.
+"""Writes what compiler and linker take for a macOS SDK: sdk.py FOLDER. Text stubs and a handful of headers.
 
 The names in symbols/*.txt are those that our programs and Rust's standard library use, one a line, as
 Apple's headers declare them (with the underscore of Mach-O). A name that is missing makes the link fail and
@@ -20,9 +20,14 @@ exports:
 FRAMEWORKS = "System/Library/Frameworks"
 
 
-def write(path, install_name, symbols):
-    """One stub; untouched where it has these words already, so that nothing is linked again for it."""
-    text = STUB.format(install_name=install_name, symbols=", ".join(f"'{name}'" for name in symbols))
+def stub(path, install_name, symbols):
+    """The stub of one library."""
+    names = ", ".join(f"'{name}'" for name in symbols)
+    write(path, STUB.format(install_name=install_name, symbols=names))
+
+
+def write(path, text):
+    """One file; untouched where it has this text already, so that nothing is built again for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
@@ -30,15 +35,17 @@ def write(path, install_name, symbols):
 
 def main():
     folder = pathlib.Path(sys.argv[1])
+    for header in sorted((HERE / "include").glob("*.h")):
+        write(folder / "usr/include" / header.name, header.read_text())
     for names in sorted((HERE / "symbols").glob("*.txt")):
         symbols = sorted(set(names.read_text().split()))
         if names.stem == "libSystem":
             # What rustc links besides libSystem is part of it, or of its umbrella.
             for library in ("libSystem", "libc", "libm", "libiconv"):
-                write(folder / f"usr/lib/{library}.tbd", "/usr/lib/libSystem.B.dylib", symbols)
+                stub(folder / f"usr/lib/{library}.tbd", "/usr/lib/libSystem.B.dylib", symbols)
         else:
             inner = f"{FRAMEWORKS}/{names.stem}.framework"
-            write(folder / inner / f"{names.stem}.tbd", f"/{inner}/Versions/A/{names.stem}", symbols)
+            stub(folder / inner / f"{names.stem}.tbd", f"/{inner}/Versions/A/{names.stem}", symbols)
 
 
 if __name__ == "__main__":
