@@ -2,9 +2,9 @@
 use crate::exit::Exit;
 use crate::hint::{Failure, io_hint};
 use crate::settings::Settings;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The library itself, built by `build.rs`.
@@ -52,7 +52,9 @@ pub(crate) fn unpack(settings: &Settings) -> Result<PathBuf, Failure> {
 fn unpack_to(folder: &Path, uid: u32, mode: u32) -> Result<PathBuf, Failure> {
     let path = folder.join(HASH).join(FILE);
     if !is_unpacked(&path, uid) {
-        write(&path, mode).map_err(|error| cannot(&path, &error))?;
+        let written =
+            write(&path, mode).and_then(|()| if mode == READABLE { open_to_all(&path) } else { Ok(()) });
+        written.map_err(|error| cannot(&path, &error))?;
     }
     Ok(path)
 }
@@ -81,6 +83,11 @@ fn is_unpacked(path: &Path, uid: u32) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| {
         found.is_file() && found.uid() == uid && u64::try_from(BYTES.len()) == Ok(found.len())
     })
+}
+
+/// Gives a library and its two folders the modes that they were meant to have, whatever the umask is.
+fn open_to_all(path: &Path) -> io::Result<()> {
+    path.ancestors().take(3).try_for_each(|path| fs::set_permissions(path, Permissions::from_mode(READABLE)))
 }
 
 fn write(path: &Path, mode: u32) -> io::Result<()> {
@@ -149,7 +156,6 @@ mod tests {
 
     #[test]
     fn a_common_folder_must_be_ours_alone() {
-        use std::os::unix::fs::PermissionsExt;
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("agentfs");
         let uid = nix::unistd::geteuid().as_raw();
