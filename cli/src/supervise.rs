@@ -12,13 +12,15 @@ use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, execve};
 use rustix::process::{WaitOptions, waitpid};
+use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Signals that are forwarded or mirrored. The others keep their effect on us.
 const SIGNALS: [Signal; 13] = [
@@ -37,8 +39,9 @@ const SIGNALS: [Signal; 13] = [
     Signal::SIGVTALRM,
 ];
 
-/// Whether SIGPIPE was ignored when we were started. Rust's runtime ignores it before `main`.
-static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+/// Signals that were ignored when we were started, bit n-1 for signal n. Rust's runtime ignores SIGPIPE
+/// before `main`, so this is read before that. Empty where the system does not tell (macOS).
+static IGNORED: AtomicU64 = AtomicU64::new(0);
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,20 +66,48 @@ pub(crate) struct Child {
     pid: Pid,
 }
 
-/// Reads the disposition of SIGPIPE while it still is the one that we were given.
+/// Reads the dispositions while they still are the ones that we were given (proc_pid_status(5)).
 #[cfg(target_os = "linux")]
 #[ctor::ctor(unsafe)]
-fn remember_sigpipe() {
-    // proc_pid_status(5): bit n-1 of SigIgn is signal n; SIGPIPE is 13.
+fn remember_ignored() {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return };
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    PIPE_IGNORED.store(mask & (1 << 12) != 0, Ordering::Relaxed);
+    IGNORED.store(mask, Ordering::Relaxed);
 }
 
-/// Whether whoever started us ignored SIGPIPE.
-pub(crate) fn sigpipe_was_ignored() -> bool {
-    PIPE_IGNORED.load(Ordering::Relaxed)
+/// Whether the status of a child is kept for us. It is not where we were started with SIGCHLD ignored
+/// (wait(2)); then only [`replace`] passes a program's status on.
+pub(crate) fn can_wait() -> bool {
+    !was_ignored(Signal::SIGCHLD)
+}
+
+/// Becomes a program, with the dispositions and the mask that we were given. Returns only on failure.
+pub(crate) fn replace(
+    path: &Path,
+    arguments: &[OsString],
+    environment: &[(OsString, OsString)],
+) -> io::Error {
+    let become_it = || -> io::Result<Infallible> {
+        if !was_ignored(Signal::SIGPIPE) {
+            // execve(2) gives a signal that has a handler its default again.
+            signal_hook::flag::register(Signal::SIGPIPE as i32, Arc::default())?;
+        }
+        let path_text = c_string(path.as_os_str().as_bytes())?;
+        let (arguments, environment) = c_strings(arguments, environment)?;
+        match execve(&path_text, &arguments, &environment) {
+            // A script without `#!`: a shell runs it, as execvp(3) has it.
+            Err(Errno::ENOEXEC) => {
+                let script = shell_arguments(path_text, arguments);
+                execve(c"/bin/sh", &script, &environment).map_err(io::Error::from)
+            }
+            other => other.map_err(io::Error::from),
+        }
+    };
+    match become_it() {
+        Err(error) => error,
+        Ok(never) => match never {},
+    }
 }
 
 /// Holds signals back from this thread, and from threads that it starts meanwhile: those never take a
@@ -183,25 +214,39 @@ fn start(
     let mut attributes = PosixSpawnAttr::init()?;
     attributes.set_sigmask(mask)?;
     let mut defaults = SigSet::empty();
-    if !sigpipe_was_ignored() {
+    if !was_ignored(Signal::SIGPIPE) {
         defaults.add(Signal::SIGPIPE);
     }
     attributes.set_sigdefault(&defaults)?;
     attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF)?;
-    let arguments = arguments.iter().map(|text| c_string(text.as_bytes())).collect::<io::Result<Vec<_>>>()?;
-    let environment = environment
-        .iter()
-        .map(|(key, value)| c_string([key.as_bytes(), b"=", value.as_bytes()].concat()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let (arguments, environment) = c_strings(arguments, environment)?;
     match posix_spawn(path, &actions, &attributes, &arguments, &environment) {
-        // A script without `#!`: a shell runs it, as execvp(3) has it.
         Err(Errno::ENOEXEC) => {
-            let mut script = vec![c"/bin/sh".to_owned(), c_string(path.as_os_str().as_bytes())?];
-            script.extend(arguments.into_iter().skip(1));
+            let script = shell_arguments(c_string(path.as_os_str().as_bytes())?, arguments);
             Ok(posix_spawn(c"/bin/sh", &actions, &attributes, &script, &environment)?)
         }
         other => Ok(other?),
     }
+}
+
+fn was_ignored(signal: Signal) -> bool {
+    IGNORED.load(Ordering::Relaxed) & (1 << (signal as i32 - 1)) != 0
+}
+
+fn shell_arguments(path: CString, arguments: Vec<CString>) -> Vec<CString> {
+    [c"/bin/sh".to_owned(), path].into_iter().chain(arguments.into_iter().skip(1)).collect()
+}
+
+fn c_strings(
+    arguments: &[OsString],
+    environment: &[(OsString, OsString)],
+) -> io::Result<(Vec<CString>, Vec<CString>)> {
+    let arguments = arguments.iter().map(|text| c_string(text.as_bytes())).collect::<io::Result<_>>()?;
+    let environment = environment
+        .iter()
+        .map(|(key, value)| c_string([key.as_bytes(), b"=", value.as_bytes()].concat()))
+        .collect::<io::Result<_>>()?;
+    Ok((arguments, environment))
 }
 
 fn c_string(bytes: impl Into<Vec<u8>>) -> io::Result<CString> {
@@ -264,8 +309,26 @@ fn forward(handled: &SigSet, child: Pid) {
 mod tests {
     use super::*;
 
+    fn end_of(script: &str) -> End {
+        let arguments = ["sh", "-c", script].map(OsString::from);
+        let environment = [("SEEN".into(), "yes".into())];
+        spawn(Path::new("/bin/sh"), &arguments, &environment).unwrap().wait().unwrap()
+    }
+
     #[test]
-    fn ends_have_the_childs_status() {
+    fn every_kind_of_end_is_told() {
+        assert_eq!(end_of("exit 7"), End::Exited(7));
+        assert_eq!(end_of("[ \"$SEEN\" = yes ]"), End::Exited(0));
+        assert_eq!(end_of("kill -9 $$"), End::Signalled(9));
+        #[cfg(target_os = "linux")]
+        assert_eq!(end_of("kill -40 $$"), End::Signalled(40));
         assert_eq!(End::Exited(7).mirror(), Exit::Program(7));
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_started_is_an_error() {
+        let error = spawn(Path::new("/nowhere"), &["x".into()], &[]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(spawn(Path::new("/bin/sh"), &["a\0b".into()], &[]).is_err());
     }
 }

@@ -8,8 +8,6 @@ use crate::settings::Settings;
 use crate::{environment, instance, interposer, program, reference, supervise};
 use agentfs_wire::control::{DaemonInfo, Snapshot, method};
 use serde_json::json;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 /// Runs the command. Returns only where the program could not be started.
 ///
@@ -31,15 +29,6 @@ pub(crate) fn run(
     let plan = instance::plan(settings, &target.app, &target.instance, info.http_port, engine)?;
     let variables = environment::build(&settings.environment, &plan);
     drop(client);
-    if supervise::sigpipe_was_ignored() {
-        // std's exec puts SIGPIPE back to its default; a child can be given what we were given.
-        let child = supervise::spawn(&path, &arguments.command, &variables)
-            .map_err(|error| program::cannot_start(&path, &error))?;
-        let end = child.wait().map_err(|error| Failure::new(Exit::Setup, error))?;
-        return Ok(end.mirror());
-    }
-    let mut command = Command::new(&path);
-    command.arg0(&name).args(arguments.command.iter().skip(1)).env_clear().envs(variables);
-    let error = command.exec();
+    let error = supervise::replace(&path, &arguments.command, &variables);
     Err(program::cannot_start(&path, &error))
 }

@@ -124,6 +124,14 @@ impl Wrap<'_> {
                 .ok(),
         };
         let variables = environment::build(&settings.environment, &plan);
+        if !supervise::can_wait() {
+            // The collector sees the end of the program that we become.
+            if let Err(error) = claim.started(std::process::id()) {
+                printer.warn(&format!("cannot note the program's process: {error}"));
+            }
+            let error = supervise::replace(path, &arguments.command, &variables);
+            return Err(program::cannot_start(path, &error));
+        }
         let child = supervise::spawn(path, &arguments.command, &variables)
             .map_err(|error| program::cannot_start(path, &error))?;
         if let Err(error) = claim.started(child.id()) {
@@ -135,9 +143,8 @@ impl Wrap<'_> {
 
 /// Who the instance will be.
 fn describe(arguments: &WrapArguments, path: &Path) -> Result<Companion, Failure> {
-    let directory = std::env::current_dir().map_err(|error| {
-        Failure::new(Exit::Setup, format_args!("cannot find the working directory: {error}"))
-    })?;
+    // A folder that was removed is no reason not to run: it only has nothing to say about names.
+    let directory = std::env::current_dir().unwrap_or_default();
     let checkout = checkout::find(&directory);
     let folder = |checkout: &checkout::Checkout| {
         checkout.root.file_name().map(|name| name.to_string_lossy().into_owned())
