@@ -28,9 +28,11 @@ pub(crate) use exec::{execv, execve, execvp, popen, posix_spawn, posix_spawnp, s
 pub(crate) use exec::{execvpe, fexecve};
 #[cfg(target_os = "macos")]
 pub(crate) use macos::{
-    accept_nocancel, connect_nocancel, connectx, exec_search, execl, execle, execlp, fcntl, fcntl_nocancel,
-    recvfrom_nocancel, recvmsg_nocancel, sendmsg_nocancel, sendto_nocancel,
+    accept_nocancel, connect_nocancel, connectx, exec_search, recvfrom_nocancel, recvmsg_nocancel,
+    sendmsg_nocancel, sendto_nocancel,
 };
+#[cfg(all(target_os = "macos", not(test)))]
+pub(crate) use macos::{execl, execle, execlp, fcntl, fcntl_nocancel};
 #[cfg(target_os = "linux")]
 pub(crate) use messages::{recv, recv_chk, recvfrom_chk, recvmmsg};
 pub(crate) use messages::{recvfrom, recvmsg, sendmsg, sendto};

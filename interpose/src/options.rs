@@ -264,7 +264,7 @@ pub(crate) fn set_timeouts(fd: c_int, value: libc::timeval) {
 /// Milliseconds, less than a second, as a timeval.
 pub(crate) fn milliseconds(milliseconds: u32) -> libc::timeval {
     let microseconds = i32::try_from(milliseconds.min(999) * 1000).unwrap_or(0);
-    libc::timeval { tv_sec: 0, tv_usec: microseconds.into() }
+    libc::timeval { tv_sec: 0, tv_usec: microseconds as libc::suseconds_t }
 }
 
 /// Gives an accepted socket what its listener hands on.

@@ -251,12 +251,23 @@ mod tests {
     }
 
     #[test]
-    fn padded_paths_are_trimmed_and_abstract_names_kept() {
+    fn padded_paths_are_trimmed() {
         let path = UnixName::path(&[b"/run/x", b"/a-b.80.sock"]);
         assert_eq!(unix_text(path.bytes()), b"/run/x/a-b.80.sock");
         assert_eq!(path.c_path(), c"/run/x/a-b.80.sock");
+        assert_eq!(unix_text(&[1, 0]), b"");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn abstract_names_are_kept() {
         let name = UnixName::abstract_name(b"\0abc\0\0");
         assert_eq!(unix_text(name.bytes()), b"\0abc\0\0");
-        assert_eq!(unix_text(&[1, 0]), b"");
+    }
+
+    #[cfg(target_os = "macos")]
+    #[test]
+    fn an_unnamed_socket_has_no_text() {
+        assert_eq!(unix_text(&[3, 1, 0]), b"");
     }
 }

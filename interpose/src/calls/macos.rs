@@ -4,6 +4,10 @@
 //! libraries call them while they hold locks. So whatever is not ours goes on to the twin, never to the
 //! namesake; what is ours is carried out as the namesake does it.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one contract covers a call and what it is wrapped in"
+)]
 
 use super::accept::accept_with;
 use super::exec::with_own_environment;
@@ -158,6 +162,7 @@ pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_
 ///
 /// # Safety
 /// As connectx(2).
+#[expect(clippy::too_many_arguments, reason = "connectx(2) has as many")]
 pub(crate) unsafe fn connectx(
     fd: c_int,
     endpoints: *const sa_endpoints_t,
@@ -291,7 +296,7 @@ pub(crate) unsafe extern "C" fn execle(program: *const c_char, arguments: String
         end = unsafe { end.add(1) };
     }
     // SAFETY: what follows the NULL is the environment.
-    let environment = unsafe { *end.add(1) }.cast::<*const c_char>();
+    let environment = unsafe { end.add(1).read() }.cast::<*const c_char>();
     // SAFETY: the program's own strings.
     unsafe { super::execve(program, arguments, environment) }
 }

@@ -15,11 +15,6 @@ use crate::rawaddr;
 use crate::sys::{self, Errno, RawName};
 use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
-#[cfg(target_os = "linux")]
-const FAST_OPEN: c_int = libc::MSG_FASTOPEN;
-#[cfg(not(target_os = "linux"))]
-const FAST_OPEN: c_int = 0;
-
 /// sendto(2), also as an implicit connect (`MSG_FASTOPEN`, tcp(7)).
 ///
 /// # Safety
@@ -32,13 +27,14 @@ pub(crate) unsafe fn sendto(
     address: *const sockaddr,
     length: socklen_t,
 ) -> ssize_t {
-    if !address.is_null() && flags & FAST_OPEN != 0 && config::get().is_some() {
+    #[cfg(target_os = "linux")]
+    if !address.is_null() && flags & libc::MSG_FASTOPEN != 0 && config::get().is_some() {
         // SAFETY: the program's own address.
         if unsafe { super::connect(fd, address, length) } != 0 {
             return -1;
         }
         // SAFETY: the program's own data, no address.
-        return unsafe { real::sendto(fd, data, size, flags & !FAST_OPEN, core::ptr::null(), 0) };
+        return unsafe { real::sendto(fd, data, size, flags & !libc::MSG_FASTOPEN, core::ptr::null(), 0) };
     }
     let errno = sys::errno();
     // SAFETY: the program's own arguments.

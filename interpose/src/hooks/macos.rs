@@ -4,6 +4,7 @@
 //! Rust cannot define a function with a C variable argument list, and arm64 macOS passes such arguments on
 //! the stack even while registers are free (Apple's AArch64 ABI, "Variadic functions"). A few instructions
 //! move them to where a function with fixed arguments expects them.
+#![expect(clippy::too_many_arguments, reason = "connectx(2) has eight")]
 use super::{Strings, c_char, c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 use libc::{iovec, sa_endpoints_t, sae_associd_t, sae_connid_t};
 

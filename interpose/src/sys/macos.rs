@@ -276,7 +276,7 @@ pub(crate) fn inet_header(family: c_int, length: usize) -> [u8; 2] {
 /// At least two bytes at `pointer` can be read.
 pub(crate) unsafe fn family_at(pointer: *const sockaddr) -> c_int {
     // SAFETY: the caller vouches for two bytes.
-    c_int::from(unsafe { pointer.cast::<u8>().add(1).read() })
+    c_int::from(unsafe { pointer.cast::<u8>().wrapping_add(1).read() })
 }
 
 /// Whether an inet socket is a TCP one. macOS has no `SO_PROTOCOL`; a stream of these families is TCP.
