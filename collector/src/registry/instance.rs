@@ -115,9 +115,13 @@ impl Instance {
     }
 
     /// The listener that the instance's bare name means: the socket that is called so, else the one
-    /// that the main link names, else the one that came up first.
+    /// that the main link names, else the one that came up first. A debugger's port is meant only where
+    /// there is nothing else: it comes up before the program's own.
     pub(crate) fn main(&self) -> Option<(&str, &Listener)> {
-        let accepting = self.accepting();
+        let mut accepting = self.accepting();
+        if accepting.iter().any(|(_, listener)| !is_debugger(listener.port())) {
+            accepting.retain(|(_, listener)| !is_debugger(listener.port()));
+        }
         let linked = |file: &str| self.link.as_deref() == Some(file);
         accepting
             .iter()
@@ -155,6 +159,12 @@ impl Instance {
             None => Vec::new(),
         }
     }
+}
+
+/// Whether a port is one that debuggers listen on by default: Node's inspector and what counts up from it,
+/// Chromium's DevTools, debugpy, JDWP.
+fn is_debugger(port: u16) -> bool {
+    matches!(port, 9229..=9239 | 9222 | 5678 | 5005)
 }
 
 /// How early `localhost` would reach a listener: the more particular address first, IPv4 first.

@@ -330,7 +330,7 @@ impl Registry {
             let dangling = instance.link.as_ref().is_some_and(|link| !instance.listeners.contains_key(link));
             match (&instance.link, wanted) {
                 (None, Some(target)) => self.relink(key, main_file, target, None),
-                (Some(old), Some(target)) if dangling => {
+                (Some(old), Some(target)) if dangling || *old != target => {
                     let old = Some(old.clone());
                     self.relink(key, main_file, target, old);
                 }

@@ -143,6 +143,22 @@ fn a_link_is_a_second_name_not_a_second_listener() {
 }
 
 #[test]
+fn a_debugger_gives_the_name_to_the_program() {
+    let mut registry = registry();
+    let link = |target: &str| Sight::Link { file: Some(target.into()), end: Box::new(LISTENS) };
+    see(&mut registry, "shop-k3f9.9229.l.sock", LISTENS);
+    see(&mut registry, "shop-k3f9.sock", link("shop-k3f9.9229.l.sock"));
+    let effects = see(&mut registry, "shop-k3f9.3000.sock", Sight::Socket { inode: 9, accepting: true });
+    let relinked = effects.iter().any(|effect| match effect {
+        Effect::Link { target, .. } => target == "shop-k3f9.3000.sock",
+        _ => false,
+    });
+    assert!(relinked, "{effects:?}");
+    let snapshot = registry.snapshot(0, UrlStyle { http_port: 80 }, &|_| 0);
+    assert_eq!(snapshot.instances[0].listeners[0].port, 3000);
+}
+
+#[test]
 fn a_dangling_link_out_of_the_run_dir_starts_nothing() {
     let mut registry = registry();
     let link = Sight::Link { file: None, end: Box::new(Sight::Gone) };
