@@ -72,7 +72,6 @@ pub(crate) fn preload(
         Reach::Loads => None,
         Reach::Static => Some("it is linked statically"),
         Reach::OtherMachine => Some("it is for another kind of machine"),
-        Reach::OtherLibrary => Some("it uses another C library"),
     };
     if let Some(cause) = cause {
         printer.warn(&format!(

@@ -217,7 +217,6 @@ mod tests {
     }
 
     /// A 64-bit program of this machine with one program header, behind which its interpreter stands.
-    #[cfg(target_os = "linux")]
     fn elf(kind: u32, interpreter: &[u8]) -> Vec<u8> {
         let mut file = vec![0; 120];
         file[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -232,7 +231,6 @@ mod tests {
         file
     }
 
-    #[cfg(target_os = "linux")]
     fn judged(file: &[u8]) -> Reach {
         judge(file, |buffer, offset| {
             let start = usize::try_from(offset).unwrap();

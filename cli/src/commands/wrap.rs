@@ -16,7 +16,7 @@ use crate::settings::Settings;
 use crate::{instance, interposer, naming, program, supervise};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::control::{DaemonInfo, EndedParams, method};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -187,10 +187,10 @@ fn describe(arguments: &WrapArguments, path: &Path) -> Result<Companion, Failure
 
 /// Tells the collector that the program has ended; where there is none, tidies up alone.
 fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
-    let ended = Client::connect_within(&settings.paths, FAREWELL).map(|mut client| {
+    let ended = Client::connect_within(&settings.paths, FAREWELL).map(|client| {
         let params =
             EndedParams { app: claim.companion.app.clone(), instance: claim.companion.instance.clone() };
-        client.call::<Value>(method::INSTANCE_ENDED, params).map(drop)
+        client.tell(method::INSTANCE_ENDED, params)
     });
     match ended {
         Ok(Ok(())) => {}
