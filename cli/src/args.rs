@@ -81,6 +81,15 @@ pub(crate) struct WrapArguments {
     /// Refuse connections to loopback ports on which the instance has no listener, instead of reaching the host's
     #[arg(long)]
     pub(crate) isolate: bool,
+    /// Keep one port reachable on the host as well, on 127.0.0.1; may be given several times
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "no_interpose")]
+    pub(crate) expose: Vec<u16>,
+    /// Take only these ports into the instance; the others stay the host's
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "except")]
+    pub(crate) only: Vec<u16>,
+    /// Leave these ports with the host
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) except: Vec<u16>,
     /// Leave the program's system calls alone: it has to bind `$AGENTFS_SOCKET` or `$PORT` itself
     #[arg(long)]
     pub(crate) no_interpose: bool,

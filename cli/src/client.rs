@@ -110,27 +110,14 @@ impl Client {
         Ok(Events { stream: self.stream, line: Vec::new() })
     }
 
-    /// Sends a request whose answer nobody waits for. The collector reads what was sent before the
-    /// connection was closed.
-    ///
-    /// # Errors
-    /// Where it cannot be sent.
-    pub(crate) fn tell(mut self, method: &str, params: impl Serialize) -> Result<(), Failure> {
-        self.send(method, params)
-    }
-
-    fn send(&mut self, method: &str, params: impl Serialize) -> Result<(), Failure> {
+    fn exchange(&mut self, method: &str, params: impl Serialize) -> Result<Value, Failure> {
         let id = self.next;
         self.next += 1;
         let params = serde_json::to_value(params).map_err(|error| lost(method, &error.into()))?;
         let request = Request { id: id.into(), method: method.to_owned(), params };
         let mut line = serde_json::to_vec(&request).map_err(|error| lost(method, &error.into()))?;
         line.push(b'\n');
-        self.stream.get_mut().write_all(&line).map_err(|error| lost(method, &error))
-    }
-
-    fn exchange(&mut self, method: &str, params: impl Serialize) -> Result<Value, Failure> {
-        self.send(method, params)?;
+        self.stream.get_mut().write_all(&line).map_err(|error| lost(method, &error))?;
         let mut answer = Vec::new();
         let limit = u64::try_from(CONTROL_LINE_BYTES).unwrap_or(u64::MAX);
         let length = (&mut self.stream).take(limit).read_until(b'\n', &mut answer);

@@ -38,6 +38,10 @@ pub(crate) struct Plan {
     pub(crate) url: String,
     /// `PORT`, where the program is to be told one.
     pub(crate) port: Option<u16>,
+    /// Ports that alone are the instance's, where not all are.
+    pub(crate) only: Vec<u16>,
+    /// Ports that stay the host's.
+    pub(crate) except: Vec<u16>,
     /// How the program is reached.
     pub(crate) engine: Engine,
 }
@@ -69,7 +73,11 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
     let mut variables: Vec<(OsString, OsString)> = inherited
         .iter()
         .filter(|(key, _)| {
-            let handed_on = !cooperative && OF_PROGRAMS.iter().chain(&OF_COLLECTOR).any(|name| key == name);
+            let said_again = (key == env::ONLY && !plan.only.is_empty())
+                || (key == env::EXCEPT && !plan.except.is_empty());
+            let handed_on = !cooperative
+                && !said_again
+                && OF_PROGRAMS.iter().chain(&OF_COLLECTOR).any(|name| key == name);
             handed_on || !key.as_bytes().starts_with(PREFIX)
         })
         .filter(|(key, _)| key != PRELOAD)
@@ -92,6 +100,12 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
             set(env::INTERPOSE, library.as_os_str());
             if *isolate {
                 set(env::ISOLATE, OsStr::new("1"));
+            }
+            for (key, ports) in [(env::ONLY, &plan.only), (env::EXCEPT, &plan.except)] {
+                if !ports.is_empty() {
+                    let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+                    set(key, OsStr::new(&list.join(",")));
+                }
             }
         }
         Engine::Cooperative { nested: true } => set(env::NO_INTERPOSE, OsStr::new("1")),
@@ -164,6 +178,8 @@ mod tests {
             host: "blue.shop.localhost".to_owned(),
             url: "http://blue.shop.localhost".to_owned(),
             port: None,
+            only: Vec::new(),
+            except: Vec::new(),
             engine,
         }
     }

@@ -55,6 +55,8 @@ pub(crate) fn plan(
         url: url(&host, http_port),
         host,
         port: None,
+        only: Vec::new(),
+        except: Vec::new(),
         engine,
     })
 }

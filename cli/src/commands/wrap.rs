@@ -15,8 +15,8 @@ use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::{instance, interposer, naming, program, supervise};
 use agentfs_wire::companion::Companion;
-use agentfs_wire::control::{DaemonInfo, EndedParams, method};
-use serde_json::json;
+use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
+use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -98,8 +98,10 @@ impl Wrap<'_> {
     ) -> Result<(supervise::Child, Option<Follower>), Failure> {
         let Self { arguments, settings, printer, tell, path } = self;
         let (app, name) = (claim.companion.app.clone(), claim.companion.instance.clone());
+        let mut client = client;
         let info =
-            client.and_then(|mut client| client.call::<DaemonInfo>(method::DAEMON_INFO, json!({})).ok());
+            client.as_mut().and_then(|client| client.call::<DaemonInfo>(method::DAEMON_INFO, json!({})).ok());
+        expose(&arguments.expose, client.as_mut(), &app, &name)?;
         let http_port =
             info.as_ref().map_or_else(|| instance::expected_port(settings), |info| info.http_port);
         let chosen_port = match (arguments.port, &library) {
@@ -123,6 +125,8 @@ impl Wrap<'_> {
                 .inspect_err(|error| printer.warn(&error.message))
                 .ok(),
         };
+        plan.only.clone_from(&arguments.only);
+        plan.except.clone_from(&arguments.except);
         let variables = environment::build(&settings.environment, &plan);
         if !supervise::can_wait() {
             // The collector sees the end of the program that we become.
@@ -139,6 +143,27 @@ impl Wrap<'_> {
         }
         Ok((child, follower))
     }
+}
+
+/// Has the collector serve ports of the instance on the host as well, until the instance ends.
+fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str) -> Result<(), Failure> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let Some(client) = client else {
+        return Err(Failure::new(Exit::Setup, "--expose needs the collector, and none answers")
+            .hint("`agentfs daemon start` says why"));
+    };
+    for port in ports {
+        let params = ForwardParams {
+            app: app.to_owned(),
+            instance: instance.to_owned(),
+            port: Some(*port),
+            listen: Some(format!("127.0.0.1:{port}")),
+        };
+        let _: Value = client.call(method::FORWARD_ADD, params).map_err(|error| error.exit(Exit::Setup))?;
+    }
+    Ok(())
 }
 
 /// Who the instance will be.
@@ -187,10 +212,10 @@ fn describe(arguments: &WrapArguments, path: &Path) -> Result<Companion, Failure
 
 /// Tells the collector that the program has ended; where there is none, tidies up alone.
 fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
-    let ended = Client::connect_within(&settings.paths, FAREWELL).map(|client| {
+    let ended = Client::connect_within(&settings.paths, FAREWELL).map(|mut client| {
         let params =
             EndedParams { app: claim.companion.app.clone(), instance: claim.companion.instance.clone() };
-        client.tell(method::INSTANCE_ENDED, params)
+        client.call::<Value>(method::INSTANCE_ENDED, params).map(drop)
     });
     match ended {
         Ok(Ok(())) => {}
