@@ -95,6 +95,25 @@ pub(crate) fn ensure(settings: &Settings) -> Result<Client, Failure> {
     Client::require(&settings.paths)
 }
 
+/// Connects to the collector; where there is none, starts one only if something may be running that it would
+/// find. `None`: nothing is.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn where_needed(settings: &Settings) -> Result<Option<Client>, Failure> {
+    match Client::connect(&settings.paths) {
+        Ok(client) => Ok(Some(client)),
+        Err(error) if is_absent(&error) => {
+            let empty = match std::fs::read_dir(&settings.paths.run) {
+                Ok(mut files) => files.next().is_none(),
+                Err(_) => true,
+            };
+            if empty { Ok(None) } else { ensure(settings).map(Some) }
+        }
+        Err(_) => Client::require(&settings.paths).map(Some),
+    }
+}
+
 /// Starts a collector as a child of this process and waits until it answers.
 ///
 /// # Errors

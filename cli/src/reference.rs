@@ -6,6 +6,12 @@ use agentfs_wire::control::InstanceInfo;
 /// Candidates that an error message lists.
 const LISTED: usize = 8;
 
+/// That `text` means nothing, because nothing runs.
+pub(crate) fn nothing_runs(text: &str) -> Failure {
+    Failure::new(Exit::NotFound, format_args!("no instance `{text}` is running"))
+        .hint("nothing is running; `agentfs wrap -- COMMAND` starts something")
+}
+
 /// The instances that `text` means: all of an app where only the app is named.
 ///
 /// # Errors
@@ -20,10 +26,10 @@ pub(crate) fn matching<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<Vec<&'
         None => all.iter().filter(|info| info.app == name).collect(),
     };
     if found.is_empty() {
-        let failure = Failure::new(Exit::NotFound, format_args!("no instance `{text}` is running"));
         return Err(match listed(all.iter()) {
-            Some(list) => failure.hint(format_args!("running: {list}")),
-            None => failure.hint("nothing is running; `agentfs wrap -- COMMAND` starts something"),
+            Some(list) => Failure::new(Exit::NotFound, format_args!("no instance `{text}` is running"))
+                .hint(format_args!("running: {list}")),
+            None => nothing_runs(text),
         });
     }
     Ok(found)

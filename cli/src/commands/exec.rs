@@ -1,6 +1,6 @@
 //! `agentfs exec`: becomes a program inside a running instance.
 use crate::args::ExecArguments;
-use crate::client::Client;
+use crate::autostart;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
@@ -18,7 +18,9 @@ pub(crate) fn run(
     settings: &Settings,
     printer: &Printer,
 ) -> Result<Exit, Failure> {
-    let mut client = Client::require(&settings.paths)?;
+    let Some(mut client) = autostart::where_needed(settings)? else {
+        return Err(reference::nothing_runs(&arguments.instance));
+    };
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
     let target = reference::one(&arguments.instance, &snapshot.instances)?;
     let info: DaemonInfo = client.call(method::DAEMON_INFO, json!({}))?;

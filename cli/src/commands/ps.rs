@@ -30,11 +30,9 @@ pub(crate) fn run(arguments: &PsArguments, settings: &Settings, printer: &Printe
     if arguments.watch {
         return watch(arguments, settings, printer);
     }
-    let snapshot = match Client::connect(&settings.paths) {
-        Ok(mut client) => client.call(method::LIST, json!({}))?,
-        // Without a collector there is nothing to list, and ps starts none.
-        Err(error) if crate::autostart::is_absent(&error) => Snapshot::default(),
-        Err(_) => Client::require(&settings.paths).map(|_| Snapshot::default())?,
+    let snapshot = match crate::autostart::where_needed(settings)? {
+        Some(mut client) => client.call(method::LIST, json!({}))?,
+        None => Snapshot::default(),
     };
     if snapshot.instances.is_empty() && !arguments.json {
         printer.talk("nothing is running; `agentfs wrap -- COMMAND` starts something");

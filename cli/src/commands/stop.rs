@@ -5,6 +5,7 @@
 //!   └─ gone: done     └─ wrap gone, others left: SIGTERM to them     └─ time over: SIGKILL to all
 //! ```
 use crate::args::StopArguments;
+use crate::autostart;
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::hint::Failure;
@@ -34,7 +35,13 @@ pub(crate) fn run(
     settings: &Settings,
     printer: &Printer,
 ) -> Result<Exit, Failure> {
-    let mut client = Client::require(&settings.paths)?;
+    let Some(mut client) = autostart::where_needed(settings)? else {
+        if let Some(name) = arguments.instances.first() {
+            return Err(reference::nothing_runs(name));
+        }
+        printer.talk("nothing is running");
+        return Ok(Exit::Success);
+    };
     let all = list(&mut client)?;
     let mut wanted = BTreeSet::new();
     if arguments.all {
