@@ -256,10 +256,11 @@ fn c_string(bytes: impl Into<Vec<u8>>) -> io::Result<CString> {
 /// Stops this process as the child was stopped, and returns when somebody continues us.
 fn stop(signal: Signal) {
     let only = SigSet::from(signal);
-    // SIGSTOP cannot be blocked; the others are, and the one that the terminal sent us is dropped by
-    // the continue signal.
-    let _ = only.thread_unblock();
+    // SIGSTOP cannot be blocked; the others are, and wait until they are let through, with the one that the
+    // terminal may have sent us: the first stops us, and the signal that continues us drops the rest
+    // (signal(7)). Raised after the unblocking, ours would stop us a second time.
     let _ = raise(signal);
+    let _ = only.thread_unblock();
     let _ = only.thread_block();
 }
 
@@ -279,10 +280,21 @@ fn forward(handled: &SigSet, child: Pid) {
         // A positive code is the kernel's (sigaction(2)): the terminal's, which the child got as well.
         // A hang-up is sent to the session's leader alone, a timer to its process alone.
         let ours_alone = matches!(signal, Signal::SIGHUP | Signal::SIGALRM | Signal::SIGVTALRM);
+        // A shell continues the whole job, so the child runs already; who continues us alone means it too.
+        if signal == Signal::SIGCONT && !is_stopped(child) {
+            continue;
+        }
         if info.ssi_code <= 0 || ours_alone {
             let _ = kill(child, signal);
         }
     }
+}
+
+/// Whether a process is stopped (proc(5), third field of `/proc/PID/stat`).
+#[cfg(target_os = "linux")]
+fn is_stopped(pid: Pid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
 }
 
 /// Passes signals on, for ever. Nothing here tells the terminal's signals from others, so those that a
