@@ -31,7 +31,7 @@ node_bin=$APPS_HOME/node/node_modules/.bin
 python=$APPS_HOME/venv/bin
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 
-result() { printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$name" "$version_text" "$program${what:+ ($what)}" "$(tr '\t\n' '  ' <<<"${2-}")" >"$answer"; }
+result() { printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$name" "$version_text" "$program${what:+ ($what)}" "$(printf %s "${2-}" | tr "\t\n" "  ")" >"$answer"; }
 fail() { finish FAIL "${instance:+$instance: }$*"; }
 skip() { finish skip "$*"; }
 
@@ -44,7 +44,7 @@ finish() {
     if [ "$1" = FAIL ]; then
         echo "=== FAIL $2"
         as "$AGENTFS_BIN" ps 2>&1 || true
-        tail -n 40 "$scratch"/*/log "$scratch/h/collector.log" 2>/dev/null
+        tail -n 40 "$scratch"/*/log "$scratch"/*/*.log "$scratch/h/collector.log" 2>/dev/null
         ls -l "$scratch/h/run/" 2>/dev/null
     fi
     as timeout 20 "$AGENTFS_BIN" -q stop --all --timeout 2 >/dev/null 2>&1
@@ -110,7 +110,7 @@ each() {
 
 # shellcheck source=/dev/null
 . "$cases/$name.sh"
-version_text=$(version 2>&1 | head -n 1)
+version_text=$(version 2>/dev/null | head -n 1)
 if [ -z "$version_text" ]; then skip "not installed (tests/apps/run.sh --install)"; fi
 if [ -n "$user" ]; then
     chown "$user" "$scratch"

@@ -1,0 +1,25 @@
+program="Go with cgo"
+what="net/http on port 8080, linked with libc"
+version() { go version | cut -d' ' -f3; }
+try() {
+    echo "$own" >own
+    local free; free=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    cat >main.go <<END
+package main
+
+// #include <unistd.h>
+import "C"
+import ("fmt"; "net/http")
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "$own", C.getpid() > 0) })
+	panic(http.ListenAndServe("127.0.0.1:$free", nil))
+}
+END
+    HOME=$folder GOCACHE=$APPS_HOME/go GO111MODULE=off CGO_ENABLED=1 nice go build -o server main.go || fail "go build"
+    wrap ./server
+    served() { curl -sf "http://127.0.0.1:$free/" | grep -q "$own"; }
+    wait_for 20 served || fail "does not serve on the host's port under wrap: $(tail -n 2 log)"
+    agentfs -q stop "$name/$instance" || fail "agentfs stop"
+    skip "linked with libc, but Go's net package makes its own system calls: the library is loaded and never asked; it runs as without agentfs, on the host's port"
+}
