@@ -11,6 +11,7 @@ mod environment;
 mod exit;
 mod follow;
 mod hint;
+mod holders;
 mod instance;
 mod interposer;
 mod liveness;

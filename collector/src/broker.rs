@@ -9,7 +9,8 @@ use crate::log;
 use crate::run_dir::RunDir;
 use crate::watch::{Probe, Prober};
 use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
-use agentfs_wire::name::SocketName;
+use agentfs_wire::limits::REUSEPORT_WORKERS;
+use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::paths::Paths;
 use agentfs_wire::peer::Peer;
 use nix::errno::Errno;
@@ -24,6 +25,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -148,7 +150,16 @@ fn carry_out(request: &Request<'_>, caller: i32, places: &Places) -> nix::Result
             Probe::Unknown(errno) => Err(errno),
         },
         Ask::Bind { mapped, .. } => bound(places, file, mapped).map(Some),
-        Ask::Connect { name, .. } => connected(&path, name).map(Some),
+        Ask::Connect { name: client, .. } => {
+            let mut outcome = Err(Errno::ENOENT);
+            for path in std::iter::once(path).chain(group(&name, places)) {
+                outcome = connected(&path, client);
+                if !matches!(outcome, Err(Errno::ENOENT | Errno::ECONNREFUSED)) {
+                    break;
+                }
+            }
+            outcome.map(Some)
+        }
     }
 }
 
@@ -171,6 +182,22 @@ fn bound(places: &Places, file: &str, mapped: bool) -> nix::Result<OwnedFd> {
     let mut run_dir = RunDir::new(places.run.clone(), places.run_lock.clone());
     let _ = run_dir.remove_stale(file);
     bind(socket.as_raw_fd(), &address).map(|()| socket)
+}
+
+/// The members of the `SO_REUSEPORT` group on the port and address of a listener, each first in its turn.
+fn group(name: &SocketName, places: &Places) -> Vec<PathBuf> {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let Kind::Listener { port, scope, worker: None } = name.kind else { return Vec::new() };
+    let mut members: Vec<PathBuf> = (0..REUSEPORT_WORKERS)
+        .map(|worker| name.with(Kind::Listener { port, scope, worker: Some(worker) }))
+        .map(|member| places.run.join(member.format().as_str()))
+        .filter(|path| path.exists())
+        .collect();
+    if !members.is_empty() {
+        let first = TURN.fetch_add(1, Ordering::Relaxed) % members.len();
+        members.rotate_left(first);
+    }
+    members
 }
 
 /// A socket named as the client end and connected to a listener.

@@ -9,6 +9,7 @@ use crate::autostart;
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::hint::Failure;
+use crate::holders;
 use crate::printer::Printer;
 use crate::reference;
 use crate::settings::Settings;
@@ -61,7 +62,7 @@ pub(crate) fn run(
     if !gone {
         printer.warn(&format!("not ended after {} s: killing", arguments.timeout));
         let gone = wait(&mut client, &wanted, KILL_TIME, |instance| {
-            for pid in instance.pids.iter().copied().chain(instance.wrap_pid) {
+            for pid in processes(instance).into_iter().chain(instance.wrap_pid) {
                 send(pid, Signal::SIGKILL, printer);
             }
         })?;
@@ -113,12 +114,21 @@ fn wait(
 /// Asks each process once.
 fn ask(instance: &InstanceInfo, told: &mut BTreeSet<u32>, printer: &Printer) {
     // `wrap` passes the signal on; those that it left behind are asked when it is gone.
-    let pids = instance.wrap_pid.map_or_else(|| instance.pids.clone(), |pid| vec![pid]);
+    let pids = instance.wrap_pid.map_or_else(|| processes(instance), |pid| vec![pid]);
     for pid in pids {
         if told.insert(pid) {
             send(pid, Signal::SIGTERM, printer);
         }
     }
+}
+
+/// The processes of an instance; where none is known, those that hold its listeners.
+fn processes(instance: &InstanceInfo) -> Vec<u32> {
+    if !instance.pids.is_empty() {
+        return instance.pids.clone();
+    }
+    let sockets = instance.listeners.iter().map(|listener| listener.socket.clone()).collect();
+    holders::of(&sockets).into_iter().collect()
 }
 
 fn send(pid: u32, signal: Signal, printer: &Printer) {

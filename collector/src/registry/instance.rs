@@ -115,12 +115,12 @@ impl Instance {
     }
 
     /// The listener that the instance's bare name means: the socket that is called so, else the one
-    /// that the main link names, else the one that came up first. A debugger's port is meant only where
-    /// there is nothing else: it comes up before the program's own.
+    /// that the main link names, else the one that came up first. A port of a debugger, a database and the
+    /// like is meant only where there is nothing else: it often comes up before the one that speaks HTTP.
     pub(crate) fn main(&self) -> Option<(&str, &Listener)> {
         let mut accepting = self.accepting();
-        if accepting.iter().any(|(_, listener)| !is_debugger(listener.port())) {
-            accepting.retain(|(_, listener)| !is_debugger(listener.port()));
+        if accepting.iter().any(|(_, listener)| !speaks_no_http(listener.port())) {
+            accepting.retain(|(_, listener)| !speaks_no_http(listener.port()));
         }
         let linked = |file: &str| self.link.as_deref() == Some(file);
         accepting
@@ -161,10 +161,32 @@ impl Instance {
     }
 }
 
-/// Whether a port is one that debuggers listen on by default: Node's inspector and what counts up from it,
-/// Chromium's DevTools, debugpy, JDWP.
-fn is_debugger(port: u16) -> bool {
-    matches!(port, 9229..=9239 | 9222 | 5678 | 5005)
+/// Whether a port is one on which, by default, something other than HTTP for people is spoken.
+fn speaks_no_http(port: u16) -> bool {
+    // Debuggers: Node's inspector and what counts up from it, Chromium's DevTools, debugpy, JDWP.
+    let debugger = matches!(port, 9229..=9239 | 9222 | 5678 | 5005);
+    // SSH, SMTP, IMAP, LDAP, rsync, git; Erlang's mapper; FastCGI.
+    let service =
+        matches!(port, 22 | 2222 | 25 | 465 | 587 | 143 | 993 | 389 | 636 | 873 | 9418 | 4369 | 25672 | 9000);
+    // Databases, caches and queues.
+    let store = matches!(
+        port,
+        1433 | 1521
+            | 3306
+            | 33060
+            | 5432
+            | 6379
+            | 26379
+            | 11211
+            | 27017
+            | 9042
+            | 9092
+            | 5671
+            | 5672
+            | 1883
+            | 2181
+    );
+    debugger || service || store
 }
 
 /// How early `localhost` would reach a listener: the more particular address first, IPv4 first.

@@ -1,0 +1,67 @@
+//! Finds the processes that hold a listener, where nobody told of them: workers whose master was killed, and that
+//! have written a title over their environment.
+use std::collections::BTreeSet;
+
+/// The processes that have one of these sockets open, among those that we may look into.
+#[cfg(target_os = "linux")]
+pub(crate) fn of(sockets: &BTreeSet<String>) -> BTreeSet<u32> {
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let wanted: BTreeSet<String> =
+        inodes(&table, sockets).iter().map(|inode| format!("socket:[{inode}]")).collect();
+    let mut holders = BTreeSet::new();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return holders };
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // Those of others, and those that ended meanwhile, cannot be read.
+        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
+        let mut targets = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        if targets.any(|target| target.to_str().is_some_and(|target| wanted.contains(target))) {
+            holders.insert(pid);
+        }
+    }
+    holders
+}
+
+/// macOS tells only of processes that have told of themselves.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn of(_sockets: &BTreeSet<String>) -> BTreeSet<u32> {
+    BTreeSet::new()
+}
+
+/// The inodes of listening sockets with these paths (proc_net_unix: number, count, protocol, flags, type, state,
+/// inode, path; the flag is `__SO_ACCEPTCON`). A path may be spelt with a doubled slash.
+#[cfg(target_os = "linux")]
+fn inodes(table: &str, sockets: &BTreeSet<String>) -> BTreeSet<u64> {
+    let listening = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let flags = words.nth(3)?;
+        let inode = words.nth(2)?.parse().ok()?;
+        let path = words.next()?.replace("//", "/");
+        (flags == "00010000" && sockets.contains(&path)).then_some(inode)
+    };
+    table.lines().filter_map(listening).collect()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listening_sockets_of_these_paths_count() {
+        let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+            ffff: 00000002 00000000 00010000 0001 01 17 /h/run//a-b.80.l.sock\n\
+            ffff: 00000003 00000000 00000000 0001 03 18 /h/run/a-b.80.l.sock\n\
+            ffff: 00000002 00000000 00010000 0001 01 19 /h/run/a-c.80.sock\n";
+        let sockets = BTreeSet::from(["/h/run/a-b.80.l.sock".to_owned()]);
+        assert_eq!(inodes(table, &sockets), BTreeSet::from([17]));
+    }
+
+    #[test]
+    fn a_listener_is_found_with_its_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let sockets = BTreeSet::from([path.to_string_lossy().into_owned()]);
+        assert_eq!(of(&sockets), BTreeSet::from([std::process::id()]));
+    }
+}
