@@ -1,8 +1,8 @@
 program="Bun"
 what="Bun.serve, port 3000, WebSocket; bun --watch restarts it"
 port=3000
-bun=$(ls "$APPS_HOME"/node/node_modules/@oven/bun-linux-*/bin/bun 2>/dev/null | head -n 1)
-version() { [ -n "$bun" ] && "$bun" --version; }
+bun=$APPS_HOME/node/node_modules/bun/bin/bun.exe
+version() { [ -x "$bun" ] && "$bun" --version; }
 setup() {
     cat >main.ts <<END
 Bun.serve({ port: 3000,
