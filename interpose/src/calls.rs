@@ -34,7 +34,7 @@ pub(crate) use macos::{
 #[cfg(all(target_os = "macos", not(test)))]
 pub(crate) use macos::{execl, execle, execlp, fcntl, fcntl_nocancel};
 #[cfg(target_os = "linux")]
-pub(crate) use messages::{recv, recv_chk, recvfrom_chk, recvmmsg};
+pub(crate) use messages::{recv, recv_chk, recvfrom_chk, recvmmsg, sendmmsg};
 pub(crate) use messages::{recvfrom, recvmsg, sendmsg, sendto};
 pub(crate) use names::{getpeername, getsockname};
 pub(crate) use options::{getsockopt, setsockopt};

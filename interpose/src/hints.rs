@@ -27,6 +27,9 @@ const DATAGRAM: u8 = 32;
 /// `SO_RCVBUF` or `SO_SNDBUF` was set.
 const BUFFERS: u8 = 64;
 
+/// It is a Unix socket of the program's own.
+const LOCAL: u8 = 128;
+
 static HINTS: [AtomicU8; FOLLOWED] = [const { AtomicU8::new(0) }; FOLLOWED];
 
 fn of(fd: c_int) -> Option<&'static AtomicU8> {
@@ -48,12 +51,24 @@ fn has(fd: c_int, flag: u8) -> Option<bool> {
 }
 
 /// A socket was made.
-pub(crate) fn fresh(fd: c_int, kind: c_int) {
+pub(crate) fn fresh(fd: c_int, domain: c_int, kind: c_int) {
     // The kind has SOCK_NONBLOCK and SOCK_CLOEXEC in higher bits (socket(2)).
     let datagram = kind & 0xf != libc::SOCK_STREAM;
-    if let Some(hint) = of(fd) {
-        hint.store(if datagram { KNOWN | DATAGRAM } else { KNOWN }, Ordering::Relaxed);
+    let mut hints = KNOWN;
+    if datagram {
+        hints |= DATAGRAM;
     }
+    if domain == libc::AF_UNIX {
+        hints |= LOCAL;
+    }
+    if let Some(hint) = of(fd) {
+        hint.store(hints, Ordering::Relaxed);
+    }
+}
+
+/// Whether it is known to be a Unix socket of the program's own.
+pub(crate) fn is_local(fd: c_int) -> bool {
+    has(fd, LOCAL).unwrap_or(false)
 }
 
 /// Whether it is known not to be a stream.

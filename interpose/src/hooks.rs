@@ -51,6 +51,7 @@ pub(crate) mod gnu {
         "fcntl64" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int, -1;
         "epoll_create" fn epoll_create(size: c_int) -> c_int, -1;
         "epoll_create1" fn epoll_create1(flags: c_int) -> c_int, -1;
+        "sendmmsg" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: libc::c_uint, flags: c_int) -> c_int, -1;
         "recvmmsg" fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: libc::c_uint, flags: c_int, timeout: *mut libc::timespec) -> c_int, -1;
         "recv" fn recv(fd: c_int, data: *mut c_void, size: size_t, flags: c_int) -> ssize_t, -1;
         "__recv_chk" fn recv_chk(fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int) -> ssize_t, -1;

@@ -16,6 +16,8 @@ pub(crate) const IN_BYTES: usize = 16;
 pub(crate) const IN6_BYTES: usize = 28;
 /// Least bytes of an IPv6 address that the kernel takes (`SIN6_LEN_RFC2133`).
 const IN6_LEAST_BYTES: usize = 24;
+/// Most bytes that the kernel takes, a `sockaddr_storage`; a negative length is a larger one.
+const STORAGE_BYTES: usize = 128;
 /// Below this no address can be mapped, so a pointer is as bad as NULL.
 const FIRST_PAGE: usize = 4096;
 
@@ -37,7 +39,7 @@ pub(crate) enum Given {
 /// `length` bytes, as the system call requires.
 pub(crate) unsafe fn read(address: *const sockaddr, length: socklen_t) -> Given {
     let length = usize::try_from(length).unwrap_or(0);
-    if address.addr() < FIRST_PAGE || length < 2 {
+    if address.addr() < FIRST_PAGE || !(2..=STORAGE_BYTES).contains(&length) {
         return Given::Other;
     }
     // SAFETY: the caller vouches for `length` >= 2 bytes.
@@ -51,6 +53,19 @@ pub(crate) unsafe fn read(address: *const sockaddr, length: socklen_t) -> Given 
     // SAFETY: the caller vouches for `length` bytes, of which `used` are read.
     let bytes = unsafe { core::slice::from_raw_parts(address.cast::<u8>(), used) };
     decode_inet(family, bytes).map_or(Given::Other, Given::Inet)
+}
+
+/// Whether a program's address is well-formed, as far as its family can be read, and of no inet family.
+///
+/// # Safety
+/// As [`read`].
+pub(crate) unsafe fn names_other_family(address: *const sockaddr, length: socklen_t) -> bool {
+    let length = usize::try_from(length).unwrap_or(0);
+    if address.addr() < FIRST_PAGE || !(2..=STORAGE_BYTES).contains(&length) {
+        return false;
+    }
+    // SAFETY: the caller vouches for `length` >= 2 bytes.
+    !matches!(unsafe { sys::family_at(address) }, libc::AF_INET | libc::AF_INET6 | libc::AF_UNSPEC)
 }
 
 /// Reads an inet address from bytes.
@@ -131,6 +146,15 @@ pub(crate) unsafe fn give(name: &[u8], address: *mut sockaddr, length: *mut sock
     unsafe { core::ptr::copy_nonoverlapping(name.as_ptr(), address.cast::<u8>(), count) };
     // SAFETY: the caller vouches for `length`.
     unsafe { length.write_unaligned(sys::socklen(name.len())) };
+}
+
+/// Whether a length that goes with an address is there and not negative; the kernel refuses others.
+///
+/// # Safety
+/// A pointer outside the first page can be read.
+pub(crate) unsafe fn has_room(length: *const socklen_t) -> bool {
+    // SAFETY: the caller vouches for the pointer.
+    length.addr() >= FIRST_PAGE && unsafe { length.read_unaligned() }.cast_signed() >= 0
 }
 
 /// A Unix socket name: two bytes of header, then a path with its NUL, or an abstract name.

@@ -53,6 +53,10 @@ pub(super) unsafe fn accept_with(
     call: impl FnOnce(*mut sockaddr, *mut socklen_t) -> c_int,
 ) -> c_int {
     let Some(config) = config::get() else { return call(address, length) };
+    // SAFETY: the program's own length pointer, where it can be one.
+    if !address.is_null() && !unsafe { rawaddr::has_room(length) } {
+        return call(address, length);
+    }
     let mut peer = RawName::new();
     let mut peer_length = RawName::room();
     let accepted = call(peer.pointer(), &raw mut peer_length);

@@ -60,6 +60,15 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
         Given::Unspecified | Given::Other => None,
     };
     let Some((named, to)) = here.filter(|_| !crate::hints::is_datagram(fd)) else {
+        // A rewritten socket would connect to a path; to the program it is a TCP one.
+        if given == Given::Other
+            && !crate::hints::is_local(fd)
+            && facts::of(config, fd).rewritten().is_some()
+            // SAFETY: the program's own address and length.
+            && unsafe { rawaddr::names_other_family(address, length) }
+        {
+            return failed(errno, libc::EAFNOSUPPORT);
+        }
         drop(errno);
         // SAFETY: the program's own arguments.
         return unsafe { elsewhere(config, fd, given, address, length) };

@@ -70,6 +70,40 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     unsafe { real::sendmsg(fd, &raw const plain, flags) }
 }
 
+/// sendmmsg(2).
+///
+/// # Safety
+/// As sendmmsg(2).
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn sendmmsg(
+    fd: c_int,
+    messages: *mut libc::mmsghdr,
+    count: libc::c_uint,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the program's own arguments.
+    let sent = unsafe { crate::hooks::gnu::real::sendmmsg(fd, messages, count, flags) };
+    if sent >= 0 || messages.is_null() || !refused_for_address(fd) {
+        return sent;
+    }
+    // The first one was refused, so none was sent: one by one, without addresses.
+    let mut done = 0;
+    // The kernel takes 1024 at most (UIO_MAXIOV).
+    for index in 0..usize::try_from(count.min(1024)).unwrap_or(0) {
+        // SAFETY: the program's array has `count` messages.
+        let message = unsafe { messages.add(index) };
+        // SAFETY: as above; the header is the program's own.
+        let length = unsafe { sendmsg(fd, &raw const (*message).msg_hdr, flags) };
+        if length < 0 {
+            break;
+        }
+        // SAFETY: as above.
+        unsafe { (*message).msg_len = libc::c_uint::try_from(length).unwrap_or(0) };
+        done += 1;
+    }
+    if done > 0 { done } else { -1 }
+}
+
 /// Whether a send failed only because a Unix stream takes no address, on a rewritten socket.
 fn refused_for_address(fd: c_int) -> bool {
     if sys::errno() != libc::EISCONN {

@@ -30,7 +30,13 @@ pub(crate) unsafe fn getsockopt(
     // SAFETY: the program's own arguments.
     let result = unsafe { real::getsockopt(fd, level, name, value, length) };
     let Some(config) = config::get() else { return result };
-    if !gives_away(level, name, result) || value.is_null() || length.is_null() {
+    if !gives_away(level, name, result) {
+        return result;
+    }
+    if value.is_null() || length.is_null() {
+        if result != 0 && is_rewritten(config, fd) {
+            sys::set_errno(libc::EFAULT);
+        }
         return result;
     }
     let errno = Errno::keep();
