@@ -175,7 +175,9 @@ def receive(sock, count):
 
 
 def readable(sock, what, patience=PATIENCE):
-    true(select.select([sock], [], [], patience)[0], f'{what}: nothing to read within {patience} s')
+    poll = select.poll()  # select stops at descriptor 1024
+    poll.register(sock, select.POLLIN)
+    true(poll.poll(patience * 1000), f'{what}: nothing to read within {patience} s')
 
 
 def served(listener, host, port, family=AF_INET):

@@ -180,7 +180,8 @@ CASE(c_mmsg) {
     /* And back by recvmmsg: one message on a stream is what there is. */
     struct sockaddr_storage name = {0};
     struct iovec room = {buffer, sizeof buffer};
-    struct mmsghdr got = {.msg_hdr = {.msg_iov = &room, .msg_iovlen = 1, .msg_name = &name, .msg_namelen = sizeof name}};
+    struct mmsghdr got = {
+        .msg_hdr = {.msg_iov = &room, .msg_iovlen = 1, .msg_name = &name, .msg_namelen = sizeof name}};
     EQUAL(write(all.client, "back", 4), 4, "write");
     readable(all.accepted, "the bytes");
     EQUAL(recvmmsg(all.accepted, &got, 1, 0, NULL), 1, "recvmmsg");
