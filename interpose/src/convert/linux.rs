@@ -83,23 +83,20 @@ impl Interest {
 
     /// Takes the interest of one instance; the errno that says why it has none.
     fn take_from(&mut self, epoll: c_int, fd: c_int) -> Option<c_int> {
-        // Adding what is there already fails with EEXIST and changes nothing: the cheapest question.
-        let nothing = libc::epoll_event { events: 0, u64: 0 };
-        match sys::epoll_control(epoll, libc::EPOLL_CTL_ADD, fd, nothing) {
-            Ok(()) => {
-                let _ = sys::epoll_control(epoll, libc::EPOLL_CTL_DEL, fd, nothing);
-                None
-            }
-            Err(libc::EEXIST) => {
-                let event = registered(epoll, fd)?;
-                sys::epoll_control(epoll, libc::EPOLL_CTL_DEL, fd, nothing).ok()?;
-                if let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_none()) {
-                    *entry = Some((epoll, event));
-                }
-                None
-            }
-            Err(errno) => Some(errno),
+        match sys::epoll_watches(epoll, fd) {
+            Ok(false) => return None,
+            Ok(true) => {}
+            Err(errno @ (libc::EBADF | libc::EINVAL)) => return Some(errno),
+            // Not to be asked here: the list is read instead.
+            Err(_) => {}
         }
+        let event = registered(epoll, fd)?;
+        let nothing = libc::epoll_event { events: 0, u64: 0 };
+        sys::epoll_control(epoll, libc::EPOLL_CTL_DEL, fd, nothing).ok()?;
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_none()) {
+            *entry = Some((epoll, event));
+        }
+        None
     }
 
     /// Gives the interest to what is under the number now.
@@ -269,5 +266,23 @@ mod tests {
         assert_eq!(({ event.events }, { event.u64 }), (0x19, 0xffff_ffff_0000_0005));
         assert!(parse_line(line, 6).is_none());
         assert!(parse_line(b"pos:\t0", 5).is_none());
+    }
+
+    #[test]
+    fn asking_an_epoll_instance_has_no_effect() {
+        // SAFETY: epoll_create1(2) takes an integer.
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        let socket = sys::tcp_socket(false).unwrap();
+        assert_eq!(sys::epoll_watches(epoll, socket), Ok(false));
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: room for one event. A socket that is not connected is hung up: any trace would show.
+        assert_eq!(unsafe { libc::epoll_wait(epoll, &raw mut event, 1, 0) }, 0);
+        let interest = libc::epoll_event { events: 0x19, u64: 77 };
+        sys::epoll_control(epoll, libc::EPOLL_CTL_ADD, socket, interest).unwrap();
+        assert_eq!(sys::epoll_watches(epoll, socket), Ok(true));
+        assert_eq!({ registered(epoll, socket).unwrap().u64 }, 77);
+        assert!(sys::epoll_watches(socket, socket).is_err());
+        sys::close(socket);
+        sys::close(epoll);
     }
 }

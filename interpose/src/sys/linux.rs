@@ -417,3 +417,21 @@ pub(crate) fn is_closed(fd: c_int) -> bool {
     // `struct tcp_info` starts with the state; 7 is TCP_CLOSE (linux/tcp_states.h).
     matches!(super::option(fd, libc::IPPROTO_TCP, libc::TCP_INFO), Ok(word) if word & 0xff == 7)
 }
+
+/// Whether an epoll instance watches the file that is open as `fd` under that number (kcmp(2),
+/// `KCMP_EPOLL_TFD`). EBADF or EINVAL: there is no such instance. EPERM, ENOSYS: it cannot be asked.
+///
+/// The question must have no effect. Adding the socket to see whether it is there already has one: a socket
+/// that is not connected is hung up, and a thread that waits on the instance is told so at once.
+pub(crate) fn epoll_watches(epoll: c_int, fd: c_int) -> Result<bool> {
+    const KCMP_EPOLL_TFD: c_int = 7;
+    // struct kcmp_epoll_slot (linux/kcmp.h): instance, number, which one of several with that number.
+    let slot = [epoll.cast_unsigned(), fd.cast_unsigned(), 0];
+    let own = process_id();
+    // SAFETY: the kernel reads the slot.
+    match check(unsafe { libc::syscall(libc::SYS_kcmp, own, own, KCMP_EPOLL_TFD, fd, slot.as_ptr()) }) {
+        Ok(order) => Ok(order == 0),
+        Err(libc::ENOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
