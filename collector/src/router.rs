@@ -12,6 +12,8 @@
 //!                └─► exchange: request body ─► upstream (pool)  ◄────────────┘
 //!                         client ◄─ answer ─┘     └─ 101 ─► upgrade
 //! ```
+//! HTTP/2 is hyper's: `http2` writes each of its requests as an HTTP/1 head, so that the same rules see
+//! it, and reads the application's answer with the same code.
 mod body;
 mod buffer;
 mod client;
@@ -20,6 +22,7 @@ mod error;
 mod exchange;
 mod head;
 mod headers;
+mod http2;
 mod limits;
 mod listen;
 mod metrics;
@@ -28,8 +31,10 @@ mod pages;
 mod peer;
 mod request;
 mod response;
+mod shared;
 mod table;
 mod timer;
+mod transport;
 mod upgrade;
 mod upstream;
 

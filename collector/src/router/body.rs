@@ -86,7 +86,7 @@ impl Body {
         let Self::Chunked(chunked) = self else { return Ok(self.take_plain(bytes.len())) };
         let mut taken = 0;
         loop {
-            taken += chunked.framing(bytes.get(taken..).unwrap_or_default())?;
+            taken += chunked.framing(bytes.get(taken..).unwrap_or_default(), |_| {})?;
             let data = chunked.data(bytes.len() - taken);
             taken += data;
             if data == 0 {
@@ -97,8 +97,17 @@ impl Body {
 
     /// As [`Self::take`], but apart: first framing to leave out, then data behind it.
     pub(crate) fn data(&mut self, bytes: &[u8]) -> Result<(usize, usize), Malformed> {
+        self.data_and_trailers(bytes, |_| {})
+    }
+
+    /// As [`Self::data`], and calls `trailer` with each byte of the trailer lines.
+    pub(crate) fn data_and_trailers(
+        &mut self,
+        bytes: &[u8],
+        trailer: impl FnMut(u8),
+    ) -> Result<(usize, usize), Malformed> {
         let Self::Chunked(chunked) = self else { return Ok((0, self.take_plain(bytes.len()))) };
-        let framing = chunked.framing(bytes)?;
+        let framing = chunked.framing(bytes, trailer)?;
         Ok((framing, chunked.data(bytes.len() - framing)))
     }
 
@@ -118,10 +127,16 @@ impl Body {
 
 impl Chunked {
     /// Bytes at the front of `bytes` that are framing, up to data or the end.
-    fn framing(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    fn framing(&mut self, bytes: &[u8], mut trailer: impl FnMut(u8)) -> Result<usize, Malformed> {
         for (index, byte) in bytes.iter().enumerate() {
-            if matches!(self.state, State::Data | State::Finished) {
-                return Ok(index);
+            match self.state {
+                State::Data | State::Finished => return Ok(index),
+                State::Trailer
+                | State::TrailerName
+                | State::TrailerValue
+                | State::TrailerLineFeed
+                | State::LastLineFeed => trailer(*byte),
+                _ => {}
             }
             self.state = self.step(*byte)?;
         }

@@ -6,18 +6,22 @@ use super::head::{Head, Scanner};
 use super::limits::{
     HEAD_TIME, KEEP_ALIVE, LINGER_BYTES, LINGER_TIME, REQUEST_HEAD_BYTES, REQUEST_LINE_BYTES,
 };
-use super::peer;
 use super::timer::Timer;
+use super::transport::Transport;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+/// First byte of a TLS connection: the type of a handshake record (RFC 8446 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// First line of an HTTP/2 connection (RFC 9113 3.4); no HTTP/1 server may take it for a request.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Transport,
     pub(crate) read: ReadBuffer,
     pub(crate) timer: Timer,
     /// Its address, as applications are told.
@@ -31,6 +35,10 @@ pub(crate) struct Client {
 pub(crate) enum Next {
     /// A head of this many bytes, at the front of the read buffer.
     Head(usize),
+    /// The start of HTTP/2, still in the read buffer.
+    Http2,
+    /// The start of TLS, still in the read buffer.
+    Tls,
     /// Something that is none.
     Refused(Refusal),
     /// Nothing: it left, or it kept silent too long.
@@ -40,8 +48,7 @@ pub(crate) enum Next {
 // === impl Client ===
 
 impl Client {
-    pub(crate) fn new(stream: TcpStream, address: SocketAddr) -> Self {
-        let address = address.ip().to_canonical().to_string().into_boxed_str();
+    pub(crate) fn new(stream: Transport, address: Box<str>) -> Self {
         Self { stream, read: ReadBuffer::default(), timer: Timer::default(), address, spoke: false }
     }
 
@@ -70,11 +77,17 @@ impl Client {
             }
             let held = self.read.filled().len();
             if self.read.filled().first().is_some_and(|byte| !is_token(*byte) && *byte != b'\r') {
-                // Not a method: TLS perhaps, which would wait for us in silence.
+                if !self.spoke && self.read.filled().first() == Some(&TLS_HANDSHAKE) {
+                    return Poll::Ready(Next::Tls);
+                }
+                // Not a method: whatever it is would wait for us in silence.
                 return Poll::Ready(Next::Refused(Refusal::bad("request line")));
             }
             match scanner.scan(self.read.filled(), true) {
                 Head::Complete(length) if length <= REQUEST_HEAD_BYTES => {
+                    if !self.spoke && self.read.filled().starts_with(HTTP2_PREFACE) {
+                        return Poll::Ready(Next::Http2);
+                    }
                     self.spoke = true;
                     return Poll::Ready(Next::Head(length));
                 }
@@ -114,7 +127,7 @@ impl Client {
 
     /// Whether the client can get no answer any more.
     pub(crate) fn is_gone(&self) -> bool {
-        peer::is_gone(&self.stream)
+        self.stream.is_gone()
     }
 
     /// Closes so that what was written arrives: ends our side, then reads and forgets what the

@@ -2,45 +2,23 @@
 //!
 //! Decides what each request gets: a page of ours, an application (with the next replica when one
 //! refuses, and once more when a kept connection turns out closed), or a tunnel. Called by `listen`.
-use super::RouterEvent;
 use super::buffer::{ReadBuffer, give_head, take_head};
 use super::client::{Client, Next};
 use super::error::{Failure, Refusal};
 use super::exchange::{End, Exchange};
-use super::metrics::RouterMetrics;
+use super::http2;
 use super::pages::{self, Reply};
-use super::request::{Facts, Origin, Request, with_request};
-use super::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
+use super::request::{Facts, Origin, with_request};
+use super::shared::{Busy, Prepared, Shared};
+use super::table::{Route, Upstream};
+use super::transport::Transport;
 use super::upgrade;
-use super::upstream::{Link, Stream, is_refusal};
+use super::upstream::{Link, Stream};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-
-/// What all connections share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) table: TableHandle,
-    pub(crate) metrics: Arc<RouterMetrics>,
-    /// router --refusals--> hub
-    pub(crate) event_tx: mpsc::Sender<RouterEvent>,
-    /// Set once the router stops: answers then end their connection.
-    pub(crate) draining: AtomicBool,
-    /// Exchanges in progress.
-    pub(crate) busy: AtomicUsize,
-}
-
-/// A request that is ready to be dealt with; its head is consumed.
-enum Prepared {
-    /// For an application: the head it gets is written.
-    Forward { facts: Facts, route: Arc<Route> },
-    /// The answer is written.
-    Page { status: u16, close: bool },
-}
 
 /// What becomes of the connection.
 enum Then {
@@ -50,42 +28,28 @@ enum Then {
     Linger,
 }
 
-/// Counts an exchange for as long as it lives.
-struct Busy<'shared>(&'shared AtomicUsize);
-
-impl<'shared> Busy<'shared> {
-    fn new(counter: &'shared AtomicUsize) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self(counter)
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Serves one connection to its end.
 pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, shared: Arc<Shared>) {
     shared.metrics.connections.add(1);
     shared.metrics.open_connections.add(1);
-    let client = Client::new(stream, address);
-    requests(client, &shared).await;
+    let address = address.ip().to_canonical().to_string().into_boxed_str();
+    requests(Client::new(Transport::Plain(stream), address), &shared).await;
     shared.metrics.open_connections.subtract(1);
 }
 
-async fn requests(mut client: Client, shared: &Shared) {
+async fn requests(mut client: Client, shared: &Arc<Shared>) {
     loop {
         let length = match client.next().await {
             Next::Head(length) => length,
+            Next::Http2 => return Box::pin(http2::serve(client, Arc::clone(shared))).await,
+            Next::Tls => return refuse(client, shared, Refusal::bad("request line")).await,
             Next::Closed => return,
             Next::Refused(refusal) => return refuse(client, shared, refusal).await,
         };
-        let busy = Busy::new(&shared.busy);
+        let busy = Busy::new(shared.as_ref());
         let mut out = take_head();
         let head = &client.read.filled()[..length];
-        let origin = Origin { address: &client.address, scheme: "http" };
+        let origin = Origin { address: &client.address, scheme: client.stream.scheme() };
         let prepared = with_request(head, |request| shared.prepare(&request, origin, &mut out));
         client.read.consume(length);
         let then = match prepared {
@@ -101,7 +65,7 @@ async fn requests(mut client: Client, shared: &Shared) {
                 }
             }
             Ok(Prepared::Forward { facts, route }) => {
-                let exchange = Exchange::new(facts, out, shared.draining.load(Ordering::Relaxed));
+                let exchange = Exchange::new(facts, out, shared.is_draining());
                 match forward(&mut client, shared, &route, facts, exchange).await {
                     Ended::Then(then) => then,
                     Ended::Switched { stream, answered } => {
@@ -136,7 +100,7 @@ async fn forward(
     let repeatable = facts.idempotent && facts.body.is_finished();
     let mut retried = false;
     loop {
-        let Some((upstream, mut link)) = open(shared, route, retried, !repeatable).await else {
+        let Some((upstream, mut link)) = shared.open(route, retried, !repeatable).await else {
             return Ended::Then(
                 answer_failure(client, shared, route, facts, &exchange, pages::Cause::NoListener).await,
             );
@@ -174,32 +138,6 @@ fn retry(shared: &Shared, exchange: &mut Exchange, retried: &mut bool) {
     *retried = true;
 }
 
-/// A connection to the first replica that takes one.
-async fn open<'route>(
-    shared: &Shared,
-    route: &'route Route,
-    fresh: bool,
-    exact: bool,
-) -> Option<(&'route Arc<Upstream>, Link)> {
-    for upstream in route.candidates() {
-        match upstream.open(fresh, exact, &shared.metrics).await {
-            Ok(link) => {
-                upstream.requests.fetch_add(1, Ordering::Relaxed);
-                return Some((upstream, link));
-            }
-            Err(error) if is_refusal(&error) => {
-                shared.metrics.refused.add(1);
-                if let Target::Unix(socket) = &upstream.socket {
-                    // Only a hint: when the queue is full, the hub finds out by itself.
-                    let _ = shared.event_tx.try_send(RouterEvent::UpstreamRefused { socket: socket.clone() });
-                }
-            }
-            Err(_) => {}
-        }
-    }
-    None
-}
-
 /// After a complete answer: keeps the application's connection and the client's where that is right.
 fn finish(
     client: &Client,
@@ -232,7 +170,7 @@ async fn answer_failure(
     exchange: &Exchange,
     cause: pages::Cause,
 ) -> Then {
-    let close = !facts.keep_alive || !exchange.is_received() || shared.draining.load(Ordering::Relaxed);
+    let close = !facts.keep_alive || !exchange.is_received() || shared.is_draining();
     let mut out = take_head();
     let status = pages::failed(&mut out, Reply { facts, close }, &route.entry, cause, pages::now_ms());
     shared.metrics.answered(status);
@@ -257,60 +195,12 @@ async fn refuse(mut client: Client, shared: &Shared, refusal: Refusal) {
     }
 }
 
-// === impl Shared ===
-
-impl Shared {
-    /// Finds out who answers, and writes to `out` what the application gets, or the page.
-    fn prepare(
-        &self,
-        request: &Request<'_>,
-        origin: Origin<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<Prepared, Refusal> {
-        let table = self.table.load();
-        let facts = request.facts;
-        let found = if request.host.is_empty() && facts.is_http10 {
-            Lookup::Foreign
-        } else {
-            table.lookup(request.host)
-        };
-        let close = !facts.keep_alive || !facts.body.is_finished() || self.draining.load(Ordering::Relaxed);
-        let reply = Reply { facts, close };
-        let status = match found {
-            Lookup::Found(route) if route.entry.upstreams.is_empty() => {
-                pages::failed(out, reply, &route.entry, pages::Cause::NoListener, pages::now_ms())
-            }
-            Lookup::Found(route) => {
-                request.write(out, origin)?;
-                return Ok(Prepared::Forward { facts, route });
-            }
-            Lookup::Invalid => return Err(Refusal::bad("host")),
-            Lookup::Control => self.control(request, reply, &table, out),
-            Lookup::Index if request.path() == "/" => pages::index(out, reply, &table),
-            Lookup::Index | Lookup::Unknown => pages::unknown(out, reply, request.host, &table),
-            Lookup::Foreign => pages::foreign(out, reply),
-        };
-        Ok(Prepared::Page { status, close })
-    }
-
-    fn control(&self, request: &Request<'_>, reply: Reply, table: &Table, out: &mut Vec<u8>) -> u16 {
-        if !matches!(request.method(), "GET" | "HEAD") {
-            return pages::plain(out, reply, 405, "only GET and HEAD are served here\n");
-        }
-        match request.path().split('?').next().unwrap_or_default() {
-            "/" => pages::index(out, reply, table),
-            "/livez" => pages::plain(out, reply, 200, "ok\n"),
-            "/readyz" if self.draining.load(Ordering::Relaxed) => pages::plain(out, reply, 503, "stopping\n"),
-            "/readyz" => pages::plain(out, reply, 200, "ok\n"),
-            "/metrics" => pages::metrics(out, reply, &self.metrics.render(table)),
-            _ => pages::plain(out, reply, 404, "no such page; there are / /livez /readyz /metrics\n"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::table::{Table, TableHandle};
     use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+    use tokio::sync::{mpsc, watch};
 
     /// Ten thousand idle connections should fit into a few dozen megabytes.
     #[tokio::test]
@@ -322,6 +212,7 @@ mod tests {
             table: TableHandle::new(Table::new(Vec::new(), 80)),
             metrics: Arc::default(),
             event_tx: mpsc::channel(1).0,
+            stop_rx: watch::channel(false).1,
             draining: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
         });

@@ -55,6 +55,9 @@ pub(crate) const LINGER_BYTES: usize = 16 * 1024 * 1024;
 /// See [`LINGER_BYTES`].
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// Streams that a client of HTTP/2 may have open at once. Further ones are refused by the protocol.
+pub(crate) const HTTP2_STREAMS: u32 = 256;
+
 /// Time for requests in flight when the router stops. Then their connections are cut.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(3);
 

@@ -1,10 +1,12 @@
 //! Accepts connections, sweeps pools, and stops in order.
 use super::RouterEvent;
-use super::connection::{self, Shared};
+use super::connection;
 use super::error::Error;
 use super::limits::{DRAIN_TIME, SWEEP};
 use super::metrics::RouterMetrics;
+use super::shared::Shared;
 use super::table::TableHandle;
+use crate::end::ended;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -41,6 +43,7 @@ pub async fn run(
         table,
         metrics,
         event_tx,
+        stop_rx: shutdown.clone(),
         draining: AtomicBool::new(false),
         busy: AtomicUsize::new(0),
     });
@@ -50,7 +53,7 @@ pub async fn run(
     loop {
         tokio::select! {
             biased;
-            () = stopped(&mut shutdown) => break,
+            () = ended(&mut shutdown) => break,
             _ = sweep.tick() => {
                 let now = Instant::now();
                 for upstream in shared.table.load().routes().flat_map(|route| &route.entry.upstreams) {
@@ -83,11 +86,6 @@ pub async fn run(
     }
     connections.shutdown().await;
     Ok(())
-}
-
-async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    // An error says that the sender is gone: nobody is left to run for.
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {

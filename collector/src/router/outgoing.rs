@@ -133,6 +133,7 @@ impl Outgoing {
             buffer.consume(of_body);
             self.tail = self.tail.get(written - of_head - of_body..).unwrap_or_default();
         }
-        Poll::Ready(Ok(()))
+        // TLS may still hold records; a plain stream holds nothing.
+        Pin::new(to).poll_flush(context)
     }
 }

@@ -6,11 +6,13 @@ use nix::sys::socket::{MsgFlags, recv};
 use std::os::fd::AsRawFd as _;
 use tokio::net::TcpStream;
 
-/// Whether nobody is left to read what we would send on `stream`. In doubt, no.
-pub(crate) fn is_gone(stream: &TcpStream) -> bool {
+/// Whether nobody is left to read what we would send on `stream`. In doubt, no. `encrypted`: the end
+/// of the stream is announced by bytes that only TLS can read.
+pub(crate) fn is_gone(stream: &TcpStream, encrypted: bool) -> bool {
     match recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
         Ok(0) => is_orphan(stream),
         Err(error) => !matches!(error, nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR),
+        Ok(_) if encrypted => is_orphan(stream),
         Ok(_) => false,
     }
 }

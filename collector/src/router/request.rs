@@ -104,6 +104,21 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
+// === impl Facts ===
+
+impl Facts {
+    /// Of a request about which nothing is known.
+    pub(crate) const OF_PAGES: Self = Self {
+        is_head: false,
+        idempotent: false,
+        is_http10: false,
+        keep_alive: true,
+        upgrade: false,
+        body: Body::NONE,
+        format: Format::Text,
+    };
+}
+
 // === impl Request ===
 
 impl<'head> Request<'head> {

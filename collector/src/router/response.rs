@@ -36,6 +36,15 @@ pub(crate) enum Coding {
     Chunk,
 }
 
+// === impl Answer ===
+
+impl Answer {
+    /// Whether an `Upgrade` header belongs to it.
+    fn names_protocols(&self) -> bool {
+        self.switched || self.status == 426
+    }
+}
+
 /// Parses the complete head in `bytes`, and writes what the client gets to `out`. An interim answer
 /// to an HTTP/1.0 client writes nothing.
 pub(crate) fn rewrite(
@@ -44,6 +53,44 @@ pub(crate) fn rewrite(
     close: bool,
     out: &mut Vec<u8>,
 ) -> Result<Answer, &'static str> {
+    with_response(bytes, |parsed| {
+        let (answer, framing) = check(parsed, request, close)?;
+        if !(answer.interim && request.is_http10) {
+            write_head(parsed, request, &answer, &framing, out);
+        }
+        Ok(answer)
+    })
+}
+
+/// Parses the complete head in `bytes` for a client that speaks HTTP/2.
+pub(crate) fn read(
+    bytes: &[u8],
+    request: &Facts,
+) -> Result<(Answer, http::response::Response<()>), &'static str> {
+    with_response(bytes, |parsed| {
+        let (answer, framing) = check(parsed, request, false)?;
+        let mut response = http::Response::new(());
+        *response.status_mut() = http::StatusCode::from_u16(answer.status).map_err(|_| "status line")?;
+        let headers = response.headers_mut();
+        headers.reserve(parsed.headers.len());
+        let mut broken = false;
+        each_header(parsed, &answer, &framing, |name, value| {
+            let named = http::HeaderName::from_bytes(name.as_bytes());
+            match (named, http::HeaderValue::from_bytes(value)) {
+                // HTTP/2 has no such header (RFC 9113 8.2.2), and 101 is none of its statuses.
+                (Ok(http::header::UPGRADE), _) => {}
+                (Ok(name), Ok(value)) => broken |= headers.try_append(name, value).is_err(),
+                _ => broken = true,
+            }
+        });
+        if broken { Err("header line") } else { Ok((answer, response)) }
+    })
+}
+
+fn with_response<T>(
+    bytes: &[u8],
+    then: impl FnOnce(&httparse::Response<'_, '_>) -> Result<T, &'static str>,
+) -> Result<T, &'static str> {
     let mut config = httparse::ParserConfig::default();
     config
         .allow_spaces_after_header_name_in_responses(true)
@@ -51,23 +98,30 @@ pub(crate) fn rewrite(
     let mut inline = [const { MaybeUninit::uninit() }; HEADER_LINES_INLINE];
     let mut parsed = httparse::Response::new(&mut []);
     match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut inline) {
-        Ok(_) => write(&parsed, request, close, out),
+        Ok(_) => then(&parsed),
         Err(httparse::Error::TooManyHeaders) => {
             let mut many = vec![httparse::EMPTY_HEADER; HEADER_LINES];
             let mut parsed = httparse::Response::new(&mut many);
             config.parse_response(&mut parsed, bytes).map_err(|_| "head")?;
-            write(&parsed, request, close, out)
+            then(&parsed)
         }
         Err(_) => Err("head"),
     }
 }
 
-fn write(
-    parsed: &httparse::Response<'_, '_>,
+/// What a head says about its connection and its body.
+#[derive(Debug)]
+struct Framing<'head> {
+    connection: Connection<'head>,
+    /// Whether it names a transfer coding.
+    coded: bool,
+}
+
+fn check<'head>(
+    parsed: &'head httparse::Response<'_, '_>,
     request: &Facts,
     close: bool,
-    out: &mut Vec<u8>,
-) -> Result<Answer, &'static str> {
+) -> Result<(Answer, Framing<'head>), &'static str> {
     let (Some(status @ 100..), Some(version)) = (parsed.code, parsed.version) else {
         return Err("status line");
     };
@@ -129,28 +183,19 @@ fn write(
             && !close
             && !(request.is_http10 && matches!(body, Body::Chunked(_) | Body::UntilClose)),
     };
-    if interim && request.is_http10 {
-        return Ok(answer);
-    }
-    write_head(parsed, request, &answer, &connection, coding.is_some(), out);
-    Ok(answer)
+    let coded = coding.is_some();
+    Ok((answer, Framing { connection, coded }))
 }
 
-fn write_head(
+/// Calls `put` with each header that the client gets.
+fn each_header(
     parsed: &httparse::Response<'_, '_>,
-    request: &Facts,
     answer: &Answer,
-    connection: &Connection<'_>,
-    coded: bool,
-    out: &mut Vec<u8>,
+    framing: &Framing<'_>,
+    mut put: impl FnMut(&str, &[u8]),
 ) {
-    let digit = |divisor: u16| b'0' + u8::try_from(answer.status / divisor % 10).unwrap_or_default();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
-    out.extend_from_slice(parsed.reason.unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    let Framing { connection, coded } = framing;
     let mut length_written = false;
-    let upgrades = answer.switched || answer.status == 426;
     for header in &*parsed.headers {
         let pass = match headers::kind(header.name) {
             Kind::ContentLength => {
@@ -159,12 +204,12 @@ fn write_head(
                 if once {
                     length_written = true;
                     let first = header.value.split(|byte| *byte == b',').next().unwrap_or_default();
-                    put(out, header.name, first.trim_ascii());
+                    put(header.name, first.trim_ascii());
                 }
                 false
             }
             Kind::TransferEncoding | Kind::Connection | Kind::HopByHop => false,
-            Kind::Upgrade => upgrades,
+            Kind::Upgrade => answer.names_protocols(),
             _ => connection.named.is_empty() || !connection.names(header.name),
         };
         if !pass {
@@ -173,21 +218,36 @@ fn write_head(
         if header.value.contains(&b'\n') {
             let unfolded: Vec<u8> =
                 header.value.iter().map(|byte| if b"\r\n".contains(byte) { b' ' } else { *byte }).collect();
-            put(out, header.name, &unfolded);
+            put(header.name, &unfolded);
         } else {
-            put(out, header.name, header.value);
+            put(header.name, header.value);
         }
     }
+}
+
+fn write_head(
+    parsed: &httparse::Response<'_, '_>,
+    request: &Facts,
+    answer: &Answer,
+    framing: &Framing<'_>,
+    out: &mut Vec<u8>,
+) {
+    let digit = |divisor: u16| b'0' + u8::try_from(answer.status / divisor % 10).unwrap_or_default();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
+    out.extend_from_slice(parsed.reason.unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    each_header(parsed, answer, framing, |name, value| put(out, name, value));
     let chunked = !request.is_http10
         && match answer.body {
             Body::Chunked(_) | Body::UntilClose => true,
             // What a GET would have got (RFC 9112 6.1).
-            Body::Length(_) => request.is_head && coded,
+            Body::Length(_) => request.is_head && framing.coded,
         };
     if chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    if upgrades {
+    if answer.names_protocols() {
         out.extend_from_slice(b"Connection: Upgrade\r\n");
     } else if answer.interim {
         // It says nothing about the connection.

@@ -45,6 +45,24 @@ pub(crate) async fn tunnel(mut client: Client, mut stream: Stream, from_applicat
     .await;
 }
 
+/// As [`tunnel`], for a client within HTTP/2: its connection says when it is gone.
+pub(crate) async fn tunnel_plain<C>(mut client: C, mut stream: Stream, from_application: ReadBuffer)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut up = Pipe::new(ReadBuffer::default());
+    let mut down = Pipe::new(from_application);
+    poll_fn(|context| {
+        let sent = up.poll(context, &mut client, &mut stream);
+        let received = down.poll(context, &mut stream, &mut client);
+        let broken = matches!(sent, Poll::Ready(Err(_))) || matches!(received, Poll::Ready(Err(_)));
+        if broken || (up.finished && down.finished) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+// === impl Pipe ===
+
 impl Pipe {
     fn new(buffer: ReadBuffer) -> Self {
         Self { buffer, expect: Expect::Little, ended: false, finished: false }
@@ -68,6 +86,8 @@ impl Pipe {
                 self.finished = true;
                 break;
             }
+            // TLS and HTTP/2 may still hold what was written.
+            ready!(Pin::new(&mut *to).poll_flush(context))?;
             match ready!(self.buffer.poll_fill(context, from, self.expect))? {
                 0 => self.ended = true,
                 count => self.expect = if count >= HEAD_BUFFER_BYTES { Expect::Much } else { Expect::Little },

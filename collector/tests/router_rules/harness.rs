@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 /// How long anything may take. Longer than every limit of the router, since some tests let the
 /// clock run by itself.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_secs(200);
 
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))

@@ -4,6 +4,7 @@
 mod framing;
 mod harness;
 mod hosts;
+mod http2;
 mod messages;
 mod storms;
 mod streams;

@@ -1,0 +1,162 @@
+//! Heads between HTTP/2 and HTTP/1. Pure.
+use super::super::error::Refusal;
+use super::super::headers::put;
+use super::super::request::Facts;
+use super::super::response;
+use super::outbound::Outbound;
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::ext::Protocol;
+use hyper::{Method, Request, Response};
+use std::hash::{BuildHasher as _, RandomState};
+
+/// Writes `request` as the HTTP/1 head that says the same. Its framing is ours: a length where the
+/// client named one, else chunks.
+pub(super) fn write_head(request: &Request<Incoming>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    let protocol = request.extensions().get::<Protocol>();
+    let method = match (request.method(), protocol) {
+        (&Method::CONNECT, Some(_)) => "GET",
+        (&Method::CONNECT, None) => return Err(Refusal::CONNECT),
+        (method, _) => method.as_str(),
+    };
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(request.uri().path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let headers = request.headers();
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    match authority {
+        // Two that differ: whom to believe (RFC 9113 8.3.1)?
+        Some(authority) => {
+            let same = |host: &http::HeaderValue| host.as_bytes().eq_ignore_ascii_case(authority);
+            if !headers.get_all(http::header::HOST).iter().all(same) {
+                return Err(Refusal::bad("host: it differs from the authority"));
+            }
+            put(out, "Host", authority);
+        }
+        None => {
+            for host in headers.get_all(http::header::HOST) {
+                put(out, "Host", host.as_bytes());
+            }
+        }
+    }
+    let mut framed = request.body().is_end_stream();
+    let mut cookies = false;
+    for (name, value) in headers {
+        match *name {
+            // The application is asked at once: nothing waits for its word.
+            http::header::HOST | http::header::EXPECT => {}
+            http::header::COOKIE => cookies = true,
+            http::header::SEC_WEBSOCKET_KEY if protocol.is_some() => {}
+            http::header::CONTENT_LENGTH => {
+                framed = true;
+                put(out, name.as_str(), value.as_bytes());
+            }
+            _ => put(out, name.as_str(), value.as_bytes()),
+        }
+    }
+    if cookies {
+        // One header in HTTP/1 (RFC 9113 8.2.3).
+        out.extend_from_slice(b"cookie: ");
+        for (index, cookie) in headers.get_all(http::header::COOKIE).iter().enumerate() {
+            out.extend_from_slice(if index > 0 { b"; " } else { b"" });
+            out.extend_from_slice(cookie.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(protocol) = protocol {
+        put(out, "Connection", b"Upgrade");
+        put(out, "Upgrade", protocol.as_str().as_bytes());
+        if protocol.as_str().eq_ignore_ascii_case("websocket") {
+            put(out, "Sec-WebSocket-Key", key().as_bytes());
+        }
+    } else if !framed {
+        put(out, "Transfer-Encoding", b"chunked");
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// A `Sec-WebSocket-Key`: 16 random bytes in base64 (RFC 6455 4.1). HTTP/2 has none of its own; it
+/// only tells WebSocket from something that was cached.
+fn key() -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let half = || u128::from(RandomState::new().hash_one(0_u8));
+    let random = half() << 64 | half();
+    // 128 bits are 21 letters of six and one of two, and `==` fills up.
+    let letter = |index: u32| {
+        let bits = if index < 21 { random >> (122 - 6 * index) } else { random << 4 } & 63;
+        char::from(LETTERS[usize::try_from(bits).unwrap_or_default()])
+    };
+    (0..22).map(letter).chain("==".chars()).collect()
+}
+
+/// A page of ours, written as HTTP/1.
+pub(super) fn page(bytes: &[u8], facts: &Facts) -> Response<Outbound> {
+    let end = bytes.windows(4).position(|mark| mark == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+    let (head, body) = bytes.split_at(end);
+    match response::read(head, facts) {
+        Ok((_, response)) => response.map(|()| Outbound::Page(Bytes::copy_from_slice(body))),
+        // Our own pages are well formed.
+        Err(_) => {
+            let mut response = Response::new(Outbound::Empty);
+            *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+    }
+}
+
+/// Trailer lines, up to and with the empty one, as headers; those that may not be trailers are left out.
+pub(super) fn trailers(lines: &[u8]) -> http::HeaderMap {
+    let mut trailers = http::HeaderMap::new();
+    let text = lines.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    for line in text {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let parsed = (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value));
+        if let (Ok(name), Ok(value)) = parsed
+            && may_trail(&name)
+            && trailers.try_append(name, value).is_err()
+        {
+            break;
+        }
+    }
+    trailers
+}
+
+/// Writes trailers behind the last chunk.
+pub(super) fn write_trailers(trailers: &http::HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in trailers {
+        if may_trail(name) {
+            put(out, name.as_str(), value.as_bytes());
+        }
+    }
+}
+
+/// Whether a header may stand behind the body: none that frames or routes (RFC 9110 6.5.1).
+fn may_trail(name: &http::HeaderName) -> bool {
+    use super::super::headers::{Kind, kind};
+    matches!(kind(name.as_str()), Kind::Other | Kind::Accept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_the_form_of_keys() {
+        let key = key();
+        assert!(key.len() == 24 && key.ends_with("=="), "{key}");
+        // The last letter holds two bits.
+        assert!("AQgw".contains(key.as_bytes()[21] as char), "{key}");
+    }
+
+    #[test]
+    fn trailers_pass_unless_they_frame() {
+        let headers = trailers(b"Grpc-Status: 0\r\nContent-Length: 5\r\nX-Sum:  a b \r\n\r\n");
+        assert_eq!(headers.len(), 2);
+        assert_eq!(headers["x-sum"], "a b");
+        let mut out = Vec::new();
+        write_trailers(&headers, &mut out);
+        assert_eq!(out, b"grpc-status: 0\r\nx-sum: a b\r\n");
+    }
+}

@@ -1,0 +1,144 @@
+//! What all connections share, and who answers a request: the table says which application, or which
+//! page of ours. Knows neither how the request came nor how the answer goes back.
+use super::RouterEvent;
+use super::error::Refusal;
+use super::metrics::RouterMetrics;
+use super::pages::{self, Reply};
+use super::request::{Facts, Origin, Request};
+use super::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
+use super::upstream::{Link, is_refusal};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::{mpsc, watch};
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) table: TableHandle,
+    pub(crate) metrics: Arc<RouterMetrics>,
+    /// router --refusals--> hub
+    pub(crate) event_tx: mpsc::Sender<RouterEvent>,
+    /// Whether the router is to stop.
+    pub(crate) stop_rx: watch::Receiver<bool>,
+    /// Set once the router stops: answers then end their connection.
+    pub(crate) draining: AtomicBool,
+    /// Exchanges in progress.
+    pub(crate) busy: AtomicUsize,
+}
+
+/// A request that is ready to be dealt with.
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    /// For an application: the head it gets is written.
+    Forward { facts: Facts, route: Arc<Route> },
+    /// The answer is written.
+    Page { status: u16, close: bool },
+}
+
+/// Counts an exchange for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Busy<S: Deref<Target = Shared>>(S);
+
+// === impl Busy ===
+
+impl<S: Deref<Target = Shared>> Busy<S> {
+    pub(crate) fn new(shared: S) -> Self {
+        shared.busy.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl<S: Deref<Target = Shared>> Drop for Busy<S> {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Whether answers should end their connections.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// A connection to the first replica that takes one. `fresh` takes no kept one, `exact`: see
+    /// [`Upstream::open`].
+    pub(crate) async fn open<'route>(
+        &self,
+        route: &'route Route,
+        fresh: bool,
+        exact: bool,
+    ) -> Option<(&'route Arc<Upstream>, Link)> {
+        for upstream in route.candidates() {
+            match upstream.open(fresh, exact, &self.metrics).await {
+                Ok(link) => {
+                    upstream.requests.fetch_add(1, Ordering::Relaxed);
+                    return Some((upstream, link));
+                }
+                Err(error) => self.refused(upstream, &error),
+            }
+        }
+        None
+    }
+
+    /// Notes that a listener did not take a connection.
+    pub(crate) fn refused(&self, upstream: &Upstream, error: &std::io::Error) {
+        if !is_refusal(error) {
+            return;
+        }
+        self.metrics.refused.add(1);
+        if let Target::Unix(socket) = &upstream.socket {
+            // Only a hint: when the queue is full, the hub finds out by itself.
+            let _ = self.event_tx.try_send(RouterEvent::UpstreamRefused { socket: socket.clone() });
+        }
+    }
+
+    /// Finds out who answers, and writes to `out` what the application gets, or the page.
+    pub(crate) fn prepare(
+        &self,
+        request: &Request<'_>,
+        origin: Origin<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Prepared, Refusal> {
+        let table = self.table.load();
+        let facts = request.facts;
+        let found = if request.host.is_empty() && facts.is_http10 {
+            Lookup::Foreign
+        } else {
+            table.lookup(request.host)
+        };
+        let close = !facts.keep_alive || !facts.body.is_finished() || self.is_draining();
+        let reply = Reply { facts, close };
+        let status = match found {
+            Lookup::Found(route) if route.entry.upstreams.is_empty() => {
+                pages::failed(out, reply, &route.entry, pages::Cause::NoListener, pages::now_ms())
+            }
+            Lookup::Found(route) => {
+                request.write(out, origin)?;
+                return Ok(Prepared::Forward { facts, route });
+            }
+            Lookup::Invalid => return Err(Refusal::bad("host")),
+            Lookup::Control => self.control(request, reply, &table, out),
+            Lookup::Index if request.path() == "/" => pages::index(out, reply, &table),
+            Lookup::Index | Lookup::Unknown => pages::unknown(out, reply, request.host, &table),
+            Lookup::Foreign => pages::foreign(out, reply),
+        };
+        Ok(Prepared::Page { status, close })
+    }
+
+    fn control(&self, request: &Request<'_>, reply: Reply, table: &Table, out: &mut Vec<u8>) -> u16 {
+        if !matches!(request.method(), "GET" | "HEAD") {
+            return pages::plain(out, reply, 405, "only GET and HEAD are served here\n");
+        }
+        match request.path().split('?').next().unwrap_or_default() {
+            "/" => pages::index(out, reply, table),
+            "/livez" => pages::plain(out, reply, 200, "ok\n"),
+            "/readyz" if self.is_draining() => pages::plain(out, reply, 503, "stopping\n"),
+            "/readyz" => pages::plain(out, reply, 200, "ok\n"),
+            "/metrics" => pages::metrics(out, reply, &self.metrics.render(table)),
+            _ => pages::plain(out, reply, 404, "no such page; there are / /livez /readyz /metrics\n"),
+        }
+    }
+}
