@@ -4,39 +4,43 @@
 //! Only hints, and only for speed. A number is *known* from `socket` until another socket may be behind it (dup,
 //! accept, a descriptor that came by `SCM_RIGHTS`); an unknown one is asked for everything. That a number was
 //! closed does not matter: what is not a socket fails in the kernel.
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU16, Ordering};
 use libc::c_int;
 
-/// Descriptors that are followed; those above are always unknown.
-const FOLLOWED: usize = 4096;
+/// Descriptors that are followed; those above are always unknown. Zeroed memory that is only touched for numbers
+/// in use.
+const FOLLOWED: usize = 65536;
 
 /// `socket` made it in this process.
-const KNOWN: u8 = 1;
+const KNOWN: u16 = 1;
 /// Options of TCP or IP, or such that a listener hands on, were set.
-const OPTIONS: u8 = 2;
+const OPTIONS: u16 = 2;
 /// `SO_REUSEADDR` is on.
-const REUSE_ADDRESS: u8 = 4;
+const REUSE_ADDRESS: u16 = 4;
 /// `SO_REUSEPORT` is on.
-const REUSE_PORT: u8 = 8;
+const REUSE_PORT: u16 = 8;
 /// An owner for SIGIO was set.
-const OWNER: u8 = 16;
+const OWNER: u16 = 16;
 
 /// It is no stream.
-const DATAGRAM: u8 = 32;
+const DATAGRAM: u16 = 32;
 
 /// `SO_RCVBUF` or `SO_SNDBUF` was set.
-const BUFFERS: u8 = 64;
+const BUFFERS: u16 = 64;
 
 /// It is a Unix socket of the program's own.
-const LOCAL: u8 = 128;
+const LOCAL: u16 = 128;
 
-static HINTS: [AtomicU8; FOLLOWED] = [const { AtomicU8::new(0) }; FOLLOWED];
+/// It has, or had, a second descriptor.
+const DUPLICATED: u16 = 256;
 
-fn of(fd: c_int) -> Option<&'static AtomicU8> {
+static HINTS: [AtomicU16; FOLLOWED] = [const { AtomicU16::new(0) }; FOLLOWED];
+
+fn of(fd: c_int) -> Option<&'static AtomicU16> {
     HINTS.get(usize::try_from(fd).ok()?)
 }
 
-fn add(fd: c_int, flag: u8, on: bool) {
+fn add(fd: c_int, flag: u16, on: bool) {
     let Some(hint) = of(fd) else { return };
     if on {
         hint.fetch_or(flag, Ordering::Relaxed);
@@ -45,7 +49,7 @@ fn add(fd: c_int, flag: u8, on: bool) {
     }
 }
 
-fn has(fd: c_int, flag: u8) -> Option<bool> {
+fn has(fd: c_int, flag: u16) -> Option<bool> {
     let hint = of(fd)?.load(Ordering::Relaxed);
     (hint & KNOWN != 0).then_some(hint & flag != 0)
 }
@@ -74,6 +78,19 @@ pub(crate) fn is_local(fd: c_int) -> bool {
 /// Whether it is known not to be a stream.
 pub(crate) fn is_datagram(fd: c_int) -> bool {
     has(fd, DATAGRAM).unwrap_or(false)
+}
+
+/// `from` was duplicated as `to`.
+pub(crate) fn duplicated(from: c_int, to: c_int) {
+    add(from, DUPLICATED, true);
+    if let Some(hint) = of(to) {
+        hint.store(DUPLICATED, Ordering::Relaxed);
+    }
+}
+
+/// Whether a socket is known to have only this one descriptor in this process.
+pub(crate) fn is_single(fd: c_int) -> bool {
+    has(fd, DUPLICATED) == Some(false)
 }
 
 /// Something else is behind this number.

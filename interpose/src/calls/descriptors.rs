@@ -18,9 +18,9 @@ pub(crate) unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_in
     fd
 }
 
-fn duplicated(fd: c_int) -> c_int {
-    hints::forget(fd);
-    fd
+fn duplicated(from: c_int, to: c_int) -> c_int {
+    hints::duplicated(from, to);
+    to
 }
 
 /// dup(2).
@@ -30,7 +30,7 @@ fn duplicated(fd: c_int) -> c_int {
 pub(crate) unsafe fn dup(fd: c_int) -> c_int {
     convert::note_dup();
     // SAFETY: dup(2) takes an integer.
-    duplicated(unsafe { real::dup(fd) })
+    duplicated(fd, unsafe { real::dup(fd) })
 }
 
 /// dup2(2).
@@ -40,7 +40,7 @@ pub(crate) unsafe fn dup(fd: c_int) -> c_int {
 pub(crate) unsafe fn dup2(fd: c_int, to: c_int) -> c_int {
     convert::note_dup();
     // SAFETY: dup2(2) takes two integers.
-    duplicated(unsafe { real::dup2(fd, to) })
+    duplicated(fd, unsafe { real::dup2(fd, to) })
 }
 
 #[cfg(target_os = "linux")]
@@ -59,7 +59,7 @@ mod linux {
     pub(crate) unsafe fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int {
         convert::note_dup();
         // SAFETY: dup3(2) takes three integers.
-        super::duplicated(unsafe { real::dup3(fd, to, flags) })
+        super::duplicated(fd, unsafe { real::dup3(fd, to, flags) })
     }
 
     /// fcntl(2). Its one optional argument is passed on as a register-sized integer, as the C ABI of
@@ -85,7 +85,7 @@ mod linux {
         match command {
             libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
                 convert::note_dup();
-                super::duplicated(result)
+                super::duplicated(fd, result)
             }
             // F_SETOWN_EX of fcntl(2) is 15.
             libc::F_SETOWN | 15 => {

@@ -206,9 +206,9 @@ impl Twins {
     }
 }
 
-/// Other descriptors of `fd`'s socket; `None` where nothing was ever duplicated here.
+/// Other descriptors of `fd`'s socket; `None` where it is known that there are none.
 pub(super) fn twins(fd: c_int) -> Option<Twins> {
-    if !DUPLICATED.load(Ordering::Relaxed) {
+    if !DUPLICATED.load(Ordering::Relaxed) || crate::hints::is_single(fd) {
         return None;
     }
     let inode = sys::inode(fd)?;
@@ -269,6 +269,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(unsafe_code, reason = "makes an epoll instance and waits on it")]
     fn asking_an_epoll_instance_has_no_effect() {
         // SAFETY: epoll_create1(2) takes an integer.
         let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
