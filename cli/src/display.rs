@@ -10,19 +10,36 @@ const CALL_WIDTH: usize = 10;
 const ADDRESS_WIDTH: usize = 21;
 
 /// `shop  0.0.0.0:8080 → http://shop.localhost  (~/.agentfs/run/shop-k3f9.8080.sock)`
-pub(crate) fn listener_line(event: &Event, http_port: u16, user_home: Option<&Path>) -> Option<String> {
+pub(crate) fn listener_line(
+    event: &Event,
+    http_port: u16,
+    user_home: Option<&Path>,
+    fork: bool,
+) -> Option<String> {
     if event.kind != EventKind::ListenerUp {
         return None;
     }
     let app = event.app.as_deref()?;
     // The journal has the host name; the port is the router's of this moment.
-    let url = crate::instance::url(event.url.as_deref()?, http_port);
+    let host = event.url.as_deref()?;
+    let own = event.instance.as_deref().filter(|_| fork).map(|instance| own_host(host, app, instance));
+    let url = crate::instance::url(own.as_deref().unwrap_or(host), http_port);
     let socket =
         event.socket.as_deref().map_or_else(String::new, |path| format!("  ({})", short(path, user_home)));
     Some(match event.address.as_deref() {
         Some(address) if !address.is_empty() => format!("{app}  {address} → {url}{socket}"),
         _ => format!("{app} → {url}{socket}"),
     })
+}
+
+/// A host name of an instance by the instance's own name instead of the app's alone.
+fn own_host(host: &str, app: &str, instance: &str) -> String {
+    let own = crate::instance::host(app, instance);
+    match host.strip_suffix(&format!("{app}.localhost")) {
+        Some("") => own,
+        Some(port) if port.trim_end_matches('.').parse::<u16>().is_ok() => format!("{port}{own}"),
+        _ => host.to_owned(),
+    }
 }
 
 /// One line of `agentfs trace`: time, instance, program, call, address, what became of it.
@@ -193,10 +210,13 @@ mod tests {
             ..Event::new(EventKind::ListenerUp).of("shop", "k3f9")
         };
         assert_eq!(
-            listener_line(&event, 4280, Some(Path::new("/home/ada"))).unwrap(),
+            listener_line(&event, 4280, Some(Path::new("/home/ada")), false).unwrap(),
             "shop  0.0.0.0:8080 → http://shop.localhost:4280  (~/.agentfs/run/shop-k3f9.8080.sock)"
         );
-        assert_eq!(listener_line(&call(), 80, None), None);
+        assert_eq!(listener_line(&call(), 80, None, false), None);
+        assert_eq!(own_host("shop.localhost", "shop", "cart"), "cart.shop.localhost");
+        assert_eq!(own_host("81.shop.localhost", "shop", "cart"), "81.cart.shop.localhost");
+        assert_eq!(own_host("cart.shop.localhost", "shop", "cart"), "cart.shop.localhost");
     }
 
     #[test]

@@ -57,6 +57,9 @@ struct View {
     http_port: u16,
     /// Folder that is written `~`.
     user_home: Option<PathBuf>,
+    /// Whether the instance is a fork, which only its own name means for good: the app's is its only until
+    /// the main checkout runs.
+    fork: bool,
 }
 
 // === impl Follower ===
@@ -73,6 +76,7 @@ impl Follower {
         app: &str,
         instance: &str,
         http_port: u16,
+        fork: bool,
     ) -> Result<Self, Failure> {
         let params = SubscribeParams {
             app: Some(app.to_owned()),
@@ -86,7 +90,7 @@ impl Follower {
         let connection = events.handle().map_err(|error| Failure::of(&error))?;
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
-        let view = View { printer, tell, http_port, user_home: settings.user_home.clone() };
+        let view = View { printer, tell, http_port, user_home: settings.user_home.clone(), fork };
         let held = supervise::hold().map_err(|error| Failure::of(&error))?;
         let thread = std::thread::Builder::new()
             .name("follow".to_owned())
@@ -143,7 +147,9 @@ impl View {
         match self.tell {
             Tell::Nothing => {}
             Tell::Listeners => {
-                if let Some(line) = display::listener_line(event, self.http_port, self.user_home.as_deref()) {
+                if let Some(line) =
+                    display::listener_line(event, self.http_port, self.user_home.as_deref(), self.fork)
+                {
                     self.printer.say(&line);
                 }
             }

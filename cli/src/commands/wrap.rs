@@ -121,7 +121,7 @@ impl Wrap<'_> {
         printer.detail(&format!("{app}/{name} is {}", plan.url));
         let follower = match (tell, info) {
             (Tell::Nothing, _) | (_, None) => None,
-            _ => Follower::start(settings, *printer, tell, &app, &name, http_port)
+            _ => Follower::start(settings, *printer, tell, &app, &name, http_port, claim.companion.fork)
                 .inspect_err(|error| printer.warn(&error.message))
                 .ok(),
         };
