@@ -89,6 +89,7 @@ pub(crate) fn duplicated(from: c_int, to: c_int) {
 }
 
 /// Whether a socket is known to have only this one descriptor in this process.
+#[cfg(target_os = "linux")]
 pub(crate) fn is_single(fd: c_int) -> bool {
     has(fd, DUPLICATED) == Some(false)
 }
