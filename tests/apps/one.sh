@@ -31,7 +31,10 @@ node_bin=$APPS_HOME/node/node_modules/.bin
 python=$APPS_HOME/venv/bin
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 
-result() { printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$name" "$version_text" "$program${what:+ ($what)}" "$(printf %s "${2-}" | tr "\t\n" "  ")" >"$answer"; }
+result() {
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$name" "$version_text" "$program" "$what" \
+        "$(printf %s "${2-}" | tr '\t\n' '  ')" >"$answer"
+}
 fail() { finish FAIL "${instance:+$instance: }$*"; }
 skip() { finish skip "$*"; }
 
@@ -99,13 +102,16 @@ taken() {
 default_ready() { if [ $http = yes ]; then inside curl -s -o "$folder/ready" --max-time 5 "http://localhost:$port$path"; else inside nc -z localhost "$port"; fi; }
 started() { running || return 0; if declare -F ready >/dev/null; then ready; else default_ready; fi; }
 
+# Runs a command in each instance's folder; fails if it failed in one.
 each() {
+    local status=0
     for instance in "${instances[@]}"; do
         own=$name-own-$instance folder=$scratch/$instance
         cd "$folder" || fail "no folder"
-        "$@"
+        "$@" || status=1
     done
     instance=
+    return $status
 }
 
 # shellcheck source=/dev/null

@@ -48,17 +48,17 @@ failed=0 passed=0 skipped=0
 results=$APPS_HOME/results.tsv
 touch "$results"
 for name in $(names); do
-    # one.sh writes one line: result, name, version, what was run, note.
+    # one.sh writes one line: result, name, version, program, what was run, note.
     answer=$APPS_HOME/logs/$name.result
     rm -f "$answer"
     timeout --signal=TERM --kill-after=30 "$limit" "$here/one.sh" "$name" "$answer" \
         </dev/null >"$APPS_HOME/logs/$name.log" 2>&1
     status=$?
     if [ ! -s "$answer" ]; then
-        printf 'FAIL\t%s\t\t\tno result: status %s%s\n' "$name" "$status" \
+        printf 'FAIL\t%s\t\t%s\t\tno result: status %s%s\n' "$name" "$name" "$status" \
             "$([ $status = 124 ] && echo ", not done within $limit s")" >"$answer"
     fi
-    IFS=$'\x1f' read -r result _ version what note < <(tr '\t' '\037' <"$answer")
+    IFS=$'\x1f' read -r result _ version _ _ note < <(tr '\t' '\037' <"$answer")
     case $result in
         ok) passed=$((passed + 1)); echo "ok $name $version" ;;
         skip) skipped=$((skipped + 1)); echo "skip $name: $note" ;;

@@ -1,7 +1,7 @@
 program="sshd"
 what="port 2222, public key of its own; ssh runs a command; ssh -L and -R"
 port=2222 http=no
-version() { ssh -V 2>&1; }
+version() { ssh -V 2>&1 | cut -d, -f1; }
 setup() {
     mkdir -p /run/sshd; chmod 755 .
     ssh-keygen -q -t ed25519 -N '' -f host; ssh-keygen -q -t ed25519 -N '' -f user; cp user.pub keys; echo "$own" >own

@@ -1,7 +1,7 @@
 program="FastAPI, uvicorn"
 what="uvicorn --reload, port 8000, WebSocket; a change is reloaded"
 port=8000
-version() { "$python/uvicorn" --version; }
+version() { "$python/uvicorn" --version | cut -d' ' -f2,3; }
 setup() { cp "$APPS/asgi_app.py" .; echo "$own" >own; }
 start() { wrap "$python/uvicorn" --reload asgi_app:app; }
 check() {
