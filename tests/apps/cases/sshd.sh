@@ -1,5 +1,5 @@
 program="sshd"
-what="port 2222, public key of its own; ssh runs a command; ssh -L and -R"
+what="port 2222, public key of its own; ssh runs a command; ssh -L"
 port=2222 http=no
 version() { ssh -V 2>&1 | cut -d, -f1; }
 setup() {
