@@ -1,6 +1,7 @@
 //! What the collector is told at its start. Whoever reads the environment (the command line tool)
 //! fills it in; nothing here does.
 use crate::log::Level;
+use crate::tls::TlsConfig;
 use agentfs_wire::paths::Paths;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -13,6 +14,9 @@ pub struct Config {
     /// Address on which the router listens instead of the default ones (`AGENTFS_ROUTER`); port 0
     /// takes any free port.
     pub router_address: Option<SocketAddr>,
+    /// With what to serve TLS; absent: as [`crate::tls::enabled`] says, so that it is off until it was
+    /// switched on once.
+    pub tls: Option<TlsConfig>,
     /// Address on which the router speaks TLS instead of the default ones (`AGENTFS_ROUTER_TLS`).
     /// Matters only where TLS is on.
     pub tls_address: Option<SocketAddr>,
@@ -41,6 +45,7 @@ impl Config {
         Self {
             paths,
             router_address: None,
+            tls: None,
             tls_address: None,
             router_threads: None,
             version,

@@ -16,6 +16,7 @@ mod drive;
 mod listen;
 mod looks;
 mod routing;
+mod secure;
 mod start;
 mod warnings;
 

@@ -25,6 +25,7 @@ mod registry;
 pub mod router;
 mod routes_file;
 mod run_dir;
+pub mod tls;
 mod trace_page;
 mod watch;
 

@@ -39,7 +39,7 @@ mod upgrade;
 mod upstream;
 
 pub use error::Error;
-pub use listen::run;
+pub use listen::{Doors, run};
 pub use metrics::{Counter, RouterMetrics};
 pub use table::{Entry, LastSeen, Lookup, Route, Table, TableHandle, Target, Upstream};
 

@@ -10,3 +10,5 @@ mod harness;
 mod lifetime;
 #[path = "daemon/requests.rs"]
 mod requests;
+#[path = "daemon/tls.rs"]
+mod tls;

@@ -110,13 +110,22 @@ pub struct DaemonInfo {
     pub run: String,
     /// Addresses that the router listens on.
     pub listen: Vec<String>,
+    /// Addresses on which the router speaks TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listen_tls: Vec<String>,
     /// Port to put into URLs.
     pub http_port: u16,
+    /// Port to put into `https` URLs, where TLS is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https_port: Option<u16>,
     /// Unix time in milliseconds when it started.
     pub started_ms: u64,
     /// Why the router does not listen, where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router_error: Option<String>,
+    /// Why TLS is off though it was switched on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_error: Option<String>,
 }
 
 /// Everything that the registry knows, as of one journal number.

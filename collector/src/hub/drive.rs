@@ -149,7 +149,8 @@ impl Hub {
             }
         }
         if std::mem::take(&mut self.routes_dirty) {
-            self.table.store(self.upstreams.table(self.registry.routes(), self.urls.http_port));
+            let table = self.upstreams.table(self.registry.routes(), self.urls.http_port);
+            self.table.store(table.with_https(self.urls.https_port));
         }
     }
 

@@ -5,11 +5,20 @@ use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-/// Port of a web server, which URLs need not name.
-const USUAL: u16 = 80;
+/// Ports for one protocol.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    /// Port of a web server, which URLs need not name.
+    usual: u16,
+    /// Port where the usual one may not be bound.
+    ordinary: u16,
+}
 
-/// Port where the usual one may not be bound.
-const ORDINARY: u16 = 4280;
+/// Ports for HTTP.
+pub(super) const HTTP: Ports = Ports { usual: 80, ordinary: 4280 };
+
+/// Ports for TLS.
+pub(super) const HTTPS: Ports = Ports { usual: 443, ordinary: 4443 };
 
 /// Where the router listens.
 #[derive(Debug)]
@@ -22,12 +31,13 @@ pub(super) struct Bound {
     pub(super) note: Option<String>,
 }
 
-/// Binds the router's sockets: where the user asked for, else port 80, else 4280, else any port.
+/// Binds the router's sockets: where the user asked for, else the usual port, else the ordinary one, else
+/// any port.
 ///
 /// # Errors
 /// A text that names the port and, where it can be seen, who holds it.
-pub(super) fn bind(asked: Option<SocketAddr>) -> Result<Bound, String> {
-    let Some(asked) = asked else { return bind_default() };
+pub(super) fn bind(asked: Option<SocketAddr>, ports: Ports) -> Result<Bound, String> {
+    let Some(asked) = asked else { return bind_default(ports) };
     if asked.ip().is_loopback() {
         return match asked.port() {
             0 => bind_any(),
@@ -41,14 +51,14 @@ pub(super) fn bind(asked: Option<SocketAddr>) -> Result<Bound, String> {
     Ok(Bound { listeners: vec![listener], port, note: Some(note) })
 }
 
-fn bind_default() -> Result<Bound, String> {
-    if let Ok((listeners, port)) = bind_loopback(USUAL) {
+fn bind_default(ports: Ports) -> Result<Bound, String> {
+    if let Ok((listeners, port)) = bind_loopback(ports.usual) {
         return Ok(Bound { listeners, port, note: None });
     }
-    match bind_loopback(ORDINARY) {
+    match bind_loopback(ports.ordinary) {
         Ok((listeners, port)) => Ok(Bound { listeners, port, note: None }),
         Err(error) => {
-            let why = describe(ORDINARY, &error);
+            let why = describe(ports.ordinary, &error);
             let (listeners, port) = bind_any()?;
             Ok(Bound { listeners, port, note: Some(format!("{why}; the router listens on port {port}")) })
         }
@@ -145,7 +155,7 @@ mod tests {
 
     #[test]
     fn both_families_share_one_port() {
-        let bound = bind(any()).unwrap();
+        let bound = bind(any(), HTTP).unwrap();
         assert!(!bound.listeners.is_empty());
         for address in addresses(&bound.listeners) {
             let loopback = address.parse::<SocketAddr>().unwrap().ip().is_loopback();
@@ -155,9 +165,9 @@ mod tests {
 
     #[test]
     fn a_taken_port_that_was_asked_for_is_an_error_that_names_the_holder() {
-        let first = bind(any()).unwrap();
+        let first = bind(any(), HTTP).unwrap();
         let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, first.port));
-        let error = bind(Some(asked)).unwrap_err();
+        let error = bind(Some(asked), HTTP).unwrap_err();
         assert!(error.contains(&first.port.to_string()), "{error}");
         if cfg!(target_os = "linux") {
             assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");

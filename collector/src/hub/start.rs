@@ -3,6 +3,7 @@ use super::drive::{Hub, Inputs};
 use super::listen;
 use super::looks::Looks;
 use super::routing::Upstreams;
+use super::secure::{self, Secured};
 use super::warnings::Warnings;
 use crate::clock::now_ms;
 use crate::config::{Config, Report};
@@ -14,7 +15,7 @@ use crate::limits::{DRAIN, HINT_QUEUE, OPEN_FILES, ROUTER_QUEUE};
 use crate::lock::CollectorLock;
 use crate::processes::Processes;
 use crate::registry::{Event, Registry, UrlStyle};
-use crate::router::{self, RouterMetrics, Table, TableHandle};
+use crate::router::{self, Doors, RouterMetrics, Table, TableHandle};
 use crate::run_dir::RunDir;
 use crate::trace_page::TracePage;
 use crate::watch::Watcher;
@@ -64,7 +65,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
             (None, hint_rx, Some(hint_tx), Arc::new(AtomicBool::new(false)))
         }
     };
-    let (listeners, http_port, router_error) = match listen::bind(config.router_address) {
+    let (listeners, http_port, router_error) = match listen::bind(config.router_address, listen::HTTP) {
         Ok(bound) => {
             troubles.extend(bound.note);
             (bound.listeners, bound.port, None)
@@ -74,15 +75,28 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
             (Vec::new(), 0, Some(error))
         }
     };
+    let secured = if router_error.is_none() {
+        secure::open(&paths.home, config.tls, config.tls_address).unwrap_or_else(|error| {
+            troubles.push(format!("TLS is off: {error}"));
+            Secured { error: Some(error), ..Secured::default() }
+        })
+    } else {
+        Secured::default()
+    };
+    troubles.extend(secured.note);
+    let https_port = secured.port;
     let info = DaemonInfo {
         pid: std::process::id(),
         version: config.version.to_owned(),
         home: paths.home.to_string_lossy().into_owned(),
         run: paths.run.to_string_lossy().into_owned(),
         listen: listen::addresses(&listeners),
+        listen_tls: listen::addresses(&secured.listeners),
         http_port,
+        https_port,
         started_ms: now_ms(),
         router_error,
+        tls_error: secured.error,
     };
 
     let journal = Journal::new();
@@ -97,9 +111,9 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         journal: journal.clone(),
         warnings: Warnings::default(),
         looks: Looks::default(),
-        table: TableHandle::new(Table::new(Vec::new(), http_port)),
+        table: TableHandle::new(Table::new(Vec::new(), http_port).with_https(https_port)),
         upstreams: Upstreams::default(),
-        urls: UrlStyle { http_port },
+        urls: UrlStyle { http_port, https_port },
         router_metrics: Arc::new(RouterMetrics::default()),
         notices,
         watcher,
@@ -144,6 +158,9 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         "router listens on {}",
         if info.listen.is_empty() { "nothing".to_owned() } else { info.listen.join(" and ") }
     );
+    if !info.listen_tls.is_empty() {
+        log::info!("router speaks TLS on {}", info.listen_tls.join(" and "));
+    }
     #[cfg(target_os = "linux")]
     match crate::broker::Broker::listen(&hub.paths) {
         Ok(None) => {}
@@ -164,13 +181,9 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         ("notice receiver", None)
     });
     if !listeners.is_empty() {
-        let serving = router::run(
-            listeners,
-            hub.table.clone(),
-            router_tx,
-            Arc::clone(&hub.router_metrics),
-            end_rx.clone(),
-        );
+        let doors = Doors { http: listeners, https: secured.listeners, tls: secured.config };
+        let serving =
+            router::run(doors, hub.table.clone(), router_tx, Arc::clone(&hub.router_metrics), end_rx.clone());
         hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });
     }
     let forwards = Forwards::new(hub.paths.run.clone(), journal.clone(), end_rx.clone());

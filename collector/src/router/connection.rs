@@ -7,11 +7,12 @@ use super::client::{Client, Next};
 use super::error::{Failure, Refusal};
 use super::exchange::{End, Exchange};
 use super::http2;
+use super::limits::HEAD_TIME;
 use super::pages::{self, Reply};
 use super::request::{Facts, Origin, with_request};
 use super::shared::{Busy, Prepared, Shared};
 use super::table::{Route, Upstream};
-use super::transport::Transport;
+use super::transport::{Rewound, Transport};
 use super::upgrade;
 use super::upstream::{Link, Stream};
 use std::future::poll_fn;
@@ -28,21 +29,33 @@ enum Then {
     Linger,
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, shared: Arc<Shared>) {
+/// Serves one connection to its end. `secure`: it came to a port for TLS.
+pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, secure: bool, shared: Arc<Shared>) {
     shared.metrics.connections.add(1);
     shared.metrics.open_connections.add(1);
     let address = address.ip().to_canonical().to_string().into_boxed_str();
-    requests(Client::new(Transport::Plain(stream), address), &shared).await;
+    requests(Client::new(Transport::Plain(stream), address), secure, &shared).await;
     shared.metrics.open_connections.subtract(1);
 }
 
-async fn requests(mut client: Client, shared: &Arc<Shared>) {
+async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
     loop {
         let length = match client.next().await {
             Next::Head(length) => length,
+            Next::Http2 if secure && client.stream.scheme() == "http" => {
+                return refuse(client, shared, Refusal::PLAIN).await;
+            }
             Next::Http2 => return Box::pin(http2::serve(client, Arc::clone(shared))).await,
-            Next::Tls => return refuse(client, shared, Refusal::bad("request line")).await,
+            Next::Tls if shared.tls.is_none() || client.stream.scheme() == "https" => {
+                return refuse(client, shared, Refusal::bad("request line")).await;
+            }
+            Next::Tls => match Box::pin(handshake(client, shared)).await {
+                Some(encrypted) => {
+                    client = encrypted;
+                    continue;
+                }
+                None => return,
+            },
             Next::Closed => return,
             Next::Refused(refusal) => return refuse(client, shared, refusal).await,
         };
@@ -50,7 +63,10 @@ async fn requests(mut client: Client, shared: &Arc<Shared>) {
         let mut out = take_head();
         let head = &client.read.filled()[..length];
         let origin = Origin { address: &client.address, scheme: client.stream.scheme() };
-        let prepared = with_request(head, |request| shared.prepare(&request, origin, &mut out));
+        let prepared = with_request(head, |request| match secure && origin.scheme == "http" {
+            true => shared.redirect(&request, &mut out),
+            false => shared.prepare(&request, origin, &mut out),
+        });
         client.read.consume(length);
         let then = match prepared {
             Err(refusal) => return refuse(client, shared, refusal).await,
@@ -80,6 +96,21 @@ async fn requests(mut client: Client, shared: &Arc<Shared>) {
             Then::Next => {}
             Then::Close => return,
             Then::Linger => return Box::pin(client.linger()).await,
+        }
+    }
+}
+
+/// Takes up TLS, whose first bytes are in the read buffer. What comes within it is told apart by its
+/// first bytes as well: a client that agreed to HTTP/2 begins with its first line.
+async fn handshake(client: Client, shared: &Shared) -> Option<Client> {
+    let (Transport::Plain(stream), Some(acceptor)) = (client.stream, &shared.tls) else { return None };
+    let accept = acceptor.accept(Rewound::new(client.read, stream));
+    match tokio::time::timeout(HEAD_TIME, accept).await {
+        Ok(Ok(stream)) => Some(Client::new(Transport::Tls(Box::new(stream)), client.address)),
+        // The client was told why, or has gone.
+        Ok(Err(_)) | Err(_) => {
+            shared.metrics.failed_handshakes.add(1);
+            None
         }
     }
 }
@@ -157,7 +188,8 @@ fn finish(
     }
     match answer.keep_alive {
         true => Then::Next,
-        false if client.read.is_empty() => Then::Close,
+        // TLS has a word for the end, without which the answer looks cut off.
+        false if client.read.is_empty() && client.stream.scheme() == "http" => Then::Close,
         false => Then::Linger,
     }
 }
@@ -212,11 +244,12 @@ mod tests {
             table: TableHandle::new(Table::new(Vec::new(), 80)),
             metrics: Arc::default(),
             event_tx: mpsc::channel(1).0,
+            tls: None,
             stop_rx: watch::channel(false).1,
             draining: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
         });
-        let size = std::mem::size_of_val(&serve(stream, address, shared));
+        let size = std::mem::size_of_val(&serve(stream, address, false, shared));
         assert!(size <= 2048, "{size} bytes");
     }
 }

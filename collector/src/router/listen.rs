@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_rustls::TlsAcceptor;
 
 /// How long to wait when no descriptor is left, before the next accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -28,21 +29,41 @@ const REAP: usize = 4;
 /// How often to look whether the last exchange has ended.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 
-/// Serves `listeners` (non-blocking or not) until `shutdown` turns true, or its sender is dropped;
+/// Where the router listens, and what it speaks there.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// Sockets for HTTP, non-blocking or not; TLS is understood there as well.
+    pub http: Vec<std::net::TcpListener>,
+    /// Sockets for TLS; plain HTTP is sent on to its `https` URL.
+    pub https: Vec<std::net::TcpListener>,
+    /// How to speak TLS; without it nobody does.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl From<Vec<std::net::TcpListener>> for Doors {
+    fn from(http: Vec<std::net::TcpListener>) -> Self {
+        Self { http, ..Self::default() }
+    }
+}
+
+/// Serves `doors` until `shutdown` turns true, or its sender is dropped;
 /// then lets exchanges in progress end, for a bounded time. Refused connects are told to `event_tx`.
 pub async fn run(
-    listeners: Vec<std::net::TcpListener>,
+    doors: impl Into<Doors>,
     table: TableHandle,
     event_tx: mpsc::Sender<RouterEvent>,
     metrics: Arc<RouterMetrics>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
+    let Doors { http, https, tls } = doors.into();
+    let plain_doors = http.len();
     let listeners: Vec<_> =
-        listeners.into_iter().map(adopt).collect::<io::Result<_>>().map_err(Error::Listener)?;
+        http.into_iter().chain(https).map(adopt).collect::<io::Result<_>>().map_err(Error::Listener)?;
     let shared = Arc::new(Shared {
         table,
         metrics,
         event_tx,
+        tls: tls.map(TlsAcceptor::from),
         stop_rx: shutdown.clone(),
         draining: AtomicBool::new(false),
         busy: AtomicUsize::new(0),
@@ -62,8 +83,9 @@ pub async fn run(
                 while connections.try_join_next().is_some() {}
             }
             accepted = accept(&listeners) => match accepted {
-                Ok((stream, address)) => {
-                    connections.spawn(connection::serve(stream, address, Arc::clone(&shared)));
+                Ok((stream, address, door)) => {
+                    let secure = door >= plain_doors;
+                    connections.spawn(connection::serve(stream, address, secure, Arc::clone(&shared)));
                     // Ended connections keep their memory until they are reaped: more than one for
                     // each new one. A panic in one has closed that connection; it is no reason to
                     // stop the others.
@@ -98,10 +120,15 @@ fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+/// The next connection, and the number of the listener that it came to.
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr, usize)> {
     poll_fn(|context| {
-        let ready = listeners.iter().map(|listener| listener.poll_accept(context)).find(Poll::is_ready);
-        ready.unwrap_or(Poll::Pending)
+        for (door, listener) in listeners.iter().enumerate() {
+            if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                return Poll::Ready(accepted.map(|(stream, address)| (stream, address, door)));
+            }
+        }
+        Poll::Pending
     })
     .await
 }

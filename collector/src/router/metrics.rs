@@ -24,6 +24,8 @@ pub struct RouterMetrics {
     pub refused: Counter,
     /// Connections that changed their protocol (WebSocket and the like).
     pub upgrades: Counter,
+    /// TLS handshakes that failed.
+    pub failed_handshakes: Counter,
     /// Requests refused because they were malformed or broke a limit.
     pub malformed: Counter,
 }
@@ -72,6 +74,7 @@ impl RouterMetrics {
             ),
             ("upstream_refused_total", "counter", "Connects that a listener refused.", &self.refused),
             ("upgrades_total", "counter", "Connections that changed their protocol.", &self.upgrades),
+            ("tls_failures_total", "counter", "TLS handshakes that failed.", &self.failed_handshakes),
             ("malformed_total", "counter", "Requests refused as malformed or too large.", &self.malformed),
         ] {
             let name = format!("agentfs_router_{name}");

@@ -41,6 +41,7 @@ pub(crate) fn now_ms() -> u64 {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",
@@ -57,15 +58,19 @@ fn reason(status: u16) -> &'static str {
 }
 
 fn write(out: &mut Vec<u8>, reply: Reply, status: u16, media: &str, body: &str) -> u16 {
+    write_with(out, reply, status, media, if status == 405 { "Allow: GET, HEAD\r\n" } else { "" }, body)
+}
+
+/// `lines` are further headers.
+fn write_with(out: &mut Vec<u8>, reply: Reply, status: u16, media: &str, lines: &str, body: &str) -> u16 {
     let connection = match (reply.close, reply.facts.is_http10) {
         (true, _) => "Connection: close\r\n",
         (false, true) => "Connection: keep-alive\r\n",
         (false, false) => "",
     };
-    let allow = if status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
     let head = format!(
         "HTTP/1.1 {status} {}\r\nContent-Type: {media}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-         X-Content-Type-Options: nosniff\r\nVary: Accept\r\n{allow}{connection}\r\n",
+         X-Content-Type-Options: nosniff\r\nVary: Accept\r\n{lines}{connection}\r\n",
         reason(status),
         body.len()
     );
@@ -74,6 +79,12 @@ fn write(out: &mut Vec<u8>, reply: Reply, status: u16, media: &str, body: &str) 
         out.extend_from_slice(body.as_bytes());
     }
     status
+}
+
+/// The same at another URL (which holds no line ends), with the same method.
+pub(crate) fn redirect(out: &mut Vec<u8>, reply: Reply, url: &str) -> u16 {
+    let lines = format!("Location: {url}\r\n");
+    write_with(out, reply, 308, "text/plain; charset=utf-8", &lines, &format!("{url}\n"))
 }
 
 /// A line of text.
@@ -194,13 +205,9 @@ impl Live {
         routes.sort_by(|left, right| left.entry.host.cmp(&right.entry.host));
         let more = routes.len().saturating_sub(PAGE_NAMES);
         routes.truncate(PAGE_NAMES);
-        let port = match table.http_port() {
-            80 => String::new(),
-            port => format!(":{port}"),
-        };
         let names = routes.into_iter().map(|route| {
             let host = route.entry.host.clone();
-            let url = format!("http://{host}{port}/");
+            let url = format!("{}/", table.url(&host));
             (host, url, route.entry.title.clone())
         });
         Self { names: names.collect(), more }

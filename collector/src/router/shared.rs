@@ -5,20 +5,23 @@ use super::error::Refusal;
 use super::metrics::RouterMetrics;
 use super::pages::{self, Reply};
 use super::request::{Facts, Origin, Request};
-use super::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
+use super::table::{self, Lookup, Route, Table, TableHandle, Target, Upstream};
 use super::upstream::{Link, is_refusal};
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
 
 /// What all connections share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) table: TableHandle,
     pub(crate) metrics: Arc<RouterMetrics>,
     /// router --refusals--> hub
     pub(crate) event_tx: mpsc::Sender<RouterEvent>,
+    /// How to speak TLS, where that is on.
+    pub(crate) tls: Option<TlsAcceptor>,
     /// Whether the router is to stop.
     pub(crate) stop_rx: watch::Receiver<bool>,
     /// Set once the router stops: answers then end their connection.
@@ -56,6 +59,12 @@ impl<S: Deref<Target = Shared>> Drop for Busy<S> {
 }
 
 // === impl Shared ===
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Shared").field("table", &self.table).finish_non_exhaustive()
+    }
+}
 
 impl Shared {
     /// Whether answers should end their connections.
@@ -124,6 +133,25 @@ impl Shared {
             Lookup::Index if request.path() == "/" => pages::index(out, reply, &table),
             Lookup::Index | Lookup::Unknown => pages::unknown(out, reply, request.host, &table),
             Lookup::Foreign => pages::foreign(out, reply),
+        };
+        Ok(Prepared::Page { status, close })
+    }
+
+    /// Sends a request that came in plain to a port for TLS on to its URL there.
+    pub(crate) fn redirect(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<Prepared, Refusal> {
+        let table = self.table.load();
+        let facts = request.facts;
+        let close = !facts.keep_alive || !facts.body.is_finished() || self.is_draining();
+        let reply = Reply { facts, close };
+        let status = match (table.lookup(request.host), table::host_name(request.host)) {
+            (Lookup::Invalid, _) | (_, None) => return Err(Refusal::bad("host")),
+            (Lookup::Foreign, _) => pages::foreign(out, reply),
+            (_, Some(name)) => {
+                let path = request.path();
+                // `*` is no path.
+                let path = if path.starts_with('/') { path } else { "/" };
+                pages::redirect(out, reply, &format!("{}{path}", table.secure_url(name)))
+            }
         };
         Ok(Prepared::Page { status, close })
     }

@@ -78,6 +78,7 @@ pub struct Table {
     routes: HashMap<Box<str>, Arc<Route>>,
     wildcards: bool,
     http_port: u16,
+    https_port: Option<u16>,
 }
 
 /// The table in force, shared.
@@ -141,12 +142,30 @@ impl Table {
                 .entry(name.into_boxed_str())
                 .or_insert_with(|| Arc::new(Route { entry, next: AtomicUsize::new(0) }));
         }
-        Self { routes, wildcards, http_port }
+        Self { routes, wildcards, http_port, https_port: None }
     }
 
-    /// The port in links.
-    pub fn http_port(&self) -> u16 {
-        self.http_port
+    /// The table with links that lead to the port for TLS, where there is one.
+    #[must_use]
+    pub fn with_https(self, https_port: Option<u16>) -> Self {
+        Self { https_port, ..self }
+    }
+
+    /// The URL of a host name, without a path.
+    pub fn url(&self, host: &str) -> String {
+        match (self.https_port, self.http_port) {
+            (Some(_), _) => self.secure_url(host),
+            (None, 80) => format!("http://{host}"),
+            (None, port) => format!("http://{host}:{port}"),
+        }
+    }
+
+    /// The same over TLS.
+    pub(crate) fn secure_url(&self, host: &str) -> String {
+        match self.https_port {
+            None | Some(443) => format!("https://{host}"),
+            Some(port) => format!("https://{host}:{port}"),
+        }
     }
 
     /// All routes, in no order.

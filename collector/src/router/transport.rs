@@ -12,7 +12,6 @@ use tokio_rustls::server::TlsStream;
 #[derive(Debug)]
 pub(crate) enum Transport {
     Plain(TcpStream),
-    #[expect(dead_code, reason = "made by the next part")]
     Tls(Box<TlsStream<Rewound<TcpStream>>>),
 }
 

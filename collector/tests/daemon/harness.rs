@@ -70,6 +70,10 @@ impl Collector {
 
     pub(crate) async fn start_in(home: TempDir) -> Self {
         let config = config(home.path());
+        Self::start_with(home, config).await
+    }
+
+    pub(crate) async fn start_with(home: TempDir, config: Config) -> Self {
         let paths = config.paths.clone();
         let (end_tx, end_rx) = oneshot::channel::<()>();
         let task = tokio::spawn(agentfs_collector::run(config, async move {

@@ -1,0 +1,218 @@
+//! The local authority: one key and certificate a home, made once.
+//!
+//! Its certificate may sign for names of this machine only (RFC 5280 4.2.1.10), so that whoever steals
+//! the key cannot pretend to be any site of the world to a browser that trusts it.
+use super::{TlsError, folder};
+use rcgen::{
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData as _, SanType,
+};
+use rustls::pki_types::CertificateDer;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Top-level names that lead to this machine or its neighbours and to no site of the world.
+const DOMAINS: [&str; 4] = ["localhost", "test", "local", "internal"];
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the authority lives. Whoever replaces it has to trust the new one.
+const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * DAY.as_secs());
+
+/// How long a certificate is valid; well below the 398 days that browsers allow.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
+
+/// The authority of one home.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    path: PathBuf,
+}
+
+/// The authority of `home`: the one that is there, else a new one.
+///
+/// # Errors
+/// [`TlsError`] where its files cannot be read or written, or do not hold what they should.
+pub fn ensure_ca(home: &Path) -> Result<Authority, TlsError> {
+    let folder = folder(home);
+    prepare(&folder)?;
+    // The collector and `agentfs trust` may both come first: one makes it, the other waits.
+    let lock_path = folder.join("lock");
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
+    let lock = lock.map_err(|source| TlsError::file("open", &lock_path, source))?;
+    lock.lock().map_err(|source| TlsError::file("lock", &lock_path, source))?;
+    let (path, key_path) = (folder.join("ca.pem"), folder.join("ca.key.pem"));
+    if !path.exists() || !key_path.exists() {
+        make(&path, &key_path)?;
+    }
+    load(path, &key_path)
+}
+
+/// Makes the folder for our eyes only; refuses one that somebody else could change.
+pub(super) fn prepare(folder: &Path) -> Result<(), TlsError> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(source) => return Err(TlsError::file("create", folder, source)),
+    }
+    let there = fs::symlink_metadata(folder).map_err(|source| TlsError::file("read", folder, source))?;
+    let ours = there.is_dir() && there.uid() == nix::unistd::geteuid().as_raw() && there.mode() & 0o077 == 0;
+    if ours {
+        return Ok(());
+    }
+    let why = "it must be a folder of ours that nobody else may enter (`chmod 700`)";
+    Err(TlsError::file("use", folder, io::Error::other(why)))
+}
+
+fn make(path: &Path, key_path: &Path) -> Result<(), TlsError> {
+    let key = KeyPair::generate()?;
+    let certificate = params(&key).self_signed(&key)?;
+    // The key last: whoever finds both finds a pair.
+    write_private(path, certificate.pem().as_bytes())?;
+    write_private(key_path, key.serialize_pem().as_bytes())
+}
+
+fn load(path: PathBuf, key_path: &Path) -> Result<Authority, TlsError> {
+    use rustls::pki_types::pem::PemObject as _;
+    let hint = "remove both files of the authority and run `agentfs trust` again";
+    let text = fs::read_to_string(key_path).map_err(|source| TlsError::file("read", key_path, source))?;
+    let key = KeyPair::from_pem(&text).map_err(|_| TlsError::Content {
+        path: key_path.to_owned(),
+        what: "key",
+        hint,
+    })?;
+    let text = fs::read(&path).map_err(|source| TlsError::file("read", &path, source))?;
+    let certificate = CertificateDer::from_pem_slice(&text).map_err(|_| TlsError::Content {
+        path: path.clone(),
+        what: "certificate",
+        hint,
+    })?;
+    // A certificate holds its key as it is.
+    let public = key.subject_public_key_info();
+    if !certificate.windows(public.len()).any(|window| window == public) {
+        return Err(TlsError::Mismatch { certificate: path, key: key_path.to_owned() });
+    }
+    Ok(Authority { issuer: Issuer::new(params(&key), key), certificate, path })
+}
+
+/// What the certificate of the authority with this key says, apart from its dates: always the same.
+fn params(key: &KeyPair) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let id: String = params.key_identifier(key).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, "agentfs");
+    // Two authorities with one name would be taken for each other.
+    name.push(DnType::CommonName, format!("agentfs local authority {id}"));
+    params.distinguished_name = name;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let domains = DOMAINS.map(|domain| GeneralSubtree::DnsName(domain.to_owned()));
+    let loopback = [CidrSubnet::from_v4_prefix([127, 0, 0, 0], 8), localhost_v6()];
+    params.name_constraints = Some(NameConstraints {
+        permitted_subtrees: domains.into_iter().chain(loopback.map(GeneralSubtree::IpAddress)).collect(),
+        excluded_subtrees: Vec::new(),
+    });
+    valid(&mut params, AUTHORITY_LIFE);
+    params
+}
+
+fn localhost_v6() -> CidrSubnet {
+    CidrSubnet::from_v6_prefix(Ipv6Addr::LOCALHOST.octets(), 128)
+}
+
+/// From yesterday, for clocks that are late.
+fn valid(params: &mut CertificateParams, life: Duration) {
+    let today = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(crate::clock::now_ms());
+    params.not_before = today - DAY;
+    params.not_after = today + life;
+}
+
+/// Writes a file of ours whole or not at all.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), TlsError> {
+    let fresh = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file: File =
+            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    };
+    write().map_err(|source| TlsError::file("write", path, source))
+}
+
+// === impl Authority ===
+
+impl Authority {
+    /// File of the certificate, in PEM: what a trust store takes.
+    pub fn certificate_path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The certificate in DER.
+    pub fn certificate_der(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// Whether it may sign for `name` (lower case).
+    pub(super) fn signs_for(&self, name: &str) -> bool {
+        let top = name.rsplit('.').next().unwrap_or_default();
+        DOMAINS.contains(&top)
+    }
+
+    /// A certificate for `name` with `key`; for `localhost` also for both loopback addresses.
+    pub(super) fn sign(&self, name: &str, key: &KeyPair) -> Result<CertificateDer<'static>, TlsError> {
+        let mut params = CertificateParams::new(vec![name.to_owned()])?;
+        if name == "localhost" {
+            let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            params.subject_alt_names.extend(addresses.map(SanType::IpAddress));
+        }
+        // The names say it all; a long one would not fit into a common name.
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "agentfs");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        valid(&mut params, CERTIFICATE_LIFE);
+        Ok(params.signed_by(key, &self.issuer)?.der().clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_made_once_and_for_us_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let first = ensure_ca(home.path()).unwrap();
+        let second = ensure_ca(home.path()).unwrap();
+        assert_eq!(first.certificate_der(), second.certificate_der());
+        let mode = |name: &str| fs::metadata(home.path().join(name)).unwrap().mode() & 0o777;
+        assert_eq!((mode("tls"), mode("tls/ca.key.pem")), (0o700, 0o600));
+        assert!(first.signs_for("a.b.localhost") && !first.signs_for("localhost.example.com"));
+    }
+
+    #[test]
+    fn broken_files_are_named() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("tls");
+        ensure_ca(home.path()).unwrap();
+        let key = fs::read(folder.join("ca.key.pem")).unwrap();
+        fs::write(folder.join("ca.key.pem"), "garbage").unwrap();
+        let error = ensure_ca(home.path()).unwrap_err().to_string();
+        assert!(error.contains("ca.key.pem holds no key"), "{error}");
+        fs::remove_file(folder.join("ca.pem")).unwrap();
+        ensure_ca(home.path()).unwrap();
+        fs::write(folder.join("ca.key.pem"), key).unwrap();
+        let error = ensure_ca(home.path()).unwrap_err().to_string();
+        assert!(error.contains("does not belong to the certificate"), "{error}");
+        fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let error = ensure_ca(home.path()).unwrap_err().to_string();
+        assert!(error.contains("chmod 700"), "{error}");
+    }
+}
