@@ -118,6 +118,7 @@ fn kind_word(kind: EventKind) -> &'static str {
         EventKind::RouteAdded => "route",
         EventKind::RouteRemoved => "unroute",
         EventKind::CollectorStarted => "collector",
+        EventKind::Request => "request",
         EventKind::Warning => "warning",
         EventKind::Lagged => "lagged",
     }

@@ -15,6 +15,7 @@ mod calls;
 mod drive;
 mod listen;
 mod looks;
+mod requests;
 mod routing;
 mod secure;
 mod start;

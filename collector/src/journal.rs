@@ -10,6 +10,7 @@ pub(crate) use subscribe::{Filter, Subscription};
 use agentfs_wire::event::Event;
 use agentfs_wire::limits::{JOURNAL_EVENTS, SUBSCRIBER_EVENTS};
 use ring::Ring;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use subscribe::Subscriber;
 
@@ -17,6 +18,8 @@ use subscribe::Subscriber;
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
     inner: Arc<Mutex<Inner>>,
+    /// Subscribers that want requests.
+    wanted: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -34,7 +37,8 @@ impl Journal {
     }
 
     fn with_capacity(events: usize) -> Self {
-        Self { inner: Arc::new(Mutex::new(Inner { ring: Ring::new(events), subscribers: Vec::new() })) }
+        let inner = Inner { ring: Ring::new(events), subscribers: Vec::new() };
+        Self { inner: Arc::new(Mutex::new(inner)), wanted: Arc::default() }
     }
 
     /// Numbers an event, keeps it and passes it to the subscribers. `now` is Unix milliseconds.
@@ -42,6 +46,21 @@ impl Journal {
         let mut inner = self.lock();
         let Some(entry) = inner.ring.push(now, event) else { return };
         inner.subscribers.retain_mut(|subscriber| subscriber.offer(&entry));
+    }
+
+    /// Passes requests on to the subscribers that want them. They are not kept: a busy page would drive
+    /// everything else out of the journal.
+    pub(crate) fn pass(&self, now: u64, requests: impl Iterator<Item = Event>) {
+        let mut inner = self.lock();
+        for event in requests {
+            let Some(entry) = inner.ring.pass(now, event) else { continue };
+            inner.subscribers.retain_mut(|subscriber| subscriber.offer(&entry));
+        }
+    }
+
+    /// How many subscribers want requests.
+    pub(crate) fn requests_wanted(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.wanted)
     }
 
     /// Number of the last event, 0 before the first.
@@ -63,7 +82,7 @@ impl Journal {
         let (backlog, missed) = inner.ring.since(&filter);
         let sequence = inner.ring.sequence();
         let (subscriber, subscription) =
-            subscribe::pair(filter, backlog, missed, sequence, SUBSCRIBER_EVENTS);
+            subscribe::pair(filter, backlog, missed, sequence, SUBSCRIBER_EVENTS, &self.wanted);
         inner.subscribers.push(subscriber);
         subscription
     }
@@ -146,6 +165,27 @@ mod tests {
         let lagged = read(&all.next().await.unwrap());
         assert_eq!((lagged.kind, lagged.missed), (EventKind::Lagged, Some(6)));
         assert_eq!(read(&all.next().await.unwrap()).sequence, 7);
+    }
+
+    #[tokio::test]
+    async fn requests_go_to_those_who_want_them_and_are_not_kept() {
+        let journal = Journal::new();
+        let wanted = journal.requests_wanted();
+        let mut all = journal.subscribe(Filter::default());
+        assert_eq!(wanted.load(std::sync::atomic::Ordering::Relaxed), 0);
+        let mut requests = journal.subscribe(Filter { requests: true, ..Filter::default() });
+        assert_eq!(wanted.load(std::sync::atomic::Ordering::Relaxed), 1);
+        journal.publish(1, event("shop"));
+        journal.pass(2, [Event::new(EventKind::Request).of("shop", "main")].into_iter());
+        journal.publish(3, event("shop"));
+        for kind in [EventKind::Call, EventKind::Request, EventKind::Call] {
+            assert_eq!(read(&requests.next().await.unwrap()).kind, kind);
+        }
+        for number in 1..=2 {
+            assert_eq!(read(&all.next().await.unwrap()).sequence, number);
+        }
+        drop(requests);
+        assert_eq!(wanted.load(std::sync::atomic::Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -44,6 +44,13 @@ pub(crate) const COMMAND_QUEUE: usize = 64;
 /// refused connection repeats it.
 pub(crate) const ROUTER_QUEUE: usize = 256;
 
+/// Requests that wait for the hub while somebody follows them. At the limit they are counted as missed:
+/// the router never waits.
+pub(crate) const REQUEST_QUEUE: usize = 4096;
+
+/// Requests that the hub passes on before it looks at anything else.
+pub(crate) const REQUEST_BATCH: usize = 256;
+
 /// Exits of processes that wait for the hub. At the limit the task that saw the exit waits.
 pub(crate) const EXIT_QUEUE: usize = 1024;
 

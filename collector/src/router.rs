@@ -14,6 +14,7 @@
 //! ```
 //! HTTP/2 is hyper's: `http2` writes each of its requests as an HTTP/1 head, so that the same rules see
 //! it, and reads the application's answer with the same code.
+mod access;
 mod body;
 mod buffer;
 mod client;
@@ -38,6 +39,7 @@ mod transport;
 mod upgrade;
 mod upstream;
 
+pub use access::{RequestLog, RequestRecord};
 pub use error::Error;
 pub use listen::{Doors, run};
 pub use metrics::{Counter, RouterMetrics};

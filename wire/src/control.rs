@@ -233,6 +233,9 @@ pub struct SubscribeParams {
     /// Ask wrapped processes for every call (connect, accept, passes), not only for listeners.
     #[serde(default)]
     pub calls: bool,
+    /// Ask the router for every request.
+    #[serde(default)]
+    pub requests: bool,
 }
 
 /// First answer to a subscription.

@@ -23,6 +23,9 @@ pub enum EventKind {
     RouteRemoved,
     /// The collector started; everything before it is rebuilt from the run dir.
     CollectorStarted,
+    /// A request went through the router. Told only to subscriptions that ask for requests, not kept and
+    /// not numbered: `sequence` is that of the last event before it.
+    Request,
     /// Something of ours failed; `detail` says what.
     Warning,
     /// The subscriber was too slow, or asked for events that are gone; `missed` says how many.
@@ -80,7 +83,22 @@ pub struct Event {
     /// Free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Events missed, for [`EventKind::Lagged`].
+    /// Method of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Path and query of a request, cut short where it is long. Its host name is in `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Status of the answer; 0 when the client left before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Microseconds from the request's head to the end of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_us: Option<u64>,
+    /// Bytes of the answer's body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Events missed, for [`EventKind::Lagged`]; in an otherwise empty [`EventKind::Request`], requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed: Option<u64>,
 }
@@ -108,6 +126,11 @@ impl Event {
             socket: None,
             url: None,
             detail: None,
+            method: None,
+            path: None,
+            status: None,
+            duration_us: None,
+            bytes: None,
             missed: None,
         }
     }

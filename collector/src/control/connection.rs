@@ -169,8 +169,9 @@ impl Connection {
         end_rx: &watch::Receiver<bool>,
     ) -> io::Result<()> {
         let _wish = params.calls.then(|| self.shared.page.wish());
-        let SubscribeParams { after, since_ms, app, instance, .. } = params;
-        let mut subscription = self.shared.journal.subscribe(Filter { after, since_ms, app, instance });
+        let SubscribeParams { after, since_ms, app, instance, requests, .. } = params;
+        let mut subscription =
+            self.shared.journal.subscribe(Filter { after, since_ms, app, instance, requests });
         self.reply(id, to_value(&Subscribed { sequence: subscription.sequence })).await?;
         let mut ignored = [0; 512];
         let mut end_rx = end_rx.clone();

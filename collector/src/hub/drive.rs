@@ -1,16 +1,17 @@
 //! The one loop: waits for whatever comes first, tells the registry, carries out what it wants.
 use super::calls;
 use super::looks::Looks;
+use super::requests;
 use super::routing::{self, Upstreams};
 use super::warnings::Warnings;
 use crate::clock::now_ms;
 use crate::control::Command;
 use crate::journal::Journal;
-use crate::limits::{HINT_QUEUE, NOTICE_BATCH, RECONCILE, RUN_LOCK_RETRY_MS, SURVEY_DELAY};
+use crate::limits::{HINT_QUEUE, NOTICE_BATCH, RECONCILE, REQUEST_BATCH, RUN_LOCK_RETRY_MS, SURVEY_DELAY};
 use crate::notice::{NoticeCounters, Told};
 use crate::processes::{Processes, survey};
 use crate::registry::{Effect, Event, Key, Registry, Sight, UrlStyle};
-use crate::router::{RouterEvent, RouterMetrics, TableHandle};
+use crate::router::{RequestRecord, RouterEvent, RouterMetrics, TableHandle};
 use crate::run_dir::{Change, RunDir};
 use crate::watch::{Hint, Looker, Watcher, list};
 use agentfs_wire::event::{Event as JournalEvent, EventKind};
@@ -23,7 +24,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -49,6 +50,8 @@ pub(super) struct Hub {
     pub(super) urls: UrlStyle,
     pub(super) router_metrics: Arc<RouterMetrics>,
     pub(super) notices: Arc<NoticeCounters>,
+    /// Requests that did not fit into their queue.
+    pub(super) requests_missed: Arc<AtomicU64>,
     /// The watcher, unless the system has none to give: then only reconciliation sees changes.
     pub(super) watcher: Option<Watcher>,
     /// Set when hints were lost.
@@ -93,6 +96,10 @@ pub(super) struct Inputs {
     pub(super) router_rx: mpsc::Receiver<RouterEvent>,
     /// Keeps the queue of reports open where there is no router.
     pub(super) _router_tx: mpsc::Sender<RouterEvent>,
+    /// router --requests that somebody follows--> hub
+    pub(super) request_rx: mpsc::Receiver<RequestRecord>,
+    /// Keeps the queue of requests open where there is no router.
+    pub(super) _request_tx: mpsc::Sender<RequestRecord>,
 }
 
 // === impl Hub ===
@@ -105,6 +112,7 @@ impl Hub {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut notices = Vec::new();
         let mut hints = Vec::new();
+        let mut requests = Vec::new();
         while !self.stopping {
             let now = Instant::now();
             let (look_at, survey_at) = (self.looks.next(), self.survey_at);
@@ -115,6 +123,9 @@ impl Hub {
                 Some(pid) = inputs.exit_rx.recv() => self.tell(vec![Event::ProcessExited { pid }]),
                 Some(command) = inputs.command_rx.recv() => self.answer(command),
                 Some(report) = inputs.router_rx.recv() => self.take_report(&report),
+                1.. = inputs.request_rx.recv_many(&mut requests, REQUEST_BATCH) => {
+                    requests::pass(&self.journal, &self.requests_missed, requests.drain(..));
+                }
                 Some(Ok((asked, living))) = self.surveys.join_next() => {
                     self.tell(vec![Event::Surveyed { asked, living }]);
                     if !self.survey_wanted.is_empty() {

@@ -11,11 +11,11 @@ use crate::control::{Server, Shared};
 use crate::error::Error;
 use crate::forward::Forwards;
 use crate::journal::Journal;
-use crate::limits::{DRAIN, HINT_QUEUE, OPEN_FILES, ROUTER_QUEUE};
+use crate::limits::{DRAIN, HINT_QUEUE, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE};
 use crate::lock::CollectorLock;
 use crate::processes::Processes;
 use crate::registry::{Event, Registry, UrlStyle};
-use crate::router::{self, Doors, RouterMetrics, Table, TableHandle};
+use crate::router::{self, Doors, RequestLog, RouterMetrics, Table, TableHandle};
 use crate::run_dir::RunDir;
 use crate::trace_page::TracePage;
 use crate::watch::Watcher;
@@ -29,7 +29,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -102,6 +102,10 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     let journal = Journal::new();
     let (processes, exit_rx) = Processes::new();
     let (router_tx, router_rx) = mpsc::channel(ROUTER_QUEUE);
+    let (request_tx, request_rx) = mpsc::channel(REQUEST_QUEUE);
+    let requests_missed = Arc::<AtomicU64>::default();
+    let request_log =
+        RequestLog::new(journal.requests_wanted(), request_tx.clone(), Arc::clone(&requests_missed));
     let (command_tx, command_rx) = Server::queue();
     let (end_tx, end_rx) = watch::channel(false);
     let mut hub = Hub {
@@ -115,6 +119,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         upstreams: Upstreams::default(),
         urls: UrlStyle { http_port, https_port },
         router_metrics: Arc::new(RouterMetrics::default()),
+        requests_missed,
         notices,
         watcher,
         hints_lost,
@@ -137,6 +142,8 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         command_rx,
         router_rx,
         _router_tx: router_tx.clone(),
+        request_rx,
+        _request_tx: request_tx,
     };
 
     let started = JournalEvent::new(EventKind::CollectorStarted);
@@ -181,7 +188,8 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         ("notice receiver", None)
     });
     if !listeners.is_empty() {
-        let doors = Doors { http: listeners, https: secured.listeners, tls: secured.config };
+        let doors =
+            Doors { http: listeners, https: secured.listeners, tls: secured.config, log: Some(request_log) };
         let serving =
             router::run(doors, hub.table.clone(), router_tx, Arc::clone(&hub.router_metrics), end_rx.clone());
         hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });

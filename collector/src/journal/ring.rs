@@ -1,6 +1,6 @@
 //! The last events, each kept as the line that subscribers get: written once, however many read it.
 use super::subscribe::Filter;
-use agentfs_wire::event::Event;
+use agentfs_wire::event::{Event, EventKind};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub(crate) struct Entry {
     pub(super) app: Option<Box<str>>,
     /// The instance concerned.
     pub(super) instance: Option<Box<str>>,
+    /// Whether it is about a request.
+    pub(super) is_request: bool,
     /// The event as JSON, with a newline.
     pub(super) line: Box<str>,
 }
@@ -39,23 +41,19 @@ impl Ring {
     }
 
     /// Numbers and keeps an event. `None`, and no number used, for one that cannot be written.
-    pub(super) fn push(&mut self, now: u64, mut event: Event) -> Option<Arc<Entry>> {
-        event.sequence = self.sequence + 1;
-        event.time_ms = now;
-        let line = line(&event)?;
+    pub(super) fn push(&mut self, now: u64, event: Event) -> Option<Arc<Entry>> {
+        let entry = entry(self.sequence + 1, now, event)?;
         self.sequence += 1;
-        let entry = Arc::new(Entry {
-            sequence: event.sequence,
-            time_ms: now,
-            app: event.app.map(String::into_boxed_str),
-            instance: event.instance.map(String::into_boxed_str),
-            line,
-        });
         if self.entries.len() >= self.capacity {
             self.entries.pop_front();
         }
         self.entries.push_back(Arc::clone(&entry));
         Some(entry)
+    }
+
+    /// An event that is passed on, but neither numbered nor kept.
+    pub(super) fn pass(&self, now: u64, event: Event) -> Option<Arc<Entry>> {
+        entry(self.sequence, now, event)
     }
 
     /// The kept events that a filter asks for, and how many of those it asks for are gone.
@@ -76,6 +74,20 @@ impl Ring {
         };
         (self.entries.iter().filter(wanted).map(Arc::clone).collect(), missed)
     }
+}
+
+fn entry(sequence: u64, now: u64, mut event: Event) -> Option<Arc<Entry>> {
+    event.sequence = sequence;
+    event.time_ms = now;
+    let line = line(&event)?;
+    Some(Arc::new(Entry {
+        sequence,
+        time_ms: now,
+        is_request: event.kind == EventKind::Request,
+        app: event.app.map(String::into_boxed_str),
+        instance: event.instance.map(String::into_boxed_str),
+        line,
+    }))
 }
 
 /// An event as a line. Text and numbers can always be written, so `None` does not happen.

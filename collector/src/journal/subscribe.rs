@@ -3,7 +3,7 @@ use super::ring::{Entry, line};
 use agentfs_wire::event::{Event, EventKind};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 /// What a subscriber wants.
@@ -17,6 +17,8 @@ pub(crate) struct Filter {
     pub(crate) app: Option<String>,
     /// Only this instance.
     pub(crate) instance: Option<String>,
+    /// Requests too, which the journal passes on but does not keep.
+    pub(crate) requests: bool,
 }
 
 /// What a subscriber gets.
@@ -37,7 +39,13 @@ pub(crate) struct Subscription {
     /// journal --events--> subscription
     item_rx: mpsc::Receiver<Item>,
     missed: Arc<AtomicU64>,
+    /// Counts us among those who want requests.
+    _wish: Option<Wish>,
 }
+
+/// One who wants requests, as long as it lives.
+#[derive(Debug)]
+struct Wish(Arc<AtomicUsize>);
 
 /// The writing end, kept by the journal.
 #[derive(Debug)]
@@ -55,6 +63,7 @@ pub(super) fn pair(
     missed: u64,
     sequence: u64,
     capacity: usize,
+    wanted: &Arc<AtomicUsize>,
 ) -> (Subscriber, Subscription) {
     let (item_tx, item_rx) = mpsc::channel(capacity);
     let mut items = VecDeque::with_capacity(backlog.len() + 1);
@@ -63,8 +72,9 @@ pub(super) fn pair(
     }
     items.extend(backlog.into_iter().map(Item::Event));
     let missed = Arc::new(AtomicU64::new(0));
+    let wish = filter.requests.then(|| Wish::new(wanted));
     let subscriber = Subscriber { filter, item_tx, missed: Arc::clone(&missed) };
-    (subscriber, Subscription { sequence, backlog: items, item_rx, missed })
+    (subscriber, Subscription { sequence, backlog: items, item_rx, missed, _wish: wish })
 }
 
 fn lagged(missed: u64) -> Option<Item> {
@@ -74,6 +84,21 @@ fn lagged(missed: u64) -> Option<Item> {
     line(&event).map(Item::Lagged)
 }
 
+// === impl Wish ===
+
+impl Wish {
+    fn new(wanted: &Arc<AtomicUsize>) -> Self {
+        wanted.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(wanted))
+    }
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 // === impl Filter ===
 
 impl Filter {
@@ -81,7 +106,9 @@ impl Filter {
         let fits = |wanted: &Option<String>, is: &Option<Box<str>>| {
             wanted.is_none() || wanted.as_deref() == is.as_deref()
         };
-        fits(&self.app, &entry.app) && fits(&self.instance, &entry.instance)
+        (self.requests || !entry.is_request)
+            && fits(&self.app, &entry.app)
+            && fits(&self.instance, &entry.instance)
     }
 }
 

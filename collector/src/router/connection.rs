@@ -2,6 +2,7 @@
 //!
 //! Decides what each request gets: a page of ours, an application (with the next replica when one
 //! refuses, and once more when a kept connection turns out closed), or a tunnel. Called by `listen`.
+use super::access::Access;
 use super::buffer::{ReadBuffer, give_head, take_head};
 use super::client::{Client, Next};
 use super::error::{Failure, Refusal};
@@ -60,19 +61,23 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
             Next::Refused(refusal) => return refuse(client, shared, refusal).await,
         };
         let busy = Busy::new(shared.as_ref());
+        let mut access = Access::begin();
         let mut out = take_head();
         let head = &client.read.filled()[..length];
         let origin = Origin { address: &client.address, scheme: client.stream.scheme() };
-        let prepared = with_request(head, |request| match secure && origin.scheme == "http" {
-            true => shared.redirect(&request, &mut out),
-            false => shared.prepare(&request, origin, &mut out),
+        let prepared = with_request(head, |request| {
+            access.note(shared, &request);
+            match secure && origin.scheme == "http" {
+                true => shared.redirect(&request, &mut out),
+                false => shared.prepare(&request, origin, &mut out),
+            }
         });
         client.read.consume(length);
         let then = match prepared {
             Err(refusal) => return refuse(client, shared, refusal).await,
             Ok(Prepared::Page { status, close }) => {
-                shared.metrics.answered(status);
                 let written = client.stream.write_all(&out).await;
+                access.end(shared, None, status, 0);
                 give_head(out);
                 match (written, close) {
                     (Err(_), _) => Then::Close,
@@ -82,7 +87,7 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
             }
             Ok(Prepared::Forward { facts, route }) => {
                 let exchange = Exchange::new(facts, out, shared.is_draining());
-                match forward(&mut client, shared, &route, facts, exchange).await {
+                match forward(&mut client, shared, &route, facts, exchange, access).await {
                     Ended::Then(then) => then,
                     Ended::Switched { stream, answered } => {
                         drop(busy);
@@ -127,39 +132,53 @@ async fn forward(
     route: &Route,
     facts: Facts,
     mut exchange: Exchange,
+    access: Access,
 ) -> Ended {
     let repeatable = facts.idempotent && facts.body.is_finished();
     let mut retried = false;
     loop {
         let Some((upstream, mut link)) = shared.open(route, retried, !repeatable).await else {
             return Ended::Then(
-                answer_failure(client, shared, route, facts, &exchange, pages::Cause::NoListener).await,
+                answer_failure(client, shared, route, facts, &exchange, pages::Cause::NoListener, access)
+                    .await,
             );
         };
         let result = poll_fn(|context| exchange.poll(context, client, &mut link.stream, link.reused)).await;
-        let cause = match result {
-            Ok(End::Answered) => return Ended::Then(finish(client, shared, upstream, link, &mut exchange)),
+        let failure = match result {
+            Ok(End::Answered) => {
+                return Ended::Then(finish(client, shared, upstream, link, &mut exchange, access));
+            }
             Ok(End::Switched) => {
-                shared.metrics.answered(101);
+                access.end(shared, Some(upstream), 101, 0);
                 let answered = std::mem::take(&mut exchange.answered);
                 return Ended::Switched { stream: link.stream, answered };
             }
-            Err(Failure::Undelivered) => {
-                retry(shared, &mut exchange, &mut retried);
-                continue;
-            }
-            Err(Failure::Silent) if link.reused && repeatable && !retried => {
-                retry(shared, &mut exchange, &mut retried);
-                continue;
-            }
-            Err(_) if exchange.has_started() => return Ended::Then(Then::Close),
-            Err(Failure::ClientGone | Failure::Truncated) => return Ended::Then(Then::Close),
-            Err(Failure::ClientBody(what)) => pages::Cause::Request(Refusal::bad(what)),
-            Err(Failure::ClientSlow) => pages::Cause::Request(Refusal::TIMEOUT),
-            Err(Failure::Silent) => pages::Cause::Silent,
-            Err(Failure::Garbage(what)) => pages::Cause::Garbage(what),
+            Err(failure) => failure,
         };
-        return Ended::Then(answer_failure(client, shared, route, facts, &exchange, cause).await);
+        let again = match failure {
+            Failure::Undelivered => true,
+            Failure::Silent => link.reused && repeatable && !retried,
+            _ => false,
+        };
+        if again {
+            retry(shared, &mut exchange, &mut retried);
+            continue;
+        }
+        let over = exchange.has_started() || matches!(failure, Failure::ClientGone | Failure::Truncated);
+        if over {
+            let status = exchange.answer.map_or(0, |answer| answer.status);
+            access.end(shared, Some(upstream), status, exchange.bytes);
+            return Ended::Then(Then::Close);
+        }
+        let cause = match failure {
+            Failure::ClientBody(what) => pages::Cause::Request(Refusal::bad(what)),
+            Failure::ClientSlow => pages::Cause::Request(Refusal::TIMEOUT),
+            Failure::Garbage(what) => pages::Cause::Garbage(what),
+            Failure::Silent | Failure::Undelivered | Failure::ClientGone | Failure::Truncated => {
+                pages::Cause::Silent
+            }
+        };
+        return Ended::Then(answer_failure(client, shared, route, facts, &exchange, cause, access).await);
     }
 }
 
@@ -176,9 +195,10 @@ fn finish(
     upstream: &Upstream,
     link: Link,
     exchange: &mut Exchange,
+    access: Access,
 ) -> Then {
     let Some(answer) = exchange.answer else { return Then::Close };
-    shared.metrics.answered(answer.status);
+    access.end(shared, Some(upstream), answer.status, exchange.bytes);
     if answer.reusable && exchange.is_sent() && exchange.answered.is_empty() {
         upstream.health.keep(link.stream);
     }
@@ -201,11 +221,12 @@ async fn answer_failure(
     facts: Facts,
     exchange: &Exchange,
     cause: pages::Cause,
+    access: Access,
 ) -> Then {
     let close = !facts.keep_alive || !exchange.is_received() || shared.is_draining();
     let mut out = take_head();
     let status = pages::failed(&mut out, Reply { facts, close }, &route.entry, cause, pages::now_ms());
-    shared.metrics.answered(status);
+    access.end(shared, None, status, 0);
     let written = client.stream.write_all(&out).await;
     give_head(out);
     match (written, close) {
@@ -229,6 +250,7 @@ async fn refuse(mut client: Client, shared: &Shared, refusal: Refusal) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::access::RequestLog;
     use super::super::table::{Table, TableHandle};
     use super::*;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -244,6 +266,7 @@ mod tests {
             table: TableHandle::new(Table::new(Vec::new(), 80)),
             metrics: Arc::default(),
             event_tx: mpsc::channel(1).0,
+            log: RequestLog::none(),
             tls: None,
             stop_rx: watch::channel(false).1,
             draining: AtomicBool::new(false),

@@ -36,6 +36,8 @@ pub(crate) struct Exchange {
     phase: Phase,
     /// The head of the answer, once it is there.
     pub(crate) answer: Option<Answer>,
+    /// Bytes of the answer's body that were made ready for the client.
+    pub(crate) bytes: u64,
     /// How long the upload has stood still.
     stalled: Duration,
 }
@@ -84,6 +86,7 @@ impl Exchange {
             scanner: Scanner::default(),
             phase: Phase::Head,
             answer: None,
+            bytes: 0,
             stalled: Duration::ZERO,
         }
     }
@@ -256,13 +259,17 @@ impl Exchange {
         let broken = if self.response.has_begun() { Failure::Truncated } else { Failure::Garbage("body") };
         match coding {
             Coding::Same => match self.response_body.take(self.answered.filled()) {
-                Ok(count) => self.response.add(count),
+                Ok(count) => {
+                    self.response.add(count);
+                    self.bytes += count as u64;
+                }
                 Err(_) => return Err(broken),
             },
             Coding::Unchunk => match self.response_body.data(self.answered.filled()) {
                 Ok((framing, count)) => {
                     self.answered.consume(framing);
                     self.response.add(count);
+                    self.bytes += count as u64;
                 }
                 Err(_) => return Err(broken),
             },
@@ -271,6 +278,7 @@ impl Exchange {
                 // Writing into memory cannot fail.
                 let _ = write!(self.response.head(), "{count:x}\r\n");
                 self.response.add(count);
+                self.bytes += count as u64;
                 self.response.set_tail(b"\r\n");
             }
         }

@@ -11,6 +11,7 @@ mod tasks;
 use self::outbound::Outbound;
 use self::relay::Relay;
 use self::tasks::Tasks;
+use super::access::Access;
 use super::buffer::{give_head, take_head};
 use super::client::Client;
 use super::error::{Failure, Refusal};
@@ -95,27 +96,33 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
 async fn answer(session: Arc<Session>, request: Request<Incoming>) -> Result<Response<Outbound>, Infallible> {
     session.requests.fetch_add(1, Ordering::Relaxed);
     let busy = Busy::new(Arc::clone(&session.shared));
-    Ok(match prepare(&session, &request) {
+    let mut access = Access::begin();
+    Ok(match prepare(&session, &request, &mut access) {
         Err(refusal) => refused(&session.shared, refusal),
         Ok((Prepared::Page { status, .. }, facts, page)) => {
-            session.shared.metrics.answered(status);
+            access.end(&session.shared, None, status, 0);
             let response = message::page(&page, &facts);
             give_head(page);
             response
         }
         Ok((Prepared::Forward { facts, route }, _, head)) => {
-            forward(session, busy, &route, facts, head, request).await
+            forward(session, busy, &route, facts, head, request, access).await
         }
     })
 }
 
 /// Who answers, and what was written: the head for the application, or the page.
-fn prepare(session: &Session, request: &Request<Incoming>) -> Result<(Prepared, Facts, Vec<u8>), Refusal> {
+fn prepare(
+    session: &Session,
+    request: &Request<Incoming>,
+    access: &mut Access,
+) -> Result<(Prepared, Facts, Vec<u8>), Refusal> {
     let mut head = take_head();
     let mut out = take_head();
     let origin = Origin { address: &session.address, scheme: session.scheme };
     let prepared = message::write_head(request, &mut head).and_then(|()| {
         with_request(&head, |request| {
+            access.note(&session.shared, &request);
             let facts = request.facts;
             session.shared.prepare(&request, origin, &mut out).map(|prepared| (prepared, facts))
         })
@@ -141,6 +148,7 @@ async fn forward(
     facts: Facts,
     head: Vec<u8>,
     mut request: Request<Incoming>,
+    access: Access,
 ) -> Response<Outbound> {
     let shared = Arc::clone(&session.shared);
     let switch = facts.upgrade.then(|| hyper::upgrade::on(&mut request));
@@ -152,13 +160,14 @@ async fn forward(
             break Cause::NoListener;
         };
         let reused = link.reused;
-        let mut relay = Relay::new(upload, link, Arc::clone(upstream), facts);
+        let mut relay = Relay::new(upload, link, Arc::clone(upstream), facts, Arc::clone(&shared));
         let failure = match relay.head().await {
             Ok((answer, mut response)) => {
-                shared.metrics.answered(answer.status);
                 if !answer.switched {
+                    relay.count(access, answer.status);
                     return response.map(|()| Outbound::Relay(Box::new(relay), busy, session));
                 }
+                access.end(&shared, Some(upstream), 101, 0);
                 if let (Some(switch), Some((stream, answered))) = (switch, relay.into_parts()) {
                     shared.metrics.upgrades.add(1);
                     let tasks = session.tasks.clone();
@@ -193,7 +202,7 @@ async fn forward(
     };
     let mut out = take_head();
     let status = pages::failed(&mut out, Reply { facts, close: false }, &route.entry, cause, pages::now_ms());
-    shared.metrics.answered(status);
+    access.end(&shared, None, status, 0);
     let response = message::page(&out, &facts);
     give_head(out);
     response

@@ -1,5 +1,6 @@
 //! Accepts connections, sweeps pools, and stops in order.
 use super::RouterEvent;
+use super::access::RequestLog;
 use super::connection;
 use super::error::Error;
 use super::limits::{DRAIN_TIME, SWEEP};
@@ -38,6 +39,8 @@ pub struct Doors {
     pub https: Vec<std::net::TcpListener>,
     /// How to speak TLS; without it nobody does.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Who follows along; without it nobody does.
+    pub log: Option<RequestLog>,
 }
 
 impl From<Vec<std::net::TcpListener>> for Doors {
@@ -55,7 +58,7 @@ pub async fn run(
     metrics: Arc<RouterMetrics>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let Doors { http, https, tls } = doors.into();
+    let Doors { http, https, tls, log } = doors.into();
     let plain_doors = http.len();
     let listeners: Vec<_> =
         http.into_iter().chain(https).map(adopt).collect::<io::Result<_>>().map_err(Error::Listener)?;
@@ -63,6 +66,7 @@ pub async fn run(
         table,
         metrics,
         event_tx,
+        log: log.unwrap_or_else(RequestLog::none),
         tls: tls.map(TlsAcceptor::from),
         stop_rx: shutdown.clone(),
         draining: AtomicBool::new(false),

@@ -1,6 +1,8 @@
 //! Counters of the router, and their Prometheus text. Never per path: the number of series is fixed.
-use super::table::Table;
+use super::access::BUCKETS_US;
+use super::table::{Table, Upstream};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only grows, or a gauge that is added to and taken from.
@@ -94,18 +96,74 @@ impl RouterMetrics {
             (&upstream.app, &upstream.instance, upstream.port, std::ptr::from_ref(upstream.as_ref()))
         });
         listeners.dedup_by_key(|upstream| std::ptr::from_ref(upstream.as_ref()));
-        for upstream in listeners {
+        for upstream in &listeners {
             let _ = writeln!(
                 text,
-                "agentfs_requests_total{{app=\"{}\",instance=\"{}\",port=\"{}\"}} {}",
-                label(&upstream.app),
-                label(&upstream.instance),
-                upstream.port,
+                "agentfs_requests_total{{{}}} {}",
+                labels(upstream),
                 upstream.requests.load(Ordering::Relaxed)
             );
         }
+        render_usage(&mut text, &listeners);
         text
     }
+}
+
+/// What became of the requests to each listener; nothing about those that had none.
+fn render_usage(text: &mut String, listeners: &[&Arc<Upstream>]) {
+    let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let count = |upstream: &Upstream| upstream.usage.buckets.iter().map(number).sum::<u64>();
+    let used: Vec<_> = listeners.iter().filter(|upstream| count(upstream) > 0).collect();
+    text.push_str(
+        "# HELP agentfs_responses_total Answers of a listener, by class of status.\n# TYPE agentfs_responses_total counter\n",
+    );
+    for upstream in &used {
+        for (class, counter) in upstream.usage.responses.iter().enumerate().skip(1) {
+            if number(counter) > 0 {
+                let labels = labels(upstream);
+                let _ = writeln!(
+                    text,
+                    "agentfs_responses_total{{{labels},class=\"{class}xx\"}} {}",
+                    number(counter)
+                );
+            }
+        }
+    }
+    text.push_str(
+        "# HELP agentfs_response_bytes_total Bytes of their bodies.\n# TYPE agentfs_response_bytes_total counter\n",
+    );
+    for upstream in &used {
+        let bytes = number(&upstream.usage.bytes);
+        let _ = writeln!(text, "agentfs_response_bytes_total{{{}}} {bytes}", labels(upstream));
+    }
+    text.push_str(
+        "# HELP agentfs_request_seconds From a request's head to the end of its answer.\n# TYPE agentfs_request_seconds histogram\n",
+    );
+    for upstream in &used {
+        let labels = labels(upstream);
+        let mut sum = 0;
+        for (index, bucket) in upstream.usage.buckets.iter().enumerate() {
+            sum += number(bucket);
+            let end = BUCKETS_US.get(index).map_or_else(|| "+Inf".to_owned(), |end| seconds(*end));
+            let _ = writeln!(text, "agentfs_request_seconds_bucket{{{labels},le=\"{end}\"}} {sum}");
+        }
+        let time = seconds(number(&upstream.usage.time_us));
+        let _ = writeln!(
+            text,
+            "agentfs_request_seconds_sum{{{labels}}} {time}\nagentfs_request_seconds_count{{{labels}}} {sum}"
+        );
+    }
+}
+
+/// Microseconds as seconds.
+fn seconds(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn labels(upstream: &Upstream) -> String {
+    let (app, instance) = (label(&upstream.app), label(&upstream.instance));
+    format!("app=\"{app}\",instance=\"{instance}\",port=\"{}\"", upstream.port)
 }
 
 /// `text` within the quotes of a label's value.

@@ -1,6 +1,7 @@
 //! What all connections share, and who answers a request: the table says which application, or which
 //! page of ours. Knows neither how the request came nor how the answer goes back.
 use super::RouterEvent;
+use super::access::RequestLog;
 use super::error::Refusal;
 use super::metrics::RouterMetrics;
 use super::pages::{self, Reply};
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<RouterMetrics>,
     /// router --refusals--> hub
     pub(crate) event_tx: mpsc::Sender<RouterEvent>,
+    /// Who follows along.
+    pub(crate) log: RequestLog,
     /// How to speak TLS, where that is on.
     pub(crate) tls: Option<TlsAcceptor>,
     /// Whether the router is to stop.

@@ -2,6 +2,7 @@
 //!
 //! The hub builds a [`Table`] whenever something changes and stores it in the [`TableHandle`];
 //! connections load it for each request. [`Upstream`]s outlive tables: they own the connection pools.
+use super::access::Usage;
 use super::upstream::Health;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,6 +32,8 @@ pub struct Upstream {
     pub port: u16,
     /// Requests sent to it.
     pub requests: AtomicU64,
+    /// Counters of its answers.
+    pub(crate) usage: Usage,
     /// Pool and health.
     pub(crate) health: Health,
 }
@@ -107,7 +110,8 @@ pub enum Lookup {
 impl Upstream {
     /// A listener with an empty pool.
     pub fn new(socket: Target, app: String, instance: String, port: u16) -> Self {
-        Self { socket, app, instance, port, requests: AtomicU64::new(0), health: Health::default() }
+        let (usage, health) = (Usage::default(), Health::default());
+        Self { socket, app, instance, port, requests: AtomicU64::new(0), usage, health }
     }
 }
 

@@ -142,3 +142,40 @@ async fn prune_removes_the_dead_and_names_what_it_leaves() {
     assert!(left.contains("notes.txt") && left.contains("shop-file.sock"), "{left}");
     assert!(collector.instance("shop/live").await.is_some() && collector.run("notes.txt").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_told_to_those_who_ask_and_counted_for_all() {
+    let collector = Collector::start().await;
+    let _app = App::bind(&collector.run("shop-k3f9.8080.sock"), "hello");
+    collector.listening("shop/k3f9", 1).await;
+    assert!(collector.get("shop.localhost").await.ends_with("hello"));
+    let mut follower = collector.client().await;
+    follower.ask("subscribe", json!({"requests": true})).await.unwrap();
+    let mut of_others = collector.client().await;
+    of_others.ask("subscribe", json!({"requests": true, "app": "blog"})).await.unwrap();
+    collector.get("shop.localhost").await;
+    let told = event(follower.line().await.unwrap());
+    assert_eq!((told.kind, told.status, told.bytes), (EventKind::Request, Some(200), Some(5)));
+    assert_eq!((told.method.as_deref(), told.path.as_deref()), (Some("GET"), Some("/")));
+    assert_eq!((told.app.as_deref(), told.instance.as_deref()), (Some("shop"), Some("k3f9")));
+    assert!(told.url.unwrap().starts_with("shop.localhost:") && told.duration_us.is_some());
+    collector.get("nothing.localhost").await;
+    let told = event(follower.line().await.unwrap());
+    assert_eq!((told.status, told.app), (Some(404), None));
+    // What is not kept is not told later, and takes no numbers.
+    let before = collector.list().await.sequence;
+    collector.get("shop.localhost").await;
+    assert_eq!(collector.list().await.sequence, before);
+    let metrics = collector.client().await.ask("metrics", Value::Null).await.unwrap();
+    let text = metrics["text"].as_str().unwrap();
+    let labels = "app=\"shop\",instance=\"k3f9\",port=\"8080\"";
+    for line in [
+        format!("agentfs_responses_total{{{labels},class=\"2xx\"}} 3"),
+        format!("agentfs_response_bytes_total{{{labels}}} 15"),
+        format!("agentfs_request_seconds_bucket{{{labels},le=\"+Inf\"}} 3"),
+        format!("agentfs_request_seconds_count{{{labels}}} 3"),
+    ] {
+        assert!(text.lines().any(|is| is == line), "{line}: {text}");
+    }
+    assert!(text.contains(&format!("agentfs_request_seconds_bucket{{{labels},le=\"0.0025\"}}")), "{text}");
+}

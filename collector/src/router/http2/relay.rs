@@ -2,6 +2,7 @@
 //!
 //! Both directions move whenever either is polled: an answer may begin, and end, while the request's
 //! body is still coming. The application's connection goes back to its pool after a whole exchange.
+use super::super::access::Access;
 use super::super::body::Body;
 use super::super::buffer::{Expect, ReadBuffer, give_head};
 use super::super::error::Failure;
@@ -9,6 +10,7 @@ use super::super::head::{Head, Scanner};
 use super::super::limits::RESPONSE_HEAD_BYTES;
 use super::super::request::Facts;
 use super::super::response::{self, Answer};
+use super::super::shared::Shared;
 use super::super::table::Upstream;
 use super::super::upstream::{Link, Stream};
 use super::message;
@@ -52,6 +54,11 @@ pub(super) struct Relay {
     /// Trailer lines so far.
     trailers: Vec<u8>,
     reusable: bool,
+    /// The request to be counted at the end, and its status.
+    access: Option<(Access, u16)>,
+    /// Bytes of the body so far.
+    bytes: u64,
+    shared: Arc<Shared>,
 }
 
 // === impl Upload ===
@@ -162,7 +169,13 @@ impl Upload {
 
 impl Relay {
     /// An exchange over `link`, which is one to `upstream`.
-    pub(super) fn new(upload: Upload, link: Link, upstream: Arc<Upstream>, facts: Facts) -> Self {
+    pub(super) fn new(
+        upload: Upload,
+        link: Link,
+        upstream: Arc<Upstream>,
+        facts: Facts,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             upload,
             link: Some(link),
@@ -172,7 +185,15 @@ impl Relay {
             body: Body::NONE,
             trailers: Vec::new(),
             reusable: false,
+            access: None,
+            bytes: 0,
+            shared,
         }
+    }
+
+    /// Counts `access` with `status` once the body has ended, however it ends.
+    pub(super) fn count(&mut self, access: Access, status: u16) {
+        self.access = Some((access, status));
     }
 
     /// The request, to send it again.
@@ -257,6 +278,7 @@ impl Relay {
                 if count > 0 {
                     let data = Bytes::copy_from_slice(&self.read.filled()[..count]);
                     self.read.consume(count);
+                    self.bytes += count as u64;
                     if self.body.is_finished() {
                         // hyper asks no further where it sees the end.
                         self.settle();
@@ -299,5 +321,8 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         give_head(std::mem::take(&mut self.upload.head));
+        if let Some((access, status)) = self.access.take() {
+            access.end(&self.shared, Some(&self.upstream), status, self.bytes);
+        }
     }
 }
