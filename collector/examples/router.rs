@@ -17,7 +17,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (host, socket) = argument.split_once('=').ok_or("a route is HOST=SOCKET")?;
         let upstream = Upstream::new(Target::Unix(socket.into()), host.to_owned(), "main".to_owned(), 0);
         let upstreams = vec![Arc::new(upstream)];
-        Ok(Entry { host: host.to_owned(), wildcard: false, upstreams, dead: None, title: String::new() })
+        Ok(Entry {
+            host: host.to_owned(),
+            wildcard: false,
+            upstreams,
+            dead: None,
+            starting: None,
+            title: String::new(),
+        })
     });
     let table = TableHandle::new(Table::new(entries.collect::<Result<_, &str>>()?, port));
     let (event_tx, _event_rx) = mpsc::channel(16);

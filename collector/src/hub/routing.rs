@@ -41,6 +41,7 @@ impl Upstreams {
             wildcard: route.wildcard,
             upstreams,
             dead: route.dead.map(last_seen),
+            starting: route.starting,
             title: route.title,
         }
     }
@@ -99,7 +100,7 @@ mod tests {
             port: 80,
         };
         let ends = sockets.iter().map(end).collect();
-        Route { host: host.into(), wildcard: false, ends, dead: None, title: String::new() }
+        Route { host: host.into(), wildcard: false, ends, dead: None, starting: None, title: String::new() }
     }
 
     #[test]

@@ -86,6 +86,11 @@ impl Instance {
         !self.pids.is_empty() || !self.listeners.is_empty()
     }
 
+    /// Whether it was started and nothing of it has listened yet.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.companion.is_some() && !self.served
+    }
+
     /// The folder that makes replicas of instances which share it.
     pub(crate) fn folder(&self) -> Option<&Path> {
         let companion = self.companion.as_ref()?;

@@ -26,6 +26,8 @@ pub(crate) struct Route {
     pub(crate) ends: Vec<End>,
     /// What was there, where nothing answers.
     pub(crate) dead: Option<LastSeen>,
+    /// Unix milliseconds when it was started, where nothing has answered since.
+    pub(crate) starting: Option<u64>,
     /// What a list of names shows beside it.
     pub(crate) title: String,
 }
@@ -132,6 +134,7 @@ impl Registry {
                 wildcard: hand.wildcard,
                 ends,
                 dead,
+                starting: None,
                 title: format!("by hand to {}", hand.given),
             });
         }
@@ -156,6 +159,12 @@ impl Registry {
                 add(self.route(format!("{port}.{}", instance_host(key)), &[key], Some(port)));
             }
         }
+        // What was started and does not listen yet: its own name, and that of its app where nobody has it.
+        for (key, _) in self.instances.iter().filter(|(_, instance)| instance.is_starting()) {
+            let route = self.route(instance_host(key), &[key], None);
+            add(Route { host: app_host(&key.app), ..route.clone() });
+            add(route);
+        }
         // The newest dead first: its app's name tells of it.
         for dead in self.dead.iter().rev() {
             let gone = |host: String| Route {
@@ -163,6 +172,7 @@ impl Registry {
                 wildcard: false,
                 ends: Vec::new(),
                 dead: Some(dead.last_seen()),
+                starting: None,
                 title: format!("{} (ended)", dead.key),
             };
             add(gone(instance_host(&dead.key)));
@@ -183,7 +193,12 @@ impl Registry {
         }
         let first = keys.first().copied();
         let dead = if ends.is_empty() { first.and_then(|key| self.last_seen(key)) } else { None };
-        Route { host, wildcard: false, ends, dead, title: first.map(Key::to_string).unwrap_or_default() }
+        let starting = first
+            .and_then(|key| self.instances.get(key))
+            .filter(|instance| ends.is_empty() && instance.is_starting())
+            .map(|instance| instance.started_ms);
+        let title = first.map(Key::to_string).unwrap_or_default();
+        Route { host, wildcard: false, ends, dead, starting, title }
     }
 
     fn end(&self, key: &Key, file: &str, listener: &Listener) -> End {

@@ -16,7 +16,7 @@ use super::table::{Route, Upstream};
 use super::transport::{Rewound, Transport};
 use super::upgrade;
 use super::upstream::{Link, Stream};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt as _;
@@ -31,12 +31,21 @@ enum Then {
 }
 
 /// Serves one connection to its end. `secure`: it came to a port for TLS.
-pub(crate) async fn serve(stream: TcpStream, address: SocketAddr, secure: bool, shared: Arc<Shared>) {
-    shared.metrics.connections.add(1);
-    shared.metrics.open_connections.add(1);
+pub(crate) fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    secure: bool,
+    shared: Arc<Shared>,
+) -> impl Future<Output = ()> {
+    // Made out here, so that the connection's task need not keep what it is made of.
     let address = address.ip().to_canonical().to_string().into_boxed_str();
-    requests(Client::new(Transport::Plain(stream), address), secure, &shared).await;
-    shared.metrics.open_connections.subtract(1);
+    let client = Client::new(Transport::Plain(stream), address);
+    async move {
+        shared.metrics.connections.add(1);
+        shared.metrics.open_connections.add(1);
+        requests(client, secure, &shared).await;
+        shared.metrics.open_connections.subtract(1);
+    }
 }
 
 async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
@@ -44,11 +53,11 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
         let length = match client.next().await {
             Next::Head(length) => length,
             Next::Http2 if secure && client.stream.scheme() == "http" => {
-                return refuse(client, shared, Refusal::PLAIN).await;
+                return Box::pin(refuse(client, shared, Refusal::PLAIN)).await;
             }
             Next::Http2 => return Box::pin(http2::serve(client, Arc::clone(shared))).await,
             Next::Tls if shared.tls.is_none() || client.stream.scheme() == "https" => {
-                return refuse(client, shared, Refusal::bad("request line")).await;
+                return Box::pin(refuse(client, shared, Refusal::bad("request line"))).await;
             }
             Next::Tls => match Box::pin(handshake(client, shared)).await {
                 Some(encrypted) => {
@@ -58,14 +67,14 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
                 None => return,
             },
             Next::Closed => return,
-            Next::Refused(refusal) => return refuse(client, shared, refusal).await,
+            Next::Refused(refusal) => return Box::pin(refuse(client, shared, refusal)).await,
         };
         let busy = Busy::new(shared.as_ref());
         let mut access = Access::begin();
         let mut out = take_head();
         let head = &client.read.filled()[..length];
         let origin = Origin { address: &client.address, scheme: client.stream.scheme() };
-        let prepared = with_request(head, |request| {
+        let mut prepared = with_request(head, |request| {
             access.note(shared, &request);
             match secure && origin.scheme == "http" {
                 true => shared.redirect(&request, &mut out),
@@ -73,8 +82,12 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
             }
         });
         client.read.consume(length);
+        if let Ok(Prepared::Starting { facts, route }) = &prepared {
+            let starting = Box::pin(start(shared, *facts, Arc::clone(route), &mut out));
+            prepared = Ok(starting.await);
+        }
         let then = match prepared {
-            Err(refusal) => return refuse(client, shared, refusal).await,
+            Err(refusal) => return Box::pin(refuse(client, shared, refusal)).await,
             Ok(Prepared::Page { status, close }) => {
                 let written = client.stream.write_all(&out).await;
                 access.end(shared, None, status, 0);
@@ -85,9 +98,17 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
                     (Ok(()), true) => Then::Linger,
                 }
             }
-            Ok(Prepared::Forward { facts, route }) => {
-                let exchange = Exchange::new(facts, out, shared.is_draining());
-                match forward(&mut client, shared, &route, facts, exchange, access).await {
+            Ok(Prepared::Forward { facts, route } | Prepared::Starting { facts, route }) => {
+                match forward(
+                    &mut client,
+                    shared,
+                    &route,
+                    facts,
+                    Exchange::new(facts, out, shared.is_draining()),
+                    access,
+                )
+                .await
+                {
                     Ended::Then(then) => then,
                     Ended::Switched { stream, answered } => {
                         drop(busy);
@@ -103,6 +124,18 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
             Then::Linger => return Box::pin(client.linger()).await,
         }
     }
+}
+
+/// Waits for an application that was just started; `out` holds its request, or in the end our page.
+async fn start(shared: &Shared, facts: Facts, route: Arc<Route>, out: &mut Vec<u8>) -> Prepared {
+    if let Some(route) = shared.started(&route).await {
+        return Prepared::Forward { facts, route };
+    }
+    out.clear();
+    let close = !facts.keep_alive || !facts.body.is_finished() || shared.is_draining();
+    let reply = Reply { facts, close };
+    let status = pages::failed(out, reply, &route.entry, pages::Cause::Starting, pages::now_ms());
+    Prepared::Page { status, close }
 }
 
 /// Takes up TLS, whose first bytes are in the read buffer. What comes within it is told apart by its

@@ -108,6 +108,10 @@ async fn answer(session: Arc<Session>, request: Request<Incoming>) -> Result<Res
         Ok((Prepared::Forward { facts, route }, _, head)) => {
             forward(session, busy, &route, facts, head, request, access).await
         }
+        Ok((Prepared::Starting { facts, route }, _, head)) => match session.shared.started(&route).await {
+            Some(route) => forward(session, busy, &route, facts, head, request, access).await,
+            None => failed(&session.shared, &route, facts, Cause::Starting, access),
+        },
     })
 }
 
@@ -200,9 +204,13 @@ async fn forward(
         upload.rewind();
         retried = true;
     };
+    failed(&shared, route, facts, cause, access)
+}
+
+fn failed(shared: &Shared, route: &Route, facts: Facts, cause: Cause, access: Access) -> Response<Outbound> {
     let mut out = take_head();
     let status = pages::failed(&mut out, Reply { facts, close: false }, &route.entry, cause, pages::now_ms());
-    access.end(&shared, None, status, 0);
+    access.end(shared, None, status, 0);
     let response = message::page(&out, &facts);
     give_head(out);
     response

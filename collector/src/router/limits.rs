@@ -64,5 +64,8 @@ pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(3);
 /// Passes through routers before a request is a loop: 508.
 pub(crate) const HOPS: u8 = 5;
 
+/// How long after its start an instance is waited for before it is said that it does not listen: 503.
+pub(crate) const START_TIME: Duration = Duration::from_secs(10);
+
 /// Live names on one page. The page says how many more there are.
 pub(crate) const PAGE_NAMES: usize = 200;

@@ -10,6 +10,12 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// When to ask again after a 503, in seconds.
+const RETRY: &str = "Retry-After: 2\r\n";
+
+/// The same for people: the page asks by itself.
+const REFRESH: &str = "<meta http-equiv=\"refresh\" content=\"2\">";
+
 /// How to answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reply {
@@ -23,6 +29,8 @@ pub(crate) struct Reply {
 pub(crate) enum Cause {
     /// Nothing listens.
     NoListener,
+    /// Nothing listens yet.
+    Starting,
     /// The application ended the connection without a word.
     Silent,
     /// Its answer is no HTTP.
@@ -58,7 +66,12 @@ fn reason(status: u16) -> &'static str {
 }
 
 fn write(out: &mut Vec<u8>, reply: Reply, status: u16, media: &str, body: &str) -> u16 {
-    write_with(out, reply, status, media, if status == 405 { "Allow: GET, HEAD\r\n" } else { "" }, body)
+    let lines = match status {
+        405 => "Allow: GET, HEAD\r\n",
+        503 => RETRY,
+        _ => "",
+    };
+    write_with(out, reply, status, media, lines, body)
 }
 
 /// `lines` are further headers.
@@ -143,6 +156,10 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
             return plain(out, reply, refusal.status, &refusal_text(refusal));
         }
         Cause::NoListener => (502, "no_listener", format!("{host} is known, but nothing listens")),
+        Cause::Starting => {
+            let age = duration(now_ms.saturating_sub(entry.starting.unwrap_or(now_ms)));
+            (503, "starting", format!("{host} was started {age} ago and does not listen yet"))
+        }
         Cause::Silent => (502, "no_answer", format!("{host} closed the connection without an answer")),
         Cause::Garbage(what) => (502, "bad_answer", format!("{host} answered with a malformed {what}")),
     };
@@ -233,7 +250,9 @@ fn page(
     match reply.facts.format {
         Format::Json => write(out, reply, status, "application/json", &format!("{fields}\n")),
         Format::Text => write(out, reply, status, "text/plain; charset=utf-8", &text(title, facts, live)),
-        Format::Html => write(out, reply, status, "text/html; charset=utf-8", &html(title, facts, live)),
+        Format::Html => {
+            write(out, reply, status, "text/html; charset=utf-8", &html(title, facts, live, status == 503))
+        }
     }
 }
 
@@ -248,11 +267,12 @@ fn text(title: &str, facts: &str, live: &Live) -> String {
     text
 }
 
-fn html(title: &str, facts: &str, live: &Live) -> String {
+fn html(title: &str, facts: &str, live: &Live, refresh: bool) -> String {
     let title = escape(title);
+    let refresh = if refresh { REFRESH } else { "" };
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>\
+         <meta name=\"viewport\" content=\"width=device-width\">{refresh}<title>{title}</title><style>\
          body{{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:4rem auto;padding:0 1rem;\
          color:#222;background:#fff}}\
          td{{padding:.2rem 1rem .2rem 0;vertical-align:top}}code{{font-size:.95em;overflow-wrap:anywhere}}\

@@ -3,15 +3,18 @@
 use super::RouterEvent;
 use super::access::RequestLog;
 use super::error::Refusal;
+use super::limits::START_TIME;
 use super::metrics::RouterMetrics;
 use super::pages::{self, Reply};
 use super::request::{Facts, Origin, Request};
 use super::table::{self, Lookup, Route, Table, TableHandle, Target, Upstream};
 use super::upstream::{Link, is_refusal};
 use std::fmt;
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
@@ -38,6 +41,8 @@ pub(crate) struct Shared {
 pub(crate) enum Prepared {
     /// For an application: the head it gets is written.
     Forward { facts: Facts, route: Arc<Route> },
+    /// As `Forward`, once the application listens, which was just started.
+    Starting { facts: Facts, route: Arc<Route> },
     /// The answer is written.
     Page { status: u16, close: bool },
 }
@@ -73,6 +78,25 @@ impl Shared {
     /// Whether answers should end their connections.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Waits until what `route` leads to listens; `None` where it does not within [`START_TIME`] after its
+    /// start, or is gone.
+    pub(crate) async fn started(&self, route: &Route) -> Option<Arc<Route>> {
+        let age = pages::now_ms().saturating_sub(route.entry.starting?);
+        let left = START_TIME.checked_sub(Duration::from_millis(age))?;
+        let listens = async {
+            let mut table = self.table.load();
+            loop {
+                match table.lookup(&route.entry.host) {
+                    Lookup::Found(found) if !found.entry.upstreams.is_empty() => return Some(found),
+                    Lookup::Found(found) if found.entry.starting.is_some() => {}
+                    _ => return None,
+                }
+                table = poll_fn(|context| self.table.poll_other(&table, context)).await;
+            }
+        };
+        tokio::time::timeout(left, listens).await.ok().flatten()
     }
 
     /// A connection to the first replica that takes one. `fresh` takes no kept one, `exact`: see
@@ -124,6 +148,10 @@ impl Shared {
         let close = !facts.keep_alive || !facts.body.is_finished() || self.is_draining();
         let reply = Reply { facts, close };
         let status = match found {
+            Lookup::Found(route) if route.entry.upstreams.is_empty() && route.entry.starting.is_some() => {
+                request.write(out, origin)?;
+                return Ok(Prepared::Starting { facts, route });
+            }
             Lookup::Found(route) if route.entry.upstreams.is_empty() => {
                 pages::failed(out, reply, &route.entry, pages::Cause::NoListener, pages::now_ms())
             }

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Poll, Waker};
 
 /// Where a listener is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Entry {
     pub upstreams: Vec<Arc<Upstream>>,
     /// The last listener, when none lives.
     pub dead: Option<LastSeen>,
+    /// Unix milliseconds when it was started, where nothing has listened since.
+    pub starting: Option<u64>,
     /// A word for people: what it is.
     pub title: String,
 }
@@ -86,7 +89,14 @@ pub struct Table {
 
 /// The table in force, shared.
 #[derive(Clone, Debug)]
-pub struct TableHandle(Arc<RwLock<Arc<Table>>>);
+pub struct TableHandle(Arc<InForce>);
+
+#[derive(Debug)]
+struct InForce {
+    table: RwLock<Arc<Table>>,
+    /// Who waits for another table.
+    waiting: Mutex<Vec<Waker>>,
+}
 
 /// What a `Host` stands for.
 #[derive(Debug)]
@@ -243,17 +253,33 @@ pub(crate) fn host_name(host: &str) -> Option<&str> {
 impl TableHandle {
     /// A handle to `table`.
     pub fn new(table: Table) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(table))))
+        Self(Arc::new(InForce { table: RwLock::new(Arc::new(table)), waiting: Mutex::default() }))
     }
 
     /// The table in force.
     pub fn load(&self) -> Arc<Table> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Puts `table` into force for all requests from here on.
     pub fn store(&self, table: Table) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        let waiting = std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready with the table in force as soon as it is another than `seen`.
+    pub(crate) fn poll_other(&self, seen: &Arc<Table>, context: &mut Context<'_>) -> Poll<Arc<Table>> {
+        // The lock first: a table that comes after the look below finds the waker.
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.load();
+        if !Arc::ptr_eq(&table, seen) {
+            return Poll::Ready(table);
+        }
+        if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            waiting.push(context.waker().clone());
+        }
+        Poll::Pending
     }
 }
 
@@ -270,6 +296,7 @@ mod tests {
             wildcard,
             upstreams: upstreams.collect(),
             dead: None,
+            starting: None,
             title: String::new(),
         }
     }

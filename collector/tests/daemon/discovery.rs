@@ -226,3 +226,23 @@ async fn replicas_of_one_folder_take_turns() {
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["one", "two"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_asked_for_too_early_comes_when_its_program_listens() {
+    let collector = Collector::start().await;
+    assert!(collector.get("shop.localhost").await.starts_with("HTTP/1.1 404"));
+    collector.claim("shop", "k3f9", std::process::id(), std::process::id(), |_| {});
+    collector.listening("shop/k3f9", 0).await;
+    let early = async { tokio::join!(collector.get("shop.localhost"), collector.get("k3f9.shop.localhost")) };
+    let late = async {
+        eventually("two waiting clients", || async {
+            let metrics: serde_json::Value =
+                collector.client().await.result("metrics", serde_json::Value::Null).await;
+            metrics["text"].as_str()?.contains("agentfs_router_connections_open 2").then_some(())
+        })
+        .await;
+        App::bind(&collector.run("shop-k3f9.8080.sock"), "at last")
+    };
+    let ((one, two), _app) = tokio::join!(early, late);
+    assert!(one.ends_with("at last") && two.ends_with("at last"), "{one} {two}");
+}

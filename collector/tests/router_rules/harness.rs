@@ -73,7 +73,14 @@ pub(crate) fn entry(host: &str, upstreams: Vec<Arc<Upstream>>) -> Entry {
         directory: "/home/me/gone".to_owned(),
         when_ms: 1_700_000_000_000,
     });
-    Entry { host: host.to_owned(), wildcard: false, upstreams, dead, title: "a <title>".to_owned() }
+    Entry {
+        host: host.to_owned(),
+        wildcard: false,
+        upstreams,
+        dead,
+        starting: None,
+        title: "a <title>".to_owned(),
+    }
 }
 
 impl Bench {

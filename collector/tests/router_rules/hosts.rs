@@ -125,3 +125,40 @@ async fn pages_keep_the_connection_and_have_no_body_for_head() {
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     assert!(answer.contains("Connection: close\r\n"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_just_started_is_waited_for() {
+    let (bench, app) = Bench::with_app().await;
+    let starting = |age_ms: u64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let mut entry = entry("app.localhost", Vec::new());
+        entry.dead = None;
+        entry.starting = Some(u64::try_from(now.as_millis()).unwrap() - age_ms);
+        entry
+    };
+    bench.set(vec![starting(0)]);
+    let mut client = bench.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: app.localhost\r\nContent-Length: 2\r\n\r\nhi").await;
+    tokio::task::yield_now().await;
+    bench.set(vec![starting(0), entry("other.localhost", Vec::new())]);
+    tokio::task::yield_now().await;
+    bench.set(vec![entry("app.localhost", vec![bench.upstream("app")])]);
+    let mut conn = app.accept().await;
+    conn.until("hi").await;
+    conn.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(client.message().await.text(), "ok");
+
+    // In vain, and after its time.
+    for (age_ms, waits) in [(0, 9..11), (60_000, 0..1)] {
+        bench.set(vec![starting(age_ms)]);
+        let start = tokio::time::Instant::now();
+        let page = page(&bench, "app.localhost", "Accept: text/html\r\n").await;
+        assert_eq!((page.status(), page.header("retry-after")), (503, Some("2")));
+        assert!(
+            page.text().contains("http-equiv=\"refresh\"") && page.text().contains("does not listen yet")
+        );
+        assert!(waits.contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    }
+    let json = page(&bench, "app.localhost", "Accept: application/json\r\n").await;
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&json.body).unwrap()["error"], "starting");
+}
