@@ -23,6 +23,7 @@ mod error;
 mod exchange;
 mod head;
 mod headers;
+mod host;
 mod http2;
 mod limits;
 mod listen;

@@ -20,6 +20,7 @@ mod calls;
 mod config;
 mod convert;
 mod facts;
+mod header;
 mod hints;
 mod hooks;
 mod names;

@@ -5,7 +5,7 @@
 //! than supplied where the buffer was too small).
 #![expect(unsafe_code, reason = "raw socket addresses")]
 
-use crate::sys;
+use crate::header::{family_at, family_of, inet_header, socklen, unix_header};
 use agentfs_wire::address::Endpoint;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use libc::{c_int, sockaddr, socklen_t};
@@ -43,7 +43,7 @@ pub(crate) unsafe fn read(address: *const sockaddr, length: socklen_t) -> Given 
         return Given::Other;
     }
     // SAFETY: the caller vouches for `length` >= 2 bytes.
-    let family = unsafe { sys::family_at(address) };
+    let family = unsafe { family_at(address) };
     let used = match family {
         libc::AF_INET if length >= IN_BYTES => IN_BYTES,
         libc::AF_INET6 if length >= IN6_LEAST_BYTES => IN6_LEAST_BYTES,
@@ -65,7 +65,7 @@ pub(crate) unsafe fn names_other_family(address: *const sockaddr, length: sockle
         return false;
     }
     // SAFETY: the caller vouches for `length` >= 2 bytes.
-    !matches!(unsafe { sys::family_at(address) }, libc::AF_INET | libc::AF_INET6 | libc::AF_UNSPEC)
+    !matches!(unsafe { family_at(address) }, libc::AF_INET | libc::AF_INET6 | libc::AF_UNSPEC)
 }
 
 /// Reads an inet address from bytes.
@@ -83,7 +83,7 @@ fn decode_inet(family: c_int, bytes: &[u8]) -> Option<Endpoint> {
 
 /// Reads a name that the kernel gave.
 pub(crate) fn read_name(name: &[u8]) -> Given {
-    match sys::family_of(name) {
+    match family_of(name) {
         family @ (libc::AF_INET | libc::AF_INET6) => {
             decode_inet(family, name).map_or(Given::Other, Given::Inet)
         }
@@ -108,7 +108,7 @@ impl Encoded {
             IpAddr::V4(_) => (libc::AF_INET, IN_BYTES),
             IpAddr::V6(_) => (libc::AF_INET6, IN6_BYTES),
         };
-        let header = sys::inet_header(family, length);
+        let header = inet_header(family, length);
         let port = endpoint.port.to_be_bytes();
         copy(&mut bytes, 0, &header);
         copy(&mut bytes, 2, &port);
@@ -131,21 +131,41 @@ fn copy(to: &mut [u8], at: usize, from: &[u8]) {
     }
 }
 
-/// Gives a name to a program as accept, getsockname, getpeername and recvfrom do.
+/// Gives a name to a program as accept, getsockname, getpeername and recvfrom do. Where there is no room, the
+/// length alone is told, whatever the address is.
 ///
 /// # Safety
 /// `length` is NULL or points to a length; `address` is NULL or has room for that many bytes.
 pub(crate) unsafe fn give(name: &[u8], address: *mut sockaddr, length: *mut socklen_t) {
-    if address.addr() < FIRST_PAGE || length.addr() < FIRST_PAGE {
+    if length.addr() < FIRST_PAGE {
         return;
     }
     // SAFETY: the caller vouches for `length`.
     let room = usize::try_from(unsafe { length.read_unaligned() }).unwrap_or(0);
     let count = room.min(name.len());
-    // SAFETY: `address` has room for `room` >= `count` bytes, and `name` is ours.
-    unsafe { core::ptr::copy_nonoverlapping(name.as_ptr(), address.cast::<u8>(), count) };
+    if count > 0 {
+        if address.addr() < FIRST_PAGE {
+            return;
+        }
+        // SAFETY: `address` has room for `room` >= `count` bytes, and `name` is ours.
+        unsafe { core::ptr::copy_nonoverlapping(name.as_ptr(), address.cast::<u8>(), count) };
+    }
     // SAFETY: the caller vouches for `length`.
-    unsafe { length.write_unaligned(sys::socklen(name.len())) };
+    unsafe { length.write_unaligned(socklen(name.len())) };
+}
+
+/// Whether a name can be given there: the kernel refuses a length that is NULL or negative, and room that is in no
+/// memory; an address without room may be anything.
+///
+/// # Safety
+/// A pointer outside the first page can be read.
+pub(crate) unsafe fn takes_name(address: *const sockaddr, length: *const socklen_t) -> bool {
+    // SAFETY: the caller vouches for the pointer.
+    if !unsafe { has_room(length) } {
+        return false;
+    }
+    // SAFETY: as above.
+    address.addr() >= FIRST_PAGE || unsafe { length.read_unaligned() } == 0
 }
 
 /// Whether a length that goes with an address is there and not negative; the kernel refuses others.
@@ -188,7 +208,7 @@ impl UnixName {
     }
 
     fn head(mut self) -> Self {
-        let header = sys::unix_header(self.length);
+        let header = unix_header(self.length);
         copy(&mut self.bytes, 0, &header);
         self
     }
@@ -230,7 +250,7 @@ mod tests {
 
     fn read_bytes(bytes: &[u8], length: usize) -> Given {
         // SAFETY: `bytes` has at least `length` bytes in every test.
-        unsafe { read(bytes.as_ptr().cast(), sys::socklen(length)) }
+        unsafe { read(bytes.as_ptr().cast(), socklen(length)) }
     }
 
     #[test]
@@ -272,6 +292,22 @@ mod tests {
         assert_eq!(length, 16);
         assert_eq!(buffer.get(..7), encoded.bytes().get(..7));
         assert!(buffer.iter().skip(7).all(|byte| *byte == 0xaa));
+    }
+
+    #[test]
+    fn a_name_without_room_tells_its_length() {
+        let encoded = Encoded::of(endpoint("127.0.0.1:8080"));
+        let mut length: socklen_t = 0;
+        // SAFETY: an address without room is never written to.
+        unsafe { give(encoded.bytes(), core::ptr::null_mut(), &mut length) };
+        assert_eq!(length, 16);
+        // SAFETY: the length is ours.
+        assert!(!unsafe { takes_name(core::ptr::null(), &length) });
+        length = 0;
+        // SAFETY: the length is ours.
+        assert!(unsafe { takes_name(core::ptr::null(), &length) });
+        // SAFETY: NULL is never read.
+        assert!(!unsafe { takes_name(encoded.bytes().as_ptr().cast(), core::ptr::null()) });
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod platform;
 #[path = "sys/macos.rs"]
 mod platform;
 
+pub(crate) use crate::header::{family_of, socklen};
 pub(crate) use platform::*;
 
 /// A result whose error is an errno.
@@ -82,11 +83,6 @@ pub(crate) fn option(fd: c_int, level: c_int, name: c_int) -> Result<c_int> {
 /// Sets an int option of a socket.
 pub(crate) fn set_option(fd: c_int, level: c_int, name: c_int, value: c_int) -> Result<()> {
     set_option_raw(fd, level, name, (&raw const value).cast::<c_void>(), socklen(size_of::<c_int>()))
-}
-
-/// A length as the socket calls take it. Lengths here are at most a few hundred bytes.
-pub(crate) fn socklen(length: usize) -> socklen_t {
-    socklen_t::try_from(length).unwrap_or(0)
 }
 
 /// Whether a socket listens. Linux answers 1, macOS the option's own bit.

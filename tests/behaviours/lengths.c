@@ -44,6 +44,39 @@ CASE(c_addrlen_getpeername) {
     within_length(getpeername, all.accepted, &client, 16);
 }
 
+/* A name that has nowhere to go: nothing is written where there is no room, and the length is told all the same. */
+CASE(c_addrlen_nowhere) {
+    struct trio all = trio();
+    struct sockaddr *page_zero = (struct sockaddr *)16;
+    int fds[] = {all.listener, all.accepted, all.client};
+    for (int which = 0; which < 3; which++) {
+        socklen_t length = 0;
+        OK(getsockname(fds[which], NULL, &length));
+        EQUAL(length, 16, "length for no room at NULL");
+        length = 16;
+        FAILS(EFAULT, getsockname(fds[which], NULL, &length));
+        length = 16;
+        FAILS(EFAULT, getsockname(fds[which], page_zero, &length));
+        length = 0;
+        OK(getsockname(fds[which], page_zero, &length));
+        EQUAL(length, 16, "length for no room in the first page");
+        FAILS(EFAULT, getsockname(fds[which], page_zero, NULL));
+        if (which == 0)
+            continue;
+        length = 0;
+        OK(getpeername(fds[which], NULL, &length));
+        EQUAL(length, 16, "the peer's");
+        length = 16;
+        FAILS(EFAULT, getpeername(fds[which], page_zero, &length));
+    }
+    int client = connected(all.port);
+    socklen_t length = 7;
+    int accepted = OK(accept(all.listener, NULL, &length));
+    EQUAL(length, 7, "length that accept was given with NULL");
+    close(accepted);
+    close(client);
+}
+
 static int accept_plain(int fd, struct sockaddr *name, socklen_t *length) { return accept(fd, name, length); }
 
 static int accept_flags(int fd, struct sockaddr *name, socklen_t *length) {

@@ -4,6 +4,7 @@
 use super::body::Body;
 use super::error::Refusal;
 use super::headers::{self, Connection, Kind, put};
+use super::host::host_name;
 use super::limits::{HEADER_LINES, HEADER_LINES_INLINE, HOPS};
 use std::io::Write as _;
 use std::mem::MaybeUninit;
@@ -225,13 +226,16 @@ impl<'head> Request<'head> {
         }
         out.extend_from_slice(self.target.text.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
+        let mut names_host = false;
         for header in self.headers {
             let pass = match headers::kind(header.name) {
-                Kind::Host if self.target.absolute => {
-                    put(out, header.name, self.host.as_bytes());
+                Kind::Host => {
+                    let host = if self.target.absolute { self.host.as_bytes() } else { header.value };
+                    put(out, header.name, host);
+                    names_host = true;
                     false
                 }
-                Kind::Host | Kind::ContentLength | Kind::TransferEncoding => true,
+                Kind::ContentLength | Kind::TransferEncoding => true,
                 Kind::Upgrade => self.facts.upgrade,
                 Kind::Expect => !self.facts.is_http10,
                 Kind::Connection | Kind::Te | Kind::HopByHop | Kind::Forwarding | Kind::Hops => false,
@@ -242,6 +246,10 @@ impl<'head> Request<'head> {
             if pass {
                 put(out, header.name, header.value);
             }
+        }
+        // HTTP/1.0 may leave it out; what goes out is HTTP/1.1, which may not (RFC 9112 3.2).
+        if !names_host {
+            put(out, "Host", self.host.as_bytes());
         }
         match (self.facts.upgrade, self.wants_trailers) {
             (true, _) => out.extend_from_slice(b"Connection: Upgrade\r\n"),
@@ -300,7 +308,7 @@ impl<'head> Target<'head> {
         }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        if super::table::host_name(authority).is_none() {
+        if host_name(authority).is_none() {
             return Err(bad);
         }
         let target = match path {
@@ -365,6 +373,14 @@ mod tests {
         assert_eq!(rewrite("GET http://u@b.localhost/ HTTP/1.1\r\nHost: a\r\n\r\n"), Err(400));
         assert_eq!(rewrite("GET ftp://b.localhost/ HTTP/1.1\r\nHost: a\r\n\r\n"), Err(400));
         assert_eq!(rewrite("GET x HTTP/1.1\r\nHost: a\r\n\r\n"), Err(400));
+    }
+
+    #[test]
+    fn a_host_is_always_named() {
+        let out = rewrite("GET http://b.localhost/ HTTP/1.0\r\n\r\n").unwrap();
+        assert!(out.starts_with("GET / HTTP/1.1\r\nHost: b.localhost\r\n"), "{out}");
+        let out = rewrite("GET / HTTP/1.0\r\n\r\n").unwrap();
+        assert!(out.starts_with("GET / HTTP/1.1\r\nHost: \r\n"), "{out}");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use super::RouterEvent;
 use super::access::RequestLog;
 use super::error::Refusal;
+use super::host::host_name;
 use super::limits::START_TIME;
 use super::metrics::RouterMetrics;
 use super::pages::{self, Reply};
 use super::request::{Facts, Origin, Request};
-use super::table::{self, Lookup, Route, Table, TableHandle, Target, Upstream};
+use super::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
 use super::upstream::{Link, is_refusal};
 use std::fmt;
 use std::future::poll_fn;
@@ -174,7 +175,7 @@ impl Shared {
         let facts = request.facts;
         let close = !facts.keep_alive || !facts.body.is_finished() || self.is_draining();
         let reply = Reply { facts, close };
-        let status = match (table.lookup(request.host), table::host_name(request.host)) {
+        let status = match (table.lookup(request.host), host_name(request.host)) {
             (Lookup::Invalid, _) | (_, None) => return Err(Refusal::bad("host")),
             (Lookup::Foreign, _) => pages::foreign(out, reply),
             (_, Some(name)) => {

@@ -3,6 +3,7 @@
 //! The hub builds a [`Table`] whenever something changes and stores it in the [`TableHandle`];
 //! connections load it for each request. [`Upstream`]s outlive tables: they own the connection pools.
 use super::access::Usage;
+use super::host::host_name;
 use super::upstream::Health;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -218,34 +219,6 @@ impl Table {
         }
         if name.ends_with(".localhost") { Lookup::Unknown } else { Lookup::Foreign }
     }
-}
-
-/// The name in a `Host` value: without port and without one trailing dot. `None` when it is no host.
-pub(crate) fn host_name(host: &str) -> Option<&str> {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(literal) => {
-            let end = literal.find(']')? + 1;
-            let inside = &host[1..end];
-            if inside.is_empty()
-                || !inside.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte))
-            {
-                return None;
-            }
-            (&host[..=end], &host[end + 1..])
-        }
-        None => host.split_at(host.find(':').unwrap_or(host.len())),
-    };
-    let digits = port.strip_prefix(':').unwrap_or(port);
-    if (!port.is_empty() && !port.starts_with(':'))
-        || !digits.bytes().all(|byte| byte.is_ascii_digit())
-        || digits.len() > 5
-    {
-        return None;
-    }
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    (!name.is_empty() && name.len() <= 255 && (name.starts_with('[') || name.bytes().all(valid)))
-        .then_some(name)
 }
 
 // === impl TableHandle ===

@@ -57,6 +57,8 @@ pub(super) unsafe fn accept_with(
     if !address.is_null() && !unsafe { rawaddr::has_room(length) } {
         return call(address, length);
     }
+    // With NULL for the address, the length is not looked at (accept(2)).
+    let length = if address.is_null() { core::ptr::null_mut() } else { length };
     let mut peer = RawName::new();
     let mut peer_length = RawName::room();
     let accepted = call(peer.pointer(), &raw mut peer_length);

@@ -319,7 +319,7 @@ pub(super) unsafe fn blank(config: &Config, message: *mut msghdr) {
     // A name that did not fit was cut: then its length says more than was written. No inet name is
     // that long, and 28 bytes are enough to tell ours from a program's own.
     // SAFETY: `msg_name` had room for what the program said, at least two bytes for a family.
-    let family = unsafe { sys::family_at(name.cast::<sockaddr>()) };
+    let family = unsafe { crate::header::family_at(name.cast::<sockaddr>()) };
     if family != libc::AF_UNIX {
         return;
     }

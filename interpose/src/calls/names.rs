@@ -43,9 +43,9 @@ unsafe fn answer(
     translate: fn(&Config, c_int, &[u8]) -> Option<Endpoint>,
 ) -> c_int {
     let Some(config) = config::get() else { return call(address, length) };
-    // NULL and a negative length are the kernel's to refuse.
-    // SAFETY: a non-null length pointer is the program's own.
-    if address.is_null() || length.is_null() || unsafe { length.read_unaligned() }.cast_signed() < 0 {
+    // What the kernel refuses is the kernel's to refuse.
+    // SAFETY: the program's own length pointer, where it can be one.
+    if !unsafe { rawaddr::takes_name(address, length) } {
         return call(address, length);
     }
     let mut name = RawName::new();

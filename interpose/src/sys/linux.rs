@@ -4,7 +4,7 @@
 
 use super::{RawName, Result};
 use core::ffi::CStr;
-use libc::{c_int, c_long, c_void, sockaddr, socklen_t};
+use libc::{c_int, c_long, c_void, socklen_t};
 
 fn check(result: c_long) -> Result<c_int> {
     if result < 0 { Err(super::errno()) } else { Ok(c_int::try_from(result).unwrap_or(c_int::MAX)) }
@@ -257,33 +257,6 @@ pub(crate) fn epoll_control(
 ) -> Result<()> {
     // SAFETY: the kernel reads the event.
     check(unsafe { libc::syscall(libc::SYS_epoll_ctl, epoll, operation, fd, &raw mut event) }).map(|_| ())
-}
-
-/// The family of a socket name.
-pub(crate) fn family_of(name: &[u8]) -> c_int {
-    match name {
-        [low, high, ..] => c_int::from(u16::from_ne_bytes([*low, *high])),
-        _ => libc::AF_UNSPEC,
-    }
-}
-
-/// The two bytes before the path in a Unix socket name of `_length` bytes.
-pub(crate) fn unix_header(_length: usize) -> [u8; 2] {
-    libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(0).to_ne_bytes()
-}
-
-/// The two bytes before port and address in an inet socket name.
-pub(crate) fn inet_header(family: c_int, _length: usize) -> [u8; 2] {
-    libc::sa_family_t::try_from(family).unwrap_or(0).to_ne_bytes()
-}
-
-/// Reads `pointer` as the family of a program's address.
-///
-/// # Safety
-/// At least two bytes at `pointer` can be read.
-pub(crate) unsafe fn family_at(pointer: *const sockaddr) -> c_int {
-    // SAFETY: the caller vouches for two bytes; alignment is not assumed.
-    c_int::from(unsafe { pointer.cast::<u16>().read_unaligned() })
 }
 
 /// Whether a socket is a TCP one. (MPTCP is TCP to a program.)

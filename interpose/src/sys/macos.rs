@@ -248,37 +248,6 @@ pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
     (page != libc::MAP_FAILED).then_some(page.cast::<u8>().cast_const())
 }
 
-/// The family of a socket name: its second byte.
-pub(crate) fn family_of(name: &[u8]) -> c_int {
-    match name {
-        [_, family, ..] => c_int::from(*family),
-        _ => libc::AF_UNSPEC,
-    }
-}
-
-fn header(family: c_int, length: usize) -> [u8; 2] {
-    [u8::try_from(length).unwrap_or(0), u8::try_from(family).unwrap_or(0)]
-}
-
-/// `sun_len` and `sun_family` of a Unix socket name of `length` bytes.
-pub(crate) fn unix_header(length: usize) -> [u8; 2] {
-    header(libc::AF_UNIX, length)
-}
-
-/// `sin_len` and `sin_family` of an inet socket name of `length` bytes.
-pub(crate) fn inet_header(family: c_int, length: usize) -> [u8; 2] {
-    header(family, length)
-}
-
-/// Reads `pointer` as the family of a program's address.
-///
-/// # Safety
-/// At least two bytes at `pointer` can be read.
-pub(crate) unsafe fn family_at(pointer: *const sockaddr) -> c_int {
-    // SAFETY: the caller vouches for two bytes.
-    c_int::from(unsafe { pointer.cast::<u8>().wrapping_add(1).read() })
-}
-
 /// Whether an inet socket is a TCP one. macOS has no `SO_PROTOCOL`; a stream of these families is TCP.
 pub(crate) fn is_tcp(fd: c_int) -> bool {
     super::option(fd, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)
