@@ -57,6 +57,9 @@ pub(crate) enum Command {
     Daemon(DaemonArguments),
     /// Check what agentfs needs
     Doctor(DoctorArguments),
+    /// Be one of the small programs of `doctor --self-test`
+    #[command(hide = true)]
+    Probe(ProbeArguments),
 }
 
 /// `agentfs wrap`
@@ -289,12 +292,69 @@ pub(crate) enum DaemonAction {
 #[command(after_long_help = "\
 Examples:
   agentfs doctor
-  agentfs doctor --json | jq '.[] | select(.ok == false)'")]
+  agentfs doctor --json | jq '.[] | select(.ok == false)'
+  agentfs doctor --self-test
+
+--self-test starts small programs in a private home below /tmp, has them bind, accept and connect as real ones do,
+and says of each promise whether it holds here. It leaves nothing behind and asks nothing of your own collector.")]
 pub(crate) struct DoctorArguments {
     /// Print a JSON array of checks
     #[arg(long)]
     pub(crate) json: bool,
+    /// Try everything that agentfs promises, here and now
+    #[arg(long)]
+    pub(crate) self_test: bool,
+    /// Seconds after which the self-test gives up
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), requires = "self_test")]
+    pub(crate) timeout: u64,
     /// Tell whether the library was loaded into this process
     #[arg(long, hide = true)]
     pub(crate) loaded: Option<std::path::PathBuf>,
+}
+
+/// `agentfs probe`
+#[derive(Debug, Args)]
+pub(crate) struct ProbeArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) action: ProbeAction,
+}
+
+/// What one of the small programs of the self-test does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProbeAction {
+    /// Answer requests on an address until standard input ends
+    Serve {
+        /// Address to bind.
+        address: std::net::SocketAddr,
+        /// What to answer.
+        text: String,
+    },
+    /// Connect, ask, and print both addresses and the answer
+    Get {
+        /// HOST:PORT
+        target: String,
+    },
+    /// Bind an address and print what it is called then
+    Bind {
+        /// Address to bind.
+        address: std::net::SocketAddr,
+    },
+    /// Start a server, kill it, find its port free
+    Restart {
+        /// Address to bind.
+        address: std::net::SocketAddr,
+    },
+    /// Run this program anew with an empty environment, as a child
+    Spawn {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Become this program anew, with an empty environment
+    Replace {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }

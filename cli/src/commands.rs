@@ -3,6 +3,7 @@ pub(crate) mod daemon;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod forward;
+pub(crate) mod probe;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod route;
@@ -32,5 +33,6 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) 
         Command::Prune(arguments) => prune::run(&arguments, settings, printer),
         Command::Daemon(arguments) => daemon::run(&arguments, settings, printer),
         Command::Doctor(arguments) => doctor::run(&arguments, settings, printer),
+        Command::Probe(arguments) => probe::run(&arguments, printer),
     }
 }

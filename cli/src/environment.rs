@@ -124,19 +124,26 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
 
 /// The environment of a collector: none of ours but where it lives and how it behaves, and no library.
 pub(crate) fn of_collector(inherited: &[(OsString, OsString)], home: &Path) -> Vec<(OsString, OsString)> {
+    let mut variables = without_ours(inherited);
+    variables
+        .extend(inherited.iter().filter(|(key, _)| OF_COLLECTOR.iter().any(|name| key == name)).cloned());
+    variables.push((env::HOME.into(), home.into()));
+    // If we are inside an instance, its library must not put itself into the collector.
+    variables.push((env::NO_INTERPOSE.into(), "1".into()));
+    variables
+}
+
+/// The environment as it would be without agentfs: no variable of ours, and no library.
+pub(crate) fn without_ours(inherited: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(OsString, OsString)> = inherited
         .iter()
-        .filter(|(key, _)| key != PRELOAD)
-        .filter(|(key, _)| !key.as_bytes().starts_with(PREFIX) || OF_COLLECTOR.iter().any(|name| key == name))
+        .filter(|(key, _)| key != PRELOAD && !key.as_bytes().starts_with(PREFIX))
         .cloned()
         .collect();
     let preload = inherited.iter().find(|(key, _)| key == PRELOAD).map(|(_, value)| value);
     if let Some(list) = preload_list(preload.map(OsString::as_os_str), None) {
         variables.push((PRELOAD.into(), list));
     }
-    variables.push((env::HOME.into(), home.into()));
-    // If we are inside an instance, its library must not put itself into the collector.
-    variables.push((env::NO_INTERPOSE.into(), "1".into()));
     variables
 }
 

@@ -1,6 +1,7 @@
 //! The agentfs command: reads the command line and the environment, runs one command, reports.
 mod args;
 mod autostart;
+mod check;
 mod checkout;
 mod claim;
 mod client;
@@ -19,6 +20,7 @@ mod naming;
 mod printer;
 mod program;
 mod reference;
+mod self_test;
 mod settings;
 mod supervise;
 

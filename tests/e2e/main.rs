@@ -14,6 +14,7 @@ mod lifecycle;
 mod names;
 mod programs;
 mod router;
+mod self_test;
 mod servers;
 mod terminal;
 mod wrap;

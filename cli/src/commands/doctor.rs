@@ -1,6 +1,7 @@
 //! `agentfs doctor`: tries what agentfs needs, one check a line, each failure with what to do.
 use crate::args::DoctorArguments;
 use crate::autostart;
+use crate::check::{Check, from_failure, good, report};
 use crate::environment::PRELOAD;
 use crate::exit::Exit;
 use crate::hint::{Failure, io_hint};
@@ -10,7 +11,6 @@ use crate::settings::Settings;
 use agentfs_wire::control::DaemonInfo;
 use agentfs_wire::env;
 use agentfs_wire::limits::{FILE_NAME_BYTES, SOCKET_PATH_BYTES};
-use serde::Serialize;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -21,20 +21,6 @@ const CONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// A host name that every resolver of `*.localhost` knows.
 const SAMPLE_HOST: &str = "agentfs-doctor.localhost";
-
-/// One check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Check {
-    /// What was checked.
-    name: &'static str,
-    /// Whether it is as it should be.
-    ok: bool,
-    /// What was found.
-    found: String,
-    /// What to do, where something is to be done or known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-}
 
 /// Runs the command.
 ///
@@ -48,7 +34,11 @@ pub(crate) fn run(
     if let Some(library) = &arguments.loaded {
         return Ok(if is_loaded(library) { Exit::Success } else { Exit::Failure });
     }
-    let checks = check(settings);
+    let checks = if arguments.self_test {
+        self_test(settings, Duration::from_secs(arguments.timeout))
+    } else {
+        check(settings)
+    };
     if arguments.json {
         let text = serde_json::to_string(&checks)
             .map_err(|error| Failure::of(format_args!("cannot write JSON: {error}")))?;
@@ -60,15 +50,7 @@ pub(crate) fn run(
 }
 
 fn check(settings: &Settings) -> Vec<Check> {
-    let mut checks = vec![folders(settings), budget(settings), disk(settings)];
-    let library = interposer::unpack(settings);
-    match library {
-        Ok(library) => {
-            checks.push(good("interposer", library.display()));
-            checks.push(loads(settings, &library));
-        }
-        Err(failure) => checks.push(from_failure("interposer", failure)),
-    }
+    let mut checks = before_programs(settings);
     match autostart::ensure(settings)
         .and_then(|_| autostart::answer(settings).ok_or_else(|| Failure::of("the collector does not answer")))
     {
@@ -80,6 +62,43 @@ fn check(settings: &Settings) -> Vec<Check> {
     }
     checks.push(resolver());
     checks
+}
+
+/// What every program needs before it is started.
+fn before_programs(settings: &Settings) -> Vec<Check> {
+    let mut checks = vec![folders(settings), budget(settings), disk(settings)];
+    match interposer::unpack(settings) {
+        Ok(library) => {
+            checks.push(good("interposer", library.display()));
+            checks.push(loads(settings, &library));
+        }
+        Err(failure) => checks.push(from_failure("interposer", failure)),
+    }
+    checks
+}
+
+/// The self-test, where what it needs is there. Starts no collector but its own.
+fn self_test(settings: &Settings, time: Duration) -> Vec<Check> {
+    let mut checks = vec![system()];
+    checks.extend(before_programs(settings));
+    checks.push(resolver());
+    if checks.iter().all(|check| check.ok) {
+        checks.extend(crate::self_test::run(settings, time));
+    } else {
+        let hint = "mend what failed above, then run it again".to_owned();
+        let found = "no program was started".to_owned();
+        checks.push(Check { name: "self-test", ok: false, found, hint: Some(hint) });
+    }
+    checks
+}
+
+/// What a report is about.
+fn system() -> Check {
+    let version = env!("CARGO_PKG_VERSION");
+    let kernel = Command::new("uname").arg("-srm").output();
+    let kernel = kernel.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let kernel = kernel.unwrap_or_else(|_| std::env::consts::OS.to_owned());
+    good("system", format_args!("agentfs {version} for {} on {kernel}", std::env::consts::ARCH))
 }
 
 fn folders(settings: &Settings) -> Check {
@@ -196,40 +215,5 @@ fn resolver() -> Check {
             found: format!("the system resolves *.localhost to {}", first.ip()),
             hint: Some("RFC 6761 6.3 wants loopback; look at your DNS server or /etc/hosts".to_owned()),
         },
-    }
-}
-
-fn good(name: &'static str, found: impl std::fmt::Display) -> Check {
-    Check { name, ok: true, found: found.to_string(), hint: None }
-}
-
-fn from_failure(name: &'static str, failure: Failure) -> Check {
-    Check { name, ok: false, found: failure.message, hint: failure.hint }
-}
-
-fn report(checks: &[Check]) -> String {
-    let mut text = String::new();
-    for check in checks {
-        let mark = if check.ok { "ok  " } else { "FAIL" };
-        text.push_str(&format!("{mark}  {:12}  {}\n", check.name, check.found));
-        if let Some(hint) = &check.hint {
-            text.push_str(&format!("      {:12}  hint: {hint}\n", ""));
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_report_has_a_line_a_check_and_hints_below() {
-        let bad =
-            Check { name: "disk", ok: false, found: "full".to_owned(), hint: Some("make room".to_owned()) };
-        assert_eq!(
-            report(&[good("folders", "fine"), bad]),
-            "ok    folders       fine\nFAIL  disk          full\n                    hint: make room\n"
-        );
     }
 }

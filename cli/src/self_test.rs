@@ -1,0 +1,64 @@
+//! `agentfs doctor --self-test`: whether agentfs keeps its promises on this machine. Starts small programs
+//! (`commands/probe.rs`, so that nothing needs to be installed) in a private home of its own, one check after
+//! the other, within a time that the user sets. Called by `doctor` alone; the user's collector is not asked.
+//!
+//! One of the programs is not wrapped and holds a port of the host all the while. The others use that very
+//! port: one whose calls are not intercepted meets it, and cannot be mistaken for one that keeps its promise.
+
+mod promises;
+mod stage;
+
+use crate::check::{Check, good};
+use crate::settings::Settings;
+use stage::Stage;
+use std::time::Duration;
+
+/// A promise, and how it is tried: what was seen, or why it is broken.
+type Promise = (&'static str, fn(&Stage) -> Result<Seen, Broken>);
+
+/// What became of a promise that is not broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    /// It holds.
+    Holds(String),
+    /// It cannot be tried here, and need not be.
+    NotTried(String),
+}
+
+/// Why a promise is broken, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Broken {
+    why: String,
+    hint: Option<String>,
+}
+
+// === impl Broken ===
+
+impl From<String> for Broken {
+    fn from(why: String) -> Self {
+        Self { why, hint: None }
+    }
+}
+
+/// Tries every promise. Does not take much longer than `time`.
+pub(crate) fn run(settings: &Settings, time: Duration) -> Vec<Check> {
+    let stage = match Stage::set(settings, time) {
+        Ok(stage) => stage,
+        Err(why) => return vec![check("private home", Err(why.into()))],
+    };
+    let mut checks = Vec::new();
+    for (name, promise) in promises::ALL {
+        let result = stage.go_on().map_err(Broken::from).and_then(|()| promise(&stage));
+        checks.push(check(name, result));
+    }
+    checks.push(check("cleaned up", stage.strike().map(Seen::Holds).map_err(Broken::from)));
+    checks
+}
+
+fn check(name: &'static str, result: Result<Seen, Broken>) -> Check {
+    match result {
+        Ok(Seen::Holds(found)) => good(name, found),
+        Ok(Seen::NotTried(why)) => good(name, format_args!("not tried: {why}")),
+        Err(Broken { why, hint }) => Check { name, ok: false, found: why, hint },
+    }
+}
