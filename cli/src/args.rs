@@ -1,6 +1,7 @@
 //! The command line: clap types only, no behaviour.
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Every fork gets its own localhost.
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Prune(PruneArguments),
     /// Start, stop or ask the collector
     Daemon(DaemonArguments),
+    /// Have browsers and other programs trust the https URLs, and switch them on
+    Trust(TrustArguments),
     /// Check what agentfs needs
     Doctor(DoctorArguments),
     /// Be one of the small programs of `doctor --self-test`
@@ -254,6 +257,26 @@ pub(crate) struct PruneArguments {
     pub(crate) json: bool,
 }
 
+/// `agentfs trust`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs trust
+  agentfs trust --json | jq '.[] | select(.state == \"cannot_be_written\")'
+  agentfs trust --undo
+
+Makes a certificate authority of this home's own, once, and puts its certificate into the stores that it
+finds: the system's, those of Chromium and Firefox, Java's. It may sign for names of this machine only. Run it
+as yourself: where root is needed, it says which command to run. From then on URLs begin with https.")]
+pub(crate) struct TrustArguments {
+    /// Take the certificate out of each store again, and switch TLS off
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// Print a JSON array of stores
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `agentfs daemon`
 #[derive(Debug, Args)]
 pub(crate) struct DaemonArguments {
@@ -266,8 +289,15 @@ pub(crate) struct DaemonArguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DaemonAction {
     /// Start the collector in the background and wait until it answers
-    #[command(after_long_help = "Examples:\n  agentfs daemon start")]
-    Start,
+    #[command(after_long_help = "\
+Examples:
+  agentfs daemon start
+  agentfs daemon start --tls
+  agentfs daemon start --cert shop.pem --key shop-key.pem
+
+TLS stays on once it was switched on; a collector that runs already takes it up. `agentfs trust --undo` switches
+it off.")]
+    Start(StartArguments),
     /// Stop the collector; wrapped programs run on
     #[command(after_long_help = "Examples:\n  agentfs daemon stop")]
     Stop,
@@ -285,6 +315,20 @@ pub(crate) enum DaemonAction {
         #[arg(long, hide = true)]
         detached: bool,
     },
+}
+
+/// `agentfs daemon start`
+#[derive(Debug, Args)]
+pub(crate) struct StartArguments {
+    /// Speak TLS from here on, with certificates of the local authority
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// Speak TLS with this certificate for the names in it (PEM, its chain behind it)
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The certificate's private key (PEM, without a passphrase)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// `agentfs doctor`

@@ -9,6 +9,7 @@ pub(crate) mod ps;
 pub(crate) mod route;
 pub(crate) mod stop;
 pub(crate) mod trace;
+pub(crate) mod trust;
 pub(crate) mod wrap;
 
 use crate::args::{Arguments, Command};
@@ -32,6 +33,7 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) 
         Command::Stop(arguments) => stop::run(&arguments, settings, printer),
         Command::Prune(arguments) => prune::run(&arguments, settings, printer),
         Command::Daemon(arguments) => daemon::run(&arguments, settings, printer),
+        Command::Trust(arguments) => trust::run(&arguments, settings, printer),
         Command::Doctor(arguments) => doctor::run(&arguments, settings, printer),
         Command::Probe(arguments) => probe::run(&arguments, printer),
     }

@@ -1,6 +1,7 @@
 //! How events, listeners and tables look to a person. Pure.
 use crate::duration;
 use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::url::UrlStyle;
 use std::path::Path;
 
 /// Columns of a trace line before the free part, in characters.
@@ -12,7 +13,7 @@ const ADDRESS_WIDTH: usize = 21;
 /// `shop  0.0.0.0:8080 → http://shop.localhost  (~/.agentfs/run/shop-k3f9.8080.sock)`
 pub(crate) fn listener_line(
     event: &Event,
-    http_port: u16,
+    urls: UrlStyle,
     user_home: Option<&Path>,
     fork: bool,
 ) -> Option<String> {
@@ -23,7 +24,7 @@ pub(crate) fn listener_line(
     // The journal has the host name; the port is the router's of this moment.
     let host = event.url.as_deref()?;
     let own = event.instance.as_deref().filter(|_| fork).map(|instance| own_host(host, app, instance));
-    let url = crate::instance::url(own.as_deref().unwrap_or(host), http_port);
+    let url = urls.url(own.as_deref().unwrap_or(host));
     let socket =
         event.socket.as_deref().map_or_else(String::new, |path| format!("  ({})", short(path, user_home)));
     Some(match event.address.as_deref() {
@@ -210,11 +211,12 @@ mod tests {
             socket: Some("/home/ada/.agentfs/run/shop-k3f9.8080.sock".to_owned()),
             ..Event::new(EventKind::ListenerUp).of("shop", "k3f9")
         };
+        let urls = UrlStyle { http_port: 4280, https_port: None };
         assert_eq!(
-            listener_line(&event, 4280, Some(Path::new("/home/ada")), false).unwrap(),
+            listener_line(&event, urls, Some(Path::new("/home/ada")), false).unwrap(),
             "shop  0.0.0.0:8080 → http://shop.localhost:4280  (~/.agentfs/run/shop-k3f9.8080.sock)"
         );
-        assert_eq!(listener_line(&call(), 80, None, false), None);
+        assert_eq!(listener_line(&call(), urls, None, false), None);
         assert_eq!(own_host("shop.localhost", "shop", "cart"), "cart.shop.localhost");
         assert_eq!(own_host("81.shop.localhost", "shop", "cart"), "81.cart.shop.localhost");
         assert_eq!(own_host("cart.shop.localhost", "shop", "cart"), "cart.shop.localhost");

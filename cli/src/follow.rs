@@ -9,6 +9,7 @@ use crate::settings::Settings;
 use crate::supervise;
 use agentfs_wire::control::SubscribeParams;
 use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::url::UrlStyle;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -53,8 +54,8 @@ pub(crate) struct Follower {
 struct View {
     printer: Printer,
     tell: Tell,
-    /// Port to put into URLs.
-    http_port: u16,
+    /// How URLs are written.
+    urls: UrlStyle,
     /// Folder that is written `~`.
     user_home: Option<PathBuf>,
     /// Whether the instance is a fork, which only its own name means for good: the app's is its only until
@@ -75,7 +76,7 @@ impl Follower {
         tell: Tell,
         app: &str,
         instance: &str,
-        http_port: u16,
+        urls: UrlStyle,
         fork: bool,
     ) -> Result<Self, Failure> {
         let params = SubscribeParams {
@@ -90,7 +91,7 @@ impl Follower {
         let connection = events.handle().map_err(|error| Failure::of(&error))?;
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
-        let view = View { printer, tell, http_port, user_home: settings.user_home.clone(), fork };
+        let view = View { printer, tell, urls, user_home: settings.user_home.clone(), fork };
         let held = supervise::hold().map_err(|error| Failure::of(&error))?;
         let thread = std::thread::Builder::new()
             .name("follow".to_owned())
@@ -148,7 +149,7 @@ impl View {
             Tell::Nothing => {}
             Tell::Listeners => {
                 if let Some(line) =
-                    display::listener_line(event, self.http_port, self.user_home.as_deref(), self.fork)
+                    display::listener_line(event, self.urls, self.user_home.as_deref(), self.fork)
                 {
                     self.printer.say(&line);
                 }

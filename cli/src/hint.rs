@@ -67,6 +67,13 @@ impl From<agentfs_collector::Error> for Failure {
     }
 }
 
+impl From<agentfs_collector::tls::TlsError> for Failure {
+    fn from(error: agentfs_collector::tls::TlsError) -> Self {
+        // It says itself what to do, where something can be done.
+        Self::of(error)
+    }
+}
+
 /// What to do about an error of the file system.
 pub(crate) fn io_hint(error: &std::io::Error) -> String {
     use std::io::ErrorKind;

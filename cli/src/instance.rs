@@ -7,31 +7,33 @@ use crate::printer::Printer;
 use crate::program::Reach;
 use crate::settings::Settings;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
-use std::net::{Ipv4Addr, TcpListener};
+use agentfs_wire::url::UrlStyle;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-/// The port of HTTP, which URLs leave out.
-const HTTP_PORT: u16 = 80;
+/// The router's ports for HTTP: where it may bind any, and else.
+const HTTP: [u16; 2] = [80, 4280];
 
-/// The router's port where it may not bind [`HTTP_PORT`], as long as nobody told us another.
-const USUAL_PORT: u16 = 4280;
+/// The router's ports for TLS, in the same way.
+const HTTPS: [u16; 2] = [443, 4443];
 
 /// The host name that always means this instance.
 pub(crate) fn host(app: &str, instance: &str) -> String {
     format!("{instance}.{app}.localhost")
 }
 
-/// The URL of a host name.
-pub(crate) fn url(host: &str, port: u16) -> String {
-    if port == HTTP_PORT { format!("http://{host}") } else { format!("http://{host}:{port}") }
-}
-
-/// The router's port as far as one can tell without a collector.
-pub(crate) fn expected_port(settings: &Settings) -> u16 {
-    match settings.router {
+/// How URLs are written, as far as one can tell without a collector.
+pub(crate) fn expected_urls(settings: &Settings) -> UrlStyle {
+    let port = |asked: Option<SocketAddr>, [usual, ordinary]: [u16; 2]| match asked {
         Some(address) if address.port() != 0 => address.port(),
-        _ if settings.uid == 0 => HTTP_PORT,
-        _ => USUAL_PORT,
+        _ if settings.uid == 0 => usual,
+        _ => ordinary,
+    };
+    // A file that cannot be read switches nothing on.
+    let secure = matches!(agentfs_collector::tls::enabled(&settings.paths.home), Ok(Some(_)));
+    UrlStyle {
+        http_port: port(settings.router, HTTP),
+        https_port: secure.then(|| port(settings.router_tls, HTTPS)),
     }
 }
 
@@ -43,7 +45,7 @@ pub(crate) fn plan(
     settings: &Settings,
     app: &str,
     instance: &str,
-    http_port: u16,
+    urls: UrlStyle,
     engine: Engine,
 ) -> Result<Plan, Failure> {
     let host = host(app, instance);
@@ -52,7 +54,7 @@ pub(crate) fn plan(
         app: app.to_owned(),
         instance: instance.to_owned(),
         socket: main_socket(settings, app, instance)?,
-        url: url(&host, http_port),
+        url: urls.url(&host),
         host,
         port: None,
         only: Vec::new(),
@@ -103,15 +105,4 @@ fn main_socket(settings: &Settings, app: &str, instance: &str) -> Result<PathBuf
         names.ok_or_else(|| Failure::new(Exit::Setup, format_args!("{app}/{instance} is no name")))?;
     let name = SocketName { app, instance, kind: Kind::Main };
     Ok(settings.paths.run.join(name.format().as_str()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_leave_the_usual_port_out() {
-        assert_eq!(url(&host("shop", "blue"), 80), "http://blue.shop.localhost");
-        assert_eq!(url("shop.localhost", 4280), "http://shop.localhost:4280");
-    }
 }

@@ -23,6 +23,7 @@ mod reference;
 mod self_test;
 mod settings;
 mod supervise;
+mod trust;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -55,11 +55,13 @@ impl Settings {
         Self::resolve(std::env::vars_os().collect(), nix::unistd::geteuid().as_raw())
     }
 
+    /// A variable of the environment, unless it is empty.
+    pub(crate) fn variable(&self, name: &str) -> Option<OsString> {
+        variable(&self.environment, name)
+    }
+
     fn resolve(environment: Vec<(OsString, OsString)>, uid: u32) -> Result<Self, Failure> {
-        let get = |name: &str| {
-            let found = environment.iter().find(|(key, _)| key == name);
-            found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
-        };
+        let get = |name: &str| variable(&environment, name);
         let user_home = get("HOME").map(PathBuf::from).or_else(|| {
             let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
             user.map(|user| user.dir)
@@ -102,6 +104,11 @@ impl Settings {
             environment,
         })
     }
+}
+
+fn variable(environment: &[(OsString, OsString)], name: &str) -> Option<OsString> {
+    let found = environment.iter().find(|(key, _)| key == name);
+    found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
 }
 
 fn is_on(value: Option<OsString>) -> bool {

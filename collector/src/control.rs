@@ -37,6 +37,8 @@ pub(crate) enum Ask {
     InstanceEnded(EndedParams),
     /// The counters.
     Metrics,
+    /// TLS as the home says by now.
+    TlsReload,
     /// End.
     Stop,
 }

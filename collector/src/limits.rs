@@ -44,6 +44,10 @@ pub(crate) const COMMAND_QUEUE: usize = 64;
 /// refused connection repeats it.
 pub(crate) const ROUTER_QUEUE: usize = 256;
 
+/// Changes of the router's sockets for TLS that wait for it. At the limit the change is refused: somebody
+/// switches faster than the router can look.
+pub(crate) const DOORS_QUEUE: usize = 4;
+
 /// Requests that wait for the hub while somebody follows them. At the limit they are counted as missed:
 /// the router never waits.
 pub(crate) const REQUEST_QUEUE: usize = 4096;

@@ -21,7 +21,6 @@ pub(crate) use event::{Event, Key, Sight};
 pub(crate) use hand::{HandRoute, RouteTarget};
 pub(crate) use names::{End, LastSeen, Route, Target};
 pub(crate) use state::Registry;
-pub(crate) use view::UrlStyle;
 
 #[cfg(test)]
 mod simulation;

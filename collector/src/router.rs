@@ -42,7 +42,7 @@ mod upstream;
 
 pub use access::{RequestLog, RequestRecord};
 pub use error::Error;
-pub use listen::{Doors, run};
+pub use listen::{Doors, SecureDoors, run};
 pub use metrics::{Counter, RouterMetrics};
 pub use table::{Entry, LastSeen, Lookup, Route, Table, TableHandle, Target, Upstream};
 

@@ -10,7 +10,7 @@ mod pair;
 mod resolver;
 mod state;
 
-pub use authority::{Authority, ensure_ca};
+pub use authority::{Authority, ensure_ca, find_ca};
 pub use error::TlsError;
 pub use pair::OwnPair;
 pub use state::{disable, enable, enabled};

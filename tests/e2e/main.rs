@@ -17,4 +17,5 @@ mod router;
 mod self_test;
 mod servers;
 mod terminal;
+mod trust;
 mod wrap;

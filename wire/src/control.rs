@@ -1,6 +1,7 @@
 //! The control socket: newline-delimited JSON, one [`Request`] a line, one [`Reply`] a line in the order
 //! of the requests. A subscription answers once and then streams [`crate::event::Event`] lines until
 //! the client closes.
+use crate::url::UrlStyle;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -71,6 +72,8 @@ pub mod method {
     pub const PING: &str = "ping";
     /// No parameters → [`super::DaemonInfo`].
     pub const DAEMON_INFO: &str = "daemon.info";
+    /// No parameters → [`super::DaemonInfo`]: TLS is switched on, off or anew as the home says by now.
+    pub const TLS_RELOAD: &str = "tls.reload";
     /// No parameters → `{"stopping": true}`; the collector ends after the reply.
     pub const DAEMON_STOP: &str = "daemon.stop";
     /// No parameters → [`super::Snapshot`].
@@ -126,6 +129,15 @@ pub struct DaemonInfo {
     /// Why TLS is off though it was switched on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_error: Option<String>,
+}
+
+// === impl DaemonInfo ===
+
+impl DaemonInfo {
+    /// How its URLs are written.
+    pub fn urls(&self) -> UrlStyle {
+        UrlStyle { http_port: self.http_port, https_port: self.https_port }
+    }
 }
 
 /// Everything that the registry knows, as of one journal number.

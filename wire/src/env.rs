@@ -35,6 +35,9 @@ pub const ROUTER: &str = "AGENTFS_ROUTER";
 pub const ROUTER_TLS: &str = "AGENTFS_ROUTER_TLS";
 /// Threads that the collector's router works in, instead of one or two.
 pub const ROUTER_THREADS: &str = "AGENTFS_ROUTER_THREADS";
+/// Folder that `agentfs trust` takes for `/` when it looks for the system's trust stores and their tools:
+/// for images that are being built.
+pub const TRUST_ROOT: &str = "AGENTFS_TRUST_ROOT";
 /// Linux's list of libraries to load first (ld.so(8)).
 pub const LD_PRELOAD: &str = "LD_PRELOAD";
 /// macOS's list of libraries to load first (dyld(1)).

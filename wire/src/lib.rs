@@ -2,7 +2,7 @@
 //!
 //! Owns: file names of sockets ([`name`]), abstract names of client sockets ([`peer`]), the datagram
 //! that the interposer sends ([`notice`]), requests and replies of the control socket (`control`),
-//! journal events (`event`), the file beside an instance (`companion`), where files live (`paths`),
+//! journal events (`event`), how URLs are written (`url`), the file beside an instance (`companion`), where files live (`paths`),
 //! [`limits`] and environment names ([`mod@env`]). Never does I/O, never reads a clock or the environment.
 //! Used by every other crate; without the feature `std` (the interposer) it neither allocates nor
 //! needs more than `core`.
@@ -27,3 +27,5 @@ pub mod event;
 pub mod label;
 #[cfg(feature = "std")]
 pub mod paths;
+#[cfg(feature = "std")]
+pub mod url;

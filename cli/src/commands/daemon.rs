@@ -1,5 +1,6 @@
 //! `agentfs daemon`: the collector's life.
-use crate::args::{DaemonAction, DaemonArguments};
+use super::trust;
+use crate::args::{DaemonAction, DaemonArguments, StartArguments};
 use crate::autostart;
 use crate::client::Client;
 use crate::display;
@@ -9,8 +10,10 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use agentfs_collector::Config;
+use agentfs_collector::tls::{self, OwnPair};
 use agentfs_wire::control::{DaemonInfo, method};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a collector may take to end.
@@ -29,25 +32,47 @@ pub(crate) fn run(
     printer: &Printer,
 ) -> Result<Exit, Failure> {
     match &arguments.action {
-        DaemonAction::Start => start(settings, printer),
+        DaemonAction::Start(arguments) => start(arguments, settings, printer),
         DaemonAction::Stop => stop(settings, printer),
         DaemonAction::Status { json } => status(*json, settings, printer),
         DaemonAction::Run { detached } => serve(*detached, settings),
     }
 }
 
-fn start(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+fn start(arguments: &StartArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     agentfs_collector::prepare_home(&settings.paths)?;
+    let secure = arguments.tls || arguments.cert.is_some();
+    if secure {
+        tls::enable(&settings.paths.home, own_pair(arguments)?.as_ref())?;
+    }
     if let Some(info) = autostart::answer(settings) {
         printer.talk(&format!("the collector runs already (pid {})", info.pid));
+        if secure && let Some(info) = trust::reload(settings)? {
+            printer.talk(&format!("URLs are {} from here on", info.urls().url("*.localhost")));
+        }
         return Ok(Exit::Success);
     }
     let info = autostart::start(settings)?;
+    if let (true, Some(error)) = (secure, &info.tls_error) {
+        return Err(Failure::of(format_args!("the collector runs without TLS: {error}"))
+            .hint("`agentfs daemon start --tls` tries again"));
+    }
     printer.talk(&describe(&info));
-    if let Some(error) = &info.router_error {
+    for error in [&info.router_error, &info.tls_error].into_iter().flatten() {
         printer.warn(error);
     }
     Ok(Exit::Success)
+}
+
+/// The user's own certificate and key, if any; the collector's working directory is another.
+fn own_pair(arguments: &StartArguments) -> Result<Option<OwnPair>, Failure> {
+    let (Some(certificate), Some(key)) = (&arguments.cert, &arguments.key) else { return Ok(None) };
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(|error| {
+            Failure::new(Exit::Usage, format_args!("cannot use the path {}: {error}", path.display()))
+        })
+    };
+    Ok(Some(OwnPair { certificate: absolute(certificate)?, key: absolute(key)? }))
 }
 
 fn stop(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
@@ -129,7 +154,10 @@ fn details(info: &DaemonInfo, settings: &Settings) -> String {
         vec!["run dir".to_owned(), info.run.clone()],
         vec!["log".to_owned(), settings.paths.log.display().to_string()],
     ];
-    if let Some(error) = &info.router_error {
+    if !info.listen_tls.is_empty() {
+        rows.insert(3, vec!["tls".to_owned(), info.listen_tls.join(", ")]);
+    }
+    for error in [&info.router_error, &info.tls_error].into_iter().flatten() {
         rows.push(vec!["trouble".to_owned(), error.clone()]);
     }
     display::table(&rows)

@@ -57,6 +57,7 @@ fn check(settings: &Settings) -> Vec<Check> {
         Ok(info) => {
             checks.push(collector(&info));
             checks.push(router(&info));
+            checks.extend(tls(&info));
         }
         Err(failure) => checks.push(from_failure("collector", failure)),
     }
@@ -184,7 +185,9 @@ fn router(info: &DaemonInfo) -> Check {
         TcpStream::connect_timeout(&address, CONNECT_TIME).ok().map(|_| address)
     });
     match reached {
-        Some(address) => good("router", format_args!("{address} accepts; URLs have port {}", info.http_port)),
+        Some(address) => {
+            good("router", format_args!("{address} accepts; URLs are {}", info.urls().url("*.localhost")))
+        }
         None => Check {
             name: "router",
             ok: false,
@@ -192,6 +195,18 @@ fn router(info: &DaemonInfo) -> Check {
             hint: Some("look into collector.log in AGENTFS_HOME".to_owned()),
         },
     }
+}
+
+/// Nothing where TLS was never switched on.
+fn tls(info: &DaemonInfo) -> Option<Check> {
+    if let Some(error) = &info.tls_error {
+        let hint =
+            "put it right and run `agentfs daemon start --tls`, or `agentfs trust --undo` to do without";
+        let (ok, found) = (false, error.clone());
+        return Some(Check { name: "tls", ok, found, hint: Some(hint.to_owned()) });
+    }
+    let port = info.https_port?;
+    Some(good("tls", format_args!("port {port}; `agentfs trust` tells who trusts it")))
 }
 
 /// Browsers and curl resolve `*.localhost` by themselves, and wrapped programs do through us.

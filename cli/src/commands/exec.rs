@@ -28,7 +28,7 @@ pub(crate) fn run(
     let path = program::find(&name, settings.search_path.as_deref())?;
     let library = interposer::unpack(settings)?;
     let engine = instance::preload(settings, printer, &path, library, arguments.isolate);
-    let plan = instance::plan(settings, &target.app, &target.instance, info.http_port, engine)?;
+    let plan = instance::plan(settings, &target.app, &target.instance, info.urls(), engine)?;
     let variables = environment::build(&settings.environment, &plan);
     drop(client);
     let error = supervise::replace(&path, &arguments.command, &variables);

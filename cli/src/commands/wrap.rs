@@ -102,8 +102,7 @@ impl Wrap<'_> {
         let info =
             client.as_mut().and_then(|client| client.call::<DaemonInfo>(method::DAEMON_INFO, json!({})).ok());
         expose(&arguments.expose, client.as_mut(), &app, &name)?;
-        let http_port =
-            info.as_ref().map_or_else(|| instance::expected_port(settings), |info| info.http_port);
+        let urls = info.as_ref().map_or_else(|| instance::expected_urls(settings), DaemonInfo::urls);
         let chosen_port = match (arguments.port, &library) {
             (Some(port), _) => Some(port),
             (None, None) => Some(instance::free_port()?),
@@ -116,12 +115,12 @@ impl Wrap<'_> {
             }
             None => Engine::Cooperative { nested: settings.nested },
         };
-        let mut plan = instance::plan(settings, &app, &name, http_port, engine)?;
+        let mut plan = instance::plan(settings, &app, &name, urls, engine)?;
         plan.port = chosen_port;
         printer.detail(&format!("{app}/{name} is {}", plan.url));
         let follower = match (tell, info) {
             (Tell::Nothing, _) | (_, None) => None,
-            _ => Follower::start(settings, *printer, tell, &app, &name, http_port, claim.companion.fork)
+            _ => Follower::start(settings, *printer, tell, &app, &name, urls, claim.companion.fork)
                 .inspect_err(|error| printer.warn(&error.message))
                 .ok(),
         };

@@ -101,7 +101,7 @@ impl Connection {
         let params = request.params;
         let ask = match request.method.as_str() {
             method::PING => return Outcome::Answer(Ok(json!({"pong": true}))),
-            method::DAEMON_INFO => return Outcome::Answer(to_value(&self.shared.info)),
+            method::DAEMON_INFO => return Outcome::Answer(to_value(&*self.shared.info_rx.borrow())),
             method::SUBSCRIBE => {
                 let params = if params.is_null() { Ok(SubscribeParams::default()) } else { read(params) };
                 return match params {
@@ -121,6 +121,7 @@ impl Connection {
             }
             method::FORWARD_LIST => return Outcome::Answer(self.shared.forwards.list()),
             method::DAEMON_STOP => Ok(Ask::Stop),
+            method::TLS_RELOAD => Ok(Ask::TlsReload),
             method::LIST => Ok(Ask::List),
             method::ROUTE_LIST => Ok(Ask::RouteList),
             method::PRUNE => Ok(Ask::Prune),

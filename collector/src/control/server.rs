@@ -28,8 +28,8 @@ pub(crate) struct Server {
 /// What every connection needs.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Who we are.
-    pub(crate) info: DaemonInfo,
+    /// Who we are: hub --changes--> connections
+    pub(crate) info_rx: watch::Receiver<DaemonInfo>,
     /// What happened.
     pub(crate) journal: Journal,
     /// Raw TCP into instances.

@@ -26,6 +26,7 @@ impl Hub {
             Ask::Prune => json(&self.prune()),
             Ask::InstanceEnded(params) => Ok(self.instance_ended(params)),
             Ask::Metrics => Ok(json!({"text": self.metrics()})),
+            Ask::TlsReload => self.reload_tls(),
             Ask::Stop => {
                 self.stopping = true;
                 Ok(json!({"stopping": true}))

@@ -3,6 +3,7 @@ use super::calls;
 use super::looks::Looks;
 use super::requests;
 use super::routing::{self, Upstreams};
+use super::secure::Switch;
 use super::warnings::Warnings;
 use crate::clock::now_ms;
 use crate::control::Command;
@@ -10,7 +11,7 @@ use crate::journal::Journal;
 use crate::limits::{HINT_QUEUE, NOTICE_BATCH, RECONCILE, REQUEST_BATCH, RUN_LOCK_RETRY_MS, SURVEY_DELAY};
 use crate::notice::{NoticeCounters, Told};
 use crate::processes::{Processes, survey};
-use crate::registry::{Effect, Event, Key, Registry, Sight, UrlStyle};
+use crate::registry::{Effect, Event, Key, Registry, Sight};
 use crate::router::{RequestRecord, RouterEvent, RouterMetrics, TableHandle};
 use crate::run_dir::{Change, RunDir};
 use crate::watch::{Hint, Looker, Watcher, list};
@@ -18,6 +19,7 @@ use agentfs_wire::event::{Event as JournalEvent, EventKind};
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::notice::{Call, Outcome};
 use agentfs_wire::paths::Paths;
+use agentfs_wire::url::UrlStyle;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
@@ -48,6 +50,8 @@ pub(super) struct Hub {
     pub(super) table: TableHandle,
     pub(super) upstreams: Upstreams,
     pub(super) urls: UrlStyle,
+    /// Turns TLS on and off.
+    pub(super) switch: Switch,
     pub(super) router_metrics: Arc<RouterMetrics>,
     pub(super) notices: Arc<NoticeCounters>,
     /// Requests that did not fit into their queue.

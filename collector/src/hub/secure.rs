@@ -1,9 +1,14 @@
-//! What the router needs to speak TLS, where that is switched on.
+//! What the router needs to speak TLS, where that is switched on, at the start and later.
+use super::drive::Hub;
 use super::listen;
+use crate::control::{Answer, error};
+use crate::router::SecureDoors;
 use crate::tls::{self, TlsConfig};
+use agentfs_wire::control::{DaemonInfo, ErrorCode};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
 
 /// All of it; nothing where TLS is off.
 #[derive(Debug, Default)]
@@ -20,22 +25,39 @@ pub(super) struct Secured {
     pub(super) error: Option<String>,
 }
 
+/// What turns TLS on and off while the collector runs.
+#[derive(Debug)]
+pub(super) struct Switch {
+    /// What was asked for at the start, if anything: then the home is not looked at.
+    pub(super) config: Option<TlsConfig>,
+    /// Where to listen, if the user said so.
+    pub(super) address: Option<SocketAddr>,
+    /// hub --sockets and certificates--> router
+    pub(super) doors_tx: mpsc::Sender<SecureDoors>,
+    /// hub --who we are--> control
+    pub(super) info_tx: watch::Sender<DaemonInfo>,
+}
+
 /// Makes ready what `config` asks for, or else the file in `home`. The address is `asked`, else port
-/// 443, else 4443, else any.
+/// 443, else 4443, else any; where a port is `kept`, its sockets are there and no others are made.
 ///
 /// # Errors
 /// A text that says what cannot be used.
 pub(super) fn open(
     home: &Path,
-    config: Option<TlsConfig>,
+    config: Option<&TlsConfig>,
     asked: Option<SocketAddr>,
+    kept: Option<u16>,
 ) -> Result<Secured, String> {
     let config = match config {
-        Some(config) => Some(config),
+        Some(config) => Some(config.clone()),
         None => tls::enabled(home).map_err(|error| error.to_string())?,
     };
     let Some(config) = config else { return Ok(Secured::default()) };
     let config = tls::server_config(home, &config).map_err(|error| error.to_string())?;
+    if kept.is_some() {
+        return Ok(Secured { config: Some(config), port: kept, ..Secured::default() });
+    }
     let bound = listen::bind(asked, listen::HTTPS)?;
     Ok(Secured {
         config: Some(config),
@@ -44,4 +66,47 @@ pub(super) fn open(
         note: bound.note,
         error: None,
     })
+}
+
+// === impl Hub ===
+
+impl Hub {
+    /// Speaks TLS as the home says by now: begins, ends, or goes on with other certificates. Where that
+    /// cannot be done, everything stays as it was.
+    pub(super) fn reload_tls(&mut self) -> Answer {
+        let kept = self.urls.https_port;
+        if let Some(cause) = &self.switch.info_tx.borrow().router_error {
+            return Err(error(ErrorCode::Conflict, format!("the router does not listen: {cause}"), None));
+        }
+        let opened = open(&self.paths.home, self.switch.config.as_ref(), self.switch.address, kept);
+        let secured = opened.map_err(|cause| {
+            self.switch.info_tx.send_modify(|info| info.tls_error = Some(cause.clone()));
+            let state = if kept.is_some() { "TLS goes on as before" } else { "TLS stays off" };
+            self.warn(&format!("{state}: {cause}"));
+            error(ErrorCode::Conflict, cause, Some(state))
+        })?;
+        let (port, addresses) = (secured.port, listen::addresses(&secured.listeners));
+        let https = (kept.is_none() || port.is_none()).then_some(secured.listeners);
+        let replaced = https.is_some();
+        self.switch.doors_tx.try_send(SecureDoors { https, tls: secured.config }).map_err(|_| {
+            let hint = Some("`agentfs daemon stop`; the next command starts it");
+            error(ErrorCode::Internal, "the router takes no changes", hint)
+        })?;
+        if let Some(note) = secured.note {
+            self.warn(&note);
+        }
+        self.urls.https_port = port;
+        self.switch.info_tx.send_modify(|info| {
+            info.https_port = port;
+            info.tls_error = None;
+            if replaced {
+                info.listen_tls = addresses;
+            }
+        });
+        self.routes_dirty = true;
+        self.tell(Vec::new());
+        crate::log::info!("{}", port.map_or("TLS is off".to_owned(), |port| format!("TLS on port {port}")));
+        let info = self.switch.info_tx.borrow();
+        serde_json::to_value(&*info).map_err(|cause| error(ErrorCode::Internal, cause.to_string(), None))
+    }
 }

@@ -3,7 +3,7 @@ use super::drive::{Hub, Inputs};
 use super::listen;
 use super::looks::Looks;
 use super::routing::Upstreams;
-use super::secure::{self, Secured};
+use super::secure::{self, Secured, Switch};
 use super::warnings::Warnings;
 use crate::clock::now_ms;
 use crate::config::{Config, Report};
@@ -11,10 +11,10 @@ use crate::control::{Server, Shared};
 use crate::error::Error;
 use crate::forward::Forwards;
 use crate::journal::Journal;
-use crate::limits::{DRAIN, HINT_QUEUE, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE};
+use crate::limits::{DOORS_QUEUE, DRAIN, HINT_QUEUE, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE};
 use crate::lock::CollectorLock;
 use crate::processes::Processes;
-use crate::registry::{Event, Registry, UrlStyle};
+use crate::registry::{Event, Registry};
 use crate::router::{self, Doors, RequestLog, RouterMetrics, Table, TableHandle};
 use crate::run_dir::RunDir;
 use crate::trace_page::TracePage;
@@ -76,7 +76,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         }
     };
     let secured = if router_error.is_none() {
-        secure::open(&paths.home, config.tls, config.tls_address).unwrap_or_else(|error| {
+        secure::open(&paths.home, config.tls.as_ref(), config.tls_address, None).unwrap_or_else(|error| {
             troubles.push(format!("TLS is off: {error}"));
             Secured { error: Some(error), ..Secured::default() }
         })
@@ -84,7 +84,6 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         Secured::default()
     };
     troubles.extend(secured.note);
-    let https_port = secured.port;
     let info = DaemonInfo {
         pid: std::process::id(),
         version: config.version.to_owned(),
@@ -93,7 +92,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         listen: listen::addresses(&listeners),
         listen_tls: listen::addresses(&secured.listeners),
         http_port,
-        https_port,
+        https_port: secured.port,
         started_ms: now_ms(),
         router_error,
         tls_error: secured.error,
@@ -107,6 +106,9 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     let request_log =
         RequestLog::new(journal.requests_wanted(), request_tx.clone(), Arc::clone(&requests_missed));
     let (command_tx, command_rx) = Server::queue();
+    let (doors_tx, doors_rx) = mpsc::channel(DOORS_QUEUE);
+    let urls = info.urls();
+    let (info_tx, info_rx) = watch::channel(info);
     let (end_tx, end_rx) = watch::channel(false);
     let mut hub = Hub {
         registry: Registry::new(paths.run.clone()),
@@ -115,9 +117,10 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         journal: journal.clone(),
         warnings: Warnings::default(),
         looks: Looks::default(),
-        table: TableHandle::new(Table::new(Vec::new(), http_port).with_https(https_port)),
+        table: TableHandle::new(Table::new(Vec::new(), urls.http_port).with_https(urls.https_port)),
         upstreams: Upstreams::default(),
-        urls: UrlStyle { http_port, https_port },
+        urls,
+        switch: Switch { config: config.tls, address: config.tls_address, doors_tx, info_tx },
         router_metrics: Arc::new(RouterMetrics::default()),
         requests_missed,
         notices,
@@ -147,7 +150,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     };
 
     let started = JournalEvent::new(EventKind::CollectorStarted);
-    journal.publish(now_ms(), JournalEvent { pid: Some(info.pid), ..started });
+    journal.publish(now_ms(), JournalEvent { pid: Some(std::process::id()), ..started });
     let (routes, torn) = routes_file::load(&hub.paths.routes);
     troubles.extend(torn);
     troubles.iter().for_each(|trouble| hub.warn(trouble));
@@ -160,14 +163,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     hub.survey_wanted.extend(hub.registry.keys());
     hub.survey_at = Some(Instant::now());
 
-    log::info!("collector {} (pid {}) serves {}", info.version, info.pid, info.home);
-    log::info!(
-        "router listens on {}",
-        if info.listen.is_empty() { "nothing".to_owned() } else { info.listen.join(" and ") }
-    );
-    if !info.listen_tls.is_empty() {
-        log::info!("router speaks TLS on {}", info.listen_tls.join(" and "));
-    }
+    log_start(&info_rx.borrow());
     #[cfg(target_os = "linux")]
     match crate::broker::Broker::listen(&hub.paths) {
         Ok(None) => {}
@@ -188,15 +184,20 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         ("notice receiver", None)
     });
     if !listeners.is_empty() {
-        let doors =
-            Doors { http: listeners, https: secured.listeners, tls: secured.config, log: Some(request_log) };
+        let doors = Doors {
+            http: listeners,
+            https: secured.listeners,
+            tls: secured.config,
+            changes: Some(doors_rx),
+            log: Some(request_log),
+        };
         let serving =
             router::run(doors, hub.table.clone(), router_tx, Arc::clone(&hub.router_metrics), end_rx.clone());
         hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });
     }
     let forwards = Forwards::new(hub.paths.run.clone(), journal.clone(), end_rx.clone());
-    let serving =
-        server.run(Arc::new(Shared { info, journal: journal.clone(), forwards, page, command_tx }), end_rx);
+    let shared = Shared { info_rx, journal: journal.clone(), forwards, page, command_tx };
+    let serving = server.run(Arc::new(shared), end_rx);
     hub.tasks.spawn(async move {
         serving.await;
         ("control socket", None)
@@ -214,6 +215,17 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     log::info!("collector ends");
     drop(lock);
     Ok(Report { events: journal.sequence(), still_open })
+}
+
+fn log_start(info: &DaemonInfo) {
+    log::info!("collector {} (pid {}) serves {}", info.version, info.pid, info.home);
+    log::info!(
+        "router listens on {}",
+        if info.listen.is_empty() { "nothing".to_owned() } else { info.listen.join(" and ") }
+    );
+    if !info.listen_tls.is_empty() {
+        log::info!("router speaks TLS on {}", info.listen_tls.join(" and "));
+    }
 }
 
 /// Waits for the parts to end, for a bounded time; how many did not.

@@ -1,9 +1,9 @@
 //! Single steps of the registry, without a world around it.
 use super::state::Registry;
-use super::view::UrlStyle;
 use super::*;
 use agentfs_wire::companion::Companion;
 use agentfs_wire::event::EventKind;
+use agentfs_wire::url::UrlStyle;
 
 const LISTENS: Sight = Sight::Socket { inode: 7, accepting: true };
 

@@ -5,33 +5,11 @@ use super::names::Target;
 use super::state::Registry;
 use agentfs_wire::control::{InstanceInfo, ListenerInfo, RouteInfo, Snapshot};
 use agentfs_wire::name::SocketName;
+use agentfs_wire::url::UrlStyle;
 use std::collections::BTreeSet;
-
-/// How URLs are written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct UrlStyle {
-    /// Port of the router; 80 is left out, and so is 0, which stands for no router.
-    pub(crate) http_port: u16,
-    /// Port of the router for TLS, where that is on: then URLs lead there.
-    pub(crate) https_port: Option<u16>,
-}
 
 /// Tells how many requests the router sent to a target.
 pub(crate) type Usage<'a> = &'a dyn Fn(&Target) -> u64;
-
-// === impl UrlStyle ===
-
-impl UrlStyle {
-    /// The URL of a host name.
-    pub(crate) fn url(self, host: &str) -> String {
-        match (self.https_port, self.http_port) {
-            (Some(443), _) => format!("https://{host}"),
-            (Some(port), _) => format!("https://{host}:{port}"),
-            (None, 0 | 80) => format!("http://{host}"),
-            (None, port) => format!("http://{host}:{port}"),
-        }
-    }
-}
 
 // === impl Registry ===
 

@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 /// What becomes of the connection.
 enum Then {
@@ -56,16 +57,19 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
                 return Box::pin(refuse(client, shared, Refusal::PLAIN)).await;
             }
             Next::Http2 => return Box::pin(http2::serve(client, Arc::clone(shared))).await,
-            Next::Tls if shared.tls.is_none() || client.stream.scheme() == "https" => {
-                return Box::pin(refuse(client, shared, Refusal::bad("request line"))).await;
-            }
-            Next::Tls => match Box::pin(handshake(client, shared)).await {
-                Some(encrypted) => {
-                    client = encrypted;
-                    continue;
+            Next::Tls => {
+                let acceptor = if client.stream.scheme() == "https" { None } else { shared.acceptor() };
+                let Some(acceptor) = acceptor else {
+                    return Box::pin(refuse(client, shared, Refusal::bad("request line"))).await;
+                };
+                match Box::pin(handshake(client, acceptor, shared)).await {
+                    Some(encrypted) => {
+                        client = encrypted;
+                        continue;
+                    }
+                    None => return,
                 }
-                None => return,
-            },
+            }
             Next::Closed => return,
             Next::Refused(refusal) => return Box::pin(refuse(client, shared, refusal)).await,
         };
@@ -77,7 +81,7 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
         let mut prepared = with_request(head, |request| {
             access.note(shared, &request);
             match secure && origin.scheme == "http" {
-                true => shared.redirect(&request, &mut out),
+                true => shared.redirect(&request, pages::Moved::ForAll, &mut out),
                 false => shared.prepare(&request, origin, &mut out),
             }
         });
@@ -140,8 +144,8 @@ async fn start(shared: &Shared, facts: Facts, route: Arc<Route>, out: &mut Vec<u
 
 /// Takes up TLS, whose first bytes are in the read buffer. What comes within it is told apart by its
 /// first bytes as well: a client that agreed to HTTP/2 begins with its first line.
-async fn handshake(client: Client, shared: &Shared) -> Option<Client> {
-    let (Transport::Plain(stream), Some(acceptor)) = (client.stream, &shared.tls) else { return None };
+async fn handshake(client: Client, acceptor: TlsAcceptor, shared: &Shared) -> Option<Client> {
+    let Transport::Plain(stream) = client.stream else { return None };
     let accept = acceptor.accept(Rewound::new(client.read, stream));
     match tokio::time::timeout(HEAD_TIME, accept).await {
         Ok(Ok(stream)) => Some(Client::new(Transport::Tls(Box::new(stream)), client.address)),
@@ -286,6 +290,7 @@ mod tests {
     use super::super::access::RequestLog;
     use super::super::table::{Table, TableHandle};
     use super::*;
+    use std::sync::RwLock;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
     use tokio::sync::{mpsc, watch};
 
@@ -300,7 +305,7 @@ mod tests {
             metrics: Arc::default(),
             event_tx: mpsc::channel(1).0,
             log: RequestLog::none(),
-            tls: None,
+            tls: RwLock::default(),
             stop_rx: watch::channel(false).1,
             draining: AtomicBool::new(false),
             busy: AtomicUsize::new(0),

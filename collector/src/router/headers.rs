@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Forwarding,
     /// [`HOPS`].
     Hops,
+    /// `Upgrade-Insecure-Requests`: a browser's navigation, better over TLS.
+    WantsSecure,
     /// Passed on as it is.
     Other,
 }
@@ -47,6 +49,7 @@ pub(crate) fn kind(name: &str) -> Kind {
         16 if alike(name, "x-forwarded-host") => Kind::Forwarding,
         17 if is("transfer-encoding") => Kind::TransferEncoding,
         17 if alike(name, "x-forwarded-proto") => Kind::Forwarding,
+        25 if is("upgrade-insecure-requests") => Kind::WantsSecure,
         _ if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("proxy-")) => Kind::HopByHop,
         _ => Kind::Other,
     }

@@ -8,11 +8,11 @@ use super::metrics::RouterMetrics;
 use super::shared::Shared;
 use super::table::TableHandle;
 use crate::end::ended;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -39,8 +39,19 @@ pub struct Doors {
     pub https: Vec<std::net::TcpListener>,
     /// How to speak TLS; without it nobody does.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// hub --what is to be otherwise from here on--> router
+    pub changes: Option<mpsc::Receiver<SecureDoors>>,
     /// Who follows along; without it nobody does.
     pub log: Option<RequestLog>,
+}
+
+/// How TLS is spoken from here on. Connections that are open stay as they are.
+#[derive(Debug)]
+pub struct SecureDoors {
+    /// Sockets for TLS instead of those that are there; absent: those that are there.
+    pub https: Option<Vec<std::net::TcpListener>>,
+    /// As in [`Doors`].
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl From<Vec<std::net::TcpListener>> for Doors {
@@ -58,16 +69,16 @@ pub async fn run(
     metrics: Arc<RouterMetrics>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let Doors { http, https, tls, log } = doors.into();
-    let plain_doors = http.len();
-    let listeners: Vec<_> =
-        http.into_iter().chain(https).map(adopt).collect::<io::Result<_>>().map_err(Error::Listener)?;
+    let Doors { http, https, tls, mut changes, log } = doors.into();
+    let adopt_all = |sockets: Vec<_>| sockets.into_iter().map(adopt).collect::<io::Result<Vec<_>>>();
+    let plain = adopt_all(http).map_err(Error::Listener)?;
+    let mut secure = adopt_all(https).map_err(Error::Listener)?;
     let shared = Arc::new(Shared {
         table,
         metrics,
         event_tx,
         log: log.unwrap_or_else(RequestLog::none),
-        tls: tls.map(TlsAcceptor::from),
+        tls: RwLock::new(tls.map(TlsAcceptor::from)),
         stop_rx: shutdown.clone(),
         draining: AtomicBool::new(false),
         busy: AtomicUsize::new(0),
@@ -86,9 +97,17 @@ pub async fn run(
                 }
                 while connections.try_join_next().is_some() {}
             }
-            accepted = accept(&listeners) => match accepted {
-                Ok((stream, address, door)) => {
-                    let secure = door >= plain_doors;
+            SecureDoors { https, tls } = changed(&mut changes) => {
+                shared.set_acceptor(tls.map(TlsAcceptor::from));
+                match https.map(adopt_all) {
+                    None => {}
+                    Some(Ok(listeners)) => secure = listeners,
+                    // The port for HTTP understands TLS as well.
+                    Some(Err(error)) => crate::log::warning!("the router cannot listen for TLS: {error}"),
+                }
+            }
+            accepted = accept(&plain, &secure) => match accepted {
+                Ok((stream, address, secure)) => {
                     connections.spawn(connection::serve(stream, address, secure, Arc::clone(&shared)));
                     // Ended connections keep their memory until they are reaped: more than one for
                     // each new one. A panic in one has closed that connection; it is no reason to
@@ -104,7 +123,7 @@ pub async fn run(
             },
         }
     }
-    drop(listeners);
+    drop((plain, secure));
     shared.draining.store(true, Ordering::Relaxed);
     let end = Instant::now() + DRAIN_TIME;
     while shared.busy.load(Ordering::Relaxed) > 0 && Instant::now() < end {
@@ -124,12 +143,26 @@ fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// The next connection, and the number of the listener that it came to.
-async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr, usize)> {
+/// The next change, if any is ever to come.
+async fn changed(changes: &mut Option<mpsc::Receiver<SecureDoors>>) -> SecureDoors {
+    let next = match changes {
+        Some(changes) => changes.recv().await,
+        None => None,
+    };
+    match next {
+        Some(change) => change,
+        None => pending().await,
+    }
+}
+
+/// The next connection, and whether it came to a port for TLS.
+async fn accept(plain: &[TcpListener], secure: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr, bool)> {
     poll_fn(|context| {
-        for (door, listener) in listeners.iter().enumerate() {
-            if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                return Poll::Ready(accepted.map(|(stream, address)| (stream, address, door)));
+        for (listeners, is_secure) in [(plain, false), (secure, true)] {
+            for listener in listeners {
+                if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                    return Poll::Ready(accepted.map(|(stream, address)| (stream, address, is_secure)));
+                }
             }
         }
         Poll::Pending

@@ -94,10 +94,23 @@ fn write_with(out: &mut Vec<u8>, reply: Reply, status: u16, media: &str, lines: 
     status
 }
 
-/// The same at another URL (which holds no line ends), with the same method.
-pub(crate) fn redirect(out: &mut Vec<u8>, reply: Reply, url: &str) -> u16 {
-    let lines = format!("Location: {url}\r\n");
-    write_with(out, reply, 308, "text/plain; charset=utf-8", &lines, &format!("{url}\n"))
+/// For whom a URL lies elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// For all: this port has nothing else to say.
+    ForAll,
+    /// For this client, which asked for TLS by `Upgrade-Insecure-Requests`.
+    ForThisClient,
+}
+
+/// Another URL for the same.
+pub(crate) fn redirect(out: &mut Vec<u8>, reply: Reply, moved: Moved, url: &str) -> u16 {
+    let (status, vary) = match moved {
+        Moved::ForAll => (308, ""),
+        Moved::ForThisClient => (307, "Vary: Upgrade-Insecure-Requests\r\n"),
+    };
+    let lines = format!("Location: {url}\r\n{vary}");
+    write_with(out, reply, status, "text/plain; charset=utf-8", &lines, &format!("{url}\n"))
 }
 
 /// A line of text.

@@ -48,6 +48,9 @@ pub(crate) struct Request<'head> {
     connection: Connection<'head>,
     wants_trailers: bool,
     passed_routers: u8,
+    /// Whether it is a navigation of a browser that would rather go to the `https` URL (W3C Upgrade
+    /// Insecure Requests 3.2.1).
+    pub(crate) wants_secure: bool,
     pub(crate) facts: Facts,
 }
 
@@ -134,6 +137,7 @@ impl<'head> Request<'head> {
         let (mut host, mut length, mut coding, mut upgrade) = (None, None, None, None);
         let mut connection = Connection::default();
         let mut wants_trailers = false;
+        let mut wants_secure = false;
         let mut passed_routers = 0;
         let mut format = Format::Text;
         for header in &*parsed.headers {
@@ -150,7 +154,7 @@ impl<'head> Request<'head> {
             }
             let Ok(value) = std::str::from_utf8(header.value) else {
                 match kind {
-                    Kind::Accept => continue,
+                    Kind::Accept | Kind::WantsSecure => continue,
                     _ => return Err(Refusal::bad("header value")),
                 }
             };
@@ -167,6 +171,7 @@ impl<'head> Request<'head> {
                 Kind::Upgrade => upgrade = Some(value),
                 Kind::Hops => passed_routers = value.parse().unwrap_or(HOPS),
                 Kind::Accept => format = Format::of(value),
+                Kind::WantsSecure => wants_secure = value == "1" && matches!(method, "GET" | "HEAD"),
                 _ => {}
             }
         }
@@ -201,7 +206,17 @@ impl<'head> Request<'head> {
         };
         let host = authority.or(host).unwrap_or_default();
         let headers = &*parsed.headers;
-        Ok(Self { method, target, host, headers, connection, wants_trailers, passed_routers, facts })
+        Ok(Self {
+            method,
+            target,
+            host,
+            headers,
+            connection,
+            wants_trailers,
+            passed_routers,
+            wants_secure,
+            facts,
+        })
     }
 
     /// Path and query.
@@ -239,7 +254,7 @@ impl<'head> Request<'head> {
                 Kind::Upgrade => self.facts.upgrade,
                 Kind::Expect => !self.facts.is_http10,
                 Kind::Connection | Kind::Te | Kind::HopByHop | Kind::Forwarding | Kind::Hops => false,
-                Kind::Accept | Kind::Other => {
+                Kind::Accept | Kind::WantsSecure | Kind::Other => {
                     self.connection.named.is_empty() || !self.connection.names(header.name)
                 }
             };

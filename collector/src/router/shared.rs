@@ -13,8 +13,8 @@ use super::upstream::{Link, is_refusal};
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     /// Who follows along.
     pub(crate) log: RequestLog,
     /// How to speak TLS, where that is on.
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: RwLock<Option<TlsAcceptor>>,
     /// Whether the router is to stop.
     pub(crate) stop_rx: watch::Receiver<bool>,
     /// Set once the router stops: answers then end their connection.
@@ -79,6 +79,16 @@ impl Shared {
     /// Whether answers should end their connections.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// How to speak TLS, where that is on.
+    pub(crate) fn acceptor(&self) -> Option<TlsAcceptor> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Speaks TLS in another way, or not at all, with connections from here on.
+    pub(crate) fn set_acceptor(&self, acceptor: Option<TlsAcceptor>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
     }
 
     /// Waits until what `route` leads to listens; `None` where it does not within [`START_TIME`] after its
@@ -148,6 +158,9 @@ impl Shared {
         };
         let close = !facts.keep_alive || !facts.body.is_finished() || self.is_draining();
         let reply = Reply { facts, close };
+        if request.wants_secure && origin.scheme == "http" && table.has_https() {
+            return self.redirect(request, pages::Moved::ForThisClient, out);
+        }
         let status = match found {
             Lookup::Found(route) if route.entry.upstreams.is_empty() && route.entry.starting.is_some() => {
                 request.write(out, origin)?;
@@ -169,8 +182,13 @@ impl Shared {
         Ok(Prepared::Page { status, close })
     }
 
-    /// Sends a request that came in plain to a port for TLS on to its URL there.
-    pub(crate) fn redirect(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<Prepared, Refusal> {
+    /// Sends a request that came in plain on to its URL over TLS.
+    pub(crate) fn redirect(
+        &self,
+        request: &Request<'_>,
+        moved: pages::Moved,
+        out: &mut Vec<u8>,
+    ) -> Result<Prepared, Refusal> {
         let table = self.table.load();
         let facts = request.facts;
         let close = !facts.keep_alive || !facts.body.is_finished() || self.is_draining();
@@ -182,7 +200,7 @@ impl Shared {
                 let path = request.path();
                 // `*` is no path.
                 let path = if path.starts_with('/') { path } else { "/" };
-                pages::redirect(out, reply, &format!("{}{path}", table.secure_url(name)))
+                pages::redirect(out, reply, moved, &format!("{}{path}", table.secure_url(name)))
             }
         };
         Ok(Prepared::Page { status, close })

@@ -175,6 +175,11 @@ impl Table {
         }
     }
 
+    /// Whether URLs lead to a port for TLS.
+    pub(crate) fn has_https(&self) -> bool {
+        self.https_port.is_some()
+    }
+
     /// The same over TLS.
     pub(crate) fn secure_url(&self, host: &str) -> String {
         match self.https_port {

@@ -29,6 +29,8 @@ const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
 /// The authority of one home.
 #[derive(Debug)]
 pub struct Authority {
+    /// First bytes of its key's hash, in hexadecimal.
+    id: String,
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     path: PathBuf,
@@ -51,6 +53,16 @@ pub fn ensure_ca(home: &Path) -> Result<Authority, TlsError> {
         make(&path, &key_path)?;
     }
     load(path, &key_path)
+}
+
+/// The authority of `home`, where there is one.
+///
+/// # Errors
+/// As for [`ensure_ca`].
+pub fn find_ca(home: &Path) -> Result<Option<Authority>, TlsError> {
+    let folder = folder(home);
+    let there = ["ca.pem", "ca.key.pem"].iter().all(|name| folder.join(name).exists());
+    if there { ensure_ca(home).map(Some) } else { Ok(None) }
 }
 
 /// Makes the folder for our eyes only; refuses one that somebody else could change.
@@ -97,13 +109,13 @@ fn load(path: PathBuf, key_path: &Path) -> Result<Authority, TlsError> {
     if !certificate.windows(public.len()).any(|window| window == public) {
         return Err(TlsError::Mismatch { certificate: path, key: key_path.to_owned() });
     }
-    Ok(Authority { issuer: Issuer::new(params(&key), key), certificate, path })
+    Ok(Authority { id: id(&key), issuer: Issuer::new(params(&key), key), certificate, path })
 }
 
 /// What the certificate of the authority with this key says, apart from its dates: always the same.
 fn params(key: &KeyPair) -> CertificateParams {
     let mut params = CertificateParams::default();
-    let id: String = params.key_identifier(key).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let id = id(key);
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, "agentfs");
     // Two authorities with one name would be taken for each other.
@@ -119,6 +131,11 @@ fn params(key: &KeyPair) -> CertificateParams {
     });
     valid(&mut params, AUTHORITY_LIFE);
     params
+}
+
+fn id(key: &KeyPair) -> String {
+    let identifier = CertificateParams::default().key_identifier(key);
+    identifier.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn localhost_v6() -> CidrSubnet {
@@ -151,6 +168,16 @@ impl Authority {
     /// File of the certificate, in PEM: what a trust store takes.
     pub fn certificate_path(&self) -> &Path {
         &self.path
+    }
+
+    /// What tells it from the authorities of other homes: eight hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its name, as in the certificate.
+    pub fn name(&self) -> String {
+        format!("agentfs local authority {}", self.id)
     }
 
     /// The certificate in DER.
@@ -192,6 +219,9 @@ mod tests {
         let first = ensure_ca(home.path()).unwrap();
         let second = ensure_ca(home.path()).unwrap();
         assert_eq!(first.certificate_der(), second.certificate_der());
+        assert_eq!(first.id().len(), 8);
+        assert_eq!(find_ca(home.path()).unwrap().unwrap().name(), first.name());
+        assert!(find_ca(&home.path().join("tls")).unwrap().is_none());
         let mode = |name: &str| fs::metadata(home.path().join(name)).unwrap().mode() & 0o777;
         assert_eq!((mode("tls"), mode("tls/ca.key.pem")), (0o700, 0o600));
         assert!(first.signs_for("a.b.localhost") && !first.signs_for("localhost.example.com"));

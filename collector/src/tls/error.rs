@@ -34,6 +34,16 @@ pub enum TlsError {
         /// File of the key.
         key: PathBuf,
     },
+    /// A certificate is used before or after its time.
+    #[error("the certificate in {} {why}; {hint}", .path.display())]
+    Time {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        why: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
     /// The library refuses a certificate or key.
     #[error("cannot use this certificate or key: {0}")]
     Unusable(#[source] rustls::Error),

@@ -1,12 +1,16 @@
 //! A certificate and key of the user's own.
 use super::TlsError;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, RootCertStore};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Two files in PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +32,31 @@ impl OwnPair {
         self.load(&super::provider()).map(drop)
     }
 
+    /// Refuses a certificate that is not valid at this moment. Who signed it is the user's business.
+    fn check_time(
+        &self,
+        certificate: &CertificateDer<'_>,
+        provider: &CryptoProvider,
+    ) -> Result<(), TlsError> {
+        let parsed = ParsedCertificate::try_from(certificate).map_err(TlsError::Unusable)?;
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(crate::clock::now_ms()));
+        // Its time is looked at first; that nobody of none vouches for it is no surprise.
+        let algorithms = provider.signature_verification_algorithms.all;
+        let verified =
+            verify_server_cert_signed_by_trust_anchor(&parsed, &RootCertStore::empty(), &[], now, algorithms);
+        use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        let (why, hint) = match verified {
+            Err(rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. })) => {
+                ("has expired", "renew it")
+            }
+            Err(rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. })) => {
+                ("is not valid yet", "look at this machine's clock")
+            }
+            _ => return Ok(()),
+        };
+        Err(TlsError::Time { path: self.certificate.clone(), why, hint })
+    }
+
     pub(super) fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
         let hint = "a file in PEM begins with -----BEGIN";
         let content = |path: &PathBuf, what| TlsError::Content { path: path.clone(), what, hint };
@@ -42,6 +71,9 @@ impl OwnPair {
         let text = fs::read(&self.key).map_err(|source| TlsError::file("read the key", &self.key, source))?;
         let key = PrivateKeyDer::from_pem_slice(&text)
             .map_err(|_| content(&self.key, "private key without a passphrase"))?;
+        if let Some(first) = chain.first() {
+            self.check_time(first, provider)?;
+        }
         CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 TlsError::Mismatch { certificate: self.certificate.clone(), key: self.key.clone() }
@@ -54,6 +86,29 @@ impl OwnPair {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_out_of_its_time_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for (from, to, word) in
+            [(2001, 2002, "has expired"), (2999, 3000, "is not valid yet"), (2001, 3000, "")]
+        {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["a.localhost".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to, 1, 1);
+            let (certificate, file) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+            fs::write(&certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+            fs::write(&file, key.serialize_pem()).unwrap();
+            let checked = OwnPair { certificate, key: file }.check();
+            if word.is_empty() {
+                checked.unwrap();
+            } else {
+                let error = checked.unwrap_err().to_string();
+                assert!(error.contains("a.pem") && error.contains(word), "{error}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_wrong_is_said() {

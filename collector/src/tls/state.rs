@@ -15,7 +15,7 @@ struct Stored {
     key: Option<PathBuf>,
 }
 
-/// Switches TLS on from the collector's next start, with the user's own pair where there is one (paths
+/// Switches TLS on, from the collector's next start or `tls.reload`, with the user's own pair where there is one (paths
 /// absolute).
 ///
 /// # Errors
@@ -32,7 +32,7 @@ pub fn enable(home: &Path, own: Option<&OwnPair>) -> Result<(), TlsError> {
     write_private(&path, &text)
 }
 
-/// Switches TLS off from the collector's next start. The authority stays.
+/// Switches TLS off, from the collector's next start or `tls.reload`. The authority stays.
 ///
 /// # Errors
 /// [`TlsError`] where the file cannot be removed.

@@ -1,5 +1,5 @@
 //! TLS: the local authority, certificates by name, both protocols, both ports.
-use crate::harness::{App, Collector, PATIENCE, config, home};
+use crate::harness::{App, Collector, PATIENCE, config, eventually, home};
 use agentfs_collector::tls::{self, OwnPair, TlsConfig};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -180,4 +180,89 @@ async fn what_cannot_be_used_is_said_and_http_goes_on() {
     let info: Value = collector.client().await.result("daemon.info", Value::Null).await;
     assert_eq!((&info["https_port"], &info["tls_error"]), (&Value::Null, &Value::Null));
     assert!(!collector.paths.home.join("tls").exists());
+}
+
+/// "the daemon then turns TLS on without a restart"
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_switched_on_and_off_while_the_collector_runs() {
+    let home = home();
+    let mut whole = config(home.path());
+    whole.tls_address = Some("127.0.0.1:0".parse().unwrap());
+    let collector = Collector::start_with(home, whole).await;
+    let home = collector.paths.home.clone();
+    let info = || async { collector.client().await.result::<Value>("daemon.info", Value::Null).await };
+    let reload = || async { collector.client().await.ask("tls.reload", Value::Null).await };
+    let http = u16::try_from(info().await["http_port"].as_u64().unwrap()).unwrap();
+    // It is off: a handshake is no request.
+    let mut stream = TcpStream::connect(("127.0.0.1", http)).await.unwrap();
+    stream.write_all(b"\x16\x03\x01\x00\x05hello").await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+
+    tls::enable(&home, None).unwrap();
+    let said = reload().await.unwrap();
+    assert_eq!(said, info().await);
+    let https = u16::try_from(said["https_port"].as_u64().unwrap()).unwrap();
+    let mut roots = RootCertStore::empty();
+    let authority = tls::ensure_ca(&home).unwrap();
+    roots.add(CertificateDer::from(authority.certificate_der().to_vec())).unwrap();
+    let secure = Secure { http, https, roots, info: said, collector };
+    let (_app, url) = secure.app("shop").await;
+    assert_eq!(url, format!("https://shop.localhost:{https}"));
+    let stream = secure.connect(https, "shop.localhost", &[]).await.unwrap();
+    assert!(exchange(stream, "shop.localhost").await.ends_with("over tls"));
+
+    // A pair that cannot be used changes nothing, and is named.
+    let enabled = home.join("tls/enabled");
+    std::fs::write(&enabled, r#"{"certificate":"/nowhere/c.pem","key":"/nowhere/k.pem"}"#).unwrap();
+    let error = secure.collector.client().await.ask("tls.reload", Value::Null).await.unwrap_err();
+    assert_eq!(error, "conflict");
+    secure.connect(https, "shop.localhost", &[]).await.unwrap();
+    let info: Value = secure.collector.client().await.result("daemon.info", Value::Null).await;
+    assert!(info["tls_error"].as_str().unwrap().contains("/nowhere/c.pem"), "{info}");
+
+    tls::disable(&home).unwrap();
+    let said = secure.collector.client().await.ask("tls.reload", Value::Null).await.unwrap();
+    assert_eq!((&said["https_port"], &said["tls_error"]), (&Value::Null, &Value::Null));
+    eventually("the end of the port", || async {
+        TcpStream::connect(("127.0.0.1", https)).await.is_err().then_some(())
+    })
+    .await;
+    let list: Value = secure.collector.client().await.result("route.list", Value::Null).await;
+    assert_eq!(list["routes"][0]["url"], format!("http://shop.localhost:{http}"));
+}
+
+/// "redirect from http": of browsers' navigations, which ask for it; programs are served as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_comes_in_plain_is_sent_on() {
+    let secure = Secure::start(None).await;
+    let (_app, url) = secure.app("shop").await;
+    let ask = |method: &'static str, host: &'static str| async move {
+        let mut stream = TcpStream::connect(("127.0.0.1", secure.http)).await.unwrap();
+        let request = format!(
+            "{method} /x?y HTTP/1.1\r\nHost: {host}\r\nUpgrade-Insecure-Requests: 1\r\n\
+             Content-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    };
+    let answer = ask("GET", "shop.localhost").await;
+    assert!(answer.starts_with("HTTP/1.1 307 "), "{answer}");
+    assert!(answer.contains(&format!("\r\nLocation: {url}/x?y\r\n")), "{answer}");
+    assert!(answer.contains("\r\nVary: Upgrade-Insecure-Requests\r\n"), "{answer}");
+    assert!(ask("POST", "shop.localhost").await.ends_with("over tls"));
+    assert!(ask("GET", "evil.com").await.starts_with("HTTP/1.1 404 "));
+    let plain = TcpStream::connect(("127.0.0.1", secure.http)).await.unwrap();
+    assert!(exchange(plain, "shop.localhost").await.ends_with("over tls"));
+    // Over TLS the application sees the header.
+    let mut stream = secure.connect(secure.https, "shop.localhost", &[]).await.unwrap();
+    let request =
+        "GET / HTTP/1.1\r\nHost: shop.localhost\r\nUpgrade-Insecure-Requests: 1\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.ends_with("over tls"), "{answer}");
 }

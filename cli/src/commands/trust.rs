@@ -1,0 +1,177 @@
+//! `agentfs trust`: has this machine's programs believe the local authority, and switches TLS on.
+use crate::args::TrustArguments;
+use crate::client::Client;
+use crate::display;
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::settings::Settings;
+use crate::trust::{self, Places, Store, Trouble};
+use agentfs_collector::tls::{self, Authority};
+use agentfs_wire::control::{DaemonInfo, method};
+use serde::Serialize;
+use serde_json::json;
+
+/// What became of one store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Line {
+    /// Whose store it is.
+    store: &'static str,
+    /// Where it is.
+    place: String,
+    /// What became of it.
+    state: State,
+    /// Why it could not be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// What became of one store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    /// The certificate was put in.
+    PutIn,
+    /// It was there before.
+    AlreadyThere,
+    /// It was taken out.
+    TakenOut,
+    /// It was not there.
+    NotThere,
+    /// The store was found and cannot be asked or written.
+    CannotBeWritten,
+    /// Only the user can do it.
+    Yours,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Where the authority cannot be made or read, or the collector refuses. What became of each store is
+/// the result.
+pub(crate) fn run(
+    arguments: &TrustArguments,
+    settings: &Settings,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
+    agentfs_collector::prepare_home(&settings.paths)?;
+    let home = &settings.paths.home;
+    if settings.uid == 0 && settings.variable("SUDO_UID").is_some_and(|uid| uid != "0") {
+        printer.warn("this is root's authority, not yours: run it without sudo, it says what needs root");
+    }
+    let authority = if arguments.undo { tls::find_ca(home)? } else { Some(tls::ensure_ca(home)?) };
+    let Some(authority) = authority else {
+        printer.talk("there is no authority that anything could trust");
+        switch_off(settings, printer)?;
+        return print(&[], arguments.json, printer);
+    };
+    let places = Places::of(settings);
+    let mut lines: Vec<Line> =
+        trust::find(&places).iter().map(|store| treat(store.as_ref(), &authority, arguments.undo)).collect();
+    let trusted = lines.iter().any(|line| matches!(line.state, State::PutIn | State::AlreadyThere));
+    lines.extend(node(&places, &authority, arguments.undo));
+    let exit = print(&lines, arguments.json, printer)?;
+    if arguments.undo {
+        switch_off(settings, printer)?;
+    } else if trusted {
+        switch_on(settings, printer)?;
+    } else {
+        let path = authority.certificate_path().display();
+        return Err(Failure::of("TLS stays off: nothing trusts the authority").hint(format_args!(
+            "its certificate is {path}; `agentfs daemon start --tls` speaks TLS all the same"
+        )));
+    }
+    Ok(exit)
+}
+
+/// Puts the certificate into one store, or takes it out.
+fn treat(store: &dyn Store, authority: &Authority, undo: bool) -> Line {
+    let state = store.holds(authority).and_then(|holds| match (holds, undo) {
+        (true, false) => Ok(State::AlreadyThere),
+        (false, false) => store.put(authority).map(|()| State::PutIn),
+        (true, true) => store.take(authority).map(|()| State::TakenOut),
+        (false, true) => Ok(State::NotThere),
+    });
+    let (state, why, hint) = match state {
+        Ok(state) => (state, None, None),
+        Err(Trouble { why, remedy }) => (State::CannotBeWritten, Some(why), Some(remedy)),
+    };
+    Line { store: store.kind(), place: store.place().display().to_string(), state, why, hint }
+}
+
+fn node(places: &Places, authority: &Authority, undo: bool) -> Option<Line> {
+    let (there, advice) = trust::node(places, authority, undo)?;
+    let place = "the environment of Node.js".to_owned();
+    let (state, hint) = if there { (State::AlreadyThere, None) } else { (State::Yours, Some(advice)) };
+    Some(Line { store: "Node", place, state, why: None, hint })
+}
+
+fn print(lines: &[Line], as_json: bool, printer: &Printer) -> Result<Exit, Failure> {
+    if as_json {
+        let text = serde_json::to_string(lines)
+            .map_err(|error| Failure::of(format_args!("cannot write JSON: {error}")))?;
+        printer.data(&format!("{text}\n"))?;
+    } else {
+        let rows: Vec<Vec<String>> = lines.iter().map(Line::row).collect();
+        printer.data(&display::table(&rows))?;
+    }
+    let failed = lines.iter().any(|line| line.state == State::CannotBeWritten);
+    Ok(if failed { Exit::Failure } else { Exit::Success })
+}
+
+/// TLS from here on, with the user's own certificate where there is one.
+fn switch_on(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
+    let home = &settings.paths.home;
+    if tls::enabled(home)?.is_none() {
+        tls::enable(home, None)?;
+    }
+    match reload(settings)? {
+        Some(info) => printer.talk(&format!("URLs are {} from here on", info.urls().url("*.localhost"))),
+        None => printer.talk("URLs begin with https from the collector's next start"),
+    }
+    Ok(())
+}
+
+/// TLS no more, unless it is served with a certificate of the user's own, which is no business of ours.
+fn switch_off(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
+    let home = &settings.paths.home;
+    if tls::enabled(home)?.is_some_and(|config| config.own.is_none()) {
+        tls::disable(home)?;
+        reload(settings)?;
+        printer.talk("TLS is off");
+    }
+    Ok(())
+}
+
+/// Has a collector that runs look again; what it says of itself then.
+///
+/// # Errors
+/// Why it cannot speak TLS.
+pub(crate) fn reload(settings: &Settings) -> Result<Option<DaemonInfo>, Failure> {
+    match Client::connect(&settings.paths) {
+        Ok(mut client) => client.call(method::TLS_RELOAD, json!({})).map(Some),
+        Err(error) if crate::autostart::is_absent(&error) => Ok(None),
+        Err(_) => Client::require(&settings.paths).map(|_| None),
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    fn row(&self) -> Vec<String> {
+        let state = match self.state {
+            State::PutIn => "put in",
+            State::AlreadyThere => "already there",
+            State::TakenOut => "taken out",
+            State::NotThere => "was not there",
+            State::CannotBeWritten => "cannot be written",
+            State::Yours => "yours to do",
+        };
+        let because = self.why.as_deref().map_or_else(String::new, |why| format!(", because {why}"));
+        let then = self.hint.as_deref().map_or_else(String::new, |hint| format!(": {hint}"));
+        vec![self.store.to_owned(), state.to_owned(), format!("{}{because}{then}", self.place)]
+    }
+}

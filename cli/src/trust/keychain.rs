@@ -1,0 +1,75 @@
+//! The user's login keychain, which Safari, Chrome and everything of the system ask; changed by
+//! security(1), which has the user confirm it.
+use super::tool::{is_certificate, quoted, require, run};
+use super::{Places, Store, Trouble};
+use agentfs_collector::tls::Authority;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The tool, below the root.
+const TOOL: &str = "usr/bin/security";
+
+/// The keychain, below the user's folder.
+const FILE: &str = "Library/Keychains/login.keychain-db";
+
+/// The user's keychain.
+#[derive(Debug)]
+pub(super) struct Keychain {
+    file: PathBuf,
+    tool: PathBuf,
+}
+
+/// The user's keychain, where there is one.
+pub(super) fn find(places: &Places) -> Option<Keychain> {
+    let file = places.below_home(&[FILE]).next()?;
+    file.is_file().then(|| Keychain { file, tool: places.root.join(TOOL) })
+}
+
+// === impl Keychain ===
+
+impl Keychain {
+    fn by_hand(&self, what: &str) -> String {
+        format!("unlock the keychain and confirm the question, or run `security {what}`")
+    }
+}
+
+impl Store for Keychain {
+    fn kind(&self) -> &'static str {
+        "Keychain"
+    }
+
+    fn place(&self) -> &Path {
+        &self.file
+    }
+
+    fn holds(&self, authority: &Authority) -> Result<bool, Trouble> {
+        let name = authority.name();
+        let mut arguments: Vec<OsString> =
+            ["find-certificate", "-p", "-c", &name].map(OsString::from).to_vec();
+        arguments.push((&self.file).into());
+        let shown = run(&self.tool, arguments);
+        Ok(shown.is_ok_and(|done| done.ok && is_certificate(authority, &done.stdout)))
+    }
+
+    fn put(&self, authority: &Authority) -> Result<(), Trouble> {
+        let mut arguments: Vec<OsString> =
+            ["add-trusted-cert", "-r", "trustRoot", "-k"].map(OsString::from).to_vec();
+        arguments.push((&self.file).into());
+        arguments.push(authority.certificate_path().into());
+        let certificate = quoted(authority.certificate_path());
+        require(&self.tool, arguments, || {
+            self.by_hand(&format!("add-trusted-cert -r trustRoot -k {} {certificate}", quoted(&self.file)))
+        })
+    }
+
+    fn take(&self, authority: &Authority) -> Result<(), Trouble> {
+        let certificate = authority.certificate_path();
+        let untrust: [OsString; 2] = ["remove-trusted-cert".into(), certificate.into()];
+        let by_hand = || self.by_hand(&format!("remove-trusted-cert {}", quoted(certificate)));
+        require(&self.tool, untrust, by_hand)?;
+        let name = authority.name();
+        let mut delete: Vec<OsString> = ["delete-certificate", "-c", &name].map(OsString::from).to_vec();
+        delete.push((&self.file).into());
+        require(&self.tool, delete, || self.by_hand(&format!("delete-certificate -c '{name}'")))
+    }
+}

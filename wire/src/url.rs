@@ -1,0 +1,45 @@
+//! How URLs of the router are written. Pure.
+
+/// Port of HTTP, which URLs leave out.
+const HTTP: u16 = 80;
+
+/// Port of HTTP over TLS, which URLs leave out.
+const HTTPS: u16 = 443;
+
+/// The ports that go into URLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UrlStyle {
+    /// Port of the router; 0 stands for no router.
+    pub http_port: u16,
+    /// Port of the router for TLS, where that is on: then URLs lead there.
+    pub https_port: Option<u16>,
+}
+
+// === impl UrlStyle ===
+
+impl UrlStyle {
+    /// The URL of a host name, without a path.
+    pub fn url(self, host: &str) -> String {
+        match (self.https_port, self.http_port) {
+            (Some(HTTPS), _) => format!("https://{host}"),
+            (Some(port), _) => format!("https://{host}:{port}"),
+            (None, 0 | HTTP) => format!("http://{host}"),
+            (None, port) => format!("http://{host}:{port}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_leave_the_usual_port_out() {
+        let url = |http_port, https_port| UrlStyle { http_port, https_port }.url("a.localhost");
+        assert_eq!(url(80, None), "http://a.localhost");
+        assert_eq!(url(0, None), "http://a.localhost");
+        assert_eq!(url(4280, None), "http://a.localhost:4280");
+        assert_eq!(url(4280, Some(443)), "https://a.localhost");
+        assert_eq!(url(80, Some(4443)), "https://a.localhost:4443");
+    }
+}
