@@ -1,5 +1,5 @@
 //! The command line: clap types only, no behaviour.
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,9 +42,9 @@ pub(crate) enum Command {
     Wrap(WrapArguments),
     /// Run a program in the localhost of a running instance
     Exec(ExecArguments),
-    /// List what runs: app, instance, address, URL, process, age, requests
+    /// List what runs: app, instance, address, URL, process, age, requests and their rate
     Ps(PsArguments),
-    /// Show what wrapped programs bind, accept and connect, live
+    /// Show what wrapped programs bind, accept and connect, or what is requested of them, live
     Trace(TraceArguments),
     /// Give a name to a socket, a port or an instance by hand
     Route(RouteArguments),
@@ -147,6 +147,7 @@ pub(crate) struct PsArguments {
 Examples:
   agentfs trace                          everything, from here on
   agentfs trace --app shop --since 5m    what was kept of the last five minutes too
+  agentfs trace --requests               requests of the router instead of calls (none are kept)
   agentfs trace -- npm test              one command: its calls on standard error, its exit status")]
 pub(crate) struct TraceArguments {
     /// Print one JSON object a line
@@ -158,6 +159,9 @@ pub(crate) struct TraceArguments {
     /// Begin this long ago: 10s, 5m, 2h, 1d, 500ms
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     pub(crate) since: Option<Duration>,
+    /// Show the router's requests instead of intercepted calls
+    #[arg(long)]
+    pub(crate) requests: bool,
     /// Wrap this program and show its calls alone
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -170,6 +174,7 @@ Examples:
   agentfs route myapp.localhost ./app.sock      a socket
   agentfs route db.localhost 127.0.0.1:8081     a port of the host
   agentfs route preview.localhost shop/k3f9     an instance
+  agentfs route shop shop --replace --policy least-connections
   agentfs route --list
   agentfs route --remove myapp.localhost")]
 pub(crate) struct RouteArguments {
@@ -185,6 +190,9 @@ pub(crate) struct RouteArguments {
     /// Replace a route of that name
     #[arg(long)]
     pub(crate) replace: bool,
+    /// How to choose between replicas and workers: in turn, the least busy, or the first that answers
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t = PolicyArgument::RoundRobin)]
+    pub(crate) policy: PolicyArgument,
     /// List the routes that were added by hand
     #[arg(long, conflicts_with_all = ["name", "remove"])]
     pub(crate) list: bool,
@@ -194,6 +202,17 @@ pub(crate) struct RouteArguments {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How a route chooses between several listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyArgument {
+    /// In turn
+    RoundRobin,
+    /// The one with the fewest requests and connections in progress
+    LeastConnections,
+    /// The oldest that answers
+    First,
 }
 
 /// `agentfs forward`
@@ -233,7 +252,8 @@ Examples:
   agentfs stop shop          every instance of an app
   agentfs stop --all --timeout 2
 
-Processes get SIGTERM, and SIGKILL when the time is over.")]
+The URLs lead there no more, requests in progress may end for half of the time, then processes get
+SIGTERM, and SIGKILL when the time is over.")]
 pub(crate) struct StopArguments {
     /// APP/INSTANCE, INSTANCE.APP, or APP for all of its instances
     #[arg(value_name = "INSTANCE", required_unless_present = "all")]

@@ -10,6 +10,11 @@ const PROGRAM_WIDTH: usize = 18;
 const CALL_WIDTH: usize = 10;
 const ADDRESS_WIDTH: usize = 21;
 
+/// Columns of a request.
+const METHOD_WIDTH: usize = 7;
+const DURATION_WIDTH: usize = 7;
+const SIZE_WIDTH: usize = 7;
+
 /// `shop  0.0.0.0:8080 → http://shop.localhost  (~/.agentfs/run/shop-k3f9.8080.sock)`
 pub(crate) fn listener_line(
     event: &Event,
@@ -50,6 +55,11 @@ pub(crate) fn trace_line(event: &Event) -> String {
         (Some(app), None) => app.to_owned(),
         _ => "-".to_owned(),
     };
+    if event.kind == EventKind::Request
+        && let Some(method) = &event.method
+    {
+        return one_line(&request_line(event, &who, method));
+    }
     let program = match (event.program.as_deref(), event.pid) {
         (Some(program), Some(pid)) => format!("{program}[{pid}]"),
         (None, Some(pid)) => format!("[{pid}]"),
@@ -67,8 +77,57 @@ pub(crate) fn trace_line(event: &Event) -> String {
         duration::time_of_day(event.time_ms),
         outcome(event),
     );
-    // Names and commands come from outside: one event stays one line, and no terminal obeys it.
+    one_line(&line)
+}
+
+/// Names, commands and paths come from outside: one event stays one line, and no terminal obeys it.
+fn one_line(line: &str) -> String {
     line.trim_end().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+/// A request: time, instance, method, status, duration, size, what was asked for.
+fn request_line(event: &Event, who: &str, method: &str) -> String {
+    let status = match event.status.unwrap_or(0) {
+        0 => "gone".to_owned(),
+        status => status.to_string(),
+    };
+    format!(
+        "{}  {who:WHO_WIDTH$}  {method:METHOD_WIDTH$}  {status:>4}  {:>DURATION_WIDTH$}  {:>SIZE_WIDTH$}  {}{}",
+        duration::time_of_day(event.time_ms),
+        time_taken(event.duration_us.unwrap_or(0)),
+        size(event.bytes.unwrap_or(0)),
+        event.url.as_deref().unwrap_or(""),
+        event.path.as_deref().unwrap_or(""),
+    )
+}
+
+/// Microseconds for people: three digits.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn time_taken(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..1_000_000 => digits(micros as f64 / 1e3, "ms"),
+        _ => digits(micros as f64 / 1e6, "s"),
+    }
+}
+
+/// Bytes for people: three digits.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => digits(bytes as f64 / 1e3, "kB"),
+        1_000_000..1_000_000_000 => digits(bytes as f64 / 1e6, "MB"),
+        _ => digits(bytes as f64 / 1e9, "GB"),
+    }
+}
+
+fn digits(number: f64, unit: &str) -> String {
+    match number {
+        ..9.995 => format!("{number:.2} {unit}"),
+        ..99.95 => format!("{number:.1} {unit}"),
+        _ => format!("{number:.0} {unit}"),
+    }
 }
 
 fn outcome(event: &Event) -> String {
@@ -103,7 +162,8 @@ fn outcome(event: &Event) -> String {
         add(detail);
     }
     if let Some(missed) = event.missed {
-        add(&format!("{missed} events missed"));
+        let what = if event.kind == EventKind::Request { "requests" } else { "events" };
+        add(&format!("{missed} {what} missed"));
     }
     text
 }
@@ -201,6 +261,29 @@ mod tests {
         assert!(trace_line(&lagged).contains("lagged") && trace_line(&lagged).ends_with("12 events missed"));
         let ended = Event::new(EventKind::InstanceEnded).of("shop", "blue");
         assert!(trace_line(&ended).ends_with("ended"), "{}", trace_line(&ended));
+    }
+
+    #[test]
+    fn a_request_is_one_line() {
+        let event = Event {
+            time_ms: 3_723_004,
+            method: Some("GET".to_owned()),
+            url: Some("shop.localhost".to_owned()),
+            path: Some("/a?b\x1b[2J".to_owned()),
+            status: Some(200),
+            duration_us: Some(1234),
+            bytes: Some(45_678),
+            ..Event::new(EventKind::Request).of("shop", "blue")
+        };
+        assert_eq!(
+            trace_line(&event),
+            "01:02:03.004  shop/blue             GET       200  1.23 ms  45.7 kB  shop.localhost/a?b [2J"
+        );
+        let gone = Event { status: Some(0), duration_us: Some(999), bytes: None, ..event };
+        assert!(trace_line(&gone).contains("GET      gone   999 µs      0 B  shop"), "{}", trace_line(&gone));
+        let missed = Event { missed: Some(3), ..Event::new(EventKind::Request) };
+        assert!(trace_line(&missed).ends_with("3 requests missed"), "{}", trace_line(&missed));
+        assert_eq!((time_taken(12_345_678), size(9_999_999)), ("12.3 s".to_owned(), "10.0 MB".to_owned()));
     }
 
     #[test]

@@ -32,9 +32,11 @@ pub(crate) enum Tell {
     /// Listeners and their URLs.
     Listeners,
     /// Every call, as text or as JSON.
-    Calls {
+    Trace {
         /// As JSON.
         json: bool,
+        /// Every request of the router instead of the calls.
+        requests: bool,
     },
 }
 
@@ -82,7 +84,8 @@ impl Follower {
         let params = SubscribeParams {
             app: Some(app.to_owned()),
             instance: Some(instance.to_owned()),
-            calls: matches!(tell, Tell::Calls { .. }),
+            calls: matches!(tell, Tell::Trace { requests: false, .. }),
+            requests: matches!(tell, Tell::Trace { requests: true, .. }),
             ..SubscribeParams::default()
         };
         let events = Client::connect_within(&settings.paths, PATIENCE)
@@ -109,7 +112,7 @@ impl Follower {
 
     /// Tells the last events of a program that has ended; calls may take a moment to arrive.
     pub(crate) fn finish(self) {
-        if !matches!(self.tell, Tell::Calls { .. }) {
+        if !matches!(self.tell, Tell::Trace { .. }) {
             // Fails only where the collector has closed it already.
             let _ = self.connection.shutdown(Shutdown::Both);
         }
@@ -154,8 +157,9 @@ impl View {
                     self.printer.say(&line);
                 }
             }
-            Tell::Calls { json: false } => self.printer.raw(&format!("{}\n", display::trace_line(event))),
-            Tell::Calls { json: true } => {
+            Tell::Trace { requests: true, .. } if event.kind == EventKind::Call => {}
+            Tell::Trace { json: false, .. } => self.printer.raw(&format!("{}\n", display::trace_line(event))),
+            Tell::Trace { json: true, .. } => {
                 if let Ok(line) = serde_json::to_string(event) {
                     self.printer.raw(&format!("{line}\n"));
                 }

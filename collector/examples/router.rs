@@ -2,6 +2,7 @@
 //!
 //! One thread is an event loop of its own; more are the pool that the daemon runs in.
 use agentfs_collector::router::{Entry, RouterMetrics, Table, TableHandle, Target, Upstream, run};
+use agentfs_wire::control::Policy;
 use std::error::Error;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             host: host.to_owned(),
             wildcard: false,
             upstreams,
+            policy: Policy::default(),
             dead: None,
             starting: None,
             title: String::new(),

@@ -7,7 +7,7 @@ mod server;
 
 pub(crate) use server::{Server, Shared};
 
-use agentfs_wire::control::{ControlError, EndedParams, ErrorCode, RouteParams};
+use agentfs_wire::control::{ControlError, DrainParams, EndedParams, ErrorCode, RouteParams};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -35,6 +35,8 @@ pub(crate) enum Ask {
     Prune,
     /// An instance's program has ended.
     InstanceEnded(EndedParams),
+    /// An instance is about to end.
+    Drain(DrainParams),
     /// The counters.
     Metrics,
     /// TLS as the home says by now.

@@ -71,7 +71,11 @@ pub(crate) const OPEN_FILES: u64 = 65_536;
 pub(crate) const REMEMBERED_DEAD: usize = 256;
 
 /// Routes by hand. A further one is refused with `conflict`.
-pub(crate) const HAND_ROUTES: usize = 4096;
+pub(crate) const HAND_ROUTES: usize = 16_384;
+
+/// Milliseconds that an instance which is about to end stays out of the routes, at the most. Where it lives
+/// on, it is back in them afterwards.
+pub(crate) const DRAIN_HOLD_MS: u64 = 3_600_000;
 
 /// Bytes of the largest companion file that is read. A larger one is foreign.
 pub(crate) const COMPANION_BYTES: u64 = 1024 * 1024;

@@ -30,8 +30,8 @@ pub(crate) fn load(path: &Path) -> (Vec<HandRoute>, Vec<String>) {
         }
     };
     let (mut routes, mut troubles) = (Vec::new(), Vec::new());
-    for RouteInfo { host, target, wildcard, .. } in stored.routes {
-        match HandRoute::parse(&RouteParams { host, target, wildcard, replace: false }) {
+    for RouteInfo { host, target, wildcard, policy, .. } in stored.routes {
+        match HandRoute::parse(&RouteParams { host, target, wildcard, replace: false, policy }) {
             Ok(route) => routes.push(route),
             Err(error) => troubles.push(format!("a route in {} is left out: {error}", path.display())),
         }
@@ -63,6 +63,7 @@ fn read(path: &Path) -> io::Result<Stored> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agentfs_wire::control::Policy;
 
     #[test]
     fn routes_survive_and_a_torn_file_does_not_hurt() {
@@ -74,6 +75,7 @@ mod tests {
             target: target.into(),
             wildcard: true,
             url: "http://x".into(),
+            policy: Policy::default(),
         };
         save(&path, vec![info("a.localhost", "/x.sock"), info("not a host", "/y.sock")]).unwrap();
         let (routes, troubles) = load(&path);

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
 #[path = "daemon/bad_input.rs"]
 mod bad_input;
+#[path = "daemon/balance.rs"]
+mod balance;
 #[path = "daemon/discovery.rs"]
 mod discovery;
 #[path = "daemon/harness.rs"]

@@ -5,6 +5,7 @@
     reason = "all of it is tests; clippy only knows the functions that are marked"
 )]
 mod bad_input;
+mod balance;
 mod clients;
 mod collector;
 mod commands;

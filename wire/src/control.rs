@@ -96,6 +96,8 @@ pub mod method {
     pub const FORWARD_REMOVE: &str = "forward.remove";
     /// No parameters → `{"forwards": [ForwardInfo]}`.
     pub const FORWARD_LIST: &str = "forward.list";
+    /// [`super::DrainParams`]: takes an instance out of the routes before its end → [`super::Draining`].
+    pub const INSTANCE_DRAIN: &str = "instance.drain";
     /// The counters as Prometheus text → `{"text": …}`.
     pub const METRICS: &str = "metrics";
 }
@@ -141,7 +143,7 @@ impl DaemonInfo {
 }
 
 /// Everything that the registry knows, as of one journal number.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Number of the last event that it contains.
     pub sequence: u64,
@@ -152,7 +154,7 @@ pub struct Snapshot {
 }
 
 /// One instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceInfo {
     /// App.
     pub app: String,
@@ -177,7 +179,7 @@ pub struct InstanceInfo {
 }
 
 /// One listener.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListenerInfo {
     /// Address as the program bound it, `0.0.0.0:8080`; empty for a socket made by hand.
     pub address: String,
@@ -195,6 +197,23 @@ pub struct ListenerInfo {
     pub since_ms: u64,
     /// Requests that the router sent to it.
     pub requests: u64,
+    /// The same a second, over the last five to ten seconds.
+    #[serde(default)]
+    pub requests_per_second: f64,
+}
+
+/// How a route with several listeners chooses between them. Those that refused last time come last in
+/// each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// In turn.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest requests and upgraded connections in progress, in turn among equals.
+    LeastConnections,
+    /// The first that answers: the app's oldest.
+    First,
 }
 
 /// Adds a route.
@@ -210,6 +229,9 @@ pub struct RouteParams {
     /// Replace an existing route of that name.
     #[serde(default)]
     pub replace: bool,
+    /// How to choose where it leads to several listeners.
+    #[serde(default)]
+    pub policy: Policy,
 }
 
 /// A route added by hand.
@@ -225,6 +247,9 @@ pub struct RouteInfo {
     /// URL.
     #[serde(default)]
     pub url: String,
+    /// How it chooses between several listeners.
+    #[serde(default)]
+    pub policy: Policy,
 }
 
 /// What to stream.
@@ -273,6 +298,25 @@ pub struct EndedParams {
     pub app: String,
     /// Instance.
     pub instance: String,
+}
+
+/// Takes an instance out of the routes, so that it gets no request any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainParams {
+    /// App.
+    pub app: String,
+    /// Instance.
+    pub instance: String,
+    /// It is back in the routes after this many milliseconds, where it still lives then.
+    pub hold_ms: u64,
+}
+
+/// What an instance that is out of the routes still has to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draining {
+    /// Requests of the router that it has not answered to their end, without event streams and upgraded
+    /// connections, which have none.
+    pub requests: usize,
 }
 
 /// Opens an instance to raw TCP.

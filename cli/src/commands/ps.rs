@@ -78,7 +78,7 @@ fn text(snapshot: &Snapshot, json: bool, settings: &Settings) -> Result<String, 
 }
 
 fn table(instances: &[InstanceInfo], now_ms: u64, user_home: Option<&Path>) -> String {
-    let heads = ["APP", "INSTANCE", "ADDRESS", "URL", "PID", "AGE", "REQUESTS", "COMMAND", "FOLDER"];
+    let heads = ["APP", "INSTANCE", "ADDRESS", "URL", "PID", "AGE", "REQUESTS", "REQ/S", "COMMAND", "FOLDER"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for instance in instances {
         if instance.listeners.is_empty() {
@@ -112,9 +112,20 @@ fn row(
         pid.map_or_else(none, |pid| pid.to_string()),
         age(since, now_ms),
         listener.map_or_else(none, |listener| listener.requests.to_string()),
+        listener.map_or_else(none, |listener| rate(listener.requests_per_second)),
         some(command(&instance.command)),
         instance.directory.as_deref().map_or_else(none, |folder| display::short(folder, user_home)),
     ]
+}
+
+/// A number of requests a second.
+fn rate(per_second: f64) -> String {
+    match per_second {
+        0.0 => "0".to_owned(),
+        ..0.1 => "<0.1".to_owned(),
+        ..10.0 => format!("{per_second:.1}"),
+        _ => format!("{per_second:.0}"),
+    }
 }
 
 /// A command on one line of bounded length.
@@ -144,6 +155,7 @@ mod tests {
             pid: Some(4712),
             since_ms: 60_000,
             requests: 7,
+            requests_per_second: 0.72,
         };
         let mut instance = InstanceInfo {
             app: "shop".to_owned(),
@@ -161,8 +173,8 @@ mod tests {
         let shown = table(std::slice::from_ref(&instance), 120_000, home);
         assert_eq!(
             shown,
-            "APP   INSTANCE  ADDRESS       URL                    PID   AGE  REQUESTS  COMMAND      FOLDER\n\
-             shop  blue      0.0.0.0:8080  http://shop.localhost  4712  1m   7         npm run dev  ~/shop\n"
+            "APP   INSTANCE  ADDRESS       URL                    PID   AGE  REQUESTS  REQ/S  COMMAND      FOLDER\n\
+             shop  blue      0.0.0.0:8080  http://shop.localhost  4712  1m   7         0.7    npm run dev  ~/shop\n"
         );
         instance.listeners.clear();
         assert!(table(&[instance], 120_000, home).contains("shop  blue      -        -    4712  2m   -"));

@@ -1,5 +1,5 @@
 //! `agentfs route`: names given by hand.
-use crate::args::RouteArguments;
+use crate::args::{PolicyArgument, RouteArguments};
 use crate::autostart;
 use crate::client::Client;
 use crate::display;
@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use agentfs_wire::control::{RouteInfo, RouteParams, method};
+use agentfs_wire::control::{Policy, RouteInfo, RouteParams, method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -46,6 +46,7 @@ pub(crate) fn run(
         target: absolute(target)?,
         wildcard: arguments.wildcard,
         replace: arguments.replace,
+        policy: arguments.policy.into(),
     };
     let route: RouteInfo = client.call(method::ROUTE_ADD, params)?;
     if arguments.json {
@@ -66,13 +67,32 @@ fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, F
         printer.talk("no routes; `agentfs route NAME TARGET` adds one");
         return Ok(Exit::Success);
     }
-    let mut rows = vec![["NAME", "TARGET", "URL"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["NAME", "TARGET", "URL", "POLICY"].map(str::to_owned).to_vec()];
     for route in routes {
         let name = if route.wildcard { format!("*.{}", route.host) } else { route.host };
-        rows.push(vec![name, route.target, route.url]);
+        rows.push(vec![name, route.target, route.url, policy_name(route.policy).to_owned()]);
     }
     printer.data(&display::table(&rows))?;
     Ok(Exit::Success)
+}
+
+impl From<PolicyArgument> for Policy {
+    fn from(policy: PolicyArgument) -> Self {
+        match policy {
+            PolicyArgument::RoundRobin => Self::RoundRobin,
+            PolicyArgument::LeastConnections => Self::LeastConnections,
+            PolicyArgument::First => Self::First,
+        }
+    }
+}
+
+/// A policy as it is asked for.
+fn policy_name(policy: Policy) -> &'static str {
+    match policy {
+        Policy::RoundRobin => "round-robin",
+        Policy::LeastConnections => "least-connections",
+        Policy::First => "first",
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {

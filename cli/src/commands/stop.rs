@@ -1,6 +1,7 @@
 //! `agentfs stop`: asks processes of instances to end, waits, and kills those that do not.
 //!
 //! ```text
+//! out of the router's table, requests in progress end (half of the time at the most)
 //! SIGTERM to `wrap` (which passes it on), or to the known processes where there is no wrap
 //!   └─ gone: done     └─ wrap gone, others left: SIGTERM to them     └─ time over: SIGKILL to all
 //! ```
@@ -13,7 +14,7 @@ use crate::holders;
 use crate::printer::Printer;
 use crate::reference;
 use crate::settings::Settings;
-use agentfs_wire::control::{InstanceInfo, Snapshot, method};
+use agentfs_wire::control::{DrainParams, Draining, InstanceInfo, Snapshot, method};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -55,8 +56,10 @@ pub(crate) fn run(
         printer.talk("nothing is running");
         return Ok(Exit::Success);
     }
+    let time = Duration::from_secs(arguments.timeout);
+    let left = time.saturating_sub(drain(&mut client, &wanted, time, printer)?);
     let mut told = BTreeSet::new();
-    let gone = wait(&mut client, &wanted, Duration::from_secs(arguments.timeout), |instance| {
+    let gone = wait(&mut client, &wanted, left, |instance| {
         ask(instance, &mut told, printer);
     })?;
     if !gone {
@@ -87,6 +90,39 @@ fn key(instance: &InstanceInfo) -> Key {
 
 fn list(client: &mut Client) -> Result<Vec<InstanceInfo>, Failure> {
     Ok(client.call::<Snapshot>(method::LIST, json!({}))?.instances)
+}
+
+/// Takes the instances out of the router's table and waits until requests in progress have ended, for half
+/// of `time` at the most; how long it took.
+fn drain(
+    client: &mut Client,
+    wanted: &BTreeSet<Key>,
+    time: Duration,
+    printer: &Printer,
+) -> Result<Duration, Failure> {
+    let begin = Instant::now();
+    // Where we are killed meanwhile, they come back into the table.
+    let hold_ms = u64::try_from((time + KILL_TIME).as_millis()).unwrap_or(u64::MAX);
+    let mut said = false;
+    loop {
+        let mut requests = 0;
+        for (app, instance) in wanted {
+            let params = DrainParams { app: app.clone(), instance: instance.clone(), hold_ms };
+            // An error says that it has ended, or that the collector is an older one: nothing to wait for.
+            let draining = client.call::<Draining>(method::INSTANCE_DRAIN, params);
+            requests += draining.map_or(0, |draining| draining.requests);
+        }
+        if requests == 0 || begin.elapsed() >= time / 2 {
+            if requests > 0 {
+                printer.warn(&format!("requests are still in progress: {requests}"));
+            }
+            return Ok(begin.elapsed());
+        }
+        if !std::mem::replace(&mut said, true) {
+            printer.talk(&format!("waiting for requests in progress: {requests}"));
+        }
+        std::thread::park_timeout(LOOK_PAUSE);
+    }
 }
 
 /// Looks again and again who is left, and gives each one to `act`, until nobody is or the time is over.

@@ -11,6 +11,7 @@ use crate::hint::Failure;
 use crate::printer::{Flow, Printer};
 use crate::settings::Settings;
 use agentfs_wire::control::SubscribeParams;
+use agentfs_wire::event::EventKind;
 
 /// Runs the command.
 ///
@@ -22,7 +23,8 @@ pub(crate) fn run(
     printer: &Printer,
 ) -> Result<Exit, Failure> {
     if !arguments.command.is_empty() {
-        let tell = Tell::Calls { json: arguments.json };
+        let (json, requests) = (arguments.json, arguments.requests);
+        let tell = Tell::Trace { json, requests };
         let wrapped = WrapArguments {
             app: arguments.app,
             instance: None,
@@ -41,13 +43,15 @@ pub(crate) fn run(
             .since
             .map(|since| now_ms().saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))),
         app: arguments.app,
-        calls: true,
+        calls: !arguments.requests,
+        requests: arguments.requests,
         ..SubscribeParams::default()
     };
     let mut events = autostart::ensure(settings)?.subscribe(&params)?;
     printer.talk("tracing; Ctrl-C ends it");
     loop {
         match events.next(None)? {
+            Next::Event(event) if arguments.requests && event.kind == EventKind::Call => {}
             Next::Event(event) => {
                 let line = if arguments.json {
                     serde_json::to_string(&event)

@@ -129,6 +129,7 @@ impl Connection {
             method::ROUTE_ADD => read(params).map(Ask::RouteAdd),
             method::ROUTE_REMOVE => read(params).map(|HostParams { host }| Ask::RouteRemove(host)),
             method::INSTANCE_ENDED => read(params).map(Ask::InstanceEnded),
+            method::INSTANCE_DRAIN => read(params).map(Ask::Drain),
             unknown => Err(error(
                 ErrorCode::UnknownMethod,
                 format!("there is no method `{unknown}`"),

@@ -1,14 +1,15 @@
 //! What the hub answers to control requests. Each is carried out to its end, whether or not its client
 //! still waits.
 use super::drive::Hub;
+use crate::clock::now_ms;
 use crate::control::{Answer, Ask, Command, error};
-use crate::limits::HAND_ROUTES;
+use crate::limits::{DRAIN_HOLD_MS, HAND_ROUTES};
 use crate::metrics::Moment;
 use crate::processes::survey;
 use crate::registry::{Event, HandRoute, Key, RouteTarget, Sight};
 use crate::routes_file;
 use crate::watch::Looker;
-use agentfs_wire::control::{EndedParams, ErrorCode, Pruned, RouteInfo, RouteParams};
+use agentfs_wire::control::{DrainParams, Draining, EndedParams, ErrorCode, Pruned, RouteInfo, RouteParams};
 use serde_json::json;
 
 // === impl Hub ===
@@ -17,7 +18,7 @@ impl Hub {
     pub(super) fn answer(&mut self, command: Command) {
         let answer = match command.ask {
             Ask::List => {
-                let usage = |target: &_| self.upstreams.requests(target);
+                let usage = |target: &_| self.upstreams.usage(target);
                 json(&self.registry.snapshot(self.journal.sequence(), self.urls, &usage))
             }
             Ask::RouteList => Ok(json!({"routes": self.registry.route_infos(self.urls)})),
@@ -25,6 +26,7 @@ impl Hub {
             Ask::RouteRemove(host) => self.remove_route(&host),
             Ask::Prune => json(&self.prune()),
             Ask::InstanceEnded(params) => Ok(self.instance_ended(params)),
+            Ask::Drain(params) => self.drain(params),
             Ask::Metrics => Ok(json!({"text": self.metrics()})),
             Ask::TlsReload => self.reload_tls(),
             Ask::Stop => {
@@ -89,6 +91,18 @@ impl Hub {
         let key = Key { app: params.app, instance: params.instance };
         self.tell(vec![Event::Ended { key: key.clone() }]);
         json!({"removed": !self.registry.knows(&key)})
+    }
+
+    /// Takes an instance out of the routes; what it still has to answer.
+    fn drain(&mut self, params: DrainParams) -> Answer {
+        let key = Key { app: params.app, instance: params.instance };
+        if !self.registry.knows(&key) {
+            let message = format!("nothing lives that is called `{key}`");
+            return Err(error(ErrorCode::NotFound, message, Some("`agentfs ps` lists what lives")));
+        }
+        let until_ms = now_ms().saturating_add(params.hold_ms.min(DRAIN_HOLD_MS));
+        self.tell(vec![Event::Drained { key: key.clone(), until_ms }]);
+        json(&Draining { requests: self.upstreams.ending(&key.app, &key.instance) })
     }
 
     /// Looks at everything at once and removes what is dead, dangling links included, which are left

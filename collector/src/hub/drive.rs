@@ -181,7 +181,10 @@ impl Hub {
         self.check_run_dir();
         self.hints_lost.store(false, Ordering::Release);
         let exited = self.processes.ended();
-        self.tell(exited.into_iter().map(|pid| Event::ProcessExited { pid }).collect());
+        let mut events: Vec<_> = exited.into_iter().map(|pid| Event::ProcessExited { pid }).collect();
+        events.push(Event::Tick);
+        self.tell(events);
+        self.upstreams.sample(Instant::now());
         let mut files = self.registry.files();
         match list(self.run_dir.path()) {
             Ok(there) => files.extend(there),

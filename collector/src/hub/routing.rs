@@ -6,11 +6,31 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Rates are those of the last one to two of these.
+const RATE_PERIOD: Duration = Duration::from_secs(5);
+
+/// What tells one end from another.
+type Name = (Target, String, String, u16);
 
 /// The upstreams of the table in force.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
-    by_end: BTreeMap<(Target, String, String, u16), Arc<router::Upstream>>,
+    by_end: BTreeMap<Name, Kept>,
+    /// Those that no route leads to any more, while requests to them may be in progress.
+    leaving: Vec<Arc<router::Upstream>>,
+}
+
+/// An upstream, and what is remembered of it.
+#[derive(Debug)]
+struct Kept {
+    upstream: Arc<router::Upstream>,
+    /// Which listener of its name it is.
+    generation: u64,
+    /// Its requests at two moments, the earlier first, about [`RATE_PERIOD`] apart.
+    marks: [(Instant, u64); 2],
 }
 
 // === impl Upstreams ===
@@ -20,47 +40,87 @@ impl Upstreams {
     pub(super) fn table(&mut self, routes: Vec<Route>, http_port: u16) -> router::Table {
         let mut old = std::mem::take(&mut self.by_end);
         let entries = routes.into_iter().map(|route| self.entry(route, &mut old)).collect();
+        self.leaving.retain(|upstream| Arc::strong_count(upstream) > 1);
+        self.leaving.extend(old.into_values().map(|kept| kept.upstream));
         router::Table::new(entries, http_port)
     }
 
-    /// Requests that the router sent to a target.
-    pub(super) fn requests(&self, target: &Target) -> u64 {
+    /// Requests that the router sent to a target, and how many a second of late.
+    pub(super) fn usage(&self, target: &Target) -> (u64, f64) {
         let first = (target.clone(), String::new(), String::new(), 0);
         let same = self.by_end.range(first..).take_while(|((other, ..), _)| other == target);
-        same.map(|(_, upstream)| upstream.requests.load(Ordering::Relaxed)).sum()
+        let now = Instant::now();
+        same.fold((0, 0.0), |(requests, rate), (_, kept)| (requests + kept.requests(), rate + kept.rate(now)))
     }
 
-    fn entry(
-        &mut self,
-        route: Route,
-        old: &mut BTreeMap<(Target, String, String, u16), Arc<router::Upstream>>,
-    ) -> router::Entry {
+    /// Requests in progress at an instance, without those that have no end of their own.
+    pub(super) fn ending(&mut self, app: &str, instance: &str) -> usize {
+        // Whoever looked the upstream up and has not connected yet holds it too.
+        self.leaving.retain(|upstream| Arc::strong_count(upstream) > 1);
+        let known = self.by_end.values().map(|kept| &kept.upstream).chain(&self.leaving);
+        let of_it = known.filter(|upstream| upstream.app == app && upstream.instance == instance);
+        of_it.map(|upstream| upstream.ending()).sum()
+    }
+
+    /// Remembers counts for the rates. Called about once a second.
+    pub(super) fn sample(&mut self, now: Instant) {
+        for kept in self.by_end.values_mut() {
+            let [_, later] = kept.marks;
+            if now.duration_since(later.0) >= RATE_PERIOD {
+                kept.marks = [later, (now, kept.requests())];
+            }
+        }
+    }
+
+    fn entry(&mut self, route: Route, old: &mut BTreeMap<Name, Kept>) -> router::Entry {
         let upstreams = route.ends.into_iter().map(|end| self.upstream(end, old)).collect();
         router::Entry {
             host: route.host,
             wildcard: route.wildcard,
             upstreams,
+            policy: route.policy,
             dead: route.dead.map(last_seen),
             starting: route.starting,
             title: route.title,
         }
     }
 
-    fn upstream(
-        &mut self,
-        end: End,
-        old: &mut BTreeMap<(Target, String, String, u16), Arc<router::Upstream>>,
-    ) -> Arc<router::Upstream> {
-        let key = (end.target.clone(), end.app.clone(), end.instance.clone(), end.port);
-        let kept = old.remove(&key);
-        let upstream = self.by_end.entry(key).or_insert_with(|| {
-            let target = match end.target {
-                Target::Unix(path) => router::Target::Unix(path),
-                Target::Tcp(address) => router::Target::Tcp(address),
-            };
-            kept.unwrap_or_else(|| Arc::new(router::Upstream::new(target, end.app, end.instance, end.port)))
-        });
-        Arc::clone(upstream)
+    fn upstream(&mut self, end: End, old: &mut BTreeMap<Name, Kept>) -> Arc<router::Upstream> {
+        let name = (end.target.clone(), end.app.clone(), end.instance.clone(), end.port);
+        let generation = end.generation;
+        let known = old.remove(&name);
+        let kept = self.by_end.entry(name).or_insert_with(|| known.unwrap_or_else(|| Kept::new(end)));
+        if std::mem::replace(&mut kept.generation, generation) != generation {
+            // It listens anew: what it refused before, and the connections to what it was, are past.
+            kept.upstream.renew();
+        }
+        Arc::clone(&kept.upstream)
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    fn new(end: End) -> Self {
+        let target = match end.target {
+            Target::Unix(path) => router::Target::Unix(path),
+            Target::Tcp(address) => router::Target::Tcp(address),
+        };
+        let upstream = Arc::new(router::Upstream::new(target, end.app, end.instance, end.port));
+        Self { upstream, generation: end.generation, marks: [(Instant::now(), 0); 2] }
+    }
+
+    fn requests(&self) -> u64 {
+        self.upstream.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests a second since the earlier mark. The first second of a listener is counted as whole.
+    fn rate(&self, now: Instant) -> f64 {
+        let (since, before) = self.marks[0];
+        let seconds = now.duration_since(since).as_secs_f64().max(1.0);
+        // More requests than an f64 holds exactly would take a century.
+        let requests = u32::try_from(self.requests() - before).unwrap_or(u32::MAX);
+        f64::from(requests) / seconds
     }
 }
 
@@ -91,6 +151,7 @@ fn command_line(command: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agentfs_wire::control::Policy;
 
     fn route(host: &str, sockets: &[&str]) -> Route {
         let end = |socket: &&str| End {
@@ -98,9 +159,18 @@ mod tests {
             app: "shop".into(),
             instance: "k3f9".into(),
             port: 80,
+            generation: 1,
         };
         let ends = sockets.iter().map(end).collect();
-        Route { host: host.into(), wildcard: false, ends, dead: None, starting: None, title: String::new() }
+        Route {
+            host: host.into(),
+            wildcard: false,
+            ends,
+            policy: Policy::default(),
+            dead: None,
+            starting: None,
+            title: String::new(),
+        }
     }
 
     #[test]
@@ -112,9 +182,39 @@ mod tests {
             route.entry.upstreams[0].requests.fetch_add(1, Ordering::Relaxed);
         }
         upstreams.table(vec![route("a.localhost", &["/a"])], 80);
-        assert_eq!(upstreams.requests(&Target::Unix("/a".into())), 2);
-        assert_eq!(upstreams.requests(&Target::Unix("/b".into())), 0);
+        assert_eq!(upstreams.usage(&Target::Unix("/a".into())).0, 2);
+        assert_eq!(upstreams.usage(&Target::Unix("/b".into())).0, 0);
         assert_eq!(upstreams.by_end.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_is_that_of_the_last_seconds() {
+        let mut upstreams = Upstreams::default();
+        let table = upstreams.table(vec![route("a.localhost", &["/a"])], 80);
+        let upstream = Arc::clone(&table.routes().next().unwrap().entry.upstreams[0]);
+        let rate = |upstreams: &Upstreams| upstreams.usage(&Target::Unix("/a".into())).1;
+        upstream.requests.fetch_add(20, Ordering::Relaxed);
+        assert!((rate(&upstreams) - 20.0).abs() < 0.1, "{}", rate(&upstreams));
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            upstreams.sample(Instant::now());
+        }
+        assert!((rate(&upstreams) - 4.0).abs() < 0.1, "{}", rate(&upstreams));
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            upstreams.sample(Instant::now());
+        }
+        assert!(rate(&upstreams) < 0.01 && upstreams.usage(&Target::Unix("/a".into())).0 == 20);
+    }
+
+    #[test]
+    fn a_request_in_progress_is_known_after_its_route_is_gone() {
+        let mut upstreams = Upstreams::default();
+        let table = upstreams.table(vec![route("a.localhost", &["/a"])], 80);
+        upstreams.table(Vec::new(), 80);
+        assert_eq!((upstreams.ending("shop", "k3f9"), upstreams.leaving.len()), (0, 1));
+        drop(table);
+        assert_eq!((upstreams.ending("shop", "k3f9"), upstreams.leaving.len()), (0, 0));
     }
 
     #[test]

@@ -60,6 +60,15 @@ pub(crate) enum Event {
         /// The route, checked.
         route: HandRoute,
     },
+    /// Somebody is about to end an instance: it gets no requests until then.
+    Drained {
+        /// Which.
+        key: Key,
+        /// Unix milliseconds when it gets requests again, where it still lives then.
+        until_ms: u64,
+    },
+    /// Time has passed.
+    Tick,
     /// Somebody removed a route.
     RouteRemoved {
         /// Its host name.

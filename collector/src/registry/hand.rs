@@ -1,7 +1,7 @@
 //! Routes made by hand: what a person may ask for, and what it means. Pure.
 use super::event::Key;
 use super::instance::is_loopback;
-use agentfs_wire::control::{ControlError, ErrorCode, RouteInfo, RouteParams};
+use agentfs_wire::control::{ControlError, ErrorCode, Policy, RouteInfo, RouteParams};
 use agentfs_wire::name::{app_name, instance_name, is_label};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -20,6 +20,8 @@ pub(crate) struct HandRoute {
     pub(crate) target: RouteTarget,
     /// Whether sub-domains fall back to it.
     pub(crate) wildcard: bool,
+    /// How it chooses between several listeners.
+    pub(crate) policy: Policy,
 }
 
 /// Where a route made by hand leads.
@@ -60,12 +62,26 @@ impl HandRoute {
             ));
         }
         let target = parse_target(&params.target)?;
-        Ok(Self { host, given: params.target.clone(), target, wildcard: params.wildcard })
+        let (wildcard, policy) = (params.wildcard, params.policy);
+        if policy != Policy::default() && !matches!(target, RouteTarget::Instance(_) | RouteTarget::App(_)) {
+            return Err(error(
+                ErrorCode::BadParams,
+                format!("`{}` is one place: there is nothing to choose", params.target),
+                "a policy is for a route to an app or an instance",
+            ));
+        }
+        Ok(Self { host, given: params.target.clone(), target, wildcard, policy })
     }
 
     /// How it is told to a client. `url` is given by whoever knows the router's port.
     pub(crate) fn info(&self, url: String) -> RouteInfo {
-        RouteInfo { host: self.host.clone(), target: self.given.clone(), wildcard: self.wildcard, url }
+        RouteInfo {
+            host: self.host.clone(),
+            target: self.given.clone(),
+            wildcard: self.wildcard,
+            url,
+            policy: self.policy,
+        }
     }
 }
 
@@ -136,8 +152,13 @@ mod tests {
     use super::*;
 
     fn parse(host: &str, target: &str) -> Result<HandRoute, ErrorCode> {
-        let params =
-            RouteParams { host: host.into(), target: target.into(), wildcard: false, replace: false };
+        let params = RouteParams {
+            host: host.into(),
+            target: target.into(),
+            wildcard: false,
+            replace: false,
+            policy: Policy::default(),
+        };
         HandRoute::parse(&params).map_err(|error| error.code)
     }
 
@@ -155,6 +176,24 @@ mod tests {
         for bad in ["", "./app.sock", "app.sock", "10.0.0.1:80", "127.0.0.1:0", "127.0.0.1:x", "a/b/c", "A/b"]
         {
             assert_eq!(target(bad), Err(ErrorCode::BadParams), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_policy_needs_a_choice() {
+        let parse = |target: &str| {
+            HandRoute::parse(&RouteParams {
+                host: "a.localhost".into(),
+                target: target.into(),
+                wildcard: false,
+                replace: false,
+                policy: Policy::First,
+            })
+        };
+        assert_eq!(parse("shop").unwrap().policy, Policy::First);
+        assert!(parse("shop/cart").is_ok());
+        for target in ["/x.sock", "127.0.0.1:80"] {
+            assert_eq!(parse(target).unwrap_err().code, ErrorCode::BadParams, "{target}");
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Instance {
     pub(crate) ended: bool,
     /// Whether a survey decides about it.
     pub(crate) surveyed: bool,
+    /// Unix milliseconds until when the router sends it nothing, since somebody is about to end it.
+    pub(crate) drained_until_ms: Option<u64>,
     /// Socket and time of the listener that was up last.
     pub(crate) last_up: Option<(String, u64)>,
 }
@@ -77,6 +79,7 @@ impl Instance {
             served: false,
             ended: false,
             surveyed: false,
+            drained_until_ms: None,
             last_up: None,
         }
     }
@@ -89,6 +92,11 @@ impl Instance {
     /// Whether it was started and nothing of it has listened yet.
     pub(crate) fn is_starting(&self) -> bool {
         self.companion.is_some() && !self.served
+    }
+
+    /// Whether it gets no requests any more, since it is about to end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drained_until_ms.is_some()
     }
 
     /// The folder that makes replicas of instances which share it.

@@ -11,6 +11,7 @@ use super::event::Key;
 use super::hand::RouteTarget;
 use super::instance::{Dead, Instance, Listener};
 use super::state::Registry;
+use agentfs_wire::control::Policy;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,8 +23,10 @@ pub(crate) struct Route {
     pub(crate) host: String,
     /// Whether its sub-domains fall back to it.
     pub(crate) wildcard: bool,
-    /// Where requests go, in turn.
+    /// Where requests go, the best claim first.
     pub(crate) ends: Vec<End>,
+    /// How to choose between them.
+    pub(crate) policy: Policy,
     /// What was there, where nothing answers.
     pub(crate) dead: Option<LastSeen>,
     /// Unix milliseconds when it was started, where nothing has answered since.
@@ -43,6 +46,8 @@ pub(crate) struct End {
     pub(crate) instance: String,
     /// Port that the program believes to listen on; 0 where unknown.
     pub(crate) port: u16,
+    /// Another number is another listener, though all else be the same; 0 for a foreign place.
+    pub(crate) generation: u64,
 }
 
 /// An address that the router can connect to.
@@ -133,6 +138,7 @@ impl Registry {
                 host: host.clone(),
                 wildcard: hand.wildcard,
                 ends,
+                policy: hand.policy,
                 dead,
                 starting: None,
                 title: format!("by hand to {}", hand.given),
@@ -171,6 +177,7 @@ impl Registry {
                 host,
                 wildcard: false,
                 ends: Vec::new(),
+                policy: Policy::default(),
                 dead: Some(dead.last_seen()),
                 starting: None,
                 title: format!("{} (ended)", dead.key),
@@ -184,7 +191,9 @@ impl Registry {
     fn route(&self, host: String, keys: &[&Key], port: Option<u16>) -> Route {
         let mut ends = Vec::new();
         for key in keys {
-            let Some(instance) = self.instances.get(*key) else { continue };
+            let Some(instance) = self.instances.get(*key).filter(|instance| !instance.is_draining()) else {
+                continue;
+            };
             let listeners = match port {
                 Some(port) => instance.on_port(port),
                 None => instance.main_group(),
@@ -198,7 +207,7 @@ impl Registry {
             .filter(|instance| ends.is_empty() && instance.is_starting())
             .map(|instance| instance.started_ms);
         let title = first.map(Key::to_string).unwrap_or_default();
-        Route { host, wildcard: false, ends, dead, starting, title }
+        Route { host, wildcard: false, ends, policy: Policy::default(), dead, starting, title }
     }
 
     fn end(&self, key: &Key, file: &str, listener: &Listener) -> End {
@@ -207,12 +216,15 @@ impl Registry {
             app: key.app.clone(),
             instance: key.instance.clone(),
             port: listener.port(),
+            generation: listener.order,
         }
     }
 
     fn hand_ends(&self, target: &RouteTarget) -> (Vec<End>, Option<LastSeen>) {
-        let foreign =
-            |target| (vec![End { target, app: String::new(), instance: String::new(), port: 0 }], None);
+        let foreign = |target| {
+            let end = End { target, app: String::new(), instance: String::new(), port: 0, generation: 0 };
+            (vec![end], None)
+        };
         match target {
             RouteTarget::Socket(path) => foreign(Target::Unix(path.clone())),
             RouteTarget::Tcp(address) => foreign(Target::Tcp(*address)),

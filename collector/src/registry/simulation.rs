@@ -6,7 +6,7 @@
 use super::state::Registry;
 use super::*;
 use agentfs_wire::companion::Companion;
-use agentfs_wire::control::RouteParams;
+use agentfs_wire::control::{Policy, RouteParams};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -173,6 +173,7 @@ impl World {
                         target: format!("{app}/{instance}"),
                         wildcard: false,
                         replace: true,
+                        policy: Policy::default(),
                     };
                     Some(Event::RouteAdded { route: HandRoute::parse(&params).unwrap() })
                 }

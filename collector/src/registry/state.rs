@@ -66,6 +66,19 @@ impl Registry {
                 self.publish(event);
                 self.routes_changed = true;
             }
+            Event::Drained { key, until_ms } => {
+                if let Some(instance) = self.instances.get_mut(&key) {
+                    self.routes_changed |= instance.drained_until_ms.replace(until_ms).is_none();
+                }
+            }
+            Event::Tick => {
+                for instance in self.instances.values_mut() {
+                    if instance.drained_until_ms.is_some_and(|until| until <= now) {
+                        instance.drained_until_ms = None;
+                        self.routes_changed = true;
+                    }
+                }
+            }
             Event::RouteRemoved { host } => {
                 if self.hand.remove(&host).is_some() {
                     let mut event = JournalEvent::new(EventKind::RouteRemoved);

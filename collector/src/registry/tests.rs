@@ -134,7 +134,7 @@ fn a_link_is_a_second_name_not_a_second_listener() {
     see(&mut registry, "shop-k3f9.80.sock", LISTENS);
     see(&mut registry, "shop-k3f9.81.sock", Sight::Socket { inode: 9, accepting: true });
     see(&mut registry, "shop-k3f9.sock", link("shop-k3f9.81.sock"));
-    let snapshot = registry.snapshot(0, UrlStyle { http_port: 80, https_port: None }, &|_| 0);
+    let snapshot = registry.snapshot(0, UrlStyle { http_port: 80, https_port: None }, &|_| (0, 0.0));
     let ports: Vec<_> = snapshot.instances[0].listeners.iter().map(|listener| listener.port).collect();
     assert_eq!(ports, [81, 80], "the link decides which is the main one");
     // A link to another instance's socket is a listener made by hand.
@@ -154,7 +154,7 @@ fn a_debugger_gives_the_name_to_the_program() {
         _ => false,
     });
     assert!(relinked, "{effects:?}");
-    let snapshot = registry.snapshot(0, UrlStyle { http_port: 80, https_port: None }, &|_| 0);
+    let snapshot = registry.snapshot(0, UrlStyle { http_port: 80, https_port: None }, &|_| (0, 0.0));
     assert_eq!(snapshot.instances[0].listeners[0].port, 3000);
 }
 
@@ -205,6 +205,7 @@ fn a_route_by_hand_wins() {
         target: "127.0.0.1:3000".into(),
         wildcard: false,
         replace: true,
+        policy: agentfs_wire::control::Policy::default(),
     };
     registry.apply(1, Event::RouteAdded { route: HandRoute::parse(&params).unwrap() });
     let route = registry.routes().into_iter().find(|route| route.host == "shop.localhost").unwrap();

@@ -8,8 +8,8 @@ use agentfs_wire::name::SocketName;
 use agentfs_wire::url::UrlStyle;
 use std::collections::BTreeSet;
 
-/// Tells how many requests the router sent to a target.
-pub(crate) type Usage<'a> = &'a dyn Fn(&Target) -> u64;
+/// Tells how many requests the router sent to a target, and how many a second of late.
+pub(crate) type Usage<'a> = &'a dyn Fn(&Target) -> (u64, f64);
 
 // === impl Registry ===
 
@@ -108,6 +108,7 @@ impl Registry {
                     port if port != 0 && !is_main => urls.url(&format!("{port}.{host}")),
                     _ => urls.url(&host),
                 };
+                let (requests, requests_per_second) = usage(&Target::Unix(path));
                 ListenerInfo {
                     address: listener.address(),
                     port: listener.port(),
@@ -116,7 +117,8 @@ impl Registry {
                     main: is_main,
                     pid: listener.pid,
                     since_ms: listener.since_ms,
-                    requests: usage(&Target::Unix(path)),
+                    requests,
+                    requests_per_second,
                 }
             })
             .collect();

@@ -15,7 +15,7 @@ use super::shared::{Busy, Prepared, Shared};
 use super::table::{Route, Upstream};
 use super::transport::{Rewound, Transport};
 use super::upgrade;
-use super::upstream::{Link, Stream};
+use super::upstream::Link;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -114,10 +114,12 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
                 .await
                 {
                     Ended::Then(then) => then,
-                    Ended::Switched { stream, answered } => {
+                    Ended::Switched(switched) => {
+                        let (mut link, answered) = *switched;
                         drop(busy);
                         shared.metrics.upgrades.add(1);
-                        return Box::pin(upgrade::tunnel(client, stream, answered)).await;
+                        link.active.set_endless();
+                        return Box::pin(upgrade::tunnel(client, link, answered)).await;
                     }
                 }
             }
@@ -160,7 +162,7 @@ async fn handshake(client: Client, acceptor: TlsAcceptor, shared: &Shared) -> Op
 /// How [`forward`] ended.
 enum Ended {
     Then(Then),
-    Switched { stream: Stream, answered: ReadBuffer },
+    Switched(Box<(Link, ReadBuffer)>),
 }
 
 async fn forward(
@@ -180,7 +182,14 @@ async fn forward(
                     .await,
             );
         };
-        let result = poll_fn(|context| exchange.poll(context, client, &mut link.stream, link.reused)).await;
+        let result = poll_fn(|context| {
+            let polled = exchange.poll(context, client, &mut link.stream, link.reused);
+            if polled.is_pending() && exchange.answer.is_some_and(|answer| answer.endless) {
+                link.active.set_endless();
+            }
+            polled
+        })
+        .await;
         let failure = match result {
             Ok(End::Answered) => {
                 return Ended::Then(finish(client, shared, upstream, link, &mut exchange, access));
@@ -188,7 +197,7 @@ async fn forward(
             Ok(End::Switched) => {
                 access.end(shared, Some(upstream), 101, 0);
                 let answered = std::mem::take(&mut exchange.answered);
-                return Ended::Switched { stream: link.stream, answered };
+                return Ended::Switched(Box::new((link, answered)));
             }
             Err(failure) => failure,
         };

@@ -172,7 +172,7 @@ async fn forward(
                     return response.map(|()| Outbound::Relay(Box::new(relay), busy, session));
                 }
                 access.end(&shared, Some(upstream), 101, 0);
-                if let (Some(switch), Some((stream, answered))) = (switch, relay.into_parts()) {
+                if let (Some(switch), Some((link, answered))) = (switch, relay.into_parts()) {
                     shared.metrics.upgrades.add(1);
                     let tasks = session.tasks.clone();
                     tasks.spawn(async move {
@@ -180,7 +180,7 @@ async fn forward(
                         let _session = session;
                         // An error says that the client left before it had the answer.
                         if let Ok(upgraded) = switch.await {
-                            upgrade::tunnel_plain(TokioIo::new(upgraded), stream, answered).await;
+                            upgrade::tunnel_plain(TokioIo::new(upgraded), link, answered).await;
                         }
                     });
                 }

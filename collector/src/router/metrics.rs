@@ -1,8 +1,8 @@
 //! Counters of the router, and their Prometheus text. Never per path: the number of series is fixed.
 use super::access::BUCKETS_US;
 use super::table::{Table, Upstream};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only grows, or a gauge that is added to and taken from.
@@ -30,6 +30,16 @@ pub struct RouterMetrics {
     pub failed_handshakes: Counter,
     /// Requests refused because they were malformed or broke a limit.
     pub malformed: Counter,
+}
+
+/// The counters of all upstreams with the same labels.
+#[derive(Debug, Default)]
+struct Series {
+    requests: u64,
+    responses: [u64; 6],
+    bytes: u64,
+    buckets: [u64; BUCKETS_US.len() + 1],
+    time_us: u64,
 }
 
 // === impl Counter ===
@@ -91,63 +101,75 @@ impl RouterMetrics {
         text.push_str(
             "# HELP agentfs_requests_total Requests sent to a listener.\n# TYPE agentfs_requests_total counter\n",
         );
-        let mut listeners: Vec<_> = table.routes().flat_map(|route| &route.entry.upstreams).collect();
-        listeners.sort_by_key(|upstream| {
-            (&upstream.app, &upstream.instance, upstream.port, std::ptr::from_ref(upstream.as_ref()))
-        });
-        listeners.dedup_by_key(|upstream| std::ptr::from_ref(upstream.as_ref()));
-        for upstream in &listeners {
-            let _ = writeln!(
-                text,
-                "agentfs_requests_total{{{}}} {}",
-                labels(upstream),
-                upstream.requests.load(Ordering::Relaxed)
-            );
+        let series = Series::of(table);
+        for (labels, series) in &series {
+            let _ = writeln!(text, "agentfs_requests_total{{{labels}}} {}", series.requests);
         }
-        render_usage(&mut text, &listeners);
+        render_usage(&mut text, &series);
         text
     }
 }
 
+// === impl Series ===
+
+impl Series {
+    /// The sums by labels: workers that share a port, and addresses of one port, are one listener to whoever
+    /// reads them.
+    fn of(table: &Table) -> BTreeMap<String, Self> {
+        let mut upstreams: Vec<_> = table.routes().flat_map(|route| &route.entry.upstreams).collect();
+        upstreams.sort_by_key(|upstream| std::ptr::from_ref(upstream.as_ref()));
+        upstreams.dedup_by_key(|upstream| std::ptr::from_ref(upstream.as_ref()));
+        let mut series = BTreeMap::<String, Self>::new();
+        for upstream in upstreams {
+            series.entry(labels(upstream)).or_default().add(upstream);
+        }
+        series
+    }
+
+    fn add(&mut self, upstream: &Upstream) {
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let usage = &upstream.usage;
+        self.requests += number(&upstream.requests);
+        self.bytes += number(&usage.bytes);
+        self.time_us += number(&usage.time_us);
+        for (sum, counter) in self.responses.iter_mut().zip(&usage.responses) {
+            *sum += number(counter);
+        }
+        for (sum, counter) in self.buckets.iter_mut().zip(&usage.buckets) {
+            *sum += number(counter);
+        }
+    }
+}
+
 /// What became of the requests to each listener; nothing about those that had none.
-fn render_usage(text: &mut String, listeners: &[&Arc<Upstream>]) {
-    let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let count = |upstream: &Upstream| upstream.usage.buckets.iter().map(number).sum::<u64>();
-    let used: Vec<_> = listeners.iter().filter(|upstream| count(upstream) > 0).collect();
+fn render_usage(text: &mut String, series: &BTreeMap<String, Series>) {
+    let used: Vec<_> =
+        series.iter().filter(|(_, series)| series.buckets.iter().any(|count| *count > 0)).collect();
     text.push_str(
         "# HELP agentfs_responses_total Answers of a listener, by class of status.\n# TYPE agentfs_responses_total counter\n",
     );
-    for upstream in &used {
-        for (class, counter) in upstream.usage.responses.iter().enumerate().skip(1) {
-            if number(counter) > 0 {
-                let labels = labels(upstream);
-                let _ = writeln!(
-                    text,
-                    "agentfs_responses_total{{{labels},class=\"{class}xx\"}} {}",
-                    number(counter)
-                );
-            }
+    for (labels, series) in &used {
+        for (class, count) in series.responses.iter().enumerate().skip(1).filter(|(_, count)| **count > 0) {
+            let _ = writeln!(text, "agentfs_responses_total{{{labels},class=\"{class}xx\"}} {count}");
         }
     }
     text.push_str(
         "# HELP agentfs_response_bytes_total Bytes of their bodies.\n# TYPE agentfs_response_bytes_total counter\n",
     );
-    for upstream in &used {
-        let bytes = number(&upstream.usage.bytes);
-        let _ = writeln!(text, "agentfs_response_bytes_total{{{}}} {bytes}", labels(upstream));
+    for (labels, series) in &used {
+        let _ = writeln!(text, "agentfs_response_bytes_total{{{labels}}} {}", series.bytes);
     }
     text.push_str(
         "# HELP agentfs_request_seconds From a request's head to the end of its answer.\n# TYPE agentfs_request_seconds histogram\n",
     );
-    for upstream in &used {
-        let labels = labels(upstream);
+    for (labels, series) in &used {
         let mut sum = 0;
-        for (index, bucket) in upstream.usage.buckets.iter().enumerate() {
-            sum += number(bucket);
+        for (index, bucket) in series.buckets.iter().enumerate() {
+            sum += bucket;
             let end = BUCKETS_US.get(index).map_or_else(|| "+Inf".to_owned(), |end| seconds(*end));
             let _ = writeln!(text, "agentfs_request_seconds_bucket{{{labels},le=\"{end}\"}} {sum}");
         }
-        let time = seconds(number(&upstream.usage.time_us));
+        let time = seconds(series.time_us);
         let _ = writeln!(
             text,
             "agentfs_request_seconds_sum{{{labels}}} {time}\nagentfs_request_seconds_count{{{labels}}} {sum}"
@@ -163,6 +185,11 @@ fn seconds(micros: u64) -> String {
 
 fn labels(upstream: &Upstream) -> String {
     let (app, instance) = (label(&upstream.app), label(&upstream.instance));
+    if upstream.app.is_empty() {
+        // A route by hand to a foreign place: that place is its name.
+        let target = label(&upstream.socket.to_string());
+        return format!("app=\"\",instance=\"\",port=\"0\",target=\"{target}\"");
+    }
     format!("app=\"{app}\",instance=\"{instance}\",port=\"{}\"", upstream.port)
 }
 

@@ -5,7 +5,7 @@
 use super::error::Refusal;
 use super::limits::PAGE_NAMES;
 use super::request::{Facts, Format};
-use super::table::{Entry, LastSeen, Table, Target};
+use super::table::{Entry, LastSeen, Table};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -177,7 +177,7 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
         Cause::Garbage(what) => (502, "bad_answer", format!("{host} answered with a malformed {what}")),
     };
     let seen = entry.dead.clone().unwrap_or_else(|| LastSeen {
-        socket: entry.upstreams.first().map(|upstream| place(&upstream.socket)).unwrap_or_default(),
+        socket: entry.upstreams.first().map(|upstream| upstream.socket.to_string()).unwrap_or_default(),
         ..LastSeen::default()
     });
     let mut facts = String::new();
@@ -203,13 +203,6 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
         "message": title,
     });
     page(out, reply, status, &title, &facts, &Live::default(), fields)
-}
-
-fn place(target: &Target) -> String {
-    match target {
-        Target::Unix(path) => path.display().to_string(),
-        Target::Tcp(address) => address.to_string(),
-    }
 }
 
 fn duration(ms: u64) -> String {

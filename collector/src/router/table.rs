@@ -5,7 +5,9 @@
 use super::access::Usage;
 use super::host::host_name;
 use super::upstream::Health;
+use agentfs_wire::control::Policy;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -60,8 +62,10 @@ pub struct Entry {
     pub host: String,
     /// Whether names below it lead here too.
     pub wildcard: bool,
-    /// Live listeners, balanced.
+    /// Live listeners, balanced, the best claim first.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// How to choose between them.
+    pub policy: Policy,
     /// The last listener, when none lives.
     pub dead: Option<LastSeen>,
     /// Unix milliseconds when it was started, where nothing has listened since.
@@ -116,6 +120,17 @@ pub enum Lookup {
     Invalid,
 }
 
+// === impl Target ===
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => path.display().fmt(formatter),
+            Self::Tcp(address) => address.fmt(formatter),
+        }
+    }
+}
+
 // === impl Upstream ===
 
 impl Upstream {
@@ -124,19 +139,41 @@ impl Upstream {
         let (usage, health) = (Usage::default(), Health::default());
         Self { socket, app, instance, port, requests: AtomicU64::new(0), usage, health }
     }
+
+    /// Requests in progress that will end by themselves: no event streams, no upgraded connections.
+    pub fn ending(&self) -> usize {
+        self.health.ending()
+    }
+
+    /// Begins anew, with another listener of the same name.
+    pub fn renew(&self) {
+        self.health.renew();
+    }
 }
 
 // === impl Route ===
 
 impl Route {
-    /// The upstreams in the order to try: round robin over those that answer, then those that
+    /// The upstreams in the order to try: as the policy says over those that answer, then those that
     /// refused last time (one of them may be back before anybody said so).
     pub fn candidates(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         let part = |answers: bool| {
             self.entry.upstreams.iter().filter(move |upstream| upstream.health.answers() == answers)
         };
         let count = part(true).count();
-        let first = if count < 2 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) % count };
+        let turn = || self.next.fetch_add(1, Ordering::Relaxed) % count;
+        let first = match self.entry.policy {
+            _ if count < 2 => 0,
+            Policy::First => 0,
+            Policy::RoundRobin => turn(),
+            Policy::LeastConnections => {
+                let turn = turn();
+                let load = |(index, upstream): &(usize, &Arc<Upstream>)| {
+                    (upstream.health.active(), (index + count - turn) % count)
+                };
+                part(true).enumerate().min_by_key(load).map_or(0, |(index, _)| index)
+            }
+        };
         // Looked at beforehand, so that one that refuses in this turn is not asked a second time.
         let refused: Vec<_> = part(false).collect();
         part(true).cycle().skip(first).take(count).chain(refused)
@@ -273,6 +310,7 @@ mod tests {
             host: host.to_owned(),
             wildcard,
             upstreams: upstreams.collect(),
+            policy: Policy::default(),
             dead: None,
             starting: None,
             title: String::new(),

@@ -4,7 +4,7 @@
 use super::buffer::{Expect, ReadBuffer};
 use super::client::Client;
 use super::limits::HEAD_BUFFER_BYTES;
-use super::upstream::Stream;
+use super::upstream::Link;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -22,7 +22,8 @@ struct Pipe {
 
 /// Passes bytes until both directions have ended or one breaks. `from_application` is what came
 /// behind the head of the answer.
-pub(crate) async fn tunnel(mut client: Client, mut stream: Stream, from_application: ReadBuffer) {
+pub(crate) async fn tunnel(mut client: Client, link: Link, from_application: ReadBuffer) {
+    let Link { mut stream, active: _active, .. } = link;
     let mut up = Pipe::new(std::mem::take(&mut client.read));
     let mut down = Pipe::new(from_application);
     poll_fn(|context| {
@@ -46,10 +47,11 @@ pub(crate) async fn tunnel(mut client: Client, mut stream: Stream, from_applicat
 }
 
 /// As [`tunnel`], for a client within HTTP/2: its connection says when it is gone.
-pub(crate) async fn tunnel_plain<C>(mut client: C, mut stream: Stream, from_application: ReadBuffer)
+pub(crate) async fn tunnel_plain<C>(mut client: C, link: Link, from_application: ReadBuffer)
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
+    let Link { mut stream, active: _active, .. } = link;
     let mut up = Pipe::new(ReadBuffer::default());
     let mut down = Pipe::new(from_application);
     poll_fn(|context| {

@@ -9,8 +9,8 @@ use nix::sys::socket::{MsgFlags, recv};
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -30,6 +30,14 @@ pub(crate) struct Link {
     pub(crate) stream: Stream,
     /// Whether it served a request before: the listener may be closing it at this moment.
     pub(crate) reused: bool,
+    pub(crate) active: Active,
+}
+
+/// Counts a connection in use for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Active {
+    upstream: Arc<Upstream>,
+    endless: bool,
 }
 
 /// Pool and health of one listener.
@@ -37,6 +45,10 @@ pub(crate) struct Link {
 pub(crate) struct Health {
     refused: AtomicBool,
     idle: Mutex<Vec<Idle>>,
+    /// Connections in use.
+    active: AtomicUsize,
+    /// Those of them that carry an event stream or another protocol, so that nobody waits for their end.
+    endless: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -58,6 +70,22 @@ impl Health {
         if self.refused.load(Ordering::Relaxed) != refused {
             self.refused.store(refused, Ordering::Relaxed);
         }
+    }
+
+    /// Connections in use.
+    pub(crate) fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Requests in progress that will end by themselves.
+    pub(crate) fn ending(&self) -> usize {
+        self.active().saturating_sub(self.endless.load(Ordering::Relaxed))
+    }
+
+    /// Begins anew with a listener of the same name: what was learnt of its predecessor is void.
+    pub(crate) fn renew(&self) {
+        self.set_refused(false);
+        self.pool().clear();
     }
 
     /// Closes connections that stayed unused too long or that the listener closed.
@@ -90,20 +118,52 @@ impl Health {
     }
 }
 
+// === impl Active ===
+
+impl Active {
+    fn begin(upstream: &Arc<Upstream>) -> Self {
+        upstream.health.active.fetch_add(1, Ordering::Relaxed);
+        Self { upstream: Arc::clone(upstream), endless: false }
+    }
+
+    /// Notes that nobody need wait for its end.
+    pub(crate) fn set_endless(&mut self) {
+        if !std::mem::replace(&mut self.endless, true) {
+            self.upstream.health.endless.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let health = &self.upstream.health;
+        if self.endless {
+            health.endless.fetch_sub(1, Ordering::Relaxed);
+        }
+        health.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 // === impl Upstream ===
 
 impl Upstream {
     /// A connection: a kept one unless `fresh`. `exact`: see [`Health::take`].
-    pub(crate) async fn open(&self, fresh: bool, exact: bool, metrics: &RouterMetrics) -> io::Result<Link> {
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        fresh: bool,
+        exact: bool,
+        metrics: &RouterMetrics,
+    ) -> io::Result<Link> {
+        let active = Active::begin(self);
         if !fresh && let Some(stream) = self.health.take(exact) {
-            return Ok(Link { stream, reused: true });
+            return Ok(Link { stream, reused: true, active });
         }
         let opened = Stream::connect(&self.socket).await;
         self.health.set_refused(matches!(&opened, Err(error) if is_refusal(error)));
         if opened.is_ok() {
             metrics.connects.add(1);
         }
-        Ok(Link { stream: opened?, reused: false })
+        Ok(Link { stream: opened?, reused: false, active })
     }
 }
 

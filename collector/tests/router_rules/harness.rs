@@ -2,6 +2,7 @@
 use agentfs_collector::router::{
     Entry, LastSeen, RouterEvent, RouterMetrics, Table, TableHandle, Target, Upstream, run,
 };
+use agentfs_wire::control::Policy;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -78,12 +79,22 @@ pub(crate) fn entry(host: &str, upstreams: Vec<Arc<Upstream>>) -> Entry {
         wildcard: false,
         upstreams,
         dead,
+        policy: Policy::default(),
         starting: None,
         title: "a <title>".to_owned(),
     }
 }
 
 impl Bench {
+    /// A router with `app.localhost` that leads to applications of these names, and they.
+    pub(crate) async fn with_replicas(policy: Policy, names: [&str; 2]) -> (Self, [App; 2]) {
+        let bench = Self::new().await;
+        let apps = names.map(|name| bench.app(name));
+        let upstreams = names.map(|name| bench.upstream(name)).to_vec();
+        bench.set(vec![Entry { policy, ..entry("app.localhost", upstreams) }]);
+        (bench, apps)
+    }
+
     /// A router that knows `app.localhost`, and its application.
     pub(crate) async fn with_app() -> (Self, App) {
         let bench = Self::new().await;

@@ -1,6 +1,7 @@
 //! The router's rules, each tried with raw bytes on both sides: what a client sends over TCP, and
 //! what the application behind a Unix socket then sees.
 #![expect(clippy::unwrap_used, reason = "a test ends where its machinery fails")]
+mod balance;
 mod framing;
 mod harness;
 mod hosts;

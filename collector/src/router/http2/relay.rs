@@ -201,9 +201,9 @@ impl Relay {
         std::mem::take(&mut self.upload)
     }
 
-    /// The application's stream and what came behind its head, after it changed the protocol.
-    pub(super) fn into_parts(mut self) -> Option<(Stream, ReadBuffer)> {
-        Some((self.link.take()?.stream, std::mem::take(&mut self.read)))
+    /// The application's connection and what came behind its head, after it changed the protocol.
+    pub(super) fn into_parts(mut self) -> Option<(Link, ReadBuffer)> {
+        Some((self.link.take()?, std::mem::take(&mut self.read)))
     }
 
     /// Sends the request and waits for the head of its final answer.
@@ -235,6 +235,9 @@ impl Relay {
                 }
                 self.body = answer.body;
                 self.reusable = answer.reusable;
+                if let Some(link) = self.link.as_mut().filter(|_| answer.endless) {
+                    link.active.set_endless();
+                }
                 // A tunnel goes on with the connection.
                 if self.body.is_finished() && !answer.switched {
                     self.settle();
