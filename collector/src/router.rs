@@ -13,7 +13,8 @@
 //!                         client ◄─ answer ─┘     └─ 101 ─► upgrade
 //! ```
 //! HTTP/2 is hyper's: `http2` writes each of its requests as an HTTP/1 head, so that the same rules see
-//! it, and reads the application's answer with the same code.
+//! it, and reads the application's answer with the same code. What HTTP/1 cannot carry (gRPC), or what a
+//! listener speaks alone, goes on in HTTP/2 (`multiplex`).
 mod access;
 mod body;
 mod buffer;
@@ -28,6 +29,7 @@ mod http2;
 mod limits;
 mod listen;
 mod metrics;
+mod multiplex;
 mod outgoing;
 mod pages;
 mod peer;
@@ -35,6 +37,7 @@ mod request;
 mod response;
 mod shared;
 mod table;
+mod tasks;
 mod timer;
 mod transport;
 mod upgrade;

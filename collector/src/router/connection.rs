@@ -220,6 +220,10 @@ async fn forward(
             Failure::ClientBody(what) => pages::Cause::Request(Refusal::bad(what)),
             Failure::ClientSlow => pages::Cause::Request(Refusal::TIMEOUT),
             Failure::Garbage(what) => pages::Cause::Garbage(what),
+            Failure::OtherProtocol => {
+                upstream.health.multiplex().set_only(true);
+                pages::Cause::Garbage("answer: it speaks HTTP/2 only")
+            }
             Failure::Silent | Failure::Undelivered | Failure::ClientGone | Failure::Truncated => {
                 pages::Cause::Silent
             }

@@ -27,6 +27,8 @@ pub(crate) enum Failure {
     Silent,
     /// It answered with something that is no HTTP, or stopped within the head.
     Garbage(&'static str),
+    /// It answered in HTTP/2, before it had understood anything.
+    OtherProtocol,
     /// It stopped within the body: the client must see that.
     Truncated,
     /// The client is gone, or cannot be written to.

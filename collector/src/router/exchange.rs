@@ -10,6 +10,7 @@ use super::client::Client;
 use super::error::Failure;
 use super::head::{Head, Scanner};
 use super::limits::{RESPONSE_HEAD_BYTES, SWEEP, UPLOAD_IDLE};
+use super::multiplex::is_http2;
 use super::outgoing::Outgoing;
 use super::request::Facts;
 use super::response::{self, Answer, Coding};
@@ -180,6 +181,9 @@ impl Exchange {
             match self.phase {
                 Phase::Head => match self.scanner.scan(self.answered.filled(), false) {
                     Head::Complete(length) => self.begin_answer(length)?,
+                    _ if is_http2(self.answered.filled()) => {
+                        return Poll::Ready(Err(Failure::OtherProtocol));
+                    }
                     _ if self.answered.filled().len() > RESPONSE_HEAD_BYTES => {
                         return Poll::Ready(Err(Failure::Garbage("head: it is too large")));
                     }

@@ -4,13 +4,12 @@
 //! `request` and the table decide about it as about any other; `relay` carries the bodies. Streams
 //! live in tasks that end with their connection.
 mod message;
+mod onward;
 mod outbound;
 mod relay;
-mod tasks;
 
 use self::outbound::Outbound;
 use self::relay::Relay;
-use self::tasks::Tasks;
 use super::access::Access;
 use super::buffer::{give_head, take_head};
 use super::client::Client;
@@ -19,7 +18,8 @@ use super::limits::{HEAD_TIME, HTTP2_STREAMS, KEEP_ALIVE, LINGER_TIME, REQUEST_H
 use super::pages::{self, Cause, Reply};
 use super::request::{Facts, Origin, with_request};
 use super::shared::{Busy, Prepared, Shared};
-use super::table::Route;
+use super::table::{Route, Upstream};
+use super::tasks::Tasks;
 use super::transport::Rewound;
 use super::upgrade;
 use crate::end::ended;
@@ -155,6 +155,10 @@ async fn forward(
     access: Access,
 ) -> Response<Outbound> {
     let shared = Arc::clone(&session.shared);
+    let only = |upstream: &Arc<Upstream>| upstream.health.multiplex().is_only();
+    if !facts.upgrade && (onward::is_grpc(request.headers()) || route.entry.upstreams.iter().any(only)) {
+        return send_onward(session, busy, route, facts, &head, Some(request.into_body()), access).await;
+    }
     let switch = facts.upgrade.then(|| hyper::upgrade::on(&mut request));
     let repeatable = facts.idempotent && facts.body.is_finished();
     let mut upload = relay::Upload::new(head, request.into_body(), facts.body);
@@ -194,6 +198,16 @@ async fn forward(
         upload = relay.into_upload();
         match failure {
             Failure::Undelivered => {}
+            Failure::OtherProtocol => {
+                upstream.health.multiplex().set_only(true);
+                // Nothing was understood, so it may be sent again, while we still have it whole.
+                match upload.into_whole() {
+                    Some((head, body)) => {
+                        return send_onward(session, busy, route, facts, &head, body, access).await;
+                    }
+                    None => break Cause::Garbage("answer: it speaks HTTP/2 only; try again"),
+                }
+            }
             Failure::Silent if reused && repeatable && !retried => {}
             Failure::Garbage(what) => break Cause::Garbage(what),
             Failure::ClientBody(what) => break Cause::Request(Refusal::bad(what)),
@@ -205,6 +219,24 @@ async fn forward(
         retried = true;
     };
     failed(&shared, route, facts, cause, access)
+}
+
+/// As [`forward`], to an application that speaks HTTP/2.
+async fn send_onward(
+    session: Arc<Session>,
+    busy: Busy<Arc<Shared>>,
+    route: &Route,
+    facts: Facts,
+    head: &[u8],
+    body: Option<Incoming>,
+    access: Access,
+) -> Response<Outbound> {
+    let shared = Arc::clone(&session.shared);
+    let mut access = Some(access);
+    match onward::forward(&shared, route, head, body, &mut access).await {
+        Ok(response) => response.map(|rest| Outbound::Onward(Box::new(rest), busy, session)),
+        Err(cause) => failed(&shared, route, facts, cause, access.unwrap_or_else(Access::begin)),
+    }
 }
 
 fn failed(shared: &Shared, route: &Route, facts: Facts, cause: Cause, access: Access) -> Response<Outbound> {

@@ -55,6 +55,14 @@ pub(crate) const LINGER_BYTES: usize = 16 * 1024 * 1024;
 /// See [`LINGER_BYTES`].
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// Requests at once over one connection to a listener that speaks HTTP/2: what every server of it should
+/// take (RFC 9113 6.5.2). Further ones get another connection.
+pub(crate) const UPSTREAM_STREAMS: usize = 100;
+
+/// Connections at once to a listener that speaks HTTP/2. At the limit requests share them, and wait where the
+/// listener says so.
+pub(crate) const UPSTREAM_HTTP2_CONNECTIONS: usize = 64;
+
 /// Streams that a client of HTTP/2 may have open at once. Further ones are refused by the protocol.
 pub(crate) const HTTP2_STREAMS: u32 = 256;
 

@@ -6,6 +6,7 @@ use super::error::Refusal;
 use super::host::host_name;
 use super::limits::START_TIME;
 use super::metrics::RouterMetrics;
+use super::multiplex::Lane;
 use super::pages::{self, Reply};
 use super::request::{Facts, Origin, Request};
 use super::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
@@ -123,6 +124,25 @@ impl Shared {
                 Ok(link) => {
                     upstream.requests.fetch_add(1, Ordering::Relaxed);
                     return Some((upstream, link));
+                }
+                Err(error) => self.refused(upstream, &error),
+            }
+        }
+        None
+    }
+
+    /// A place for a request in HTTP/2 at the first replica that takes connections; on a connection of its
+    /// own where it is to be `fresh`.
+    pub(crate) async fn open_http2<'route>(
+        &self,
+        route: &'route Route,
+        fresh: bool,
+    ) -> Option<(&'route Arc<Upstream>, Lane)> {
+        for upstream in route.candidates() {
+            match upstream.open_http2(fresh, &self.metrics).await {
+                Ok(lane) => {
+                    upstream.requests.fetch_add(1, Ordering::Relaxed);
+                    return Some((upstream, lane));
                 }
                 Err(error) => self.refused(upstream, &error),
             }

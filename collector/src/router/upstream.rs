@@ -4,6 +4,7 @@
 //! warm and the rest age and are closed by [`Health::sweep`].
 use super::limits::{CONNECT_TIME, IDLE_UPSTREAM, IDLE_UPSTREAM_CONNECTIONS};
 use super::metrics::RouterMetrics;
+use super::multiplex::Multiplex;
 use super::table::{Target, Upstream};
 use nix::sys::socket::{MsgFlags, recv};
 use std::io::{self, IoSlice};
@@ -49,6 +50,7 @@ pub(crate) struct Health {
     active: AtomicUsize,
     /// Those of them that carry an event stream or another protocol, so that nobody waits for their end.
     endless: AtomicUsize,
+    multiplex: Multiplex,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,12 @@ impl Health {
     /// Closes connections that stayed unused too long or that the listener closed.
     pub(crate) fn sweep(&self, now: Instant) {
         self.pool().retain(|idle| now.duration_since(idle.since) < IDLE_UPSTREAM && idle.stream.is_quiet());
+        self.multiplex.sweep(now);
+    }
+
+    /// Its HTTP/2.
+    pub(crate) fn multiplex(&self) -> &Multiplex {
+        &self.multiplex
     }
 
     /// Keeps `stream` for the next request; closes it where enough are kept.
@@ -175,7 +183,8 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
 // === impl Stream ===
 
 impl Stream {
-    async fn connect(target: &Target) -> io::Result<Self> {
+    /// A new connection.
+    pub(crate) async fn connect(target: &Target) -> io::Result<Self> {
         let timeout = |_| io::Error::from(io::ErrorKind::TimedOut);
         match target {
             Target::Unix(path) => match UnixStream::connect(path).await {

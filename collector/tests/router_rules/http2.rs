@@ -12,18 +12,18 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-type Sent = BoxBody<Bytes, Infallible>;
+pub(crate) type Sent = BoxBody<Bytes, Infallible>;
 
-fn full(text: &str) -> Sent {
+pub(crate) fn full(text: &str) -> Sent {
     Full::new(Bytes::copy_from_slice(text.as_bytes())).boxed()
 }
 
-fn get(path: &str) -> Request<Sent> {
+pub(crate) fn get(path: &str) -> Request<Sent> {
     Request::get(format!("http://app.localhost{path}")).body(full("")).unwrap()
 }
 
 /// A body that is sent as the test goes on.
-struct Streamed(mpsc::UnboundedReceiver<Frame<Bytes>>);
+pub(crate) struct Streamed(pub(crate) mpsc::UnboundedReceiver<Frame<Bytes>>);
 
 impl Body for Streamed {
     type Data = Bytes;
@@ -37,16 +37,16 @@ impl Body for Streamed {
     }
 }
 
-fn streamed() -> (mpsc::UnboundedSender<Frame<Bytes>>, Sent) {
+pub(crate) fn streamed() -> (mpsc::UnboundedSender<Frame<Bytes>>, Sent) {
     let (frame_tx, frame_rx) = mpsc::unbounded_channel();
     (frame_tx, Streamed(frame_rx).boxed())
 }
 
-fn data(bytes: impl Into<Vec<u8>>) -> Frame<Bytes> {
+pub(crate) fn data(bytes: impl Into<Vec<u8>>) -> Frame<Bytes> {
     Frame::data(Bytes::from(bytes.into()))
 }
 
-async fn connect(bench: &Bench) -> SendRequest<Sent> {
+pub(crate) async fn connect(bench: &Bench) -> SendRequest<Sent> {
     let stream = tokio::net::TcpStream::connect(bench.address).await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
@@ -54,11 +54,11 @@ async fn connect(bench: &Bench) -> SendRequest<Sent> {
     sender
 }
 
-async fn send(sender: &mut SendRequest<Sent>, request: Request<Sent>) -> Response<Incoming> {
+pub(crate) async fn send(sender: &mut SendRequest<Sent>, request: Request<Sent>) -> Response<Incoming> {
     soon("answer", sender.send_request(request)).await.unwrap()
 }
 
-async fn text(response: Response<Incoming>) -> String {
+pub(crate) async fn text(response: Response<Incoming>) -> String {
     let body = soon("body", response.into_body().collect()).await.unwrap();
     String::from_utf8(body.to_bytes().to_vec()).unwrap()
 }

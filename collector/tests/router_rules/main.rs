@@ -7,6 +7,7 @@ mod harness;
 mod hosts;
 mod http2;
 mod messages;
+mod onward;
 mod storms;
 mod streams;
 mod time;

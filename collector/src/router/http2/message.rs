@@ -1,9 +1,12 @@
 //! Heads between HTTP/2 and HTTP/1. Pure.
 use super::super::error::Refusal;
-use super::super::headers::put;
+use super::super::headers::{Kind, kind, put};
+use super::super::limits::HEADER_LINES;
+use super::super::pages::Cause;
 use super::super::request::Facts;
 use super::super::response;
 use super::outbound::Outbound;
+use http::{HeaderName, HeaderValue, Uri};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::ext::Protocol;
 use hyper::{Method, Request, Response};
@@ -76,6 +79,33 @@ pub(super) fn write_head(request: &Request<Incoming>, out: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
+/// The head that an application gets, as a request of HTTP/2. Says the same as `head`, which is ours.
+pub(super) fn onward(head: &[u8]) -> Result<Request<()>, Cause> {
+    let bad = |_| Cause::Request(Refusal::bad("head"));
+    let mut lines = vec![httparse::EMPTY_HEADER; HEADER_LINES];
+    let mut parsed = httparse::Request::new(&mut lines);
+    parsed.parse(head).map_err(|_| Cause::Request(Refusal::bad("head")))?;
+    let mut request = Request::new(());
+    *request.method_mut() = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
+        .map_err(|_| Cause::Request(Refusal::bad("method")))?;
+    let mut authority = None;
+    for line in &*parsed.headers {
+        match kind(line.name) {
+            Kind::Host => authority = Some(line.value),
+            Kind::Connection | Kind::TransferEncoding | Kind::Upgrade | Kind::HopByHop => {}
+            _ => {
+                let named = HeaderName::from_bytes(line.name.as_bytes()).map_err(drop).map_err(bad)?;
+                let value = HeaderValue::from_bytes(line.value).map_err(drop).map_err(bad)?;
+                request.headers_mut().try_append(named, value).map_err(drop).map_err(bad)?;
+            }
+        }
+    }
+    let target = parsed.path.unwrap_or("/");
+    let uri = Uri::builder().scheme("http").authority(authority.unwrap_or_default()).path_and_query(target);
+    *request.uri_mut() = uri.build().map_err(drop).map_err(bad)?;
+    Ok(request)
+}
+
 /// A `Sec-WebSocket-Key`: 16 random bytes in base64 (RFC 6455 4.1). HTTP/2 has none of its own; it
 /// only tells WebSocket from something that was cached.
 fn key() -> String {
@@ -134,7 +164,6 @@ pub(super) fn write_trailers(trailers: &http::HeaderMap, out: &mut Vec<u8>) {
 
 /// Whether a header may stand behind the body: none that frames or routes (RFC 9110 6.5.1).
 fn may_trail(name: &http::HeaderName) -> bool {
-    use super::super::headers::{Kind, kind};
     matches!(kind(name.as_str()), Kind::Other | Kind::Accept)
 }
 

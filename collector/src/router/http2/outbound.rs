@@ -2,6 +2,7 @@
 use super::super::error::Failure;
 use super::super::shared::{Busy, Shared};
 use super::Session;
+use super::onward::Onward;
 use super::relay::Relay;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use std::pin::Pin;
@@ -13,6 +14,12 @@ use std::task::{Context, Poll};
 pub(super) enum Outbound {
     Empty,
     Page(Bytes),
+    /// The same, with an application that speaks HTTP/2.
+    Onward(
+        Box<Onward>,
+        #[expect(dead_code, reason = "held")] Busy<Arc<Shared>>,
+        #[expect(dead_code, reason = "held")] Arc<Session>,
+    ),
     /// The rest of an exchange; it counts as one, and its connection as used, while it lasts.
     Relay(
         Box<Relay>,
@@ -38,6 +45,9 @@ impl Body for Outbound {
             Self::Empty => Poll::Ready(None),
             Self::Page(page) if page.is_empty() => Poll::Ready(None),
             Self::Page(page) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(page))))),
+            Self::Onward(onward, ..) => {
+                onward.poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Broken)))
+            }
             Self::Relay(relay, ..) => {
                 relay.poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Broken)))
             }
@@ -48,6 +58,7 @@ impl Body for Outbound {
         match self {
             Self::Empty => true,
             Self::Page(page) => page.is_empty(),
+            Self::Onward(onward, ..) => onward.is_finished(),
             Self::Relay(relay, ..) => relay.is_finished(),
         }
     }

@@ -8,6 +8,7 @@ use super::super::buffer::{Expect, ReadBuffer, give_head};
 use super::super::error::Failure;
 use super::super::head::{Head, Scanner};
 use super::super::limits::RESPONSE_HEAD_BYTES;
+use super::super::multiplex::is_http2;
 use super::super::request::Facts;
 use super::super::response::{self, Answer};
 use super::super::shared::Shared;
@@ -39,6 +40,8 @@ pub(super) struct Upload {
     begun: bool,
     /// Whether the application hung up before it had all.
     cut: bool,
+    /// Whether head and body are no longer as they were given.
+    taken: bool,
 }
 
 /// An exchange.
@@ -78,6 +81,11 @@ impl Upload {
         self.cut = false;
     }
 
+    /// Head and body, to send the request in another way; `None` where something of them is gone.
+    pub(super) fn into_whole(self) -> Option<(Vec<u8>, Option<Incoming>)> {
+        (!self.taken).then_some((self.head, self.body))
+    }
+
     fn is_sent(&self) -> bool {
         !self.cut && self.body.is_none() && self.is_flushed()
     }
@@ -97,11 +105,13 @@ impl Upload {
                 }
                 // It may have answered before it hung up: that is what the client should see.
                 self.cut = true;
-                self.body = None;
+                self.taken |= self.body.take().is_some();
                 continue;
             }
             let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
-            match ready!(Pin::new(body).poll_frame(context)) {
+            let frame = ready!(Pin::new(body).poll_frame(context));
+            self.taken |= frame.is_some() || self.chunked;
+            match frame {
                 None => {
                     self.body = None;
                     self.finish(&http::HeaderMap::new());
@@ -243,6 +253,9 @@ impl Relay {
                     self.settle();
                 }
                 return Poll::Ready(Ok((answer, response)));
+            }
+            if is_http2(self.read.filled()) {
+                return Poll::Ready(Err(Failure::OtherProtocol));
             }
             if self.read.filled().len() > RESPONSE_HEAD_BYTES {
                 return Poll::Ready(Err(Failure::Garbage("head: it is too large")));

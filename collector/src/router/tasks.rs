@@ -8,13 +8,13 @@ const REAP: usize = 2;
 
 /// A handle to the tasks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+pub(crate) struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
 // === impl Tasks ===
 
 impl Tasks {
     /// Begins a task.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.lock();
         // A panic in a stream has reset that stream; it is no reason to stop the others.
         for _ in 0..REAP {
@@ -26,7 +26,7 @@ impl Tasks {
     }
 
     /// Ends all of them.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.lock().abort_all();
     }
 

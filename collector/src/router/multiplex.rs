@@ -1,0 +1,185 @@
+//! Connections to listeners that speak HTTP/2 by prior knowledge: many requests over one.
+//!
+//! Owns the connections of one listener and the tasks that drive them; they end with the listener or
+//! when nobody used them for a while. hyper speaks the protocol. Which requests come here is the
+//! caller's business.
+
+use super::limits::{IDLE_UPSTREAM, UPSTREAM_HTTP2_CONNECTIONS, UPSTREAM_STREAMS};
+use super::metrics::RouterMetrics;
+use super::table::Upstream;
+use super::tasks::Tasks;
+use super::upstream::{Stream, is_refusal};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use tokio::time::Instant;
+
+/// First bytes of a frame: length (3), type, flags, stream (4) (RFC 9113 4.1).
+const FRAME_HEAD: usize = 9;
+
+/// Type of the frame that each side begins with (RFC 9113 3.4).
+const SETTINGS: u8 = 4;
+
+/// Whether an answer begins as HTTP/2 does. No answer of HTTP/1 begins with a zero.
+pub(crate) fn is_http2(bytes: &[u8]) -> bool {
+    bytes.len() >= FRAME_HEAD && bytes[0] == 0 && bytes[3..FRAME_HEAD] == [SETTINGS, 0, 0, 0, 0, 0]
+}
+
+/// What is known of a listener's HTTP/2, and the connections to it that speak it.
+#[derive(Debug, Default)]
+pub(crate) struct Multiplex {
+    /// Whether it answered HTTP/1 in HTTP/2.
+    only: AtomicBool,
+    open: Mutex<Vec<Connection>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Sending>,
+    /// One reference is ours, one is each request's.
+    uses: Arc<()>,
+    used: Instant,
+    /// What drives it.
+    tasks: Tasks,
+}
+
+/// A place for one request. The connection counts as used for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) sender: SendRequest<Sending>,
+    /// Whether the connection served a request before: it may be ending at this moment.
+    pub(crate) reused: bool,
+    _use: Arc<()>,
+}
+
+/// A request's body on its way, or none.
+#[derive(Debug)]
+pub(crate) struct Sending(pub(crate) Option<Incoming>);
+
+// === impl Multiplex ===
+
+impl Multiplex {
+    /// Whether the listener is taken to speak HTTP/2 only.
+    pub(crate) fn is_only(&self) -> bool {
+        self.only.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the listener turned out to speak.
+    pub(crate) fn set_only(&self, only: bool) {
+        self.only.store(only, Ordering::Relaxed);
+    }
+
+    /// Closes connections that ended or that nobody used for a while.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.open().retain_mut(|connection| {
+            if connection.streams() > 0 {
+                connection.used = now;
+            }
+            !connection.sender.is_closed() && now.duration_since(connection.used) < IDLE_UPSTREAM
+        });
+    }
+
+    /// A place on a connection that is there: one with room, or the emptiest where there may be no more.
+    fn take(&self) -> Option<Lane> {
+        let mut open = self.open();
+        open.retain(|connection| !connection.sender.is_closed());
+        let full = open.len() >= UPSTREAM_HTTP2_CONNECTIONS;
+        let emptiest = open.iter_mut().min_by_key(|connection| connection.streams())?;
+        (full || emptiest.streams() < UPSTREAM_STREAMS).then(|| emptiest.lane(true))
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    fn streams(&self) -> usize {
+        Arc::strong_count(&self.uses) - 1
+    }
+
+    fn lane(&mut self, reused: bool) -> Lane {
+        self.used = Instant::now();
+        Lane { sender: self.sender.clone(), reused, _use: Arc::clone(&self.uses) }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.tasks.end();
+    }
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// A place for a request in HTTP/2.
+    pub(crate) async fn open_http2(&self, fresh: bool, metrics: &RouterMetrics) -> io::Result<Lane> {
+        let multiplex = self.health.multiplex();
+        if !fresh && let Some(lane) = multiplex.take() {
+            return Ok(lane);
+        }
+        let opened = Stream::connect(&self.socket).await;
+        self.health.set_refused(matches!(&opened, Err(error) if is_refusal(error)));
+        let stream = opened?;
+        metrics.connects.add(1);
+        let tasks = Tasks::default();
+        let handshake = Builder::new(tasks.clone()).handshake(TokioIo::new(stream)).await;
+        let (sender, driver) = handshake.map_err(io::Error::other)?;
+        tasks.spawn(async move {
+            // Requests that it cuts off hear of it themselves.
+            let _ = driver.await;
+        });
+        let mut connection = Connection { sender, uses: Arc::default(), used: Instant::now(), tasks };
+        let lane = connection.lane(false);
+        multiplex.open().push(connection);
+        Ok(lane)
+    }
+}
+
+// === impl Sending ===
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.get_mut().0 {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_frame_tells() {
+        assert!(is_http2(b"\0\0\0\x04\0\0\0\0\0"));
+        assert!(is_http2(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64"));
+        for other in [b"HTTP/1.1 200 OK\r\n".as_slice(), b"\0\0\0\x04\0\0\0\0", b"\0\0\0\x07\0\0\0\0\0", b""]
+        {
+            assert!(!is_http2(other), "{other:?}");
+        }
+    }
+}
