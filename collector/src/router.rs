@@ -17,9 +17,11 @@
 //! listener speaks alone, goes on in HTTP/2 (`multiplex`).
 mod access;
 mod body;
+mod bridge;
 mod buffer;
 mod client;
 mod connection;
+mod delegate;
 mod error;
 mod exchange;
 mod head;

@@ -203,6 +203,11 @@ async fn forward(
         };
         let again = match failure {
             Failure::Undelivered => true,
+            // Nothing was understood, so it may be sent again, while we still have it whole.
+            Failure::OtherProtocol => {
+                upstream.health.multiplex().set_only(true);
+                facts.body.is_finished()
+            }
             Failure::Silent => link.reused && repeatable && !retried,
             _ => false,
         };
@@ -220,10 +225,7 @@ async fn forward(
             Failure::ClientBody(what) => pages::Cause::Request(Refusal::bad(what)),
             Failure::ClientSlow => pages::Cause::Request(Refusal::TIMEOUT),
             Failure::Garbage(what) => pages::Cause::Garbage(what),
-            Failure::OtherProtocol => {
-                upstream.health.multiplex().set_only(true);
-                pages::Cause::Garbage("answer: it speaks HTTP/2 only")
-            }
+            Failure::OtherProtocol => pages::Cause::Garbage("answer: it speaks HTTP/2 only; try again"),
             Failure::Silent | Failure::Undelivered | Failure::ClientGone | Failure::Truncated => {
                 pages::Cause::Silent
             }

@@ -96,6 +96,8 @@ impl Exchange {
     pub(crate) fn rewind(&mut self) {
         self.request.rewind();
         self.upload = Upload::Sending;
+        self.answered = ReadBuffer::default();
+        self.scanner = Scanner::default();
     }
 
     /// Whether the whole request was sent, so that the application waits for the next.

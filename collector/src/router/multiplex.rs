@@ -1,14 +1,14 @@
 //! Connections to listeners that speak HTTP/2 by prior knowledge: many requests over one.
 //!
-//! Owns the connections of one listener and the tasks that drive them; they end with the listener or
-//! when nobody used them for a while. hyper speaks the protocol. Which requests come here is the
+//! Owns the connections of one listener and the tasks that drive them; they end when nobody used them for
+//! a while, or after their last request when another program listens. hyper speaks the protocol. Which requests come here is the
 //! caller's business.
 
 use super::limits::{IDLE_UPSTREAM, UPSTREAM_HTTP2_CONNECTIONS, UPSTREAM_STREAMS};
 use super::metrics::RouterMetrics;
 use super::table::Upstream;
 use super::tasks::Tasks;
-use super::upstream::{Stream, is_refusal};
+use super::upstream::{Active, Stream, is_refusal};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -42,11 +42,14 @@ pub(crate) struct Multiplex {
 struct Connection {
     sender: SendRequest<Sending>,
     /// One reference is ours, one is each request's.
-    uses: Arc<()>,
+    driver: Arc<Driver>,
     used: Instant,
-    /// What drives it.
-    tasks: Tasks,
 }
+
+/// What drives a connection. It ends with the last that uses it: a connection that takes no more
+/// requests still answers those it has.
+#[derive(Debug)]
+pub(crate) struct Driver(Tasks);
 
 /// A place for one request. The connection counts as used for as long as it lives.
 #[derive(Debug)]
@@ -54,7 +57,10 @@ pub(crate) struct Lane {
     pub(crate) sender: SendRequest<Sending>,
     /// Whether the connection served a request before: it may be ending at this moment.
     pub(crate) reused: bool,
-    _use: Arc<()>,
+    /// Counts the request on its connection.
+    pub(crate) driver: Arc<Driver>,
+    /// Counts it at its listener.
+    pub(crate) active: Active,
 }
 
 /// A request's body on its way, or none.
@@ -74,6 +80,12 @@ impl Multiplex {
         self.only.store(only, Ordering::Relaxed);
     }
 
+    /// Forgets all: another program listens.
+    pub(crate) fn renew(&self) {
+        self.set_only(false);
+        self.open().clear();
+    }
+
     /// Closes connections that ended or that nobody used for a while.
     pub(crate) fn sweep(&self, now: Instant) {
         self.open().retain_mut(|connection| {
@@ -85,12 +97,12 @@ impl Multiplex {
     }
 
     /// A place on a connection that is there: one with room, or the emptiest where there may be no more.
-    fn take(&self) -> Option<Lane> {
+    fn take(&self, upstream: &Arc<Upstream>) -> Option<Lane> {
         let mut open = self.open();
         open.retain(|connection| !connection.sender.is_closed());
         let full = open.len() >= UPSTREAM_HTTP2_CONNECTIONS;
         let emptiest = open.iter_mut().min_by_key(|connection| connection.streams())?;
-        (full || emptiest.streams() < UPSTREAM_STREAMS).then(|| emptiest.lane(true))
+        (full || emptiest.streams() < UPSTREAM_STREAMS).then(|| emptiest.lane(true, upstream))
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -102,18 +114,19 @@ impl Multiplex {
 
 impl Connection {
     fn streams(&self) -> usize {
-        Arc::strong_count(&self.uses) - 1
+        Arc::strong_count(&self.driver) - 1
     }
 
-    fn lane(&mut self, reused: bool) -> Lane {
+    fn lane(&mut self, reused: bool, upstream: &Arc<Upstream>) -> Lane {
         self.used = Instant::now();
-        Lane { sender: self.sender.clone(), reused, _use: Arc::clone(&self.uses) }
+        let (sender, driver) = (self.sender.clone(), Arc::clone(&self.driver));
+        Lane { sender, reused, driver, active: Active::begin(upstream) }
     }
 }
 
-impl Drop for Connection {
+impl Drop for Driver {
     fn drop(&mut self) {
-        self.tasks.end();
+        self.0.end();
     }
 }
 
@@ -121,9 +134,13 @@ impl Drop for Connection {
 
 impl Upstream {
     /// A place for a request in HTTP/2.
-    pub(crate) async fn open_http2(&self, fresh: bool, metrics: &RouterMetrics) -> io::Result<Lane> {
+    pub(crate) async fn open_http2(
+        self: &Arc<Self>,
+        fresh: bool,
+        metrics: &RouterMetrics,
+    ) -> io::Result<Lane> {
         let multiplex = self.health.multiplex();
-        if !fresh && let Some(lane) = multiplex.take() {
+        if !fresh && let Some(lane) = multiplex.take(self) {
             return Ok(lane);
         }
         let opened = Stream::connect(&self.socket).await;
@@ -132,13 +149,14 @@ impl Upstream {
         metrics.connects.add(1);
         let tasks = Tasks::default();
         let handshake = Builder::new(tasks.clone()).handshake(TokioIo::new(stream)).await;
-        let (sender, driver) = handshake.map_err(io::Error::other)?;
+        let (sender, serving) = handshake.map_err(io::Error::other)?;
         tasks.spawn(async move {
             // Requests that it cuts off hear of it themselves.
-            let _ = driver.await;
+            let _ = serving.await;
         });
-        let mut connection = Connection { sender, uses: Arc::default(), used: Instant::now(), tasks };
-        let lane = connection.lane(false);
+        let driver = Arc::new(Driver(tasks));
+        let mut connection = Connection { sender, driver, used: Instant::now() };
+        let lane = connection.lane(false, self);
         multiplex.open().push(connection);
         Ok(lane)
     }

@@ -2,19 +2,19 @@
 //!
 //! Each [`Upstream`] owns its pool: last in, first out, so that a quiet router keeps few connections
 //! warm and the rest age and are closed by [`Health::sweep`].
+use super::bridge::Bridge;
+use super::delegate::delegate_io;
 use super::limits::{CONNECT_TIME, IDLE_UPSTREAM, IDLE_UPSTREAM_CONNECTIONS};
 use super::metrics::RouterMetrics;
-use super::multiplex::Multiplex;
+use super::multiplex::{Lane, Multiplex};
 use super::table::{Target, Upstream};
 use nix::sys::socket::{MsgFlags, recv};
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
@@ -23,6 +23,8 @@ use tokio::time::Instant;
 pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
+    /// To one that speaks HTTP/2, for one exchange.
+    Bridge(Box<Bridge>),
 }
 
 /// A connection about to be used.
@@ -88,6 +90,7 @@ impl Health {
     pub(crate) fn renew(&self) {
         self.set_refused(false);
         self.pool().clear();
+        self.multiplex.renew();
     }
 
     /// Closes connections that stayed unused too long or that the listener closed.
@@ -103,6 +106,9 @@ impl Health {
 
     /// Keeps `stream` for the next request; closes it where enough are kept.
     pub(crate) fn keep(&self, stream: Stream) {
+        if matches!(stream, Stream::Bridge(_)) {
+            return;
+        }
         let mut pool = self.pool();
         if pool.len() < IDLE_UPSTREAM_CONNECTIONS {
             pool.push(Idle { stream, since: Instant::now() });
@@ -129,7 +135,8 @@ impl Health {
 // === impl Active ===
 
 impl Active {
-    fn begin(upstream: &Arc<Upstream>) -> Self {
+    /// One more connection to `upstream` is in use.
+    pub(crate) fn begin(upstream: &Arc<Upstream>) -> Self {
         upstream.health.active.fetch_add(1, Ordering::Relaxed);
         Self { upstream: Arc::clone(upstream), endless: false }
     }
@@ -162,6 +169,11 @@ impl Upstream {
         exact: bool,
         metrics: &RouterMetrics,
     ) -> io::Result<Link> {
+        if self.health.multiplex.is_only() {
+            let Lane { sender, active, driver, .. } = self.open_http2(fresh, metrics).await?;
+            let stream = Stream::Bridge(Box::new(Bridge::new(sender, driver, self)));
+            return Ok(Link { stream, reused: false, active });
+        }
         let active = Active::begin(self);
         if !fresh && let Some(stream) = self.health.take(exact) {
             return Ok(Link { stream, reused: true, active });
@@ -218,6 +230,7 @@ impl Stream {
         match self {
             Self::Unix(stream) => stream.poll_read_ready(&mut context).is_pending(),
             Self::Tcp(stream) => stream.poll_read_ready(&mut context).is_pending(),
+            Self::Bridge(_) => false,
         }
     }
 
@@ -226,56 +239,11 @@ impl Stream {
         let descriptor = match self {
             Self::Unix(stream) => stream.as_raw_fd(),
             Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Bridge(_) => return true,
         };
         let peeked = recv(descriptor, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
         peeked != Err(nix::errno::Errno::EAGAIN)
     }
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        room: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, room),
-            Self::Tcp(stream) => Pin::new(stream).poll_read(context, room),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
+delegate_io!(Stream { Unix, Tcp, Bridge });

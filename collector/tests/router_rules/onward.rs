@@ -274,3 +274,54 @@ async fn a_listener_that_speaks_http2_alone_is_found_out() {
     assert_eq!(bench.metrics.connects.get(), 2);
     server.abort();
 }
+
+/// A browser without TLS speaks HTTP/1, and `http2.createServer()` in Node.js speaks HTTP/2.
+#[tokio::test]
+async fn a_client_of_http1_reaches_it_too() {
+    let (bench, app) = Bench::with_app().await;
+    let mut client = bench.client().await;
+    client.send("GET /first HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await;
+    let mut conn = app.accept().await;
+    assert!(conn.head().await.starts_with("GET /first HTTP/1.1\r\n"));
+    conn.send(b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01").await;
+    drop(conn);
+    let stream = app.accept().await.stream;
+    let answer = |request: Request<Incoming>| async move {
+        let (parts, body) = request.into_parts();
+        let sent = body.collect().await.unwrap().to_bytes();
+        let told =
+            format!("{} {} {}", parts.method, parts.uri, parts.headers["x-forwarded-host"].to_str().unwrap());
+        let length = format!("{told} {}", String::from_utf8_lossy(&sent));
+        Response::builder().header("content-length", length.len()).body(full(&length)).unwrap()
+    };
+    let server = tokio::spawn(serve(stream, answer));
+    let message = client.message().await;
+    assert_eq!(
+        (message.status(), message.text().as_str()),
+        (200, "GET http://app.localhost/first app.localhost ")
+    );
+    let chunks = "Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n";
+    client.send(format!("POST /a?b HTTP/1.1\r\nHost: app.localhost\r\n{chunks}")).await;
+    assert_eq!(client.message().await.text(), "POST http://app.localhost/a?b app.localhost onetwo");
+    client.send("HEAD / HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n\r\n").await;
+    let head = String::from_utf8(client.rest().await).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    // Another program takes its place, one of HTTP/1: it costs one answer.
+    server.abort();
+    assert!(soon("end", server).await.is_err());
+    let get = "GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: close\r\n\r\n";
+    let old = async {
+        let mut conn = app.accept().await;
+        conn.until("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        conn.send("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    };
+    let (status, ()) = tokio::join!(bench.status(get), old);
+    assert_eq!(status, 502);
+    let new = async {
+        let mut conn = app.accept().await;
+        conn.head().await;
+        conn.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    };
+    let (status, ()) = tokio::join!(bench.status(get), new);
+    assert_eq!(status, 204);
+}

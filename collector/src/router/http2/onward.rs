@@ -1,8 +1,8 @@
 //! One exchange between a stream of HTTP/2 and an application that speaks HTTP/2 as well: gRPC first of
 //! all. Frames pass as they are, trailers among them; both ends' flow control holds.
 use super::super::access::Access;
+use super::super::bridge::remove_hops;
 use super::super::error::Failure;
-use super::super::headers::{Kind, kind};
 use super::super::multiplex::{Lane, Sending};
 use super::super::pages::Cause;
 use super::super::shared::Shared;
@@ -54,9 +54,7 @@ pub(super) async fn forward(
         match lane.sender.try_send_request(request).await {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
-                let named: Vec<_> =
-                    parts.headers.keys().filter(|name| is_hop(name.as_str())).cloned().collect();
-                named.into_iter().for_each(|name| drop(parts.headers.remove(name)));
+                remove_hops(&mut parts.headers);
                 let access = access.take().map(|access| (access, parts.status.as_u16()));
                 let (upstream, shared) = (Arc::clone(upstream), Arc::clone(shared));
                 let rest = Onward { body, _lane: lane, upstream, access, bytes: 0, shared };
@@ -76,13 +74,6 @@ pub(super) async fn forward(
         }
     }
     Err(Cause::Silent)
-}
-
-fn is_hop(name: &str) -> bool {
-    matches!(
-        kind(name),
-        Kind::Connection | Kind::HopByHop | Kind::TransferEncoding | Kind::Upgrade | Kind::Te
-    )
 }
 
 // === impl Onward ===
