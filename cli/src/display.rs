@@ -139,7 +139,7 @@ fn outcome(event: &Event) -> String {
         text.push_str(part);
     };
     if let Some(outcome) = &event.outcome {
-        let why = event.why.as_deref().filter(|why| why != outcome).map(|why| why.replace('_', " "));
+        let why = event.why.as_deref().filter(|why| why != outcome).map(reason);
         let errno = event.errno.as_deref();
         let reason = [why.as_deref(), errno].into_iter().flatten().collect::<Vec<_>>().join(", ");
         if reason.is_empty() {
@@ -166,6 +166,17 @@ fn outcome(event: &Event) -> String {
         add(&format!("{missed} {what} missed"));
     }
     text
+}
+
+/// Why a call was left alone or refused.
+fn reason(why: &str) -> String {
+    match why {
+        "cannot_reach_static" => "cannot reach: linked statically".to_owned(),
+        "cannot_reach_go" => "cannot reach: a Go program, its system calls are its own".to_owned(),
+        "cannot_reach_machine" => "cannot reach: for another kind of machine".to_owned(),
+        "cannot_reach_rights" => "cannot reach: changes its user or gains rights".to_owned(),
+        why => why.replace('_', " "),
+    }
 }
 
 fn kind_word(kind: EventKind) -> &'static str {

@@ -1,14 +1,17 @@
 //! What a program of an instance is told: host name, URL, socket, port and how it is reached.
 //! Shared by `wrap` and `exec`.
+use crate::duration::now_ms;
 use crate::environment::{Engine, Plan};
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
-use crate::program::Reach;
 use crate::settings::Settings;
+use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
+use agentfs_wire::notice::{Call, Notice, Outcome, Why};
 use agentfs_wire::url::UrlStyle;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 /// The router's ports for HTTP: where it may bind any, and else.
@@ -70,22 +73,60 @@ pub(crate) fn preload(
     path: &Path,
     library: PathBuf,
     isolate: bool,
+    unreached: Option<Why>,
 ) -> Engine {
-    let reach = crate::program::reach(path);
-    let cause = match reach {
-        Reach::Loads => None,
-        Reach::Static => Some("it is linked statically"),
-        Reach::OtherMachine => Some("it is for another kind of machine"),
-    };
-    if let Some(cause) = cause {
+    if let Some(why) = unreached {
         printer.warn(&format!(
-            "{} keeps the host's ports: {cause}, so its calls cannot be intercepted",
-            path.display()
+            "{} keeps the host's ports, its calls cannot be intercepted: {}",
+            path.display(),
+            cause(why)
         ));
     }
     // A static program ignores the list and its children use it; the others' loaders would complain.
-    let loaded = matches!(reach, Reach::Loads | Reach::Static);
+    let loaded = unreached != Some(Why::OtherMachine);
     Engine::Preload { home: settings.paths.home.clone(), library, loaded, isolate }
+}
+
+/// Why a program is beyond reach, for people.
+fn cause(why: Why) -> &'static str {
+    match why {
+        Why::Static => "it is linked statically",
+        Why::Go => "Go programs make system calls of their own",
+        Why::OtherMachine => "it is for another kind of machine",
+        Why::GainsRights => "it changes its user or gains rights, so its loader ignores the library",
+        _ => "the library cannot be loaded",
+    }
+}
+
+/// Tells whoever traces that the program at `path`, which is about to be started, is beyond reach. A hint like all
+/// notices: whoever does not take it misses it.
+pub(crate) fn tell_unreached(settings: &Settings, app: &str, instance: &str, path: &Path, why: Why) {
+    let file = path.to_string_lossy();
+    // A notice has room for the end of a long path.
+    let start = file.len().saturating_sub(128);
+    let notice = Notice {
+        call: Call::Exec,
+        outcome: Outcome::Passed,
+        why,
+        errno: 0,
+        fd: -1,
+        pid: std::process::id(),
+        time_ns: now_ms().saturating_mul(1_000_000),
+        dropped: 0,
+        address: None,
+        peer: None,
+        app,
+        instance,
+        file: file.get(start..).unwrap_or_default(),
+        program: "agentfs",
+    };
+    let mut datagram = [0; NOTICE_BYTES];
+    if let Some(datagram) = notice.encode(&mut datagram).and_then(|length| datagram.get(..length))
+        && let Ok(socket) = UnixDatagram::unbound()
+        && socket.set_nonblocking(true).is_ok()
+    {
+        let _ = socket.send_to(datagram, &settings.paths.notice);
+    }
 }
 
 /// A port of the host that nobody uses at this moment.

@@ -2,6 +2,8 @@
 //! loaded into it. Reads a few hundred bytes of it at most.
 use crate::exit::Exit;
 use crate::hint::Failure;
+use agentfs_wire::elf::{self, Look, Reach};
+use agentfs_wire::notice::Why;
 use nix::unistd::{AccessFlags, access};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,19 +18,8 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// Scripts that run scripts, until the kernel gives up (execve(2)).
 const INTERPRETERS: usize = 4;
 
-/// Bytes of a file's beginning that tell what it is; the kernel reads as many for `#!`.
-const HEAD_BYTES: usize = 256;
-
-/// Whether the library can be loaded into a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// It is, as far as one can see.
-    Loads,
-    /// The program is linked statically: no loader runs. Its children may load the library.
-    Static,
-    /// The program is for another kind of machine, 32 bit say: its loader only complains.
-    OtherMachine,
-}
+/// Bytes of a file's beginning that the kernel reads for `#!` (execve(2)).
+const HEAD_BYTES: u64 = 256;
 
 /// Finds the program called `name`.
 ///
@@ -80,80 +71,48 @@ pub(crate) fn cannot_start(path: &Path, error: &std::io::Error) -> Failure {
     }
 }
 
-/// Whether the library can be loaded into the program at `path`.
-pub(crate) fn reach(path: &Path) -> Reach {
+/// Why the calls of the program at `path` cannot be intercepted; `None` where they are, as far as one can see.
+pub(crate) fn beyond_reach(path: &Path) -> Option<Why> {
     let mut path = path.to_owned();
     for _ in 0..INTERPRETERS {
-        let Ok(file) = File::open(&path) else { return Reach::Loads };
+        let file = File::open(&path).ok()?;
         let mut head = Vec::new();
-        if (&file).take(u64::try_from(HEAD_BYTES).unwrap_or(0)).read_to_end(&mut head).is_err() {
-            return Reach::Loads;
+        (&file).take(HEAD_BYTES).read_to_end(&mut head).ok()?;
+        if let Some(word) = elf::interpreter(&head) {
+            path = PathBuf::from(OsStr::from_bytes(word));
+            continue;
         }
-        match interpreter(&head) {
-            Some(next) => path = next,
-            None => return judge(&head, |buffer, offset| file.read_exact_at(buffer, offset).is_ok()),
-        }
+        let reach = elf::reach(Look::Close, |offset, buffer| file.read_at(buffer, offset).unwrap_or(0))?;
+        return match reach {
+            Reach::Static => Some(Why::Static),
+            Reach::Go => Some(Why::Go),
+            Reach::OtherMachine => Some(Why::OtherMachine),
+            Reach::Loads => gains_rights(&file).then_some(Why::GainsRights),
+        };
     }
-    Reach::Loads
+    None
 }
 
-/// The interpreter of a script: the first word behind `#!`.
-fn interpreter(head: &[u8]) -> Option<PathBuf> {
-    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let word = line.trim_ascii_start().split(|byte| matches!(byte, b' ' | b'\t' | b'\r')).next()?;
-    (!word.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(word)))
+/// Whether executing a file changes the user or the group, or gains capabilities (execve(2)): then the loader
+/// ignores our library (ld.so(8), secure-execution mode).
+#[cfg(target_os = "linux")]
+fn gains_rights(file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(metadata) = file.metadata() else { return false };
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    // Without the group's right to execute, its bit means something else (inode(7)).
+    let gains = (metadata.mode() & 0o4000 != 0 && metadata.uid() != user.as_raw())
+        || (metadata.mode() & 0o2010 == 0o2010 && metadata.gid() != group.as_raw())
+        || (!user.is_root()
+            && rustix::fs::fgetxattr(file, c"security.capability", &mut [0_u8; 64][..])
+                .is_ok_and(|size| size > 0));
+    gains && !nix::sys::prctl::get_no_new_privs().unwrap_or(false)
 }
 
-/// Reads an ELF file's header (elf(5)). `read` fills a buffer from an offset.
-fn judge(head: &[u8], read: impl Fn(&mut [u8], u64) -> bool) -> Reach {
-    const PT_INTERP: u32 = 3;
-    const MOST_HEADERS: u16 = 64;
-    if !head.starts_with(b"\x7fELF") {
-        return Reach::Loads;
-    }
-    let little = head.get(5) == Some(&1);
-    if head.get(4) != Some(&2)
-        || little != cfg!(target_endian = "little")
-        || u16_at(head, 18) != Some(MACHINE)
-    {
-        return Reach::OtherMachine;
-    }
-    let (Some(start), Some(size), Some(count)) = (u64_at(head, 32), u16_at(head, 54), u16_at(head, 56))
-    else {
-        return Reach::Loads;
-    };
-    for index in 0..count.min(MOST_HEADERS) {
-        let mut header = [0; 56];
-        let Some(offset) = start.checked_add(u64::from(index) * u64::from(size)) else { break };
-        if !read(&mut header, offset) {
-            return Reach::Loads;
-        }
-        let kind = header.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-        // Any loader: the library needs so little of libc that musl's loads it too.
-        if kind == Some(PT_INTERP) {
-            return Reach::Loads;
-        }
-    }
-    Reach::Static
-}
-
-/// `e_machine` of programs that can load our library.
-const MACHINE: u16 = if cfg!(target_arch = "x86_64") {
-    62
-} else if cfg!(target_arch = "aarch64") {
-    183
-} else if cfg!(target_arch = "riscv64") {
-    243
-} else {
-    0
-};
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
+/// macOS: dyld ignores the library in what is protected, which is judged elsewhere.
+#[cfg(not(target_os = "linux"))]
+fn gains_rights(_file: &File) -> bool {
+    false
 }
 
 enum Found {
@@ -166,6 +125,8 @@ fn executable(path: &Path) -> Found {
     use std::io::ErrorKind;
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => Found::Denied("it is a folder"),
+        // A FIFO or a device, which must not be opened to look at it either.
+        Ok(found) if !found.is_file() => Found::Denied("it is no file"),
         Ok(_) if access(path, AccessFlags::X_OK).is_err() => Found::Denied("permission denied"),
         Ok(_) => Found::Yes,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Found::Denied("permission denied"),
@@ -208,52 +169,18 @@ mod tests {
     }
 
     #[test]
-    fn the_interpreter_of_a_script_is_its_first_word() {
-        let word = |head: &str| interpreter(head.as_bytes());
-        assert_eq!(word("#!/bin/sh\necho"), Some("/bin/sh".into()));
-        assert_eq!(word("#! /usr/bin/env python3\n"), Some("/usr/bin/env".into()));
-        assert_eq!(word("#!\n"), None);
-        assert_eq!(word("echo #!/bin/sh"), None);
-    }
-
-    /// A 64-bit program of this machine with one program header, behind which its interpreter stands.
-    fn elf(kind: u32, interpreter: &[u8]) -> Vec<u8> {
-        let mut file = vec![0; 120];
-        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        file[18..20].copy_from_slice(&MACHINE.to_ne_bytes());
-        file[32..40].copy_from_slice(&64_u64.to_ne_bytes());
-        file[54..56].copy_from_slice(&56_u16.to_ne_bytes());
-        file[56..58].copy_from_slice(&1_u16.to_ne_bytes());
-        file[64..68].copy_from_slice(&kind.to_ne_bytes());
-        file[72..80].copy_from_slice(&120_u64.to_ne_bytes());
-        file[96..104].copy_from_slice(&(interpreter.len() as u64).to_ne_bytes());
-        file.extend_from_slice(interpreter);
-        file
-    }
-
-    fn judged(file: &[u8]) -> Reach {
-        judge(file, |buffer, offset| {
-            let start = usize::try_from(offset).unwrap();
-            let part = start.checked_add(buffer.len()).and_then(|end| file.get(start..end));
-            part.is_some_and(|part| {
-                buffer.copy_from_slice(part);
-                true
-            })
-        })
-    }
-
-    #[test]
-    fn an_elf_header_tells_who_can_load_us() {
-        assert_eq!(judged(&elf(3, b"/lib64/ld-linux-x86-64.so.2\0")), Reach::Loads);
-        assert_eq!(judged(&elf(3, b"/lib/ld-musl-x86_64.so.1\0")), Reach::Loads);
-        assert_eq!(judged(&elf(1, b"")), Reach::Static);
-        let mut narrow = elf(3, b"/lib/ld-linux.so.2\0");
-        narrow[4] = 1;
-        assert_eq!(judged(&narrow), Reach::OtherMachine);
-        assert_eq!(judged(b"MZ"), Reach::Loads);
-        for length in 0..120 {
-            let _ = judged(&elf(3, b"/lib64/ld-linux-x86-64.so.2\0")[..length]);
-        }
-        assert_eq!(reach(Path::new("/bin/sh")), Reach::Loads);
+    fn what_is_beyond_reach_is_seen_through_scripts() {
+        assert_eq!(beyond_reach(Path::new("/bin/sh")), None);
+        assert_eq!(beyond_reach(Path::new("/no/such/program")), None);
+        let folder = tempfile::tempdir().unwrap();
+        let narrow = folder.path().join("narrow");
+        fs::write(&narrow, b"\x7fELF\x01\x01").unwrap();
+        assert_eq!(beyond_reach(&narrow), Some(Why::OtherMachine));
+        let script = folder.path().join("script");
+        fs::write(&script, format!("#!{} -x\n", narrow.display())).unwrap();
+        assert_eq!(beyond_reach(&script), Some(Why::OtherMachine));
+        let circle = folder.path().join("circle");
+        fs::write(&circle, format!("#!{}\n", circle.display())).unwrap();
+        assert_eq!(beyond_reach(&circle), None);
     }
 }

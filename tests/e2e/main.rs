@@ -19,4 +19,5 @@ mod self_test;
 mod servers;
 mod terminal;
 mod trust;
+mod unreached;
 mod wrap;

@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod broker;
+pub mod elf;
 pub mod env;
 pub mod limits;
 pub mod name;

@@ -41,7 +41,8 @@ pub enum Outcome {
     Refused,
 }
 
-/// Why a call was left alone or refused.
+/// Why a call was left alone or refused. Further reasons go to the end: a reader that does not know one drops that
+/// notice alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Why {
     /// It was rewritten: there is nothing to explain.
@@ -62,10 +63,16 @@ pub enum Why {
     NotAccepting,
     /// A step of ours failed with `errno`; the call went through unchanged.
     Failed,
-    /// The started program cannot load the library (static, other architecture, other C library).
-    CannotReach,
+    /// The started program is linked statically: no loader runs that could load the library.
+    Static,
     /// The environment that a program passed to exec lacked ours; it was put back.
     EnvironmentRestored,
+    /// The started program is a Go program: its network calls are system calls of its own.
+    Go,
+    /// The started program is for another kind of machine, 32 bit say.
+    OtherMachine,
+    /// The started program changes its user or gains rights (set-uid): its loader ignores the library (ld.so(8)).
+    GainsRights,
 }
 
 /// One notice. Text is UTF-8; an unknown text is empty.

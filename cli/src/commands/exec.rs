@@ -27,7 +27,11 @@ pub(crate) fn run(
     let name = arguments.command.first().cloned().unwrap_or_default();
     let path = program::find(&name, settings.search_path.as_deref())?;
     let library = interposer::unpack(settings)?;
-    let engine = instance::preload(settings, printer, &path, library, arguments.isolate);
+    let unreached = program::beyond_reach(&path);
+    if let Some(why) = unreached {
+        instance::tell_unreached(settings, &target.app, &target.instance, &path, why);
+    }
+    let engine = instance::preload(settings, printer, &path, library, arguments.isolate, unreached);
     let plan = instance::plan(settings, &target.app, &target.instance, info.urls(), engine)?;
     let variables = environment::build(&settings.environment, &plan);
     drop(client);

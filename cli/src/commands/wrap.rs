@@ -108,10 +108,11 @@ impl Wrap<'_> {
             (None, None) => Some(instance::free_port()?),
             (None, Some(_)) => None,
         };
+        let unreached = library.as_ref().and_then(|_| program::beyond_reach(path));
         let engine = match library {
             Some(library) => {
                 let isolate = arguments.isolate || settings.isolate;
-                instance::preload(settings, printer, path, library, isolate)
+                instance::preload(settings, printer, path, library, isolate, unreached)
             }
             None => Engine::Cooperative { nested: settings.nested },
         };
@@ -124,6 +125,9 @@ impl Wrap<'_> {
                 .inspect_err(|error| printer.warn(&error.message))
                 .ok(),
         };
+        if let Some(why) = unreached {
+            instance::tell_unreached(settings, &app, &name, path, why);
+        }
         plan.only.clone_from(&arguments.only);
         plan.except.clone_from(&arguments.except);
         let variables = environment::build(&settings.environment, &plan);

@@ -58,7 +58,10 @@ fn why(why: Why) -> &'static str {
         Why::InUse => "in_use",
         Why::NotAccepting => "not_accepting",
         Why::Failed => "failed",
-        Why::CannotReach => "cannot_reach",
+        Why::Static => "cannot_reach_static",
+        Why::Go => "cannot_reach_go",
+        Why::OtherMachine => "cannot_reach_machine",
+        Why::GainsRights => "cannot_reach_rights",
         Why::EnvironmentRestored => "environment_restored",
     }
 }

@@ -13,7 +13,7 @@
 use crate::config::{self, Config};
 use crate::hooks::real;
 use crate::notify::{self, News};
-use crate::program as target_program;
+use crate::program::{self as target_program, Program};
 use crate::sys::Errno;
 use crate::target;
 use agentfs_wire::env;
@@ -95,32 +95,37 @@ fn value_of(entry: &[u8]) -> Option<Variable<'_>> {
     after(env::NO_INTERPOSE).map(Variable::NoInterpose)
 }
 
+/// The program of an exec.
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    /// A path, or a name that is searched for along `PATH`.
+    Named(*const c_char),
+    /// An open file.
+    #[cfg(target_os = "linux")]
+    Open(c_int),
+    /// The system's shell.
+    Shell,
+}
+
 /// Calls `call` with `environment`, completed where it lacks ours.
 ///
 /// # Safety
-/// `environment` is NULL or an array of C strings that ends in NULL.
-unsafe fn with_environment<T>(
-    program: *const c_char,
-    environment: Strings,
-    call: impl FnOnce(Strings) -> T,
-) -> T {
+/// The target is a C string or NULL; `environment` is NULL or an array of C strings that ends in NULL.
+unsafe fn with_environment<T>(target: Target, environment: Strings, call: impl FnOnce(Strings) -> T) -> T {
     let Some(config) = config::get() else { return call(environment) };
-    // SAFETY: the program's own string.
-    match unsafe { kind_of(program) } {
-        target_program::Kind::OtherSize => {
-            traced(config, program, Why::CannotReach);
-            // SAFETY: the caller vouches for the array.
-            return unsafe { without_library(config, environment, call) };
-        }
-        target_program::Kind::Static => traced(config, program, Why::CannotReach),
-        target_program::Kind::Reachable => {}
+    // SAFETY: the caller vouches for the target.
+    let found = unsafe { look(target, notify::tracing(config)) };
+    if found == Program::Beyond(Why::OtherMachine) {
+        traced(config, target, found, Why::OtherMachine);
+        // SAFETY: the caller vouches for the array.
+        return unsafe { without_library(config, environment, call) };
     }
     // SAFETY: the caller vouches for the array.
     let Some(lacks) = (unsafe { examine(config, environment) }) else {
-        traced(config, program, Why::Rewritten);
+        traced(config, target, found, Why::Rewritten);
         return call(environment);
     };
-    traced(config, program, Why::EnvironmentRestored);
+    traced(config, target, found, Why::EnvironmentRestored);
     let needed = lacks.length + config.kept().count() + 2;
     if needed <= SMALL {
         // SAFETY: as this function.
@@ -134,16 +139,18 @@ unsafe fn with_environment<T>(
 }
 
 /// # Safety
-/// `program` is NULL or a C string.
-unsafe fn kind_of(program: *const c_char) -> target_program::Kind {
+/// The target is a C string or NULL.
+unsafe fn look(target: Target, closely: bool) -> Program {
     let _errno = Errno::keep();
-    if program.is_null() {
-        return target_program::Kind::Reachable;
+    match target {
+        Target::Named(program) if !program.is_null() => {
+            // SAFETY: the caller vouches for the string.
+            target_program::look(unsafe { CStr::from_ptr(program) }, closely)
+        }
+        #[cfg(target_os = "linux")]
+        Target::Open(fd) => target_program::look_open(fd, closely),
+        Target::Named(_) | Target::Shell => Program::Reachable,
     }
-    // SAFETY: the caller vouches for the string.
-    let path = unsafe { CStr::from_ptr(program) };
-    // A bare name is searched for along PATH by libc; what is found there is this system's own.
-    if path.to_bytes().contains(&b'/') { target_program::kind(path) } else { target_program::Kind::Reachable }
 }
 
 /// Calls `call` with `environment` less our library, which the program's loader could only complain of. The
@@ -273,8 +280,10 @@ fn merge(merged: &mut [u8; PRELOAD_BYTES], own: &[u8], config: &Config) -> bool 
     true
 }
 
-fn traced(config: &Config, program: *const c_char, why: Why) {
-    if program.is_null() || !notify::tracing(config) {
+/// Tells of an exec; `why` where the program is within reach. One that cannot succeed is not told.
+fn traced(config: &Config, target: Target, found: Program, why: Why) {
+    let Target::Named(program) = target else { return };
+    if program.is_null() || found == Program::Missing || !notify::tracing(config) {
         return;
     }
     let _errno = Errno::keep();
@@ -285,7 +294,7 @@ fn traced(config: &Config, program: *const c_char, why: Why) {
     let news = News {
         call: Call::Exec,
         outcome: Outcome::Passed,
-        why,
+        why: if let Program::Beyond(reason) = found { reason } else { why },
         errno: 0,
         fd: -1,
         address: None,
@@ -302,7 +311,9 @@ fn traced(config: &Config, program: *const c_char, why: Why) {
 pub(crate) unsafe fn execve(program: *const c_char, arguments: Strings, environment: Strings) -> c_int {
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(program, environment, |environment| real::execve(program, arguments, environment))
+        with_environment(Target::Named(program), environment, |environment| {
+            real::execve(program, arguments, environment)
+        })
     }
 }
 
@@ -314,7 +325,7 @@ pub(crate) unsafe fn execv(program: *const c_char, arguments: Strings) -> c_int 
     let own = target::environment();
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(program, own, |completed| {
+        with_environment(Target::Named(program), own, |completed| {
             if completed == own {
                 real::execv(program, arguments)
             } else {
@@ -330,7 +341,7 @@ pub(crate) unsafe fn execv(program: *const c_char, arguments: Strings) -> c_int 
 /// As execvp(3).
 pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int {
     // SAFETY: the program's own strings.
-    unsafe { with_own_environment(program, || real::execvp(program, arguments)) }
+    unsafe { with_own_environment(Target::Named(program), || real::execvp(program, arguments)) }
 }
 
 /// execvpe(3).
@@ -341,7 +352,7 @@ pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int
 pub(crate) unsafe fn execvpe(program: *const c_char, arguments: Strings, environment: Strings) -> c_int {
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(program, environment, |environment| {
+        with_environment(Target::Named(program), environment, |environment| {
             crate::hooks::gnu::real::execvpe(program, arguments, environment)
         })
     }
@@ -355,7 +366,7 @@ pub(crate) unsafe fn execvpe(program: *const c_char, arguments: Strings, environ
 pub(crate) unsafe fn fexecve(fd: c_int, arguments: Strings, environment: Strings) -> c_int {
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(core::ptr::null(), environment, |environment| {
+        with_environment(Target::Open(fd), environment, |environment| {
             crate::hooks::gnu::real::fexecve(fd, arguments, environment)
         })
     }
@@ -375,7 +386,7 @@ pub(crate) unsafe fn posix_spawn(
 ) -> c_int {
     // SAFETY: the program's own arguments.
     unsafe {
-        with_environment(program, environment, |environment| {
+        with_environment(Target::Named(program), environment, |environment| {
             real::posix_spawn(pid, program, actions, attributes, arguments, environment)
         })
     }
@@ -395,7 +406,7 @@ pub(crate) unsafe fn posix_spawnp(
 ) -> c_int {
     // SAFETY: the program's own arguments.
     unsafe {
-        with_environment(program, environment, |environment| {
+        with_environment(Target::Named(program), environment, |environment| {
             real::posix_spawnp(pid, program, actions, attributes, arguments, environment)
         })
     }
@@ -407,7 +418,7 @@ pub(crate) unsafe fn posix_spawnp(
 /// As system(3).
 pub(crate) unsafe fn system(command: *const c_char) -> c_int {
     // SAFETY: the program's own string.
-    unsafe { with_own_environment(core::ptr::null(), || real::system(command)) }
+    unsafe { with_own_environment(Target::Shell, || real::system(command)) }
 }
 
 /// popen(3), likewise.
@@ -416,19 +427,19 @@ pub(crate) unsafe fn system(command: *const c_char) -> c_int {
 /// As popen(3).
 pub(crate) unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
     // SAFETY: the program's own strings.
-    unsafe { with_own_environment(core::ptr::null(), || real::popen(command, mode)) }
+    unsafe { with_own_environment(Target::Shell, || real::popen(command, mode)) }
 }
 
 /// Calls `call` while the process's environment has what it lacks. Only a program that has cleared its
 /// environment sees it change, and only while the call lasts.
 ///
 /// # Safety
-/// As reading the environment.
-pub(super) unsafe fn with_own_environment<T>(program: *const c_char, call: impl FnOnce() -> T) -> T {
+/// As [`with_environment`], and as reading the environment.
+pub(super) unsafe fn with_own_environment<T>(target: Target, call: impl FnOnce() -> T) -> T {
     let own = target::environment();
     // SAFETY: the process's environment ends in NULL.
     unsafe {
-        with_environment(program, own, |completed| {
+        with_environment(target, own, |completed| {
             if completed == own {
                 return call();
             }

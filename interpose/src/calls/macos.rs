@@ -10,7 +10,7 @@
 )]
 
 use super::accept::accept_with;
-use super::exec::with_own_environment;
+use super::exec::{Target, with_own_environment};
 use super::messages::{blank, receive};
 use crate::config;
 use crate::convert;
@@ -263,7 +263,7 @@ fn noted(fd: c_int, command: c_int, result: c_int) -> c_int {
 /// As execvP(3).
 pub(crate) unsafe fn exec_search(program: *const c_char, path: *const c_char, arguments: Strings) -> c_int {
     // SAFETY: the program's own strings.
-    unsafe { with_own_environment(program, || real::exec_search(program, path, arguments)) }
+    unsafe { with_own_environment(Target::Named(program), || real::exec_search(program, path, arguments)) }
 }
 
 /// execl(3), its list as an array.

@@ -149,6 +149,52 @@ pub(crate) fn read(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
+/// pread(2).
+pub(crate) fn read_at(fd: c_int, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+    let (start, length) = (buffer.as_mut_ptr(), buffer.len());
+    // SAFETY: the kernel writes at most the buffer's length.
+    let count = check(unsafe { libc::syscall(libc::SYS_pread64, fd, start, length, offset) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// Whether executing a file changes the user or the group, or gains capabilities (execve(2)): then the loader
+/// ignores libraries that are named by a path (ld.so(8), secure-execution mode).
+pub(crate) fn gains_rights(fd: c_int) -> bool {
+    let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat(2) fills the structure.
+    if check(unsafe { libc::syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) }).is_err() {
+        return false;
+    }
+    // SAFETY: fstat(2) succeeded, so the structure is filled in.
+    let status = unsafe { status.assume_init() };
+    // SAFETY: geteuid(2) takes no arguments.
+    let user = u32::try_from(unsafe { libc::syscall(libc::SYS_geteuid) }).unwrap_or(0);
+    // SAFETY: getegid(2) takes no arguments.
+    let group = u32::try_from(unsafe { libc::syscall(libc::SYS_getegid) }).unwrap_or(0);
+    // Without the group's right to execute, the bit means something else (inode(7)).
+    let grouped = libc::S_ISGID | libc::S_IXGRP;
+    let gains = (status.st_mode & libc::S_ISUID != 0 && status.st_uid != user)
+        || (status.st_mode & grouped == grouped && status.st_gid != group)
+        || (user != 0 && has_capabilities(fd));
+    gains && !no_new_rights()
+}
+
+/// Whether a file has capabilities (capabilities(7), file capabilities).
+fn has_capabilities(fd: c_int) -> bool {
+    let nowhere = core::ptr::null_mut::<c_void>();
+    // SAFETY: the name ends in NUL; without room only the size is told.
+    check(unsafe {
+        libc::syscall(libc::SYS_fgetxattr, fd, c"security.capability".as_ptr(), nowhere, 0_usize)
+    })
+    .is_ok_and(|size| size > 0)
+}
+
+/// Whether no exec of this process gains rights any more (prctl(2), `PR_SET_NO_NEW_PRIVS`).
+pub(crate) fn no_new_rights() -> bool {
+    // SAFETY: this prctl(2) takes integers alone.
+    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) }) == Ok(1)
+}
+
 /// getdents64(2).
 pub(crate) fn directory_entries(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes at most the buffer's length.
