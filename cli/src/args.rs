@@ -328,12 +328,31 @@ it off.")]
         #[arg(long)]
         json: bool,
     },
+    /// Have the system start the collector at login, and open port 80 for it (macOS)
+    #[command(after_long_help = "\
+Examples:
+  agentfs daemon install
+  agentfs daemon install --print
+
+Writes a LaunchAgent to ~/Library/LaunchAgents and loads it with launchctl. Nothing has to be installed for agentfs
+to work: the collector starts by itself with the first command that needs it.")]
+    Install {
+        /// Write the LaunchAgent to standard output instead
+        #[arg(long)]
+        print: bool,
+    },
+    /// Undo `daemon install`
+    #[command(after_long_help = "Examples:\n  agentfs daemon uninstall")]
+    Uninstall,
     /// Be the collector, in the foreground
     #[command(after_long_help = "Examples:\n  AGENTFS_LOG=debug agentfs daemon run")]
     Run {
         /// Leave the session of whoever started us
         #[arg(long, hide = true)]
         detached: bool,
+        /// End quietly where there is a collector already: launchd starts what failed again and again
+        #[arg(long, hide = true)]
+        by_launchd: bool,
     },
 }
 

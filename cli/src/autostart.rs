@@ -119,6 +119,12 @@ pub(crate) fn where_needed(settings: &Settings) -> Result<Option<Client>, Failur
 /// # Errors
 /// Where it ends, or does not answer in time; with the end of its log.
 pub(crate) fn start(settings: &Settings) -> Result<DaemonInfo, Failure> {
+    // Where launchd has our sockets, its collector must be the one.
+    if crate::launchctl::kickstart(settings)
+        && let Some(info) = await_answer(settings)
+    {
+        return Ok(info);
+    }
     let log = open_log(settings)?;
     let begin = log.metadata().map_or(0, |metadata| metadata.len());
     let copy = log.try_clone().map_err(|error| cannot_start(&error))?;
@@ -148,6 +154,17 @@ pub(crate) fn start(settings: &Settings) -> Result<DaemonInfo, Failure> {
             return Err(failure.hint(format_args!("its log is {}", settings.paths.log.display())));
         }
         std::thread::park_timeout(LOOK_PAUSE);
+    }
+}
+
+/// What a collector that something else starts says of itself, once it does.
+pub(crate) fn await_answer(settings: &Settings) -> Option<DaemonInfo> {
+    let deadline = Instant::now() + READY_TIME;
+    loop {
+        match answer(settings) {
+            None if Instant::now() < deadline => std::thread::park_timeout(LOOK_PAUSE),
+            answer => return answer,
+        }
     }
 }
 

@@ -15,6 +15,8 @@ mod hint;
 mod holders;
 mod instance;
 mod interposer;
+mod launch_agent;
+mod launchctl;
 mod liveness;
 mod naming;
 mod printer;

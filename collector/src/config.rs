@@ -3,17 +3,20 @@
 use crate::log::Level;
 use crate::tls::TlsConfig;
 use agentfs_wire::paths::Paths;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
 
 /// The settings of one collector.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
     /// Where everything is. The home must be absolute and canonical.
     pub paths: Paths,
     /// Address on which the router listens instead of the default ones (`AGENTFS_ROUTER`); port 0
     /// takes any free port.
     pub router_address: Option<SocketAddr>,
+    /// Sockets for the router that somebody else opened (launchd). Where there are some and no address is
+    /// asked for, they are used instead of the default ones.
+    pub router_sockets: Vec<TcpListener>,
     /// With what to serve TLS; absent: as [`crate::tls::enabled`] says, so that it is off until it was
     /// switched on once.
     pub tls: Option<TlsConfig>,
@@ -45,6 +48,7 @@ impl Config {
         Self {
             paths,
             router_address: None,
+            router_sockets: Vec::new(),
             tls: None,
             tls_address: None,
             router_threads: None,

@@ -1,10 +1,11 @@
-//! Watches processes until they end. Owns one descriptor (pidfd_open(2)) and one task for each; a
-//! number that the kernel gives to another process later is therefore never mistaken. Where there is
-//! no such descriptor (macOS, old kernels, too many processes) the process is asked for at each
-//! reconciliation by kill(pid, 0), which can mistake it. Called by `hub`.
+//! Watches processes until they end. Owns one descriptor (`exit`) and one task for each; a number that the
+//! kernel gives to another process later is therefore never mistaken. Where there is no such descriptor
+//! (old kernels, too many processes) the process is asked for at each reconciliation by kill(pid, 0),
+//! which can mistake it. Called by `hub`.
 
 #[cfg(target_os = "linux")]
 mod birth;
+mod exit;
 mod survey;
 
 pub(crate) use survey::survey;
@@ -73,18 +74,14 @@ impl Processes {
         asked.map(|(pid, _)| *pid).filter(|pid| !lives(*pid)).collect()
     }
 
-    #[cfg(target_os = "linux")]
     fn open(&self, pid: u32) -> Result<Option<AbortHandle>, Errno> {
-        use rustix::process::{Pid, PidfdFlags, pidfd_open};
         use tokio::io::Interest;
         use tokio::io::unix::AsyncFd;
         if self.watched.len() >= WATCHED_PROCESSES {
             return Ok(None);
         }
-        let raw = i32::try_from(pid).map_err(|_| Errno::ESRCH)?;
-        let process = Pid::from_raw(raw).ok_or(Errno::ESRCH)?;
-        let descriptor = pidfd_open(process, PidfdFlags::NONBLOCK)
-            .map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+        let raw = i32::try_from(pid).ok().filter(|raw| *raw > 0).ok_or(Errno::ESRCH)?;
+        let descriptor = exit::descriptor(raw)?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe for descriptors that may be closed while registered; \
@@ -99,12 +96,6 @@ impl Processes {
             let _ = exit_tx.send(pid).await;
         });
         Ok(Some(task.abort_handle()))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn open(&self, pid: u32) -> Result<Option<AbortHandle>, Errno> {
-        let _ = (&self.exit_tx, WATCHED_PROCESSES);
-        if lives(pid) { Ok(None) } else { Err(Errno::ESRCH) }
     }
 }
 
@@ -129,10 +120,8 @@ mod tests {
         let pid = child.id().unwrap();
         assert!(processes.watch(pid, None));
         drop(child.stdin.take());
-        if cfg!(target_os = "linux") {
-            let told = tokio::time::timeout(Duration::from_secs(10), exit_rx.recv()).await.unwrap();
-            assert_eq!(told, Some(pid));
-        }
+        let told = tokio::time::timeout(Duration::from_secs(10), exit_rx.recv()).await.unwrap();
+        assert_eq!(told, Some(pid));
         child.wait().await.unwrap();
         processes.forget(pid);
         assert!(!processes.watch(pid, None));

@@ -21,7 +21,8 @@ fn json(text: &str) -> Value {
 fn every_command_has_help_with_an_example() {
     let home = Home::new();
     let commands = ["wrap", "exec", "ps", "trace", "route", "stop", "prune", "trust", "doctor"];
-    let actions = ["start", "stop", "status", "run"].map(|action| vec!["daemon", action]);
+    let actions =
+        ["start", "stop", "status", "install", "uninstall", "run"].map(|action| vec!["daemon", action]);
     for mut command in commands.map(|command| vec![command]).into_iter().chain(actions) {
         command.push("--help");
         let text = home.agentfs(&command).text();
@@ -299,4 +300,21 @@ fn a_closed_pipe_is_success() {
     let script = "\"$0\" ps | true; echo ${PIPESTATUS[0]}; \"$0\" --help | head -n 1 >/dev/null; echo ${PIPESTATUS[0]}";
     let output = home.program("bash").args(["-c", script]).arg(home.agentfs_path()).output().success();
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("0\n0\n", ""), "{}", output.explain());
+}
+
+/// Where there is no launchd: what is true instead, and nothing written.
+#[cfg(not(target_os = "macos"))]
+#[test]
+fn there_is_nothing_to_install_without_launchd() {
+    let home = Home::new();
+    for action in ["install", "uninstall"] {
+        let output = home.agentfs(&["daemon", action]).env("HOME", home.work()).output().code(1);
+        for word in ["nothing to install", "starts by itself"] {
+            assert!(output.stderr.contains(word), "{}", output.explain());
+        }
+    }
+    assert_eq!(std::fs::read_dir(home.work()).unwrap().count(), 0);
+    let list = home.agentfs(&["daemon", "install", "--print"]).text();
+    assert!(list.contains("<key>Sockets</key>") || list.contains("AGENTFS_ROUTER"), "{list}");
+    assert!(list.contains(&home.paths().home.display().to_string()), "{list}");
 }

@@ -7,10 +7,12 @@ use crate::display;
 use crate::duration::{age, now_ms};
 use crate::exit::Exit;
 use crate::hint::Failure;
+use crate::launch_agent::{self, LaunchAgent};
+use crate::launchctl::Launchd;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use agentfs_collector::Config;
 use agentfs_collector::tls::{self, OwnPair};
+use agentfs_collector::{Config, Error};
 use agentfs_wire::control::{DaemonInfo, method};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -35,7 +37,10 @@ pub(crate) fn run(
         DaemonAction::Start(arguments) => start(arguments, settings, printer),
         DaemonAction::Stop => stop(settings, printer),
         DaemonAction::Status { json } => status(*json, settings, printer),
-        DaemonAction::Run { detached } => serve(*detached, settings),
+        DaemonAction::Install { print: true } => print_agent(settings, printer),
+        DaemonAction::Install { print: false } => install(settings, printer),
+        DaemonAction::Uninstall => uninstall(settings, printer),
+        DaemonAction::Run { detached, by_launchd } => serve(*detached, *by_launchd, settings, printer),
     }
 }
 
@@ -114,17 +119,62 @@ fn status(as_json: bool, settings: &Settings, printer: &Printer) -> Result<Exit,
     Ok(if info.is_some() { Exit::Success } else { Exit::NotFound })
 }
 
-fn serve(detached: bool, settings: &Settings) -> Result<Exit, Failure> {
+fn print_agent(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    printer.data(&LaunchAgent::of(settings)?.plist())?;
+    Ok(Exit::Success)
+}
+
+fn install(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    let launchd = Launchd::find(settings)?;
+    let agent = LaunchAgent::of(settings)?;
+    agentfs_collector::prepare_home(&settings.paths)?;
+    // It holds the lock that launchd's collector needs.
+    if autostart::answer(settings).is_some() {
+        stop(settings, printer)?;
+    }
+    launchd.install(&agent)?;
+    printer.talk(&format!("launchd has {}", agent.file().display()));
+    let info = autostart::await_answer(settings).ok_or_else(|| {
+        let failure = Failure::of("launchd took the LaunchAgent, and its collector does not answer");
+        let domain = launchd.domain(&agent);
+        failure
+            .hint(format_args!("`launchctl print {domain}` says why; its log is {}", agent.log().display()))
+    })?;
+    printer.talk(&describe(&info));
+    Ok(Exit::Success)
+}
+
+fn uninstall(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    let launchd = Launchd::find(settings)?;
+    let agent = LaunchAgent::of(settings)?;
+    if launchd.uninstall(&agent)? {
+        printer.talk(&format!("{} is removed", agent.file().display()));
+        Ok(Exit::Success)
+    } else {
+        Err(Failure::new(Exit::NotFound, format_args!("there is no {}", agent.file().display())))
+    }
+}
+
+fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     if detached {
         // Fails only where we lead a group already, and then no terminal of others can reach us.
         let _ = nix::unistd::setsid();
     }
     let mut config = Config::new(settings.paths.clone(), env!("CARGO_PKG_VERSION"));
     config.router_address = settings.router;
+    match agentfs_launchd::sockets(launch_agent::SOCKETS) {
+        Ok(sockets) => config.router_sockets = sockets.into_iter().map(Into::into).collect(),
+        // The router binds its own then.
+        Err(error) => printer.say(&format!("launchd gives no sockets: {error}")),
+    }
     config.tls_address = settings.router_tls;
     config.router_threads = settings.router_threads;
     config.log = settings.log;
-    agentfs_collector::serve(config)?;
+    match agentfs_collector::serve(config) {
+        Err(error @ Error::AlreadyRunning { .. }) if by_launchd => printer.say(&error.to_string()),
+        Err(error) => return Err(error.into()),
+        Ok(_) => {}
+    }
     Ok(Exit::Success)
 }
 

@@ -3,7 +3,15 @@
 use crate::limits::FREE_PORT_ATTEMPTS;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+/// Whether everybody may bind a wildcard address below port 1024: so on macOS since 10.14, where a loopback
+/// address takes root all the same.
+const WILDCARD_IS_FREE: bool = cfg!(target_os = "macos");
+
+/// How long a listener of somebody else on a loopback address may take to accept.
+const PROBE_TIME: Duration = Duration::from_millis(200);
 
 /// Ports for one protocol.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +35,33 @@ pub(super) struct Bound {
     pub(super) listeners: Vec<TcpListener>,
     /// Their port.
     pub(super) port: u16,
+    /// Whether only this machine is served, whatever the sockets would accept.
+    pub(super) only_local: bool,
     /// What a person should know about the choice.
     pub(super) note: Option<String>,
+}
+
+impl Bound {
+    /// Sockets for this machine alone.
+    fn new(listeners: Vec<TcpListener>, port: u16) -> Self {
+        Self { listeners, port, only_local: true, note: None }
+    }
+}
+
+/// Uses what somebody else opened for the router, where there is some and the user asked for nothing else; else
+/// binds its sockets.
+///
+/// # Errors
+/// As [`bind`].
+pub(super) fn choose(
+    asked: Option<SocketAddr>,
+    sockets: Vec<TcpListener>,
+    ports: Ports,
+) -> Result<Bound, String> {
+    match sockets.first().and_then(|first| first.local_addr().ok()) {
+        Some(address) if asked.is_none() => Ok(Bound::new(sockets, address.port())),
+        _ => bind(asked, ports),
+    }
 }
 
 /// Binds the router's sockets: where the user asked for, else the usual port, else the ordinary one, else
@@ -43,26 +76,51 @@ pub(super) fn bind(asked: Option<SocketAddr>, ports: Ports) -> Result<Bound, Str
             0 => bind_any(),
             port => bind_loopback(port).map_err(|error| describe(port, &error)),
         }
-        .map(|(listeners, port)| Bound { listeners, port, note: None });
+        .map(|(listeners, port)| Bound::new(listeners, port));
     }
     let listener = TcpListener::bind(asked).map_err(|error| describe(asked.port(), &error))?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     let note = format!("the router listens on {asked}: other machines can reach every app");
-    Ok(Bound { listeners: vec![listener], port, note: Some(note) })
+    Ok(Bound { listeners: vec![listener], port, only_local: false, note: Some(note) })
 }
 
 fn bind_default(ports: Ports) -> Result<Bound, String> {
-    if let Ok((listeners, port)) = bind_loopback(ports.usual) {
-        return Ok(Bound { listeners, port, note: None });
+    let Ports { usual, ordinary } = ports;
+    let usual = match bind_loopback(usual) {
+        Err(error) if WILDCARD_IS_FREE && error.kind() == ErrorKind::PermissionDenied => bind_wildcard(usual),
+        other => other,
+    };
+    if let Ok((listeners, port)) = usual {
+        return Ok(Bound::new(listeners, port));
     }
-    match bind_loopback(ports.ordinary) {
-        Ok((listeners, port)) => Ok(Bound { listeners, port, note: None }),
+    match bind_loopback(ordinary) {
+        Ok((listeners, port)) => Ok(Bound::new(listeners, port)),
         Err(error) => {
-            let why = describe(ports.ordinary, &error);
+            let why = describe(ordinary, &error);
             let (listeners, port) = bind_any()?;
-            Ok(Bound { listeners, port, note: Some(format!("{why}; the router listens on port {port}")) })
+            let note = Some(format!("{why}; the router listens on port {port}"));
+            Ok(Bound { note, ..Bound::new(listeners, port) })
         }
     }
+}
+
+/// Every address of one port. The router closes what other machines open there (`only_local`).
+fn bind_wildcard(port: u16) -> io::Result<(Vec<TcpListener>, u16)> {
+    // A listener on the loopback address would get what was meant for us, and this bind would not fail.
+    for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        if port != 0 && TcpStream::connect_timeout(&(loopback, port).into(), PROBE_TIME).is_ok() {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+    }
+    // Accepts both families, unless an administrator has changed that; IPv4 alone where there is no IPv6.
+    let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
+        Err(error) if !matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+        }
+        other => other,
+    }?;
+    let port = listener.local_addr()?.port();
+    Ok((vec![listener], port))
 }
 
 fn bind_any() -> Result<(Vec<TcpListener>, u16), String> {
@@ -172,5 +230,28 @@ mod tests {
         if cfg!(target_os = "linux") {
             assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
         }
+    }
+
+    #[test]
+    fn what_was_opened_for_us_is_used_unless_the_user_asks_for_something_else() {
+        let opened = || vec![TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()];
+        let given = opened();
+        let port = given[0].local_addr().unwrap().port();
+        let bound = choose(None, given, HTTP).unwrap();
+        assert_eq!((bound.port, bound.listeners.len(), bound.only_local), (port, 1, true));
+        let given = opened();
+        let port = given[0].local_addr().unwrap().port();
+        assert_ne!(choose(any(), given, HTTP).unwrap().port, port);
+    }
+
+    #[test]
+    fn every_address_of_a_port_is_bound_unless_somebody_listens_on_loopback() {
+        let (listeners, port) = bind_wildcard(0).unwrap();
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        if listeners[0].local_addr().unwrap().is_ipv6() && TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+        {
+            assert!(TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_ok());
+        }
+        assert_eq!(bind_wildcard(port).unwrap_err().kind(), ErrorKind::AddrInUse);
     }
 }

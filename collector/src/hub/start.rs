@@ -65,16 +65,17 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
             (None, hint_rx, Some(hint_tx), Arc::new(AtomicBool::new(false)))
         }
     };
-    let (listeners, http_port, router_error) = match listen::bind(config.router_address, listen::HTTP) {
-        Ok(bound) => {
-            troubles.extend(bound.note);
-            (bound.listeners, bound.port, None)
-        }
-        Err(error) => {
-            troubles.push(format!("the router does not listen: {error}"));
-            (Vec::new(), 0, Some(error))
-        }
-    };
+    let (listeners, http_port, only_local, router_error) =
+        match listen::choose(config.router_address, config.router_sockets, listen::HTTP) {
+            Ok(bound) => {
+                troubles.extend(bound.note);
+                (bound.listeners, bound.port, bound.only_local, None)
+            }
+            Err(error) => {
+                troubles.push(format!("the router does not listen: {error}"));
+                (Vec::new(), 0, true, Some(error))
+            }
+        };
     let secured = if router_error.is_none() {
         secure::open(&paths.home, config.tls.as_ref(), config.tls_address, None).unwrap_or_else(|error| {
             troubles.push(format!("TLS is off: {error}"));
@@ -189,6 +190,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
             https: secured.listeners,
             tls: secured.config,
             changes: Some(doors_rx),
+            only_local,
             log: Some(request_log),
         };
         let serving =

@@ -41,6 +41,8 @@ pub struct Doors {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// hub --what is to be otherwise from here on--> router
     pub changes: Option<mpsc::Receiver<SecureDoors>>,
+    /// Whether connections of other machines are closed before anything of them is read.
+    pub only_local: bool,
     /// Who follows along; without it nobody does.
     pub log: Option<RequestLog>,
 }
@@ -69,7 +71,7 @@ pub async fn run(
     metrics: Arc<RouterMetrics>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let Doors { http, https, tls, mut changes, log } = doors.into();
+    let Doors { http, https, tls, mut changes, only_local, log } = doors.into();
     let adopt_all = |sockets: Vec<_>| sockets.into_iter().map(adopt).collect::<io::Result<Vec<_>>>();
     let plain = adopt_all(http).map_err(Error::Listener)?;
     let mut secure = adopt_all(https).map_err(Error::Listener)?;
@@ -107,6 +109,7 @@ pub async fn run(
                 }
             }
             accepted = accept(&plain, &secure) => match accepted {
+                Ok((stream, address, _)) if only_local && !is_local(address) => drop(stream),
                 Ok((stream, address, secure)) => {
                     connections.spawn(connection::serve(stream, address, secure, Arc::clone(&shared)));
                     // Ended connections keep their memory until they are reaped: more than one for
@@ -170,10 +173,75 @@ async fn accept(plain: &[TcpListener], secure: &[TcpListener]) -> io::Result<(Tc
     .await
 }
 
+/// Whether a client is on this machine, and came by an address that no other machine has.
+fn is_local(client: SocketAddr) -> bool {
+    client.ip().to_canonical().is_loopback()
+}
+
 /// Whether only the connection that was about to be accepted is lost (accept(2)).
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::Table;
+    use std::net::{Ipv4Addr, UdpSocket};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn only_loopback_is_local() {
+        for (client, local) in [
+            ("127.0.0.1:1", true),
+            ("127.9.8.7:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("[::ffff:192.0.2.1]:1", false),
+            ("192.0.2.1:80", false),
+            ("0.0.0.0:80", false),
+            ("[fe80::1]:80", false),
+            ("[::127.0.0.1]:80", false),
+        ] {
+            assert_eq!(is_local(client.parse().unwrap()), local, "{client}");
+        }
+    }
+
+    /// What a client gets that connects from `address` to a router on every address.
+    async fn answer_from(address: Ipv4Addr) -> String {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (end_tx, end_rx) = watch::channel(false);
+        let (event_tx, _event_rx) = mpsc::channel(1);
+        let doors = Doors { http: vec![listener], only_local: true, ..Doors::default() };
+        let table = TableHandle::new(Table::new(Vec::new(), port));
+        let router = tokio::spawn(run(doors, table, event_tx, Arc::default(), end_rx));
+        let mut stream = TcpStream::connect((address, port)).await.unwrap();
+        let mut answer = Vec::new();
+        let asked =
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x.localhost\r\nConnection: close\r\n\r\n").await;
+        // A connection that was closed at once may refuse the write or the read; both are no answer.
+        if asked.is_ok() {
+            let _ = stream.read_to_end(&mut answer).await;
+        }
+        end_tx.send(true).unwrap();
+        router.await.unwrap().unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_from_elsewhere_is_closed_unread() {
+        assert!(answer_from(Ipv4Addr::LOCALHOST).await.starts_with("HTTP/1.1 404"));
+        // An address of this machine in its network: what connects to it comes from it. No packet is sent.
+        let own = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+            .and_then(|socket| socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()));
+        if let Ok(SocketAddr::V4(own)) = own
+            && !own.ip().is_loopback()
+        {
+            assert_eq!(answer_from(*own.ip()).await, "");
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! A second opinion on macOS: FSEvents does not tell of new sockets, but kqueue(2) says that the
 //! folder itself was written to. Not run yet on a Mac; type-checked only.
 use super::hints::{Hint, Hints};
+use nix::errno::Errno;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,10 +35,12 @@ impl FolderWatcher {
             while !ended.load(Ordering::Acquire) {
                 match wait(&queue, &folder) {
                     Ok(true) => hints.send(Hint::Everything),
-                    Ok(false) => {
-                        // The folder may have been replaced meanwhile.
-                        if let Ok(current) = File::open(&run) {
-                            folder = current;
+                    Ok(false) | Err(Errno::EINTR) => {
+                        // The folder may have been replaced meanwhile. Only then: what happens between two
+                        // descriptors is not told.
+                        if let Some(other) = replacement(&run, &folder) {
+                            folder = other;
+                            hints.send(Hint::Everything);
                         }
                     }
                     Err(_) => break,
@@ -53,8 +57,15 @@ impl Drop for FolderWatcher {
     }
 }
 
-fn wait(queue: &Kqueue, folder: &File) -> io::Result<bool> {
-    let ident = usize::try_from(folder.as_raw_fd()).map_err(io::Error::other)?;
+/// The folder that is at `run`, if it is another one than `folder`.
+fn replacement(run: &Path, folder: &File) -> Option<File> {
+    let current = File::open(run).ok()?;
+    let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino())).ok();
+    (identity(&current)? != identity(folder)?).then_some(current)
+}
+
+fn wait(queue: &Kqueue, folder: &File) -> nix::Result<bool> {
+    let ident = usize::try_from(folder.as_raw_fd()).map_err(|_| Errno::EBADF)?;
     let flags = EvFlags::EV_ADD | EvFlags::EV_CLEAR;
     let wanted = FilterFlag::NOTE_WRITE | FilterFlag::NOTE_DELETE | FilterFlag::NOTE_RENAME;
     let change = KEvent::new(ident, EventFilter::EVFILT_VNODE, flags, wanted, 0, 0);
