@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// Be one of the small programs of `doctor --self-test`
     #[command(hide = true)]
     Probe(ProbeArguments),
+    /// Say where a wrapped program listens; for `wrap`
+    #[command(hide = true)]
+    Tell(TellArguments),
 }
 
 /// `agentfs wrap`
@@ -440,4 +443,33 @@ pub(crate) enum ProbeAction {
         #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// `agentfs tell`
+#[derive(Debug, Args)]
+pub(crate) struct TellArguments {
+    /// App of the instance
+    #[arg(long)]
+    pub(crate) app: String,
+    /// The instance
+    #[arg(long)]
+    pub(crate) instance: String,
+    /// Process with which it ends
+    #[arg(long)]
+    pub(crate) pid: u32,
+    /// Unix time in milliseconds when the instance was started
+    #[arg(long)]
+    pub(crate) started_ms: u64,
+    /// The router's port
+    #[arg(long)]
+    pub(crate) http_port: u16,
+    /// The router's port for TLS, where that is on
+    #[arg(long)]
+    pub(crate) https_port: Option<u16>,
+    /// Whether the instance is a fork
+    #[arg(long)]
+    pub(crate) fork: bool,
+    /// Be the process that tells, not the one that starts it
+    #[arg(long)]
+    pub(crate) detached: bool,
 }

@@ -179,7 +179,10 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 }
 
 /// This binary, with a collector's environment.
-fn own_command(settings: &Settings) -> io::Result<Command> {
+///
+/// # Errors
+/// Where the binary's path cannot be told.
+pub(crate) fn own_command(settings: &Settings) -> io::Result<Command> {
     let mut command = Command::new(own_binary()?);
     command.env_clear();
     command.envs(environment::of_collector(&settings.environment, &settings.paths.home));

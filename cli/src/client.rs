@@ -136,15 +136,6 @@ impl Client {
 // === impl Events ===
 
 impl Events {
-    /// A second handle to the connection, whose shutdown ends the stream of events after those that
-    /// have arrived.
-    ///
-    /// # Errors
-    /// Where there are too many descriptors.
-    pub(crate) fn handle(&self) -> io::Result<UnixStream> {
-        self.stream.get_ref().try_clone()
-    }
-
     /// Waits for the next event, for ever or for `time`.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod route;
 pub(crate) mod stop;
+pub(crate) mod tell;
 pub(crate) mod trace;
 pub(crate) mod trust;
 pub(crate) mod wrap;
@@ -36,5 +37,6 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) 
         Command::Trust(arguments) => trust::run(&arguments, settings, printer),
         Command::Doctor(arguments) => doctor::run(&arguments, settings, printer),
         Command::Probe(arguments) => probe::run(&arguments, printer),
+        Command::Tell(arguments) => tell::run(&arguments, settings, printer),
     }
 }

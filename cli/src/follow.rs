@@ -1,17 +1,18 @@
-//! Tells on standard error what a wrapped program does, while it runs: its listeners with their URLs, or
-//! every intercepted call. One thread on its own subscription; the program never waits for it.
+//! Tells on standard error what a wrapped program does, while it runs: every intercepted call by a thread
+//! of the process that waits for the program (`trace -- COMMAND`), its listeners with their URLs by a process
+//! of their own (`commands/tell.rs`), because `wrap` itself becomes the program. The program never waits
+//! for either.
 use crate::autostart::PATIENCE;
 use crate::client::{Client, Events, Next};
 use crate::display;
 use crate::hint::Failure;
+use crate::liveness;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::supervise;
 use agentfs_wire::control::SubscribeParams;
 use agentfs_wire::event::{Event, EventKind};
 use agentfs_wire::url::UrlStyle;
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,9 @@ const LAST_EVENTS: Duration = Duration::from_millis(300);
 
 /// How often the thread looks whether the program has ended.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How often the process looks whether a program has ended whose instance lives on.
+const RARE_LOOK: Duration = Duration::from_secs(1);
 
 /// What is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +50,25 @@ pub(crate) struct Follower {
     thread: JoinHandle<()>,
     /// Whether the program has ended.
     ended: Arc<AtomicBool>,
-    tell: Tell,
-    /// The subscription's connection.
-    connection: UnixStream,
+}
+
+/// What is followed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Followed<'a> {
+    /// App.
+    pub(crate) app: &'a str,
+    /// Instance.
+    pub(crate) instance: &'a str,
+    /// How URLs are written.
+    pub(crate) urls: UrlStyle,
+    /// Whether the instance is a fork, which only its own name means for good: the app's is its only until
+    /// the main checkout runs.
+    pub(crate) fork: bool,
 }
 
 /// How it is told.
 #[derive(Clone, Debug)]
-struct View {
+pub(crate) struct View {
     printer: Printer,
     tell: Tell,
     /// How URLs are written.
@@ -76,32 +91,19 @@ impl Follower {
         settings: &Settings,
         printer: Printer,
         tell: Tell,
-        app: &str,
-        instance: &str,
-        urls: UrlStyle,
-        fork: bool,
+        followed: Followed<'_>,
     ) -> Result<Self, Failure> {
-        let params = SubscribeParams {
-            app: Some(app.to_owned()),
-            instance: Some(instance.to_owned()),
-            calls: matches!(tell, Tell::Trace { requests: false, .. }),
-            requests: matches!(tell, Tell::Trace { requests: true, .. }),
-            ..SubscribeParams::default()
-        };
-        let events = Client::connect_within(&settings.paths, PATIENCE)
-            .map_err(|error| Failure::of(format_args!("cannot follow the program: {error}")))?
-            .subscribe(&params)?;
-        let connection = events.handle().map_err(|error| Failure::of(&error))?;
+        let events = subscribe(settings, tell, followed)?;
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
-        let view = View { printer, tell, urls, user_home: settings.user_home.clone(), fork };
+        let view = View::new(settings, printer, tell, followed);
         let held = supervise::hold().map_err(|error| Failure::of(&error))?;
         let thread = std::thread::Builder::new()
             .name("follow".to_owned())
             .spawn(move || follow(events, &view, &seen))
             .map_err(|error| Failure::of(format_args!("cannot start a thread: {error}")))?;
         drop(held);
-        Ok(Self { thread, ended, tell, connection })
+        Ok(Self { thread, ended })
     }
 
     /// Says that the program has ended. Called before the collector is told, so that the end of the
@@ -110,14 +112,45 @@ impl Follower {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// Tells the last events of a program that has ended; calls may take a moment to arrive.
+    /// Tells the last events of a program that has ended; they may take a moment to arrive.
     pub(crate) fn finish(self) {
-        if !matches!(self.tell, Tell::Trace { .. }) {
-            // Fails only where the collector has closed it already.
-            let _ = self.connection.shutdown(Shutdown::Both);
-        }
         // A panic in there has been printed; the program's status matters more.
         let _ = self.thread.join();
+    }
+}
+
+/// Subscribes to what is told of an instance.
+///
+/// # Errors
+/// Where the collector does not answer or refuses.
+pub(crate) fn subscribe(settings: &Settings, tell: Tell, followed: Followed<'_>) -> Result<Events, Failure> {
+    let params = SubscribeParams {
+        app: Some(followed.app.to_owned()),
+        instance: Some(followed.instance.to_owned()),
+        calls: matches!(tell, Tell::Trace { requests: false, .. }),
+        requests: matches!(tell, Tell::Trace { requests: true, .. }),
+        ..SubscribeParams::default()
+    };
+    Client::connect_within(&settings.paths, PATIENCE)
+        .map_err(|error| Failure::of(format_args!("cannot follow the program: {error}")))?
+        .subscribe(&params)
+}
+
+/// Tells the listeners of an instance until the process that `wrap` became has ended.
+pub(crate) fn until_end(mut events: Events, view: &View, pid: u32, started_ms: u64) {
+    loop {
+        match events.next(Some(RARE_LOOK)) {
+            Ok(Next::Event(event)) => {
+                view.say(&event);
+                // A dead instance of that name may be cleared away while the new one starts.
+                if event.kind == EventKind::InstanceEnded && !liveness::is_running(pid, started_ms) {
+                    return;
+                }
+            }
+            Ok(Next::Quiet) if liveness::is_running(pid, started_ms) => {}
+            // Without a collector there is nothing to tell; the program runs on.
+            Ok(Next::Quiet | Next::Closed) | Err(_) => return,
+        }
     }
 }
 
@@ -147,6 +180,12 @@ fn follow(mut events: Events, view: &View, ended: &AtomicBool) {
 // === impl View ===
 
 impl View {
+    /// A view of one instance.
+    pub(crate) fn new(settings: &Settings, printer: Printer, tell: Tell, followed: Followed<'_>) -> Self {
+        let Followed { urls, fork, .. } = followed;
+        Self { printer, tell, urls, user_home: settings.user_home.clone(), fork }
+    }
+
     fn say(&self, event: &Event) {
         match self.tell {
             Tell::Nothing => {}

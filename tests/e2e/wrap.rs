@@ -71,6 +71,30 @@ fn signals_reach_the_program() {
     assert_eq!(names, ["READY", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTERM"]);
 }
 
+/// `wrap` becomes the program: what is sent to the whole job arrives once, and whoever started it is its parent.
+#[test]
+fn the_program_has_the_process_of_wrap() {
+    let home = Home::new();
+    let script = "set -m; \"$0\" wrap --app shop -- \"$@\" >out & until grep -q READY out 2>/dev/null; do :; done\n\
+        [ \"$(ps -o ppid= -p $! | tr -d ' ')\" = $$ ] && echo own; kill -TERM -$!; wait $!; echo $?; cat out";
+    let shell = home.program("bash").args(["-c", script]).arg(home.agentfs_path());
+    let output = shell.args(artifact::python("signals.py")).output().success();
+    assert_eq!(output.stdout, "own\n7\nREADY\nSIGTERM\n", "{}", output.explain());
+}
+
+/// SIGKILL of what was started is SIGKILL of the program: nothing is left behind that holds its port.
+#[test]
+fn killing_wrap_kills_the_program() {
+    let home = Home::new();
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let mut running = home.wrap("shop", "one", &[&server]).spawn();
+    let pid = agentfs_tests::wait::until("it listens", || home.listener("shop", "one", 5000).pid);
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    assert!(!agentfs_tests::processes::is_alive(i32::try_from(pid).unwrap()));
+    home.gone("shop", "one");
+}
+
 /// What a program sees: the documented variables, and everything else as it was.
 #[test]
 fn the_environment_is_as_documented() {

@@ -20,9 +20,10 @@ pub struct Companion {
     pub branch: Option<String>,
     /// The command and its arguments.
     pub command: Vec<String>,
-    /// Process id of `agentfs wrap`.
+    /// Process id of `agentfs wrap`, which becomes the program.
     pub wrap_pid: u32,
-    /// Process id of the wrapped program, 0 until it was started.
+    /// Process id of the wrapped program: `wrap_pid`, or a child of it (`agentfs trace -- COMMAND`), then 0
+    /// until it was started.
     pub child_pid: u32,
     /// Unix time in milliseconds when the instance was started.
     pub started_ms: u64,

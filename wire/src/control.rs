@@ -168,7 +168,8 @@ pub struct InstanceInfo {
     pub directory: Option<String>,
     /// Command, where known.
     pub command: Vec<String>,
-    /// `agentfs wrap`'s process, where it lives.
+    /// The process that `agentfs wrap` was started as, where it lives: the program itself, or what runs beside
+    /// it (`agentfs trace -- COMMAND`).
     pub wrap_pid: Option<u32>,
     /// Known living processes.
     pub pids: Vec<u32>,

@@ -1,21 +1,26 @@
-//! `agentfs wrap`: claims a name, prepares the program's environment, runs it, and cleans up after it.
+//! `agentfs wrap`: claims a name, prepares the program's environment and becomes the program.
 //!
-//! Everything that can fail is tried before the program starts, and then nothing of ours may change it:
-//! its status, signals and streams are its own (`supervise`), with or without a collector.
+//! Everything that can fail is tried before the program starts, and then nothing of ours may change it: it has
+//! our process, so its status, signals, job control and parent are its own without anybody passing them on.
+//! The collector sees its end and cleans up. Only `trace -- COMMAND` stays beside the program
+//! (`supervise`), because it has its last calls to tell.
 use crate::args::WrapArguments;
 use crate::autostart;
 use crate::checkout;
 use crate::claim::{Claim, claim};
 use crate::client::Client;
+use crate::commands::tell;
 use crate::environment::{self, Engine};
 use crate::exit::Exit;
-use crate::follow::{Follower, Tell};
+use crate::follow::{Followed, Follower, Tell};
 use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::{instance, interposer, naming, program, supervise};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
+use agentfs_wire::notice::Why;
+use agentfs_wire::url::UrlStyle;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -46,7 +51,11 @@ pub(crate) fn run_telling(
 ) -> Result<Exit, Failure> {
     let name = arguments.command.first().cloned().unwrap_or_default();
     let path = program::find(&name, settings.search_path.as_deref())?;
-    let wanted = describe(&arguments, &path)?;
+    let mut wanted = describe(&arguments, &path)?;
+    let stays = matches!(tell, Tell::Trace { .. }) && supervise::can_wait();
+    if !stays {
+        wanted.child_pid = std::process::id();
+    }
     agentfs_collector::prepare_home(&settings.paths)
         .map_err(|error| Failure::from(error).exit(Exit::Setup))?;
     // While a collector starts, the rest goes on.
@@ -56,8 +65,10 @@ pub(crate) fn run_telling(
     let client = starting.finish(settings, printer);
     let mut claim = claim(&settings.paths, wanted, random)?;
     let wrap = Wrap { arguments: &arguments, settings, printer, tell, path: &path };
-    let started = wrap.start(library, client, &mut claim);
-    let (child, follower) = started.inspect_err(|_| claim.withdraw())?;
+    let done = wrap.prepare(library, client, &claim).and_then(|prepared| {
+        if stays { wrap.stay(prepared, &mut claim) } else { Err(wrap.become_it(&prepared, &claim)) }
+    });
+    let (child, follower) = done.inspect_err(|_| claim.withdraw())?;
     let end = child.wait();
     if let Some(follower) = &follower {
         follower.ended();
@@ -66,13 +77,11 @@ pub(crate) fn run_telling(
     if let Some(follower) = follower {
         follower.finish();
     }
-    match end {
-        Ok(end) => Ok(end.mirror()),
-        Err(error) => {
-            let message = format_args!("cannot wait for {}: {error}", path.display());
-            Err(Failure::new(Exit::Setup, message).hint("do not ignore SIGCHLD where you start agentfs"))
-        }
-    }
+    let error = match end {
+        Ok(end) => return Ok(end.mirror()),
+        Err(error) => error,
+    };
+    Err(Failure::new(Exit::Setup, format_args!("cannot wait for {}: {error}", path.display())))
 }
 
 /// What one wrap goes by.
@@ -86,23 +95,34 @@ struct Wrap<'a> {
     path: &'a Path,
 }
 
+/// What the program is started with.
+#[derive(Debug)]
+struct Prepared {
+    variables: Vec<(OsString, OsString)>,
+    /// How URLs are written, where a collector told it.
+    urls: Option<UrlStyle>,
+    /// Why the library does not reach the program.
+    unreached: Option<Why>,
+}
+
 // === impl Wrap ===
 
 impl Wrap<'_> {
-    /// Starts the program as the instance that was claimed. Without a library the program cooperates.
-    fn start(
+    /// Makes the program's environment as the instance that was claimed. Without a library the program
+    /// cooperates.
+    fn prepare(
         self,
         library: Option<PathBuf>,
         client: Option<Client>,
-        claim: &mut Claim,
-    ) -> Result<(supervise::Child, Option<Follower>), Failure> {
-        let Self { arguments, settings, printer, tell, path } = self;
-        let (app, name) = (claim.companion.app.clone(), claim.companion.instance.clone());
+        claim: &Claim,
+    ) -> Result<Prepared, Failure> {
+        let Self { arguments, settings, printer, path, .. } = self;
+        let (app, name) = (&claim.companion.app, &claim.companion.instance);
         let mut client = client;
         let info =
             client.as_mut().and_then(|client| client.call::<DaemonInfo>(method::DAEMON_INFO, json!({})).ok());
-        expose(&arguments.expose, client.as_mut(), &app, &name)?;
-        let urls = info.as_ref().map_or_else(|| instance::expected_urls(settings), DaemonInfo::urls);
+        expose(&arguments.expose, client.as_mut(), app, name)?;
+        let urls = info.as_ref().map(DaemonInfo::urls);
         let chosen_port = match (arguments.port, &library) {
             (Some(port), _) => Some(port),
             (None, None) => Some(instance::free_port()?),
@@ -116,35 +136,66 @@ impl Wrap<'_> {
             }
             None => Engine::Cooperative { nested: settings.nested },
         };
-        let mut plan = instance::plan(settings, &app, &name, urls, engine)?;
+        let expected = urls.unwrap_or_else(|| instance::expected_urls(settings));
+        let mut plan = instance::plan(settings, app, name, expected, engine)?;
         plan.port = chosen_port;
         printer.detail(&format!("{app}/{name} is {}", plan.url));
-        let follower = match (tell, info) {
-            (Tell::Nothing, _) | (_, None) => None,
-            _ => Follower::start(settings, *printer, tell, &app, &name, urls, claim.companion.fork)
-                .inspect_err(|error| printer.warn(&error.message))
-                .ok(),
-        };
-        if let Some(why) = unreached {
-            instance::tell_unreached(settings, &app, &name, path, why);
-        }
         plan.only.clone_from(&arguments.only);
         plan.except.clone_from(&arguments.except);
-        let variables = environment::build(&settings.environment, &plan);
-        if !supervise::can_wait() {
-            // The collector sees the end of the program that we become.
-            if let Err(error) = claim.started(std::process::id()) {
-                printer.warn(&format!("cannot note the program's process: {error}"));
-            }
-            let error = supervise::replace(path, &arguments.command, &variables);
-            return Err(program::cannot_start(path, &error));
+        Ok(Prepared { variables: environment::build(&settings.environment, &plan), urls, unreached })
+    }
+
+    /// Becomes the program. Returns only where that fails.
+    fn become_it(self, prepared: &Prepared, claim: &Claim) -> Failure {
+        let Self { arguments, settings, printer, tell, path } = self;
+        let started_ms = claim.companion.started_ms;
+        if let (Tell::Listeners, Some(followed)) = (tell, prepared.followed(claim))
+            && let Err(error) = tell::start(settings, followed, std::process::id(), started_ms)
+        {
+            printer.warn(&error.message);
         }
-        let child = supervise::spawn(path, &arguments.command, &variables)
+        prepared.tell_unreached(settings, path, claim);
+        let error = supervise::replace(path, &arguments.command, &prepared.variables);
+        program::cannot_start(path, &error)
+    }
+
+    /// Starts the program as a child and tells its calls.
+    fn stay(
+        self,
+        prepared: Prepared,
+        claim: &mut Claim,
+    ) -> Result<(supervise::Child, Option<Follower>), Failure> {
+        let Self { arguments, settings, printer, tell, path } = self;
+        let follower = prepared.followed(claim).and_then(|followed| {
+            Follower::start(settings, *printer, tell, followed)
+                .inspect_err(|error| printer.warn(&error.message))
+                .ok()
+        });
+        prepared.tell_unreached(settings, path, claim);
+        let child = supervise::spawn(path, &arguments.command, &prepared.variables)
             .map_err(|error| program::cannot_start(path, &error))?;
         if let Err(error) = claim.started(child.id()) {
             printer.warn(&format!("cannot note the program's process: {error}"));
         }
         Ok((child, follower))
+    }
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    /// Has the trace say so where the library does not reach the program.
+    fn tell_unreached(&self, settings: &Settings, path: &Path, claim: &Claim) {
+        if let Some(why) = self.unreached {
+            let Companion { app, instance, .. } = &claim.companion;
+            instance::tell_unreached(settings, app, instance, path, why);
+        }
+    }
+
+    /// What there is to follow; nothing without a collector.
+    fn followed<'a>(&self, claim: &'a Claim) -> Option<Followed<'a>> {
+        let Companion { app, instance, fork, .. } = &claim.companion;
+        Some(Followed { app, instance, urls: self.urls?, fork: *fork })
     }
 }
 

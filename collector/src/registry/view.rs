@@ -125,6 +125,8 @@ impl Registry {
         let companion = instance.companion.as_ref();
         let wrap_pid =
             companion.map(|companion| companion.wrap_pid).filter(|pid| instance.pids.contains(pid));
+        // `wrap` becomes the program; where it stayed beside it, it is not one of the program's processes.
+        let beside = wrap_pid.filter(|pid| companion.is_some_and(|companion| companion.child_pid != *pid));
         InstanceInfo {
             app: key.app.clone(),
             instance: key.instance.clone(),
@@ -133,7 +135,7 @@ impl Registry {
             directory: companion.map(|companion| companion.directory.to_string_lossy().into_owned()),
             command: companion.map(|companion| companion.command.clone()).unwrap_or_default(),
             wrap_pid,
-            pids: instance.pids.iter().copied().filter(|pid| Some(*pid) != wrap_pid).collect(),
+            pids: instance.pids.iter().copied().filter(|pid| Some(*pid) != beside).collect(),
             started_ms: instance.started_ms,
             listeners,
         }
