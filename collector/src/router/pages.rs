@@ -5,12 +5,14 @@
 use super::error::Refusal;
 use super::limits::PAGE_NAMES;
 use super::request::{Facts, Format};
-use super::table::{Entry, LastSeen, Table};
+use super::table::{Entry, LastSeen, Lookup, Route, Table};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// When to ask again after a 503, in seconds.
+const RETRY_SECONDS: u32 = 2;
 const RETRY: &str = "Retry-After: 2\r\n";
 
 /// The same for people: the page asks by itself.
@@ -182,12 +184,15 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
     });
     let mut facts = String::new();
     let age = (seen.when_ms > 0).then(|| format!("{} ago", duration(now_ms.saturating_sub(seen.when_ms))));
+    let next =
+        (status == 503).then(|| format!("ask again in {RETRY_SECONDS} s; this page does so by itself"));
     let start = (!seen.command.is_empty()).then(|| format!("agentfs wrap -- {}", seen.command));
     for (label, value) in [
         ("socket", Some(&seen.socket)),
         ("last seen", age.as_ref()),
         ("started in", Some(&seen.directory)),
         ("start it with", start.as_ref()),
+        ("next", next.as_ref()),
     ] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             let _ = writeln!(facts, "{label}: {value}");
@@ -224,7 +229,8 @@ struct Live {
 
 impl Live {
     fn of(table: &Table) -> Self {
-        let mut routes: Vec<_> = table.routes().filter(|route| !route.entry.upstreams.is_empty()).collect();
+        let live = |route: &&Route| !route.entry.upstreams.is_empty() && !is_said_twice(table, &route.entry);
+        let mut routes: Vec<_> = table.routes().filter(live).collect();
         routes.sort_by(|left, right| left.entry.host.cmp(&right.entry.host));
         let more = routes.len().saturating_sub(PAGE_NAMES);
         routes.truncate(PAGE_NAMES);
@@ -242,6 +248,17 @@ impl Live {
             .map(|(host, url, title)| json!({ "host": host, "url": url, "title": title }))
             .collect()
     }
+}
+
+/// Whether `PORT.NAME` leads where `NAME` does, so that a list need not have both.
+fn is_said_twice(table: &Table, entry: &Entry) -> bool {
+    let Some((port, name)) = entry.host.split_once('.') else { return false };
+    if port.parse::<u16>().is_err() {
+        return false;
+    }
+    let Lookup::Found(other) = table.lookup(name) else { return false };
+    let (ours, theirs) = (&entry.upstreams, &other.entry.upstreams);
+    ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
 }
 
 fn page(
@@ -278,7 +295,7 @@ fn html(title: &str, facts: &str, live: &Live, refresh: bool) -> String {
     let refresh = if refresh { REFRESH } else { "" };
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\">{refresh}<title>{title}</title><style>\
+         <meta name=\"viewport\" content=\"width=device-width\">{refresh}<link rel=\"icon\" href=\"data:,\"><title>{title}</title><style>\
          body{{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:4rem auto;padding:0 1rem;\
          color:#222;background:#fff}}\
          td{{padding:.2rem 1rem .2rem 0;vertical-align:top}}code{{font-size:.95em;overflow-wrap:anywhere}}\
@@ -325,7 +342,37 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::Upstream;
     use super::*;
+    use agentfs_wire::control::Policy;
+
+    #[test]
+    fn a_list_has_no_second_name_of_the_same() {
+        let upstream = |name: &str| {
+            Arc::new(Upstream::new(
+                super::super::table::Target::Unix(name.into()),
+                "shop".into(),
+                "one".into(),
+                80,
+            ))
+        };
+        let entry = |host: &str, upstream: &Arc<Upstream>| Entry {
+            host: host.to_owned(),
+            wildcard: false,
+            upstreams: vec![Arc::clone(upstream)],
+            policy: Policy::default(),
+            dead: None,
+            starting: None,
+            title: String::new(),
+        };
+        let (main, other) = (upstream("/main"), upstream("/other"));
+        let hosts = ["shop.localhost", "80.shop.localhost", "81.shop.localhost", "82.gone.localhost"];
+        let entries =
+            hosts.iter().zip([&main, &main, &other, &other]).map(|(host, upstream)| entry(host, upstream));
+        let names = Live::of(&Table::new(entries.collect(), 80)).names;
+        let names: Vec<_> = names.iter().map(|(host, ..)| host.as_str()).collect();
+        assert_eq!(names, ["81.shop.localhost", "82.gone.localhost", "shop.localhost"]);
+    }
 
     #[test]
     fn names_cannot_become_markup() {
