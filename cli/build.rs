@@ -4,6 +4,9 @@
 //! cannot have, and a `cdylib` cannot be a dependency anyway. Variables that change the build:
 //! `AGENTFS_INTERPOSE_LIB` names a library that is taken as it is; `AGENTFS_BUILD_STD` is passed on as
 //! `-Zbuild-std`, for targets whose standard library is not installed.
+mod build_slices;
+
+use build_slices::Slices;
 use sha2::{Digest, Sha256};
 use std::env;
 use std::error::Error;
@@ -20,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for watched in ["interpose/src", "interpose/Cargo.toml", "wire/src", "wire/Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
-    for watched in ["build.rs", "../Cargo.toml", "../Cargo.lock"] {
+    for watched in ["build.rs", "build_slices.rs", "../Cargo.toml", "../Cargo.lock"] {
         println!("cargo::rerun-if-changed={watched}");
     }
     for watched in ["AGENTFS_INTERPOSE_LIB", "AGENTFS_BUILD_STD"] {
@@ -31,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = if apple { "libagentfs_interpose.dylib" } else { "libagentfs_interpose.so" };
     let library = match env::var_os("AGENTFS_INTERPOSE_LIB") {
         Some(ready) => PathBuf::from(ready),
-        None => build(&root, &out, file)?,
+        None => build_all(&root, &out, file)?,
     };
     let bytes = fs::read(&library).map_err(|error| format!("cannot read {}: {error}", library.display()))?;
     fs::write(out.join("interpose.bin"), &bytes)?;
@@ -42,9 +45,45 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Runs the nested cargo; the path of the library.
-fn build(root: &Path, out: &Path, file: &str) -> Result<PathBuf, Box<dyn Error>> {
+/// Builds the library for the target, and for a Mac of the other kind where that is possible: dyld ends a
+/// program that is told to load a library without its slice.
+fn build_all(root: &Path, out: &Path, file: &str) -> Result<PathBuf, Box<dyn Error>> {
     let target = variable("TARGET")?;
+    // Whoever builds for a Mac elsewhere joins the slices there.
+    let on_mac = variable("HOST")?.ends_with("-apple-darwin") && env::var_os("AGENTFS_BUILD_STD").is_none();
+    let slices = if on_mac { build_slices::choose(&target, is_installed, has_lipo) } else { Slices::One };
+    let own = build(root, out, file, &target)?;
+    let other = match slices {
+        Slices::One => return Ok(own),
+        Slices::OneOfTwo(hint) => {
+            println!("cargo::warning=the interposer is for {target} alone: {hint}");
+            return Ok(own);
+        }
+        Slices::Both(other) => build(root, out, file, other)?,
+    };
+    let both = out.join(file);
+    let status = Command::new("lipo").args(["-create", "-output"]).arg(&both).arg(own).arg(other).status()?;
+    if status.success() { Ok(both) } else { Err(format!("lipo cannot join both kinds: {status}").into()) }
+}
+
+/// Whether the standard library for a target is installed.
+fn is_installed(target: &str) -> bool {
+    let mut command = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    let folder = command.args(["--print", "target-libdir", "--target", target]).output();
+    let folder = folder.ok().filter(|output| output.status.success());
+    folder.is_some_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
+}
+
+fn has_lipo() -> bool {
+    Command::new("lipo")
+        .arg("-info")
+        .arg("/usr/bin/true")
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// Runs the nested cargo for a target; the path of the library.
+fn build(root: &Path, out: &Path, file: &str, target: &str) -> Result<PathBuf, Box<dyn Error>> {
     let build_std = env::var("AGENTFS_BUILD_STD").ok();
     // A host build has its libraries one folder higher; `--target` also keeps RUSTFLAGS from build scripts.
     let cross = target != variable("HOST")? || build_std.is_some();
@@ -56,7 +95,7 @@ fn build(root: &Path, out: &Path, file: &str) -> Result<PathBuf, Box<dyn Error>>
     arguments.extend(["--manifest-path".into(), root.join("Cargo.toml").into()]);
     arguments.extend(["--target-dir".into(), folder.clone().into(), "--locked".into()]);
     if cross {
-        arguments.extend(["--target".into(), target.clone().into()]);
+        arguments.extend(["--target".into(), target.into()]);
     }
     if let Some(parts) = build_std {
         arguments.push(format!("-Zbuild-std={parts}").into());

@@ -1,6 +1,9 @@
 //! The agentfs command: reads the command line and the environment, runs one command, reports.
 mod args;
 mod autostart;
+#[cfg(test)]
+#[path = "../build_slices.rs"]
+mod build_slices;
 mod check;
 mod checkout;
 mod claim;
@@ -24,6 +27,7 @@ mod program;
 mod reference;
 mod self_test;
 mod settings;
+mod sip;
 mod supervise;
 mod trust;
 

@@ -4,7 +4,6 @@
 //! authority and never decides whether TLS is on: `commands/trust.rs` does. One file per kind of store;
 //! each has a `find` that looks at [`Places`] alone, so that a test can point it at folders of its own.
 mod java;
-#[cfg(target_os = "macos")]
 mod keychain;
 mod node;
 mod nss;
@@ -80,7 +79,6 @@ pub(crate) fn find(places: &Places) -> Vec<Box<dyn Store>> {
     if let Some(system) = system::find(places) {
         stores.push(Box::new(system));
     }
-    #[cfg(target_os = "macos")]
     if let Some(keychain) = keychain::find(places) {
         stores.push(Box::new(keychain));
     }

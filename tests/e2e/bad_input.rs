@@ -62,6 +62,7 @@ fn a_run_dir_of_somebody_else_is_named() {
     refused_clearly(&home.wrap("shop", "one", &["echo", "started"]).output(), "run");
 }
 
+#[cfg_attr(not(target_os = "linux"), ignore = "there is no /proc")]
 #[test]
 fn a_home_that_cannot_be_written_is_named() {
     let home = Home::new();
@@ -71,6 +72,7 @@ fn a_home_that_cannot_be_written_is_named() {
 }
 
 /// A file system of four pages that is full, in a mount name space of its own.
+#[cfg_attr(not(target_os = "linux"), ignore = "there are no mount name spaces")]
 #[test]
 fn a_full_disk_is_named() {
     let home = Home::new();
@@ -108,6 +110,28 @@ fn refused_clearly(output: &agentfs_tests::Output<'_>, path: &str) {
 #[test]
 fn a_long_home_works() {
     works_in_home(&format!("a-folder-with-quite-a-long-name/{}/home", "deep/".repeat(20)));
+}
+
+/// As macOS's /tmp and /var are: the kernel keeps the name that was bound, watchers tell the real one.
+#[test]
+fn a_home_below_a_link_works() {
+    let home = Home::new();
+    std::fs::create_dir(home.work().join("real")).unwrap();
+    symlink("real", home.work().join("link")).unwrap();
+    let linked = home.work().join("link/home");
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let running = home.wrap("shop", "one", &[&server]).env("AGENTFS_HOME", &linked).spawn();
+    // By both names it is one home with one collector.
+    let list = |folder: &str| {
+        let list = home.agentfs(&["ps", "--json"]).env("AGENTFS_HOME", home.work().join(folder));
+        list.output().success().stdout
+    };
+    until("its listener is known by both names of the home", || {
+        (list("link/home").contains("127.0.0.1:5000") && list("real/home").contains("127.0.0.1:5000"))
+            .then_some(())
+    });
+    let _ = running.terminate();
+    let _ = home.agentfs(&["daemon", "stop"]).env("AGENTFS_HOME", &linked).output().success();
 }
 
 /// LD_PRELOAD splits at blanks and colons.

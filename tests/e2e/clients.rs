@@ -84,7 +84,7 @@ fn port_80_is_for_everyone() {
         \x20   def do_GET(self): self.send_response(200); self.end_headers(); self.wfile.write(os.environ['FIXTURE_BODY'].encode())\n\
         http.server.HTTPServer(('', 80), H).serve_forever()";
     let _running =
-        copies.map(|copy| home.wrap("shop", copy, &["/usr/bin/python3", "-c", script]).body(copy).spawn());
+        copies.map(|copy| home.wrap("shop", copy, &[artifact::PYTHON, "-c", script]).body(copy).spawn());
     for copy in copies {
         home.listener("shop", copy, 80);
         home.expect_body(&format!("{copy}.shop.localhost"), copy);

@@ -8,6 +8,7 @@ fn library(home: &Home) -> String {
 }
 
 /// "Exports are a list under test": each one is a function of every wrapped program that we replace.
+#[cfg_attr(not(target_os = "linux"), ignore = "ELF; tests/darwin/test_linked.py is for Mach-O")]
 #[test]
 fn the_library_exports_the_listed_functions_and_nothing_else() {
     let home = Home::new();
@@ -27,6 +28,7 @@ fn the_library_exports_the_listed_functions_and_nothing_else() {
 }
 
 /// "Need only libc": every further library costs each process of a build its loading.
+#[cfg_attr(not(target_os = "linux"), ignore = "ELF; tests/darwin/test_linked.py is for Mach-O")]
 #[test]
 fn the_library_needs_libc_alone() {
     let home = Home::new();

@@ -160,6 +160,7 @@ fn a_program_that_ends_leaves_nothing() {
 }
 
 /// A daemonised child outlives the command: the instance lives until that child is gone.
+#[cfg_attr(not(target_os = "linux"), ignore = "there is no setsid")]
 #[test]
 fn an_instance_lives_as_long_as_its_last_process() {
     let home = Home::new();

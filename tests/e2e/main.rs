@@ -19,5 +19,7 @@ mod self_test;
 mod servers;
 mod terminal;
 mod trust;
+// Static programs, machine code of other kinds and musl: what macOS has instead is in `macos/`.
+#[cfg(target_os = "linux")]
 mod unreached;
 mod wrap;

@@ -99,3 +99,16 @@ fn the_self_test_gives_up_in_time() {
     assert!(line.starts_with("FAIL") && line.contains("--timeout"), "{}", output.explain());
     assert!(output.stdout.contains("ok    cleaned up"), "{}", output.explain());
 }
+
+/// The tool is macOS's; here it is a script with its words.
+#[test]
+fn the_doctor_tells_of_protected_programs() {
+    let home = Home::new();
+    let tool = home.write("bin/csrutil", "#!/bin/sh\necho \"System Integrity Protection $1: enabled.\"\n");
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", tool.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let output = home.agentfs(&["doctor", "--json"]).env("PATH", path).output().success();
+    let checks = checks(&output.stdout);
+    let (ok, words) = found(&checks, "SIP");
+    assert!(ok && words.contains("Apple's own programs"), "{words}");
+}

@@ -5,8 +5,9 @@ use agentfs_fixtures::{SERVERS, server};
 use agentfs_tests::{Home, artifact};
 
 macro_rules! servers {
-    ($($name:ident)*) => {
-        $(#[test]
+    ($($(#[$attribute:meta])* $name:ident)*) => {
+        $($(#[$attribute])*
+        #[test]
         fn $name() {
             two_copies(stringify!($name));
         })*
@@ -26,6 +27,7 @@ servers! {
     node_net
     node_cluster
     c_threaded
+    #[cfg_attr(not(target_os = "linux"), ignore = "epoll is Linux's")]
     c_epoll
     c_fork
     c_reuseport

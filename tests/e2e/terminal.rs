@@ -7,7 +7,7 @@ fn play<'home>(home: &'home Home, command: &[&str], script: &[Value]) -> Output<
     let mut terminal = artifact::python("terminal.py");
     terminal.extend(command.iter().map(|word| (*word).to_owned()));
     let lines: Vec<String> = script.iter().map(Value::to_string).collect();
-    let run = home.program("/usr/bin/python3").args(&terminal[1..]).input(lines.join("\n").as_bytes());
+    let run = home.program(artifact::PYTHON).args(&terminal[1..]).input(lines.join("\n").as_bytes());
     run.env("TERM", "dumb").env("PS1", "$ ").env("FIXTURE_BODY", "body").output()
 }
 
@@ -84,7 +84,7 @@ fn the_program_has_the_terminal() {
     let agentfs = home.agentfs_path().display().to_string();
     let script = "import os, sys; print([os.isatty(fd) for fd in range(3)], os.tcgetpgrp(0) == os.getpgrp()); \
         print('typed', input())";
-    let command = [agentfs.as_str(), "wrap", "--app", "shop", "--", "/usr/bin/python3", "-c", script];
+    let command = [agentfs.as_str(), "wrap", "--app", "shop", "--", artifact::PYTHON, "-c", script];
     let steps = [
         json!(["expect", "[True, True, True] True"]),
         json!(["send", "a word\n"]),

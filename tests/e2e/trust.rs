@@ -134,6 +134,48 @@ fn the_systems_store_is_filled_and_its_bundle_made() {
     }
 }
 
+/// What security(1) of macOS does with its one keychain, as far as we ask it.
+const SECURITY: &str = r#"
+kept="$0.kept"
+case $1 in
+add-trusted-cert) /bin/cp "$6" "$kept"; [ ! -e "$0.refuses" ] || { echo 'The authorization was canceled.' >&2; exit 1; } ;;
+find-certificate) /bin/cat "$kept" 2>/dev/null || { echo 'The specified item could not be found.' >&2; exit 44; } ;;
+remove-trusted-cert) [ -e "$kept" ] ;;
+delete-certificate) /bin/rm "$kept" ;;
+*) exit 2 ;;
+esac
+"#;
+
+/// The login keychain of macOS, by the commands of its security(1).
+#[test]
+fn the_keychain_is_asked_and_changed_with_its_tool() {
+    let machine = Machine::new(&[]);
+    machine.home.write("user/Library/Keychains/login.keychain-db", "");
+    machine.tool("root/usr/bin/security", SECURITY);
+    let kept = machine.path("root/usr/bin/security.kept");
+    machine.put_and_taken("Keychain", || {
+        let there = fs::read(&kept).is_ok_and(|text| text == fs::read(machine.authority()).unwrap());
+        assert_eq!(there, kept.exists());
+        there
+    });
+    let calls = fs::read_to_string(machine.path("root/usr/bin/security.calls")).unwrap();
+    let expected = format!(" add-trusted-cert -r trustRoot -k {}", machine.path("user/Library").display());
+    assert!(calls.contains(&expected), "{calls}");
+    assert!(calls.contains(" remove-trusted-cert ") && calls.contains(" delete-certificate -c "), "{calls}");
+}
+
+/// macOS puts the certificate in before it asks the user, and leaves it there when the user says no.
+#[test]
+fn a_user_who_refuses_leaves_nothing_in_the_keychain() {
+    let machine = Machine::new(&[]);
+    machine.home.write("user/Library/Keychains/login.keychain-db", "");
+    machine.home.write("root/usr/bin/security.refuses", "");
+    machine.tool("root/usr/bin/security", SECURITY);
+    let output = machine.agentfs(&["trust", "--json"]).output().code(1);
+    assert!(output.stdout.contains("authorization was canceled"), "{}", output.explain());
+    assert!(!machine.path("root/usr/bin/security.kept").exists());
+}
+
 /// "a trust store that cannot be written": each is one line that says why and what to do.
 #[test]
 fn a_store_that_cannot_be_written_is_said_and_the_rest_is_filled() {

@@ -119,7 +119,7 @@ fn the_environment_is_as_documented() {
     let host = &after["AGENTFS_HOSTNAME"];
     assert!(host.ends_with(".localhost"), "{host}");
     assert!(after["AGENTFS_URL"].starts_with(&format!("http://{host}")), "{}", after["AGENTFS_URL"]);
-    assert!(after["LD_PRELOAD"].contains(&after["AGENTFS_INTERPOSE"]));
+    assert!(after[artifact::PRELOAD].contains(&after["AGENTFS_INTERPOSE"]));
     for (name, value) in &before {
         assert!(
             name == "_" || after.get(name) == Some(value),
@@ -127,7 +127,7 @@ fn the_environment_is_as_documented() {
             after.get(name)
         );
     }
-    let ours = ["LD_PRELOAD", "_"];
+    let ours = [artifact::PRELOAD, "_"];
     let added: Vec<&String> = after
         .keys()
         .filter(|name| {
@@ -140,9 +140,11 @@ fn the_environment_is_as_documented() {
 #[test]
 fn a_library_that_was_preloaded_stays() {
     let home = Home::new();
-    let output = home.wrap("shop", "one", &["sh", "-c", "printf %s \"$LD_PRELOAD\""]);
-    let text = output.env("LD_PRELOAD", "libm.so.6").text();
-    assert!(text.starts_with("libm.so.6:/"), "{text}");
+    let library = if cfg!(target_os = "macos") { "/usr/lib/libz.dylib" } else { "libm.so.6" };
+    let script = format!("printf %s \"${}\"", artifact::PRELOAD);
+    let output = home.wrap("shop", "one", &["sh", "-c", &script]);
+    let text = output.env(artifact::PRELOAD, library).text();
+    assert!(text.starts_with(&format!("{library}:/")), "{text}");
 }
 
 #[test]
@@ -175,10 +177,9 @@ fn a_child_with_an_environment_of_its_own_stays_inside() {
 #[test]
 fn nothing_of_ours_is_left_in_the_program() {
     let home = Home::new();
-    let script =
-        "import os; print(sorted(os.listdir('/proc/self/fd'))); print(os.getcwd(), oct(os.umask(0)))";
-    let bare = home.program("/usr/bin/python3").args(["-c", script]).text();
-    assert_eq!(home.wrap("shop", "one", &["/usr/bin/python3", "-c", script]).text(), bare);
+    let script = "import os; print(sorted(os.listdir('/dev/fd'))); print(os.getcwd(), oct(os.umask(0)))";
+    let bare = home.program(artifact::PYTHON).args(["-c", script]).text();
+    assert_eq!(home.wrap("shop", "one", &[artifact::PYTHON, "-c", script]).text(), bare);
 }
 
 /// The README's first command.
@@ -224,7 +225,7 @@ fn a_program_that_changes_its_user_stays_inside() {
     std::fs::copy(agentfs_fixtures::folder().join("python/threading_server.py"), &server).unwrap();
     std::fs::set_permissions(home.root(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
     let script = "import os, runpy, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); runpy.run_path(sys.argv[1])";
-    let drop = ["/usr/bin/python3", "-c", script, &server.display().to_string()];
+    let drop = [artifact::PYTHON, "-c", script, &server.display().to_string()];
     let copies = ["one", "two"];
     let _running = copies.map(|copy| home.wrap("shop", copy, &drop).body(copy).spawn());
     for copy in copies {

@@ -1,7 +1,15 @@
 //! Finds what Cargo built, compiles the C fixtures, and spells the command of a fixture.
 use agentfs_fixtures::{Source, folder};
+use agentfs_wire::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// A Python that the library gets into, and that is the program itself: not Apple's, nor a shim of pyenv.
+pub const PYTHON: &str = if cfg!(target_os = "macos") { "python3" } else { "/usr/bin/python3" };
+
+/// The list of libraries that this system's loader loads first.
+pub const PRELOAD: &str =
+    if cfg!(target_os = "macos") { env::DYLD_INSERT_LIBRARIES } else { env::LD_PRELOAD };
 
 /// The folder of the profile that the running test was built with, `target/debug` say.
 ///

@@ -145,7 +145,7 @@ impl Home {
                 command.env_remove(name);
             }
         }
-        for name in [env::LD_PRELOAD, env::PORT, "NO_COLOR", "CLICOLOR_FORCE"] {
+        for name in [artifact::PRELOAD, env::PORT, "NO_COLOR", "CLICOLOR_FORCE"] {
             command.env_remove(name);
         }
         command.env(env::HOME, &self.paths.home).env(env::ROUTER, "127.0.0.1:0").current_dir(self.work());

@@ -62,6 +62,7 @@ fn check(settings: &Settings) -> Vec<Check> {
         Err(failure) => checks.push(from_failure("collector", failure)),
     }
     checks.push(resolver());
+    checks.extend(crate::sip::check(settings.search_path.as_deref()));
     checks
 }
 
@@ -83,6 +84,7 @@ fn self_test(settings: &Settings, time: Duration) -> Vec<Check> {
     let mut checks = vec![system()];
     checks.extend(before_programs(settings));
     checks.push(resolver());
+    checks.extend(crate::sip::check(settings.search_path.as_deref()));
     if checks.iter().all(|check| check.ok) {
         checks.extend(crate::self_test::run(settings, time));
     } else {

@@ -1,5 +1,5 @@
 //! The user's login keychain, which Safari, Chrome and everything of the system ask; changed by
-//! security(1), which has the user confirm it.
+//! security(1), which has the user confirm it. Looked for everywhere, so that a test finds one on any system.
 use super::tool::{is_certificate, quoted, require, run};
 use super::{Places, Store, Trouble};
 use agentfs_collector::tls::Authority;
@@ -22,12 +22,20 @@ pub(super) struct Keychain {
 /// The user's keychain, where there is one.
 pub(super) fn find(places: &Places) -> Option<Keychain> {
     let file = places.below_home(&[FILE]).next()?;
-    file.is_file().then(|| Keychain { file, tool: places.root.join(TOOL) })
+    let tool = places.root.join(TOOL);
+    (file.is_file() && tool.is_file()).then_some(Keychain { file, tool })
 }
 
 // === impl Keychain ===
 
 impl Keychain {
+    fn delete(&self, authority: &Authority) -> Result<(), Trouble> {
+        let name = authority.name();
+        let mut delete: Vec<OsString> = ["delete-certificate", "-c", &name].map(OsString::from).to_vec();
+        delete.push((&self.file).into());
+        require(&self.tool, delete, || self.by_hand(&format!("delete-certificate -c '{name}'")))
+    }
+
     fn by_hand(&self, what: &str) -> String {
         format!("unlock the keychain and confirm the question, or run `security {what}`")
     }
@@ -57,8 +65,12 @@ impl Store for Keychain {
         arguments.push((&self.file).into());
         arguments.push(authority.certificate_path().into());
         let certificate = quoted(authority.certificate_path());
-        require(&self.tool, arguments, || {
+        let done = require(&self.tool, arguments, || {
             self.by_hand(&format!("add-trusted-cert -r trustRoot -k {} {certificate}", quoted(&self.file)))
+        });
+        done.inspect_err(|_| {
+            // Who refuses to trust it has it in the keychain by then, where the next look would find it.
+            let _ = self.delete(authority);
         })
     }
 
@@ -67,9 +79,6 @@ impl Store for Keychain {
         let untrust: [OsString; 2] = ["remove-trusted-cert".into(), certificate.into()];
         let by_hand = || self.by_hand(&format!("remove-trusted-cert {}", quoted(certificate)));
         require(&self.tool, untrust, by_hand)?;
-        let name = authority.name();
-        let mut delete: Vec<OsString> = ["delete-certificate", "-c", &name].map(OsString::from).to_vec();
-        delete.push((&self.file).into());
-        require(&self.tool, delete, || self.by_hand(&format!("delete-certificate -c '{name}'")))
+        self.delete(authority)
     }
 }
