@@ -150,9 +150,16 @@ fn same_process(pid: u32, started_ms: u64) -> bool {
     born_ms <= started_ms.saturating_add(START_SLACK_MS)
 }
 
+/// Whether the process of that number is no zombie. kqueue(2) cannot be told to wait for the end of one that has
+/// ended: ESRCH, though kill(2) still knows it. A successor of the same number is not told from it here.
 #[cfg(not(target_os = "linux"))]
-fn same_process(_pid: u32, _started_ms: u64) -> bool {
-    true
+fn same_process(pid: u32, _started_ms: u64) -> bool {
+    use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
+    let (Ok(ident), Ok(queue)) = (usize::try_from(pid), Kqueue::new()) else { return true };
+    let change = KEvent::new(ident, EventFilter::EVFILT_PROC, EvFlags::EV_ADD, FilterFlag::NOTE_EXIT, 0, 0);
+    let at_once = nix::libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // Closed with its queue, so nothing waits on.
+    queue.kevent(&[change], &mut [], Some(at_once)) != Err(Errno::ESRCH)
 }
 
 #[cfg(target_os = "linux")]

@@ -318,3 +318,13 @@ fn there_is_nothing_to_install_without_launchd() {
     assert!(list.contains("<key>Sockets</key>") || list.contains("AGENTFS_ROUTER"), "{list}");
     assert!(list.contains(&home.paths().home.display().to_string()), "{list}");
 }
+
+/// launchd starts a job that failed again and again: a collector that is there already is no failure to it.
+#[test]
+fn a_second_collector_ends_quietly_for_launchd() {
+    let home = Home::new();
+    let daemon = home.start_daemon();
+    let output = home.agentfs(&["daemon", "run", "--by-launchd"]).output().success();
+    assert!(output.stderr.contains(&daemon.pid.to_string()), "{}", output.explain());
+    let _ = home.agentfs(&["daemon", "run"]).output().code(1);
+}

@@ -33,7 +33,7 @@ fn the_self_test_holds_and_leaves_nothing() {
     assert!(!python.contains("not tried"), "the suite needs python3: {python}");
     let (_, cleaned) = found(&checks, "cleaned up");
     let folder = cleaned.split(' ').next().unwrap();
-    assert!(folder.contains("agentfs-test") && !Path::new(folder).exists(), "{cleaned}");
+    assert!(folder.contains("/afst.") && !Path::new(folder).exists(), "{cleaned}");
     assert!(home.daemon().is_none(), "the user's own collector is not started");
 }
 

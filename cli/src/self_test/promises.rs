@@ -216,6 +216,12 @@ fn installed(stage: &Stage, name: &str, arguments: &[&str], text: &str) -> Resul
     let Ok(path) = program::find(OsStr::new(name), stage.search_path()) else {
         return Ok(Seen::NotTried(format!("there is no {name} in PATH")));
     };
+    if cfg!(target_os = "macos") && is_apples(&path) {
+        let path = path.display();
+        return Ok(Seen::NotTried(format!(
+            "{path} is Apple's, which macOS protects; one of Homebrew is not"
+        )));
+    }
     let target = local(stage.port());
     let instance = format!("check/{name}");
     let port = stage.port().to_string();
@@ -285,6 +291,11 @@ fn ask(stage: &Stage, how: How<'_>, target: &str) -> Result<Answer, Broken> {
     Ok(Answer { resolved, local, peer, text: word(), servers_own: word(), servers_peer: word() })
 }
 
+/// Whether a program is in a folder whose programs System Integrity Protection keeps the library out of.
+fn is_apples(path: &Path) -> bool {
+    ["/usr/bin", "/bin", "/System"].iter().any(|folder| path.starts_with(folder))
+}
+
 fn local(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
@@ -312,6 +323,14 @@ mod tests {
         assert!(broken.why.contains("not intercepted") && broken.hint.is_some());
         let broken = intercepted("cannot find the program `x`".to_owned());
         assert!(!broken.why.contains("not intercepted") && broken.hint.is_none());
+    }
+
+    #[test]
+    fn apples_programs_are_known_by_their_folders() {
+        assert!(is_apples(Path::new("/usr/bin/python3")) && is_apples(Path::new("/System/Library/x")));
+        assert!(
+            !is_apples(Path::new("/usr/local/bin/node")) && !is_apples(Path::new("/opt/homebrew/bin/node"))
+        );
     }
 
     #[test]

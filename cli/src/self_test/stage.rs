@@ -22,8 +22,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Where the private home is made. Not in the folder for temporary files: macOS's is too deep for sockets.
-const FOLDER: &str = "/tmp/agentfs-test.XXXXXX";
+/// Where the private home is made. Not in the folder for temporary files, and with a short name: macOS's folder
+/// is too deep for sockets, and its `/tmp` is `/private/tmp`.
+const FOLDER: &str = "/tmp/afst.XXXXXX";
 
 /// Lines of a program's output that wait to be read. More make it wait.
 const LINES: usize = 64;
@@ -102,7 +103,7 @@ impl Stage {
         let root = mkdtemp(FOLDER).map_err(|error| format!("cannot make {FOLDER}: {error}"))?;
         let root = root.canonicalize().map_err(|error| format!("cannot find {}: {error}", root.display()))?;
         let deep = root.join("a-folder-whose-path-leaves-no-room-for-the-names-of-sockets-in-it");
-        let homes = [root.join("home"), deep].map(|home| Paths::new(&home, settings.uid));
+        let homes = [root.join("h"), deep].map(|home| Paths::new(&home, settings.uid));
         let mut stage = Self {
             root,
             homes,
