@@ -9,6 +9,7 @@ mod balance;
 mod clients;
 mod collector;
 mod commands;
+mod descriptors;
 mod fallback;
 mod interposer;
 mod lifecycle;

@@ -215,6 +215,9 @@ fn connect_here(config: &Config, caller: Caller, to: Endpoint) -> Done {
                 listening |= Prober::new().ask(config, &name) == Behind::Socket;
             }
             Err(libc::EACCES | libc::EPERM) => return Done::NobodyHere,
+            // No descriptor to make the connection with: TCP needs none, and says this when it is short of
+            // something (connect(3p)).
+            Err(libc::EMFILE | libc::ENFILE) => return Done::Failed(libc::ENOBUFS),
             Err(reason) => return Done::Failed(reason),
         }
     }
@@ -257,6 +260,7 @@ fn connect_to_group(config: &Config, caller: Caller, to: Endpoint) -> Done {
             match connect_to(config, caller, to, &member(worker)) {
                 Ok(()) => return Done::Connected,
                 Err(libc::ECONNREFUSED | libc::ENOENT) => {}
+                Err(libc::EMFILE | libc::ENFILE) => return Done::Failed(libc::ENOBUFS),
                 Err(reason) => return Done::Failed(reason),
             }
         }

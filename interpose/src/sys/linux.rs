@@ -16,19 +16,55 @@ pub(super) fn errno_location() -> *mut c_int {
     unsafe { libc::__errno_location() }
 }
 
+/// Makes a descriptor of ours. A program that has used up its limit still binds and connects what it has, so the
+/// limit is raised for that moment, as far as the hard limit lets us (getrlimit(2)); a descriptor beyond the limit
+/// stays valid after it is lowered again.
+fn with_room(make: impl Fn() -> Result<c_int>) -> Result<c_int> {
+    use core::sync::atomic::{AtomicBool, Ordering};
+    /// Descriptors of ours that a call needs at the same time, and as many for other threads.
+    const ROOM: u64 = 16;
+    /// Whether a thread has raised the limit. What it leaves behind in a forked child only keeps that child from
+    /// raising it.
+    static RAISED: AtomicBool = AtomicBool::new(false);
+    match make() {
+        Err(libc::EMFILE) => {}
+        result => return result,
+    }
+    let Some(usual) = descriptor_limit(None) else { return Err(libc::EMFILE) };
+    if usual.rlim_cur >= usual.rlim_max || RAISED.swap(true, Ordering::Acquire) {
+        return make();
+    }
+    let more = usual.rlim_cur.saturating_add(ROOM).min(usual.rlim_max);
+    descriptor_limit(Some(libc::rlimit64 { rlim_cur: more, ..usual }));
+    let result = make();
+    descriptor_limit(Some(usual));
+    RAISED.store(false, Ordering::Release);
+    result
+}
+
+/// The limit of descriptors, and maybe a new one (prlimit(2)).
+fn descriptor_limit(new: Option<libc::rlimit64>) -> Option<libc::rlimit64> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let new = new.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+    // SAFETY: the kernel reads `new`, which is NULL or a limit, and writes `old`.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, new, &raw mut old) })
+        .ok()
+        .map(|_| old)
+}
+
 /// A Unix socket of `kind` (`SOCK_STREAM`, `SOCK_DGRAM`), close-on-exec.
 pub(crate) fn unix_socket(kind: c_int) -> Result<c_int> {
+    let kind = kind | libc::SOCK_CLOEXEC;
     // SAFETY: socket(2) takes three integers.
-    check(unsafe { libc::syscall(libc::SYS_socket, libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0) })
+    with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, libc::AF_UNIX, kind, 0) }))
 }
 
 /// A TCP socket, close-on-exec.
 pub(crate) fn tcp_socket(v6: bool) -> Result<c_int> {
     let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
     // SAFETY: socket(2) takes three integers.
-    check(unsafe {
-        libc::syscall(libc::SYS_socket, domain, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::IPPROTO_TCP)
-    })
+    with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, domain, kind, libc::IPPROTO_TCP) }))
 }
 
 /// close(2).
@@ -136,10 +172,9 @@ pub(crate) fn unlink(path: &CStr) -> Result<()> {
 
 /// open(2), close-on-exec.
 pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<c_int> {
+    let (here, flags) = (libc::AT_FDCWD, flags | libc::O_CLOEXEC);
     // SAFETY: `path` ends in NUL.
-    check(unsafe {
-        libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, mode)
-    })
+    with_room(|| check(unsafe { libc::syscall(libc::SYS_openat, here, path.as_ptr(), flags, mode) }))
 }
 
 /// read(2).
