@@ -200,7 +200,9 @@ pub(crate) fn own_binary() -> io::Result<PathBuf> {
 fn open_log(settings: &Settings) -> Result<File, Failure> {
     let path = &settings.paths.log;
     let open = || -> io::Result<File> {
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).mode(0o600).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits());
+        let log = options.open(path)?;
         if log.metadata()?.len() > LOG_BYTES {
             log.set_len(0)?;
         }

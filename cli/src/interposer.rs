@@ -25,17 +25,23 @@ const PRIVATE: u32 = 0o700;
 /// Mode of a folder that everybody may read.
 const READABLE: u32 = 0o755;
 
-/// The path of the unpacked library; unpacks it where that has not been done.
+/// The path of the unpacked library; unpacks it where that has not been done. `warn` hears where somebody else has taken
+/// the place from which root's programs should load it: they load it from root's home then, as long as they may.
 ///
 /// # Errors
 /// Where it cannot be written, or only to places that the loader would not load from.
-pub(crate) fn unpack(settings: &Settings) -> Result<PathBuf, Failure> {
+pub(crate) fn unpack(settings: &Settings, warn: impl FnOnce(&str)) -> Result<PathBuf, Failure> {
     let own = settings.paths.lib.clone();
     if settings.uid == 0 && loads_from(Path::new(ROOTS_FOLDER)) {
-        unpack_to(&own, settings.uid, PRIVATE)?;
-        let folder = PathBuf::from(ROOTS_FOLDER);
-        own_folder(&folder, 0, READABLE).map_err(|error| cannot(&folder, &error))?;
-        return unpack_to(&folder, 0, READABLE);
+        let private = unpack_to(&own, settings.uid, PRIVATE)?;
+        return match readable(Path::new(ROOTS_FOLDER)) {
+            Ok(path) => Ok(path),
+            Err(failure) if loads_from(&own) => {
+                warn(&format!("{}; programs that change their user will not load it", failure.message));
+                Ok(private)
+            }
+            Err(failure) => Err(failure),
+        };
     }
     let common = PathBuf::from(format!("/tmp/agentfs-{}", settings.uid));
     // The loader splits its list at blanks and colons and expands `$` (ld.so(8)); a path with those
@@ -47,6 +53,12 @@ pub(crate) fn unpack(settings: &Settings) -> Result<PathBuf, Failure> {
         common.join("lib")
     };
     unpack_to(&folder, settings.uid, PRIVATE)
+}
+
+/// The library in a folder that everybody may read and root alone may write to.
+fn readable(folder: &Path) -> Result<PathBuf, Failure> {
+    own_folder(folder, 0, READABLE).map_err(|error| cannot(folder, &error))?;
+    unpack_to(folder, 0, READABLE)
 }
 
 fn unpack_to(folder: &Path, uid: u32, mode: u32) -> Result<PathBuf, Failure> {
@@ -137,6 +149,22 @@ mod tests {
             assert!(!loads_from(Path::new(folder)), "{folder}");
         }
         assert!(loads_from(Path::new("/not-there/lib")));
+    }
+
+    #[test]
+    fn a_place_that_somebody_else_has_taken_is_not_used() {
+        if nix::unistd::geteuid().is_root() {
+            let outer = tempfile::tempdir().unwrap();
+            let folder = outer.path().join("agentfs-0.lib");
+            fs::create_dir(&folder).unwrap();
+            std::os::unix::fs::chown(&folder, Some(54_321), None).unwrap();
+            assert!(readable(&folder).is_err());
+            let link = outer.path().join("link");
+            std::os::unix::fs::symlink(outer.path(), &link).unwrap();
+            assert!(readable(&link).is_err());
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+            assert!(readable(&outer.path().join("free")).is_ok());
+        }
     }
 
     #[test]

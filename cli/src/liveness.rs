@@ -4,7 +4,7 @@ use agentfs_wire::companion::Companion;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::paths::Paths;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::kill;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::Pid;
@@ -109,6 +109,7 @@ impl RunLock {
     pub(crate) fn take(paths: &Paths) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.custom_flags(OFlag::O_NOFOLLOW.bits());
         let mut file = options.open(&paths.run_lock)?;
         for _ in 0..LOCK_TRIES {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

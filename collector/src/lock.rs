@@ -3,7 +3,7 @@
 use crate::error::Error;
 use agentfs_wire::paths::Paths;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -100,8 +100,11 @@ impl RunLock {
     }
 }
 
+/// Opens a lock file, makes it where it is missing. A link is not followed: somebody else's file is no lock of ours.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
 }
 
 #[cfg(test)]

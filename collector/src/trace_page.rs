@@ -1,5 +1,6 @@
 //! The page that wrapped processes map to learn whether somebody traces. Byte 0 is 1 while at least
 //! one subscription asks for calls.
+use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -37,8 +38,10 @@ impl TracePage {
     /// # Errors
     /// What the system says.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        // What a link leads to is not ours to write to.
+        let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
         if file.metadata()?.len() < PAGE_BYTES {
             file.set_len(PAGE_BYTES)?;
         }

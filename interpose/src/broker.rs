@@ -9,7 +9,7 @@ use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
 use agentfs_wire::limits::CONNECT_WAIT_MS;
 use libc::c_int;
 
-/// Asks once. The socket that was asked for, or -1 where the question was only a probe.
+/// Asks once. The socket that was asked for, or -1 where the question was only a probe. EACCES: nobody serves us.
 pub(crate) fn ask(config: &Config, ask: Ask<'_>) -> sys::Result<c_int> {
     let connection = sys::unix_socket(libc::SOCK_SEQPACKET)?;
     let result = ask_on(connection, config, ask);
@@ -20,7 +20,13 @@ pub(crate) fn ask(config: &Config, ask: Ask<'_>) -> sys::Result<c_int> {
 fn ask_on(connection: c_int, config: &Config, ask: Ask<'_>) -> sys::Result<c_int> {
     let name = socket_name(config.base());
     options::set_timeouts(connection, options::milliseconds(CONNECT_WAIT_MS));
-    sys::connect(connection, UnixName::abstract_name(name.as_bytes()).bytes())?;
+    // ECONNREFUSED would be an answer about the file.
+    sys::connect(connection, UnixName::abstract_name(name.as_bytes()).bytes()).map_err(|_| libc::EACCES)?;
+    // Anybody may take an abstract name. Only root's collector serves this, and a socket of somebody else's would
+    // hand the program's clients to him.
+    if sys::peer_user(connection)? != 0 {
+        return Err(libc::EACCES);
+    }
     let mut message = [0_u8; REQUEST_BYTES];
     let request = Request { app: config.app.as_str(), instance: config.instance.as_str(), ask };
     let length = request.encode(&mut message).ok_or(libc::EACCES)?;

@@ -174,7 +174,8 @@ pub(crate) fn group_mark(config: &Config, port: u16) -> UnixName {
 }
 
 fn mark_group(config: &Config, port: u16) -> sys::Result<()> {
-    let fd = sys::open(group_mark(config, port).c_path(), libc::O_CREAT | libc::O_WRONLY, 0o600)?;
+    let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_NOFOLLOW;
+    let fd = sys::open(group_mark(config, port).c_path(), flags, 0o600)?;
     sys::close(fd);
     Ok(())
 }
@@ -212,7 +213,8 @@ fn by_broker(config: &Config, name: &UnixName) -> Behind {
     match answer {
         Ok(_) => Behind::Socket,
         Err(libc::ECONNREFUSED) => Behind::Stale,
-        Err(libc::ENOENT) => Behind::Nothing,
+        // Without a broker nothing can be told, and nothing bound: the bind itself says so.
+        Err(libc::ENOENT | libc::EACCES) => Behind::Nothing,
         Err(_) => Behind::Unknown,
     }
 }
@@ -268,7 +270,8 @@ struct Lock(c_int);
 impl Lock {
     fn take(config: &Config) -> sys::Result<Self> {
         let path = UnixName::path(&[config.base(), b"/run.lock"]);
-        let fd = sys::open(path.c_path(), libc::O_CREAT | libc::O_RDWR, 0o600)?;
+        let flags = libc::O_CREAT | libc::O_RDWR | libc::O_NOFOLLOW;
+        let fd = sys::open(path.c_path(), flags, 0o600)?;
         for _ in 0..LOCK_TRIES {
             match sys::lock(fd, libc::LOCK_EX | libc::LOCK_NB) {
                 Ok(()) => return Ok(Self(fd)),

@@ -11,6 +11,7 @@ mod collector;
 mod commands;
 mod descriptors;
 mod fallback;
+mod hostile;
 mod interposer;
 mod lifecycle;
 mod names;

@@ -69,9 +69,16 @@ fn check(settings: &Settings) -> Vec<Check> {
 /// What every program needs before it is started.
 fn before_programs(settings: &Settings) -> Vec<Check> {
     let mut checks = vec![folders(settings), budget(settings), disk(settings)];
-    match interposer::unpack(settings) {
+    let mut trouble = None;
+    match interposer::unpack(settings, |text| trouble = Some(text.to_owned())) {
         Ok(library) => {
-            checks.push(good("interposer", library.display()));
+            checks.push(match trouble {
+                Some(found) => {
+                    let hint = Some("`rm -r /tmp/agentfs-0.lib` as root gives the place back".to_owned());
+                    Check { name: "interposer", ok: false, found, hint }
+                }
+                None => good("interposer", library.display()),
+            });
             checks.push(loads(settings, &library));
         }
         Err(failure) => checks.push(from_failure("interposer", failure)),

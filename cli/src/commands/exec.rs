@@ -26,7 +26,7 @@ pub(crate) fn run(
     let info: DaemonInfo = client.call(method::DAEMON_INFO, json!({}))?;
     let name = arguments.command.first().cloned().unwrap_or_default();
     let path = program::find(&name, settings.search_path.as_deref())?;
-    let library = interposer::unpack(settings)?;
+    let library = interposer::unpack(settings, |text| printer.warn(text))?;
     let unreached = program::beyond_reach(&path);
     if let Some(why) = unreached {
         instance::tell_unreached(settings, &target.app, &target.instance, &path, why);

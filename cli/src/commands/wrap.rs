@@ -61,7 +61,8 @@ pub(crate) fn run_telling(
     // While a collector starts, the rest goes on.
     let starting = autostart::begin(settings);
     let cooperative = arguments.no_interpose || settings.no_interpose;
-    let library = if cooperative { None } else { Some(interposer::unpack(settings)?) };
+    let library =
+        if cooperative { None } else { Some(interposer::unpack(settings, |text| printer.warn(text))?) };
     let client = starting.finish(settings, printer);
     let mut claim = claim(&settings.paths, wanted, random)?;
     let wrap = Wrap { arguments: &arguments, settings, printer, tell, path: &path };

@@ -424,6 +424,15 @@ pub(crate) fn control_length(header: &libc::cmsghdr) -> usize {
     header.cmsg_len
 }
 
+/// The user who called listen(2) at the other end of a Unix socket (unix(7), `SO_PEERCRED`).
+pub(crate) fn peer_user(fd: c_int) -> Result<u32> {
+    let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = super::socklen(size_of::<libc::ucred>());
+    let value = (&raw mut credentials).cast::<c_void>();
+    get_option(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, value, &mut length)?;
+    Ok(credentials.uid)
+}
+
 /// Sends one message on a connected socket, without SIGPIPE.
 pub(crate) fn send(fd: c_int, data: &[u8]) -> Result<()> {
     // SAFETY: pointer and length describe `data`; there is no address.
