@@ -9,10 +9,13 @@ import ctypes
 import errno
 import os
 import platform
+import select
+import signal
 import socket
 import struct
 import sys
 import tempfile
+import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 MAC = platform.system() == "Darwin"
@@ -211,6 +214,74 @@ def _(place):
     os.dup2(made.fileno(), other.fileno())
     made.close()
     return raw_name("getsockname", other)[2:].rstrip(b"\0") == place.path().encode()
+
+
+class Watch:
+    """A kqueue that waits for one thing; a Mac's alone."""
+
+    def __init__(self, ident, what, note):
+        if not hasattr(select, "kqueue"):
+            raise OSError(errno.ENOSYS, "there is no kqueue")
+        self.queue = select.kqueue()
+        flags = select.KQ_EV_ADD | select.KQ_EV_CLEAR
+        self.queue.control([select.kevent(ident, getattr(select, what), flags, getattr(select, note))], 0)
+
+    def is_told(self):
+        return len(self.queue.control([], 1, 5)) == 1
+
+
+@fact("a kqueue on a folder tells of a socket that is bound in it")
+def _(place):
+    folder = os.open(place.folder.name, os.O_RDONLY)
+    watching = Watch(folder, "KQ_FILTER_VNODE", "KQ_NOTE_WRITE")
+    place.listener()
+    return watching.is_told()
+
+
+@fact("a kqueue tells of the end of a process")
+def _(_place):
+    child = os.fork()
+    if not child:
+        signal.pause()
+    try:
+        watching = Watch(child, "KQ_FILTER_PROC", "KQ_NOTE_EXIT")
+        os.kill(child, signal.SIGKILL)
+        return watching.is_told()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@fact("and refuses to watch one that has ended and was not waited for, with ESRCH")
+def _(_place):
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT) if hasattr(os, "waitid") else time.sleep(0.5)
+    try:
+        Watch(child, "KQ_FILTER_PROC", "KQ_NOTE_EXIT")
+        return False
+    except OSError as error:
+        return error.errno == errno.ESRCH
+    finally:
+        os.waitpid(child, 0)
+
+
+@fact("port 80 is free to everybody on a wildcard address, and not on a loopback one")
+def _(_place):
+    if os.geteuid() == 0:
+        raise OSError(errno.EPERM, "run it as yourself: root may bind everything")
+    answers = []
+    for host in ["127.0.0.1", "0.0.0.0"]:
+        with socket.socket() as made:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                made.bind((host, 80))
+                answers.append(0)
+            except OSError as error:
+                answers.append(error.errno)
+    # Something may have the port; then only the refusal of the loopback address can be seen.
+    return answers[0] == errno.EACCES and answers[1] in (0, errno.EADDRINUSE)
 
 
 def main():

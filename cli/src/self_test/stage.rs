@@ -45,6 +45,8 @@ pub(super) struct Stage {
     root: PathBuf,
     /// The collector's home, and one that is too deep for the paths of sockets.
     homes: [Paths; 2],
+    /// The folder below /tmp that the deep home has its sockets in, if it was not there before.
+    made: Option<PathBuf>,
     /// This program.
     binary: PathBuf,
     /// The environment without agentfs.
@@ -104,9 +106,11 @@ impl Stage {
         let root = root.canonicalize().map_err(|error| format!("cannot find {}: {error}", root.display()))?;
         let deep = root.join("a-folder-whose-path-leaves-no-room-for-the-names-of-sockets-in-it");
         let homes = [root.join("h"), deep].map(|home| Paths::new(&home, settings.uid));
+        let common = homes[1].base.parent().map(Path::to_owned);
         let mut stage = Self {
             root,
             homes,
+            made: common.filter(|folder| !folder.exists()),
             binary: own_binary().map_err(|error| format!("cannot find this program: {error}"))?,
             environment: without_ours(&settings.environment),
             search_path: settings.search_path.clone(),
@@ -180,6 +184,10 @@ impl Stage {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.environment.iter().cloned());
         command.env(env::HOME, &home.home).env(env::ROUTER, "127.0.0.1:0").current_dir(&self.root);
+        if matches!(how, How::Plain) {
+            // If we are inside an instance, its library would put itself into what we start.
+            command.env(env::NO_INTERPOSE, "1");
+        }
         // Its end of input tells a program that we are gone, however we went.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child =
@@ -231,6 +239,10 @@ impl Stage {
         for folder in outside.chain([self.root.as_path()]).filter(|folder| folder.exists()) {
             std::fs::remove_dir_all(folder)
                 .map_err(|error| format!("cannot remove {}: {error}", folder.display()))?;
+        }
+        if let Some(folder) = &self.made {
+            // Who else uses it by now keeps it.
+            let _ = std::fs::remove_dir(folder);
         }
         Ok(())
     }
