@@ -112,3 +112,12 @@ fn the_doctor_tells_of_protected_programs() {
     let (ok, words) = found(&checks, "SIP");
     assert!(ok && words.contains("Apple's own programs"), "{words}");
 }
+
+/// Within an instance the host is still the host.
+#[test]
+fn the_self_test_holds_in_a_wrapped_shell() {
+    let home = Home::new();
+    let binary = home.agentfs_path().display().to_string();
+    let command = [&binary, "doctor", "--self-test", "--timeout", TIME];
+    let _ = home.wrap("shop", "one", &command).output().success();
+}
