@@ -24,7 +24,7 @@ impl Machine {
             fs::create_dir(machine.path(folder)).unwrap();
         }
         for program in programs {
-            let folders = ["/usr/bin", "/bin", "/usr/local/bin"];
+            let folders = ["/usr/bin", "/bin", "/usr/local/bin", "/opt/homebrew/bin"];
             let found = folders.iter().map(|folder| Path::new(folder).join(program));
             let found = found.into_iter().find(|path| path.exists());
             let found = found.unwrap_or_else(|| panic!("no {program}\nhint: run `./test --setup`"));
