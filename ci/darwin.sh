@@ -13,6 +13,8 @@ provided=${AGENTFS_DARWIN_PROVIDED:-../shared/macos}
 targets=(aarch64-apple-darwin x86_64-apple-darwin)
 build=${AGENTFS_DARWIN_TARGET:-$root/target/darwin}
 export AGENTFS_DARWIN_TARGET=$build
+# Where this machine's own programs are built.
+own=${CARGO_TARGET_DIR:-$root/target}
 sdk=$build/sdk
 venv=$build/venv
 # The library for both kinds of Mac: an inserted library without the right slice ends the program.
@@ -102,6 +104,9 @@ interposer() {
 inspect() {
     say "what is in the linked library"
     check python3 test_linked.py
+    say "what agentfs reads in it"
+    env -u RUSTC_BOOTSTRAP -u __CARGO_TESTS_ONLY_SRC_ROOT CARGO_TARGET_DIR="$own" AGENTFS_DYLIB="$universal" \
+        cargo test --locked --quiet --package agentfs-macos -- --ignored built
 }
 
 emulate() {

@@ -7,6 +7,7 @@ FILES = {
     "Shared by several parts": "wire/src/limits.rs",
     "Collector": "collector/src/limits.rs",
     "Router": "collector/src/router/limits.rs",
+    "Programs on macOS": "macos/src/limits.rs",
 }
 HEAD = """# Limits
 

@@ -14,7 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("agentfs-interpose", &["agentfs-wire"]),
     ("agentfs-collector", &["agentfs-wire"]),
     ("agentfs-launchd", &[]),
-    ("agentfs", &["agentfs-collector", "agentfs-launchd", "agentfs-wire"]),
+    ("agentfs-macos", &["agentfs-wire"]),
+    ("agentfs", &["agentfs-collector", "agentfs-launchd", "agentfs-macos", "agentfs-wire"]),
     ("agentfs-fixtures", &[]),
     ("agentfs-tests", &["agentfs-wire", "agentfs-fixtures"]),
 ];
@@ -27,6 +28,9 @@ const PURE: &[&str] = &[
     "collector/src/router/table.rs",
     "interpose/src/rewrite.rs",
     "cli/src/naming.rs",
+    "macos/src/entitlements.rs",
+    "macos/src/judge.rs",
+    "macos/src/signature.rs",
 ];
 
 /// What a pure module must not name: it reads no clock, environment, file or socket.

@@ -19,6 +19,11 @@ pub const HOSTNAME: &str = "AGENTFS_HOSTNAME";
 pub const INTERPOSE: &str = "AGENTFS_INTERPOSE";
 /// `1`: `wrap` starts the program without any interposition; an exec hook leaves such a child alone.
 pub const NO_INTERPOSE: &str = "AGENTFS_NO_INTERPOSE";
+/// macOS: path of a shell that is started in the place of the system's shells of its kind, which no library can
+/// be loaded into.
+pub const SHELL: &str = "AGENTFS_SHELL";
+/// The shell that npm runs scripts with (npm-config(7), `script-shell`); the second choice after [`SHELL`].
+pub const NPM_SHELL: &str = "npm_config_script_shell";
 /// `1`: loopback ports without a listener of the instance are refused instead of reaching the host.
 pub const ISOLATE: &str = "AGENTFS_ISOLATE";
 /// Ports (comma separated) that alone are rewritten.

@@ -1,0 +1,20 @@
+//! What keeps the interposer out of programs on macOS, and what can be done about it.
+//!
+//! Owns: what a Mach-O file says ([`image`], [`signature`], [`entitlements`]), whether macOS lets a library into
+//! it ([`judge`]), what to start instead ([`resolve`]), and the copies of protected tools ([`tools`]). Only
+//! `tools` touches files by itself and starts a program (codesign). Nothing here is specific to the system it is
+//! compiled on, so that it is tested on Linux; the command line uses it on macOS. Never loads a library, never
+//! decides for the user.
+
+pub mod entitlements;
+pub mod image;
+pub mod judge;
+pub mod limits;
+pub mod resolve;
+pub mod signature;
+pub mod tools;
+
+#[cfg(test)]
+mod built;
+#[cfg(test)]
+mod sample;
