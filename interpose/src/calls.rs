@@ -14,6 +14,7 @@ mod messages;
 mod names;
 mod options;
 mod resolve;
+mod started;
 
 pub(crate) use accept::accept;
 #[cfg(target_os = "linux")]

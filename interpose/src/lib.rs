@@ -23,6 +23,8 @@ mod facts;
 mod header;
 mod hints;
 mod hooks;
+#[cfg(target_os = "macos")]
+mod loadable;
 mod names;
 mod notify;
 mod options;

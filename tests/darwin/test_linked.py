@@ -13,6 +13,8 @@ ALLOWED = pathlib.Path(__file__).with_name("undefined.txt")
 SYSTEM = "/usr/lib/libSystem.B.dylib"
 MH_DYLIB, PLATFORM_MACOS = 6, 1
 # Where builds live, on the machines that we know of; and this very build.
+# Where other shells than the system's are looked for (wire/src/script.rs).
+LOOKED_INTO = (b"/opt/homebrew/bin", b"/usr/local/bin", b"/opt/local/bin")
 BUILD_PATHS = re.compile(
     rb"/(?:root|home|Users|work|tmp|private|builds?|opt|mnt)/[^\0]*|[^\0]*\.(?:cargo|rustup)/[^\0]*"
 )
@@ -100,7 +102,10 @@ class Linked(unittest.TestCase):
 
     @each_slice
     def test_it_says_nothing_of_the_machine_it_was_built_on(self, image):
-        found = BUILD_PATHS.findall(image.content)
+        content = image.content
+        for folder in LOOKED_INTO:
+            content = content.replace(folder, b"")
+        found = BUILD_PATHS.findall(content)
         self.assertEqual(found, [])
         self.assertNotIn(os.getcwd().encode(), image.content)
         self.assertEqual(image.debug_names, [])

@@ -19,6 +19,7 @@ ENOENT, EBADF, EACCES, EFAULT, EEXIST, EINVAL = 2, 9, 13, 14, 17, 22
 ENOTSOCK, EPROTOTYPE, ENOPROTOOPT, EOPNOTSUPP, EAFNOSUPPORT = 38, 41, 42, 102, 47
 EADDRINUSE, EISCONN, ENOTCONN, ECONNREFUSED, EAGAIN, EWOULDBLOCK = 48, 56, 57, 61, 35, 35
 FD_CLOEXEC = 1
+X_OK = 1
 # sys/un.h
 SUN_PATH = 104
 # kern.ipc.somaxconn; a longer backlog is cut to it (uipc_socket.c, solistencommon).
@@ -337,8 +338,11 @@ class System:
         return path
 
     def do_access(self, _):
-        if self.path() not in self.files:
+        path, mode = self.path(), self.integers(2)[1]
+        if path not in self.files:
             raise Errno(ENOENT)
+        if mode & X_OK and not self.files[path].mode & 0o111:
+            raise Errno(EACCES)
         return 0
 
     def do_unlink(self, _):

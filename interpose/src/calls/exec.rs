@@ -10,6 +10,7 @@
     reason = "one contract covers a call and what it is wrapped in"
 )]
 
+use super::started::{Search, start};
 use crate::config::{self, Config};
 use crate::hooks::real;
 use crate::notify::{self, News};
@@ -114,7 +115,7 @@ pub(super) enum Target {
 unsafe fn with_environment<T>(target: Target, environment: Strings, call: impl FnOnce(Strings) -> T) -> T {
     let Some(config) = config::get() else { return call(environment) };
     // SAFETY: the caller vouches for the target.
-    let found = unsafe { look(target, notify::tracing(config)) };
+    let found = unsafe { look(config, target) };
     if found == Program::Beyond(Why::OtherMachine) {
         traced(config, target, found, Why::OtherMachine);
         // SAFETY: the caller vouches for the array.
@@ -140,12 +141,19 @@ unsafe fn with_environment<T>(target: Target, environment: Strings, call: impl F
 
 /// # Safety
 /// The target is a C string or NULL.
-unsafe fn look(target: Target, closely: bool) -> Program {
+unsafe fn look(config: &Config, target: Target) -> Program {
     let _errno = Errno::keep();
+    let closely = notify::tracing(config);
     match target {
         Target::Named(program) if !program.is_null() => {
             // SAFETY: the caller vouches for the string.
-            target_program::look(unsafe { CStr::from_ptr(program) }, closely)
+            let path = unsafe { CStr::from_ptr(program) };
+            // A bare name that is searched for along PATH by libc is not looked for twice.
+            #[cfg(target_os = "macos")]
+            if path.to_bytes().contains(&b'/') && !crate::loadable::can_load(config, path) {
+                return Program::Beyond(Why::OtherMachine);
+            }
+            target_program::look(path, closely)
         }
         #[cfg(target_os = "linux")]
         Target::Open(fd) => target_program::look_open(fd, closely),
@@ -311,8 +319,10 @@ fn traced(config: &Config, target: Target, found: Program, why: Why) {
 pub(crate) unsafe fn execve(program: *const c_char, arguments: Strings, environment: Strings) -> c_int {
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(Target::Named(program), environment, |environment| {
-            real::execve(program, arguments, environment)
+        start(program, arguments, environment, Search::Nowhere, |it| {
+            with_environment(Target::Named(it.program), environment, |environment| {
+                real::execve(it.program, it.arguments, environment)
+            })
         })
     }
 }
@@ -325,12 +335,14 @@ pub(crate) unsafe fn execv(program: *const c_char, arguments: Strings) -> c_int 
     let own = target::environment();
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(Target::Named(program), own, |completed| {
-            if completed == own {
-                real::execv(program, arguments)
-            } else {
-                real::execve(program, arguments, completed)
-            }
+        start(program, arguments, own, Search::Nowhere, |it| {
+            with_environment(Target::Named(it.program), own, |completed| {
+                if completed == own {
+                    real::execv(it.program, it.arguments)
+                } else {
+                    real::execve(it.program, it.arguments, completed)
+                }
+            })
         })
     }
 }
@@ -341,7 +353,35 @@ pub(crate) unsafe fn execv(program: *const c_char, arguments: Strings) -> c_int 
 /// As execvp(3).
 pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int {
     // SAFETY: the program's own strings.
-    unsafe { with_own_environment(Target::Named(program), || real::execvp(program, arguments)) }
+    unsafe {
+        searched(program, arguments, Search::Path, || {
+            with_own_environment(Target::Named(program), || real::execvp(program, arguments))
+        })
+    }
+}
+
+/// Starts `program`, which was looked for, or calls `plain` where it is started as it is.
+///
+/// # Safety
+/// As execvp(3).
+pub(super) unsafe fn searched(
+    program: *const c_char,
+    arguments: Strings,
+    search: Search,
+    plain: impl FnOnce() -> c_int,
+) -> c_int {
+    let own = target::environment();
+    // SAFETY: the program's own strings.
+    unsafe {
+        start(program, arguments, own, search, |it| {
+            if !it.changed {
+                return plain();
+            }
+            with_environment(Target::Named(it.program), own, |completed| {
+                real::execve(it.program, it.arguments, completed)
+            })
+        })
+    }
 }
 
 /// execvpe(3).
@@ -386,8 +426,10 @@ pub(crate) unsafe fn posix_spawn(
 ) -> c_int {
     // SAFETY: the program's own arguments.
     unsafe {
-        with_environment(Target::Named(program), environment, |environment| {
-            real::posix_spawn(pid, program, actions, attributes, arguments, environment)
+        start(program, arguments, environment, Search::Nowhere, |it| {
+            with_environment(Target::Named(it.program), environment, |environment| {
+                real::posix_spawn(pid, it.program, actions, attributes, it.arguments, environment)
+            })
         })
     }
 }
@@ -406,8 +448,14 @@ pub(crate) unsafe fn posix_spawnp(
 ) -> c_int {
     // SAFETY: the program's own arguments.
     unsafe {
-        with_environment(Target::Named(program), environment, |environment| {
-            real::posix_spawnp(pid, program, actions, attributes, arguments, environment)
+        start(program, arguments, environment, Search::Path, |it| {
+            with_environment(Target::Named(it.program), environment, |environment| {
+                if it.changed {
+                    real::posix_spawn(pid, it.program, actions, attributes, it.arguments, environment)
+                } else {
+                    real::posix_spawnp(pid, program, actions, attributes, arguments, environment)
+                }
+            })
         })
     }
 }

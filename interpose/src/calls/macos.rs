@@ -10,8 +10,9 @@
 )]
 
 use super::accept::accept_with;
-use super::exec::{Target, with_own_environment};
+use super::exec::{Target, searched, with_own_environment};
 use super::messages::{blank, receive};
+use super::started::Search;
 use crate::config;
 use crate::convert;
 use crate::facts::{self, Fact};
@@ -263,7 +264,11 @@ fn noted(fd: c_int, command: c_int, result: c_int) -> c_int {
 /// As execvP(3).
 pub(crate) unsafe fn exec_search(program: *const c_char, path: *const c_char, arguments: Strings) -> c_int {
     // SAFETY: the program's own strings.
-    unsafe { with_own_environment(Target::Named(program), || real::exec_search(program, path, arguments)) }
+    unsafe {
+        searched(program, arguments, Search::Folders(path), || {
+            with_own_environment(Target::Named(program), || real::exec_search(program, path, arguments))
+        })
+    }
 }
 
 /// execl(3), its list as an array.

@@ -152,6 +152,19 @@ pub(crate) fn access(path: &CStr) -> Result<()> {
     check(unsafe { libc::access(path.as_ptr(), libc::F_OK) }).map(|_| ())
 }
 
+/// Whether there is a file that may be executed. What is no regular file (a folder may be "executed") is none.
+pub(crate) fn is_program(path: &CStr) -> bool {
+    // SAFETY: `path` ends in NUL.
+    if check(unsafe { libc::access(path.as_ptr(), libc::X_OK) }).is_err() {
+        return false;
+    }
+    // Without permission to read it nothing more is known.
+    let Ok(fd) = open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0) else { return true };
+    let regular = status(fd).is_some_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFREG);
+    close(fd);
+    regular
+}
+
 /// unlink(2).
 pub(crate) fn unlink(path: &CStr) -> Result<()> {
     // SAFETY: `path` ends in NUL.
