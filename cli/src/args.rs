@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Daemon(DaemonArguments),
     /// Have browsers and other programs trust the https URLs, and switch them on
     Trust(TrustArguments),
+    /// macOS: copy a protected tool, so that it can be wrapped
+    MacTools(MacToolsArguments),
     /// Check what agentfs needs
     Doctor(DoctorArguments),
     /// Be one of the small programs of `doctor --self-test`
@@ -371,6 +373,28 @@ pub(crate) struct StartArguments {
     /// The certificate's private key (PEM, without a passphrase)
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
+}
+
+/// `agentfs mac-tools`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs mac-tools sh perl          copy them, sign the copies for this Mac
+  agentfs mac-tools                  list the copies
+  agentfs mac-tools --remove perl
+
+macOS lets no library into its own programs. A copy is not protected; `agentfs wrap` starts it in the place of
+the original, and so do wrapped programs. An update of macOS makes a copy old; then copy it again.")]
+pub(crate) struct MacToolsArguments {
+    /// Tools: names in the system's own folders, or paths; without any, the copies are listed
+    #[arg(value_name = "TOOL", required_if_eq("remove", "true"))]
+    pub(crate) tools: Vec<OsString>,
+    /// Remove their copies
+    #[arg(long)]
+    pub(crate) remove: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `agentfs doctor`

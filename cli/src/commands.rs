@@ -3,6 +3,7 @@ pub(crate) mod daemon;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod forward;
+pub(crate) mod mac_tools;
 pub(crate) mod probe;
 pub(crate) mod prune;
 pub(crate) mod ps;
@@ -35,6 +36,7 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) 
         Command::Prune(arguments) => prune::run(&arguments, settings, printer),
         Command::Daemon(arguments) => daemon::run(&arguments, settings, printer),
         Command::Trust(arguments) => trust::run(&arguments, settings, printer),
+        Command::MacTools(arguments) => mac_tools::run(&arguments, settings, printer),
         Command::Doctor(arguments) => doctor::run(&arguments, settings, printer),
         Command::Probe(arguments) => probe::run(&arguments, printer),
         Command::Tell(arguments) => tell::run(&arguments, settings, printer),

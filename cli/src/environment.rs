@@ -15,9 +15,9 @@ pub(crate) const PRELOAD: &str = env::DYLD_INSERT_LIBRARIES;
 /// What every variable of ours begins with.
 const PREFIX: &[u8] = b"AGENTFS_";
 
-/// What the user may say about the ports of a program, or to agentfs commands that it runs, and what an instance
-/// therefore hands on.
-const OF_PROGRAMS: [&str; 4] = [env::ONLY, env::EXCEPT, env::EXPOSE, env::TRUST_ROOT];
+/// What the user may say about the ports and the shell of a program, or to agentfs commands that it runs, and what
+/// an instance therefore hands on.
+const OF_PROGRAMS: [&str; 5] = [env::ONLY, env::EXCEPT, env::EXPOSE, env::TRUST_ROOT, env::SHELL];
 
 /// What the user may say about the collector. An instance hands it on: a program in it may run agentfs.
 const OF_COLLECTOR: [&str; 4] = [env::LOG, env::ROUTER, env::ROUTER_TLS, env::ROUTER_THREADS];

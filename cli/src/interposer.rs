@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 /// The library itself, built by `build.rs`.
-const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/interpose.bin"));
+pub(crate) const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/interpose.bin"));
 
 /// Its content hash, the name of its folder: versions live side by side.
 const HASH: &str = env!("AGENTFS_INTERPOSE_HASH");

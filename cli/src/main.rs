@@ -24,6 +24,7 @@ mod liveness;
 mod naming;
 mod printer;
 mod program;
+mod protection;
 mod reference;
 mod self_test;
 mod settings;

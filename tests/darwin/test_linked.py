@@ -12,9 +12,9 @@ LIBRARY = os.environ.get("AGENTFS_DYLIB", "")
 ALLOWED = pathlib.Path(__file__).with_name("undefined.txt")
 SYSTEM = "/usr/lib/libSystem.B.dylib"
 MH_DYLIB, PLATFORM_MACOS = 6, 1
-# Where builds live, on the machines that we know of; and this very build.
 # Where other shells than the system's are looked for (wire/src/script.rs).
 LOOKED_INTO = (b"/opt/homebrew/bin", b"/usr/local/bin", b"/opt/local/bin")
+# Where builds live, on the machines that we know of; and this very build.
 BUILD_PATHS = re.compile(
     rb"/(?:root|home|Users|work|tmp|private|builds?|opt|mnt)/[^\0]*|[^\0]*\.(?:cargo|rustup)/[^\0]*"
 )

@@ -20,6 +20,13 @@ fn no_command_is_a_usage_error() {
     }
 }
 
+#[cfg(not(target_os = "macos"))]
+#[test]
+fn tools_of_macos_are_not_copied_elsewhere() {
+    let home = Home::new();
+    let _ = home.agentfs(&["mac-tools", "sh"]).output().code(1).names(&["mac-tools is for macOS", "hint:"]);
+}
+
 #[test]
 fn a_command_that_does_not_exist_is_127() {
     let home = Home::new();

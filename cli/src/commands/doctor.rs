@@ -63,6 +63,8 @@ fn check(settings: &Settings) -> Vec<Check> {
     }
     checks.push(resolver());
     checks.extend(crate::sip::check(settings.search_path.as_deref()));
+    #[cfg(target_os = "macos")]
+    checks.push(protected(settings));
     checks
 }
 
@@ -240,4 +242,11 @@ fn resolver() -> Check {
             hint: Some("RFC 6761 6.3 wants loopback; look at your DNS server or /etc/hosts".to_owned()),
         },
     }
+}
+
+/// Programs that macOS keeps the interposer out of. Nothing is wrong with that, as long as one knows.
+#[cfg(target_os = "macos")]
+fn protected(settings: &Settings) -> Check {
+    let (found, hint) = crate::protection::check(settings);
+    Check { name: "programs", ok: true, found, hint }
 }

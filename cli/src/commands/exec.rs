@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::{environment, instance, interposer, program, reference, supervise};
+use crate::{environment, instance, interposer, program, protection, reference, supervise};
 use agentfs_wire::control::{DaemonInfo, Snapshot, method};
 use serde_json::json;
 
@@ -27,14 +27,16 @@ pub(crate) fn run(
     let name = arguments.command.first().cloned().unwrap_or_default();
     let path = program::find(&name, settings.search_path.as_deref())?;
     let library = interposer::unpack(settings, |text| printer.warn(text))?;
-    let unreached = program::beyond_reach(&path);
+    let start = protection::prepare(settings, printer, path, &arguments.command);
+    let unreached = program::beyond_reach(&start.path);
     if let Some(why) = unreached {
-        instance::tell_unreached(settings, &target.app, &target.instance, &path, why);
+        instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
     }
-    let engine = instance::preload(settings, printer, &path, library, arguments.isolate, unreached);
+    let engine = instance::preload(settings, printer, &start.path, library, arguments.isolate, unreached);
+    let engine = start.adjust(engine);
     let plan = instance::plan(settings, &target.app, &target.instance, info.urls(), engine)?;
     let variables = environment::build(&settings.environment, &plan);
     drop(client);
-    let error = supervise::replace(&path, &arguments.command, &variables);
-    Err(program::cannot_start(&path, &error))
+    let error = supervise::replace(&start.path, &start.arguments, &variables);
+    Err(program::cannot_start(&start.path, &error))
 }

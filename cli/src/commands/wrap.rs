@@ -15,6 +15,7 @@ use crate::exit::Exit;
 use crate::follow::{Followed, Follower, Tell};
 use crate::hint::Failure;
 use crate::printer::Printer;
+use crate::protection::{self, Start};
 use crate::settings::Settings;
 use crate::{instance, interposer, naming, program, supervise};
 use agentfs_wire::companion::Companion;
@@ -63,9 +64,14 @@ pub(crate) fn run_telling(
     let cooperative = arguments.no_interpose || settings.no_interpose;
     let library =
         if cooperative { None } else { Some(interposer::unpack(settings, |text| printer.warn(text))?) };
+    let start = if cooperative {
+        Start::plain(path, &arguments.command)
+    } else {
+        protection::prepare(settings, printer, path, &arguments.command)
+    };
     let client = starting.finish(settings, printer);
     let mut claim = claim(&settings.paths, wanted, random)?;
-    let wrap = Wrap { arguments: &arguments, settings, printer, tell, path: &path };
+    let wrap = Wrap { arguments: &arguments, settings, printer, tell, start: &start };
     let done = wrap.prepare(library, client, &claim).and_then(|prepared| {
         if stays { wrap.stay(prepared, &mut claim) } else { Err(wrap.become_it(&prepared, &claim)) }
     });
@@ -82,7 +88,7 @@ pub(crate) fn run_telling(
         Ok(end) => return Ok(end.mirror()),
         Err(error) => error,
     };
-    Err(Failure::new(Exit::Setup, format_args!("cannot wait for {}: {error}", path.display())))
+    Err(Failure::new(Exit::Setup, format_args!("cannot wait for {}: {error}", start.path.display())))
 }
 
 /// What one wrap goes by.
@@ -92,8 +98,8 @@ struct Wrap<'a> {
     settings: &'a Settings,
     printer: &'a Printer,
     tell: Tell,
-    /// The program.
-    path: &'a Path,
+    /// What is started.
+    start: &'a Start,
 }
 
 /// What the program is started with.
@@ -117,7 +123,7 @@ impl Wrap<'_> {
         client: Option<Client>,
         claim: &Claim,
     ) -> Result<Prepared, Failure> {
-        let Self { arguments, settings, printer, path, .. } = self;
+        let Self { arguments, settings, printer, start, .. } = self;
         let (app, name) = (&claim.companion.app, &claim.companion.instance);
         let mut client = client;
         let info =
@@ -129,11 +135,12 @@ impl Wrap<'_> {
             (None, None) => Some(instance::free_port()?),
             (None, Some(_)) => None,
         };
-        let unreached = library.as_ref().and_then(|_| program::beyond_reach(path));
+        let unreached = library.as_ref().and_then(|_| program::beyond_reach(&start.path));
         let engine = match library {
             Some(library) => {
                 let isolate = arguments.isolate || settings.isolate;
-                instance::preload(settings, printer, path, library, isolate, unreached)
+                let path = &start.path;
+                start.adjust(instance::preload(settings, printer, path, library, isolate, unreached))
             }
             None => Engine::Cooperative { nested: settings.nested },
         };
@@ -148,16 +155,16 @@ impl Wrap<'_> {
 
     /// Becomes the program. Returns only where that fails.
     fn become_it(self, prepared: &Prepared, claim: &Claim) -> Failure {
-        let Self { arguments, settings, printer, tell, path } = self;
+        let Self { settings, printer, tell, start, .. } = self;
         let started_ms = claim.companion.started_ms;
         if let (Tell::Listeners, Some(followed)) = (tell, prepared.followed(claim))
             && let Err(error) = tell::start(settings, followed, std::process::id(), started_ms)
         {
             printer.warn(&error.message);
         }
-        prepared.tell_unreached(settings, path, claim);
-        let error = supervise::replace(path, &arguments.command, &prepared.variables);
-        program::cannot_start(path, &error)
+        prepared.tell_unreached(settings, &start.path, claim);
+        let error = supervise::replace(&start.path, &start.arguments, &prepared.variables);
+        program::cannot_start(&start.path, &error)
     }
 
     /// Starts the program as a child and tells its calls.
@@ -166,15 +173,15 @@ impl Wrap<'_> {
         prepared: Prepared,
         claim: &mut Claim,
     ) -> Result<(supervise::Child, Option<Follower>), Failure> {
-        let Self { arguments, settings, printer, tell, path } = self;
+        let Self { settings, printer, tell, start, .. } = self;
         let follower = prepared.followed(claim).and_then(|followed| {
             Follower::start(settings, *printer, tell, followed)
                 .inspect_err(|error| printer.warn(&error.message))
                 .ok()
         });
-        prepared.tell_unreached(settings, path, claim);
-        let child = supervise::spawn(path, &arguments.command, &prepared.variables)
-            .map_err(|error| program::cannot_start(path, &error))?;
+        prepared.tell_unreached(settings, &start.path, claim);
+        let child = supervise::spawn(&start.path, &start.arguments, &prepared.variables)
+            .map_err(|error| program::cannot_start(&start.path, &error))?;
         if let Err(error) = claim.started(child.id()) {
             printer.warn(&format!("cannot note the program's process: {error}"));
         }

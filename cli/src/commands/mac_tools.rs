@@ -1,0 +1,117 @@
+//! `agentfs mac-tools`: copies of protected tools into which the interposer can be loaded. Only on macOS: nowhere
+//! else is a dynamic program protected.
+use crate::args::MacToolsArguments;
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::settings::Settings;
+
+/// Runs the command.
+///
+/// # Errors
+/// Always: there is nothing to do.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn run(
+    _arguments: &MacToolsArguments,
+    _settings: &Settings,
+    _printer: &Printer,
+) -> Result<Exit, Failure> {
+    Err(Failure::of("cannot copy tools: mac-tools is for macOS, whose own programs take no library")
+        .hint("here the interposer gets into every dynamic program; `agentfs wrap` says which is none"))
+}
+
+#[cfg(target_os = "macos")]
+pub(crate) use mac::run;
+
+#[cfg(target_os = "macos")]
+mod mac {
+    use super::{Exit, Failure, MacToolsArguments, Printer, Settings};
+    use crate::program;
+    use crate::protection::{this_mac, tools_folder};
+    use agentfs_macos::tools::{self, Error, Tool};
+    use serde_json::json;
+    use std::ffi::OsStr;
+    use std::path::{Path, PathBuf};
+
+    /// Where the tools are that macOS protects.
+    const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
+    /// Apple's program for signatures.
+    const CODESIGN: &str = "/usr/bin/codesign";
+
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// A tool that is not there or cannot be copied; the ones before it are copied.
+    pub(crate) fn run(
+        arguments: &MacToolsArguments,
+        settings: &Settings,
+        printer: &Printer,
+    ) -> Result<Exit, Failure> {
+        let cache = tools_folder(settings);
+        if arguments.tools.is_empty() {
+            let all = tools::list(&cache).map_err(|error| failure(&error))?;
+            printer.data(&if arguments.json { as_json(&all) } else { as_text(&all) })?;
+            return Ok(Exit::Success);
+        }
+        if !arguments.remove {
+            agentfs_collector::prepare_home(&settings.paths)?;
+        }
+        let mut done = Vec::new();
+        for name in &arguments.tools {
+            let original = original(name)?;
+            if arguments.remove {
+                if !tools::remove(&cache, &original).map_err(|error| failure(&error))? {
+                    let message = format_args!("there is no copy of {}", original.display());
+                    return Err(Failure::new(Exit::NotFound, message).hint("`agentfs mac-tools` lists them"));
+                }
+            } else {
+                let mac = this_mac();
+                let tool = tools::add(&cache, &original, Path::new(CODESIGN), &mac);
+                done.push(tool.map_err(|error| failure(&error))?);
+            }
+        }
+        if !arguments.remove {
+            printer.data(&if arguments.json { as_json(&done) } else { as_text(&done) })?;
+        }
+        Ok(Exit::Success)
+    }
+
+    /// The tool that is meant: a bare name is one of the system's.
+    fn original(name: &OsStr) -> Result<PathBuf, Failure> {
+        let path = program::find(name, Some(OsStr::new(SYSTEM_PATH)))?;
+        Ok(path.canonicalize().unwrap_or(path))
+    }
+
+    fn as_text(tools: &[Tool]) -> String {
+        tools
+            .iter()
+            .map(|tool| {
+                let note = if tool.current { "" } else { "  (of an older one: copy it again)" };
+                format!("{}  {}{note}\n", tool.original.display(), tool.copy.display())
+            })
+            .collect()
+    }
+
+    fn as_json(tools: &[Tool]) -> String {
+        let all: Vec<_> = tools
+            .iter()
+            .map(|tool| json!({"original": tool.original, "copy": tool.copy, "current": tool.current}))
+            .collect();
+        format!("{}\n", json!(all))
+    }
+
+    fn failure(error: &Error) -> Failure {
+        let hint = match error {
+            Error::Sign { .. } => "codesign comes with macOS; `codesign --sign - FILE` shows what is wrong",
+            Error::NoSlice { .. } => {
+                "arm64e alone cannot be signed by anybody else; use the program from Homebrew or MacPorts. For \
+                 x86_64 on Apple silicon agentfs needs a universal library (docs/macos.md)"
+            }
+            Error::Image { .. } => "a script needs no copy: `agentfs wrap` starts its interpreter itself",
+            Error::StillProtected { .. } => "use the program from Homebrew or MacPorts",
+            Error::TooLarge(_) => "is it the file that you mean?",
+            Error::File { .. } => "`agentfs doctor` checks what agentfs needs",
+        };
+        Failure::of(error).hint(hint)
+    }
+}

@@ -1,0 +1,238 @@
+//! What `wrap` and `exec` start. On macOS that is not always what they were told: a script is started by its
+//! interpreter and a shell of the system by another, so that the interposer is not lost on the way; and where a
+//! program cannot load it, that is said before it starts. Elsewhere it is what was found. Decides nothing itself
+//! ([`agentfs_macos`] does); reads files.
+use crate::environment::Engine;
+use crate::printer::Printer;
+use crate::settings::Settings;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// The file that is executed.
+    pub(crate) path: PathBuf,
+    /// Its arguments, its own name first.
+    pub(crate) arguments: Vec<OsString>,
+    /// Whether the loader would not end it for being told to load the interposer.
+    survives: bool,
+}
+
+// === impl Start ===
+
+impl Start {
+    /// The program as it was found.
+    pub(crate) fn plain(path: PathBuf, arguments: &[OsString]) -> Self {
+        Self { path, arguments: arguments.to_vec(), survives: true }
+    }
+
+    /// How the program is reached, less the library where it would end it.
+    pub(crate) fn adjust(&self, engine: Engine) -> Engine {
+        match engine {
+            Engine::Preload { home, library, loaded, isolate } => {
+                Engine::Preload { home, library, loaded: loaded && self.survives, isolate }
+            }
+            other @ Engine::Cooperative { .. } => other,
+        }
+    }
+}
+
+/// What to start for the program at `path`; tells where the interposer does not get into it.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn prepare(
+    _settings: &Settings,
+    _printer: &Printer,
+    path: PathBuf,
+    arguments: &[OsString],
+) -> Start {
+    Start::plain(path, arguments)
+}
+
+#[cfg(target_os = "macos")]
+pub(crate) use mac::{check, prepare, this_mac, tools_folder};
+
+#[cfg(target_os = "macos")]
+mod mac {
+    use super::{OsString, PathBuf, Printer, Settings, Start};
+    use crate::{interposer, program};
+    use agentfs_macos::image::{Cpu, Image};
+    use agentfs_macos::judge::{self, Effect, Facts, Mac, Reason};
+    use agentfs_macos::resolve::{self, Files, Preferences, Program};
+    use agentfs_macos::tools;
+    use agentfs_wire::{env, script};
+    use nix::unistd::{AccessFlags, access};
+    use std::ffi::OsStr;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::macos::fs::MetadataExt as _;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::Path;
+
+    /// Flag of a file that SIP guards (sys/stat.h).
+    const SF_RESTRICTED: u32 = 0x0008_0000;
+
+    /// Programs that people start servers with, and that macOS has a protected one of.
+    const USUAL: [&str; 8] = ["sh", "env", "make", "node", "perl", "php", "python3", "ruby"];
+
+    /// The folder of the copies of `agentfs mac-tools`.
+    pub(crate) fn tools_folder(settings: &Settings) -> PathBuf {
+        settings.paths.home.join("mac-tools")
+    }
+
+    /// This machine, and the processors that our library is made for.
+    pub(crate) fn this_mac() -> Mac {
+        let cpu = if cfg!(target_arch = "aarch64") { Cpu::Arm64 } else { Cpu::X86_64 };
+        let library = Image::from_bytes(interposer::BYTES).map_or_else(|_| vec![cpu], |image| image.cpus());
+        Mac { cpu, library }
+    }
+
+    /// See [`super`]'s definition for other systems.
+    pub(crate) fn prepare(
+        settings: &Settings,
+        printer: &Printer,
+        path: PathBuf,
+        arguments: &[OsString],
+    ) -> Start {
+        let cache = tools_folder(settings);
+        let program = Program { path: path.clone(), arguments: arguments.to_vec() };
+        let found = resolve(settings, &cache, program);
+        if found.path != path {
+            printer.detail(&format!("starts {} in the place of {}", found.path.display(), path.display()));
+        }
+        if let Some(original) = tools::original_of(&cache, &found.path)
+            && tools::lookup(&cache, &original).is_some_and(|tool| !tool.current)
+        {
+            let original = original.display();
+            printer.warn(&format!(
+                "the copy of {original} is of an older one; `agentfs mac-tools {original}` renews it"
+            ));
+        }
+        let (judged, reasons) = reasons(&found.path);
+        if let Some(words) = words(&judged, &reasons) {
+            printer.warn(&words);
+        }
+        let survives = judge::effect(&reasons) != Effect::Killed;
+        Start { path: found.path, arguments: found.arguments, survives }
+    }
+
+    fn resolve(settings: &Settings, cache: &Path, program: Program) -> Program {
+        let variable = |name: &str| {
+            settings.environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str())
+        };
+        let preferences = Preferences {
+            search_path: settings.search_path.as_deref(),
+            shells: [variable(env::SHELL), variable(env::NPM_SHELL)],
+            tools: Some(cache),
+        };
+        resolve::resolve(&Disk, &preferences, program)
+    }
+
+    /// What is wrong with a program, and what to do.
+    fn words(path: &Path, reasons: &[Reason]) -> Option<String> {
+        let effect = judge::effect(reasons);
+        let reason = reasons.iter().find(|reason| reason.effect() == effect)?;
+        let path = path.display();
+        let advice = reason.advice();
+        Some(match effect {
+            Effect::Loads => return None,
+            Effect::Dropped | Effect::Killed => {
+                format!(
+                    "{path} keeps the host's ports: {reason}, so its calls cannot be intercepted; {advice}"
+                )
+            }
+            Effect::NotStarted => format!("{path} may not start: {reason}; {advice}"),
+        })
+    }
+
+    /// The program that the kernel loads for `path`, a script's interpreter, and what keeps us out of it.
+    fn reasons(path: &Path) -> (PathBuf, Vec<Reason>) {
+        let real = Disk.canonical(path);
+        let found = std::fs::metadata(&real);
+        let facts = Facts {
+            path: real.as_os_str().as_bytes(),
+            set_id: found.as_ref().is_ok_and(|found| found.mode() & 0o6000 != 0),
+            restricted: found.as_ref().is_ok_and(|found| found.st_flags() & SF_RESTRICTED != 0),
+        };
+        if let Some(line) = script::Line::parse(&Disk.head(&real)) {
+            // It was not resolved, so the kernel starts the interpreter.
+            let interpreter = PathBuf::from(OsStr::from_bytes(line.interpreter));
+            let is_script = script::Line::parse(&Disk.head(&interpreter)).is_some();
+            // The kernel refuses a script for a script; it says so itself.
+            return if is_script { (real, Vec::new()) } else { reasons(&interpreter) };
+        }
+        let image = match File::open(&real) {
+            Ok(file) => Image::from_file(file),
+            // Readable to nobody, and executable all the same: nothing is known of it.
+            Err(_) => return (real, Vec::new()),
+        };
+        let reasons = judge::judge(&this_mac(), &facts, &image);
+        (real, reasons)
+    }
+
+    /// Which of the usual programs are protected: what was found, and what to do.
+    pub(crate) fn check(settings: &Settings) -> (String, Option<String>) {
+        let cache = tools_folder(settings);
+        let mut free = Vec::new();
+        let mut protected = Vec::new();
+        for name in USUAL {
+            let Ok(path) = program::find(OsStr::new(name), settings.search_path.as_deref()) else { continue };
+            let program = Program { path, arguments: vec![name.into()] };
+            let found = resolve(settings, &cache, program).path;
+            let loads = judge::effect(&reasons(&found).1) == Effect::Loads;
+            if loads { free.push(name) } else { protected.push(format!("{name} ({})", found.display())) }
+        }
+        if protected.is_empty() {
+            return (format!("the interposer gets into {}", free.join(", ")), None);
+        }
+        let found = format!("the interposer does not get into {}", protected.join(", "));
+        let hint = "install them with Homebrew, set AGENTFS_SHELL to another shell, or copy them with \
+                    `agentfs mac-tools PROGRAM`";
+        (found, Some(hint.to_owned()))
+    }
+
+    /// Files as they are.
+    struct Disk;
+
+    impl Files for Disk {
+        fn head(&self, path: &Path) -> Vec<u8> {
+            let mut head = Vec::new();
+            // Opening a FIFO would wait for a writer.
+            if !path.is_file() {
+                return head;
+            }
+            let limit = u64::try_from(script::HEAD_BYTES).unwrap_or(0);
+            match File::open(path).and_then(|file| file.take(limit).read_to_end(&mut head)) {
+                Ok(_) => head,
+                Err(_) => Vec::new(),
+            }
+        }
+
+        fn is_program(&self, path: &Path) -> bool {
+            path.is_file() && access(path, AccessFlags::X_OK).is_ok()
+        }
+
+        fn canonical(&self, path: &Path) -> PathBuf {
+            path.canonicalize().unwrap_or_else(|_| path.to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_would_end_the_program_is_not_named_to_the_loader() {
+        let engine = Engine::Preload { home: "/h".into(), library: "/l".into(), loaded: true, isolate: true };
+        let start = Start::plain("/x".into(), &["x".into()]);
+        assert_eq!(start.adjust(engine.clone()), engine);
+        let start = Start { survives: false, ..start };
+        let expected =
+            Engine::Preload { home: "/h".into(), library: "/l".into(), loaded: false, isolate: true };
+        assert_eq!(start.adjust(engine), expected);
+        let cooperative = Engine::Cooperative { nested: false };
+        assert_eq!(start.adjust(cooperative.clone()), cooperative);
+    }
+}
