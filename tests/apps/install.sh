@@ -4,7 +4,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 packages=(
-    curl wget netcat-openbsd procps util-linux jq gcc gcc-multilib libc6-dev make musl-tools gdb strace file
+    curl wget netcat-openbsd libnss3-tools procps util-linux jq gcc gcc-multilib libc6-dev make musl-tools gdb strace file
     python3 python3-venv nodejs php-cli php-fpm ruby ruby-webrick puma default-jdk-headless golang-go
     nginx apache2 haproxy caddy redis-server redis-tools postgresql postgresql-client mariadb-server memcached
     rabbitmq-server openssh-server openssh-client dnsmasq-base dnsutils git rsync chromium

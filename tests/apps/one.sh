@@ -23,7 +23,9 @@ program=$name what= note= http=yes path=/ user= patience=40 port=
 instances=(a b)
 scratch=$(mktemp -d /tmp/aa.XXXXXX)
 chmod 711 "$scratch"
-export AGENTFS_ROUTER=127.0.0.1:0 AGENTFS_HOME=$scratch/h
+export AGENTFS_ROUTER=127.0.0.1:0 AGENTFS_ROUTER_TLS=127.0.0.1:0 AGENTFS_HOME=$scratch/h
+# The machine's own trust stores are not for tests.
+export AGENTFS_TRUST_ROOT=$scratch/nowhere
 unset AGENTFS_RUN AGENTFS_APP AGENTFS_INSTANCE LD_PRELOAD
 version_text=
 become=(env)
@@ -75,7 +77,7 @@ wrap() {
     echo $! >>"$scratch/sessions"
 }
 inside() { as timeout 30 "$AGENTFS_BIN" -q exec "$name/$instance" -- "$@"; }
-router() { agentfs daemon status --json | sed -n 's/.*"http_port":\([0-9]*\).*/\1/p'; }
+router() { agentfs daemon status --json | sed -n 's/.*"'"${1:-http}"'_port":\([0-9]*\).*/\1/p'; }
 # by_name HOST PATH [curl options…]
 by_name() { curl -sS --max-time 20 -H "Host: $1" "http://127.0.0.1:$(router)$2" "${@:3}"; }
 wait_for() {
