@@ -70,7 +70,7 @@ async fn pass(
     if let Ok(uri) = uri.authority(authority).build() {
         parts.uri = uri;
     }
-    let response = sender.send_request(Request::from_parts(parts, Sending(Some(body)))).await?;
+    let response = sender.send_request(Request::from_parts(parts, Sending::Http1(body))).await?;
     let (mut parts, body) = response.into_parts();
     remove_hops(&mut parts.headers);
     parts.version = hyper::Version::HTTP_11;

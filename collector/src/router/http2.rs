@@ -1,20 +1,26 @@
 //! HTTP/2 in front: by prior knowledge on the plain port, by ALPN over TLS.
 //!
-//! hyper speaks the protocol. Each request becomes an HTTP/1 head (`message`), so that the rules of
+//! h2 speaks the protocol: hyper on top of it could not send interim answers. Each request becomes an HTTP/1 head (`message`), so that the rules of
 //! `request` and the table decide about it as about any other; `relay` carries the bodies. Streams
 //! live in tasks that end with their connection.
 mod message;
 mod onward;
 mod outbound;
 mod relay;
+mod stream;
 
-use self::outbound::Outbound;
+pub(super) use stream::Inflow;
+
+use self::outbound::{Outbound, Tunnel};
 use self::relay::Relay;
+use self::stream::{Both, Hints};
 use super::access::Access;
 use super::buffer::{give_head, take_head};
 use super::client::Client;
 use super::error::{Failure, Refusal};
-use super::limits::{HEAD_TIME, HTTP2_STREAMS, KEEP_ALIVE, LINGER_TIME, REQUEST_HEAD_BYTES};
+use super::limits::{
+    HEAD_TIME, HTTP2_STREAMS, HTTP2_WINDOW_BYTES, KEEP_ALIVE, LINGER_TIME, REQUEST_HEAD_BYTES,
+};
 use super::pages::{self, Cause, Reply};
 use super::request::{Facts, Origin, with_request};
 use super::shared::{Busy, Prepared, Shared};
@@ -23,15 +29,15 @@ use super::tasks::Tasks;
 use super::transport::Rewound;
 use super::upgrade;
 use crate::end::ended;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
+use bytes::Bytes;
+use hyper::body::Body as _;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use std::task::Poll;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 /// What the streams of one connection share.
 #[derive(Debug)]
@@ -39,7 +45,6 @@ struct Session {
     shared: Arc<Shared>,
     address: Box<str>,
     scheme: &'static str,
-    tasks: Tasks,
     /// Requests so far.
     requests: AtomicU64,
 }
@@ -50,42 +55,42 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
     let scheme = stream.scheme();
     let tasks = Tasks::default();
     let mut stop_rx = shared.stop_rx.clone();
-    let session =
-        Arc::new(Session { shared, address, scheme, tasks: tasks.clone(), requests: AtomicU64::new(0) });
-    let service = service_fn(|request| answer(Arc::clone(&session), request));
-    let connection = hyper::server::conn::http2::Builder::new(tasks.clone())
+    let mut builder = h2::server::Builder::new();
+    builder
         .enable_connect_protocol()
+        .initial_window_size(HTTP2_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_WINDOW_BYTES)
         .max_header_list_size(u32::try_from(REQUEST_HEAD_BYTES).unwrap_or(u32::MAX))
-        .max_concurrent_streams(HTTP2_STREAMS)
-        // The application's own, or none.
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(Rewound::new(read, stream)), service);
-    let mut connection = pin!(connection);
+        .max_concurrent_streams(HTTP2_STREAMS);
+    let handshake = builder.handshake::<_, Bytes>(Rewound::new(read, stream));
+    let Ok(Ok(mut connection)) = timeout(HEAD_TIME, handshake).await else { return };
+    let session = Arc::new(Session { shared, address, scheme, requests: AtomicU64::new(0) });
     let mut tick = interval_at(Instant::now() + HEAD_TIME, HEAD_TIME);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut seen, mut quiet_since) = (0, Instant::now());
+    let mut stopping = false;
+    let mut end = None;
     loop {
         tokio::select! {
-            // Whatever ended it, nobody is left to be told.
-            _ = connection.as_mut() => break,
-            () = ended(&mut stop_rx) => {
-                connection.as_mut().graceful_shutdown();
-                // `listen` cuts what takes too long.
-                let _ = connection.as_mut().await;
-                break;
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => tasks.spawn(serve_stream(Arc::clone(&session), request, respond)),
+                // Whatever ended it, nobody is left to be told.
+                Some(Err(_)) | None => break,
+            },
+            () = ended(&mut stop_rx), if !stopping => {
+                // What has begun is served on; `listen` cuts what takes too long.
+                connection.graceful_shutdown();
+                stopping = true;
             }
-            now = tick.tick() => {
+            () = sleep_until(end.unwrap_or(quiet_since)), if end.is_some() => break,
+            now = tick.tick(), if end.is_none() => {
                 let requests = session.requests.load(Ordering::Relaxed);
                 // One reference is ours; every stream has one more.
                 if requests != seen || Arc::strong_count(&session) > 1 {
                     (seen, quiet_since) = (requests, now);
                 } else if requests == 0 || now.duration_since(quiet_since) >= KEEP_ALIVE {
-                    connection.as_mut().graceful_shutdown();
-                    tokio::select! {
-                        _ = connection.as_mut() => {}
-                        () = sleep(LINGER_TIME) => {}
-                    }
-                    break;
+                    connection.graceful_shutdown();
+                    end = Some(now + LINGER_TIME);
                 }
             }
         }
@@ -93,32 +98,68 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
     tasks.end();
 }
 
-async fn answer(session: Arc<Session>, request: Request<Incoming>) -> Result<Response<Outbound>, Infallible> {
+/// Serves one stream to its end, which may be that the client wants no answer any more.
+async fn serve_stream(
+    session: Arc<Session>,
+    request: Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+) {
     session.requests.fetch_add(1, Ordering::Relaxed);
-    let busy = Busy::new(Arc::clone(&session.shared));
+    let busy = Busy::new(session.shared.as_ref());
+    let hints = Hints::default();
+    let mut answering = pin!(answer(&session, request.map(Inflow::new), &hints));
+    let answered = poll_fn(|context| {
+        let answered = answering.as_mut().poll(context);
+        while let Some(hint) = hints.pop() {
+            // A client that has gone is noticed below.
+            let _ = respond.send_informational(hint);
+        }
+        match answered {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => respond.poll_reset(context).map(|_| None),
+        }
+    });
+    let Some(response) = answered.await else { return };
+    let (parts, body) = response.into_parts();
+    let sent = respond.send_response(Response::from_parts(parts, ()), body.is_end_stream());
+    match (sent, body) {
+        // A head that the protocol does not allow, or a client that has gone.
+        (Err(_), _) => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+        (Ok(_), body) if body.is_end_stream() => {}
+        (Ok(outflow), Outbound::Tunnel(tunnel)) => {
+            drop(busy);
+            let Tunnel { inflow, link, answered } = *tunnel;
+            upgrade::tunnel_plain(Both::new(inflow, outflow), link, answered).await;
+        }
+        (Ok(outflow), body) => stream::carry(outflow, body).await,
+    }
+}
+
+async fn answer(session: &Session, request: Request<Inflow>, hints: &Hints) -> Response<Outbound> {
+    let shared = &session.shared;
     let mut access = Access::begin();
-    Ok(match prepare(&session, &request, &mut access) {
-        Err(refusal) => refused(&session.shared, refusal),
+    match prepare(session, &request, &mut access) {
+        Err(refusal) => refused(shared, refusal),
         Ok((Prepared::Page { status, .. }, facts, page)) => {
-            access.end(&session.shared, None, status, 0);
+            access.end(shared, None, status, 0);
             let response = message::page(&page, &facts);
             give_head(page);
             response
         }
         Ok((Prepared::Forward { facts, route }, _, head)) => {
-            forward(session, busy, &route, facts, head, request, access).await
+            forward(shared, &route, facts, head, request, hints, access).await
         }
-        Ok((Prepared::Starting { facts, route }, _, head)) => match session.shared.started(&route).await {
-            Some(route) => forward(session, busy, &route, facts, head, request, access).await,
-            None => failed(&session.shared, &route, facts, Cause::Starting, access),
+        Ok((Prepared::Starting { facts, route }, _, head)) => match shared.started(&route).await {
+            Some(route) => forward(shared, &route, facts, head, request, hints, access).await,
+            None => failed(shared, &route, facts, Cause::Starting, access),
         },
-    })
+    }
 }
 
 /// Who answers, and what was written: the head for the application, or the page.
 fn prepare(
     session: &Session,
-    request: &Request<Incoming>,
+    request: &Request<Inflow>,
     access: &mut Access,
 ) -> Result<(Prepared, Facts, Vec<u8>), Refusal> {
     let mut head = take_head();
@@ -146,52 +187,45 @@ fn refused(shared: &Shared, refusal: Refusal) -> Response<Outbound> {
 }
 
 async fn forward(
-    session: Arc<Session>,
-    busy: Busy<Arc<Shared>>,
+    shared: &Arc<Shared>,
     route: &Route,
     facts: Facts,
     head: Vec<u8>,
-    mut request: Request<Incoming>,
+    request: Request<Inflow>,
+    hints: &Hints,
     access: Access,
 ) -> Response<Outbound> {
-    let shared = Arc::clone(&session.shared);
     let only = |upstream: &Arc<Upstream>| upstream.health.multiplex().is_only();
     if !facts.upgrade && (onward::is_grpc(request.headers()) || route.entry.upstreams.iter().any(only)) {
-        return send_onward(session, busy, route, facts, &head, Some(request.into_body()), access).await;
+        return send_onward(shared, route, facts, &head, Some(request.into_body()), access).await;
     }
-    let switch = facts.upgrade.then(|| hyper::upgrade::on(&mut request));
+    // What comes in a tunnel is no body.
+    let body = request.into_body();
+    let (mut switch, body) = if facts.upgrade { (Some(body), None) } else { (None, Some(body)) };
     let repeatable = facts.idempotent && facts.body.is_finished();
-    let mut upload = relay::Upload::new(head, request.into_body(), facts.body);
+    let mut upload = relay::Upload::new(head, body, facts.body);
     let mut retried = false;
     let cause = loop {
         let Some((upstream, link)) = shared.open(route, retried, !repeatable).await else {
             break Cause::NoListener;
         };
         let reused = link.reused;
-        let mut relay = Relay::new(upload, link, Arc::clone(upstream), facts, Arc::clone(&shared));
-        let failure = match relay.head().await {
+        let mut relay = Relay::new(upload, link, Arc::clone(upstream), facts, Arc::clone(shared));
+        let failure = match relay.head(hints).await {
             Ok((answer, mut response)) => {
                 if !answer.switched {
                     relay.count(access, answer.status);
-                    return response.map(|()| Outbound::Relay(Box::new(relay), busy, session));
+                    return response.map(|()| Outbound::Relay(Box::new(relay)));
                 }
-                access.end(&shared, Some(upstream), 101, 0);
-                if let (Some(switch), Some((link, answered))) = (switch, relay.into_parts()) {
-                    shared.metrics.upgrades.add(1);
-                    let tasks = session.tasks.clone();
-                    tasks.spawn(async move {
-                        // Its connection is in use.
-                        let _session = session;
-                        // An error says that the client left before it had the answer.
-                        if let Ok(upgraded) = switch.await {
-                            upgrade::tunnel_plain(TokioIo::new(upgraded), link, answered).await;
-                        }
-                    });
-                }
+                access.end(shared, Some(upstream), 101, 0);
                 // There is no 101 in HTTP/2 (RFC 8441 5).
                 *response.status_mut() = http::StatusCode::OK;
                 response.headers_mut().remove(http::header::SEC_WEBSOCKET_ACCEPT);
-                return response.map(|()| Outbound::Empty);
+                let tunnel = switch.take().zip(relay.into_parts()).map(|(inflow, (link, answered))| {
+                    shared.metrics.upgrades.add(1);
+                    Outbound::Tunnel(Box::new(Tunnel { inflow, link, answered }))
+                });
+                return response.map(|()| tunnel.unwrap_or(Outbound::Empty));
             }
             Err(failure) => failure,
         };
@@ -203,7 +237,7 @@ async fn forward(
                 // Nothing was understood, so it may be sent again, while we still have it whole.
                 match upload.into_whole() {
                     Some((head, body)) => {
-                        return send_onward(session, busy, route, facts, &head, body, access).await;
+                        return send_onward(shared, route, facts, &head, body, access).await;
                     }
                     None => break Cause::Garbage("answer: it speaks HTTP/2 only; try again"),
                 }
@@ -218,24 +252,22 @@ async fn forward(
         upload.rewind();
         retried = true;
     };
-    failed(&shared, route, facts, cause, access)
+    failed(shared, route, facts, cause, access)
 }
 
 /// As [`forward`], to an application that speaks HTTP/2.
 async fn send_onward(
-    session: Arc<Session>,
-    busy: Busy<Arc<Shared>>,
+    shared: &Arc<Shared>,
     route: &Route,
     facts: Facts,
     head: &[u8],
-    body: Option<Incoming>,
+    body: Option<Inflow>,
     access: Access,
 ) -> Response<Outbound> {
-    let shared = Arc::clone(&session.shared);
     let mut access = Some(access);
-    match onward::forward(&shared, route, head, body, &mut access).await {
-        Ok(response) => response.map(|rest| Outbound::Onward(Box::new(rest), busy, session)),
-        Err(cause) => failed(&shared, route, facts, cause, access.unwrap_or_else(Access::begin)),
+    match onward::forward(shared, route, head, body, &mut access).await {
+        Ok(response) => response.map(|rest| Outbound::Onward(Box::new(rest))),
+        Err(cause) => failed(shared, route, facts, cause, access.unwrap_or_else(Access::begin)),
     }
 }
 

@@ -63,6 +63,10 @@ pub(crate) const UPSTREAM_STREAMS: usize = 100;
 /// listener says so.
 pub(crate) const UPSTREAM_HTTP2_CONNECTIONS: usize = 64;
 
+/// Bytes that a client of HTTP/2 may send before we took any of them: on one stream, and on all. At the limit it
+/// waits.
+pub(crate) const HTTP2_WINDOW_BYTES: u32 = 1024 * 1024;
+
 /// Streams that a client of HTTP/2 may have open at once. Further ones are refused by the protocol.
 pub(crate) const HTTP2_STREAMS: u32 = 256;
 

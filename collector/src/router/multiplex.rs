@@ -4,14 +4,17 @@
 //! a while, or after their last request when another program listens. hyper speaks the protocol. Which requests come here is the
 //! caller's business.
 
+use super::http2::Inflow;
 use super::limits::{IDLE_UPSTREAM, UPSTREAM_HTTP2_CONNECTIONS, UPSTREAM_STREAMS};
 use super::metrics::RouterMetrics;
 use super::table::Upstream;
 use super::tasks::Tasks;
 use super::upstream::{Active, Stream, is_refusal};
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,9 +66,15 @@ pub(crate) struct Lane {
     pub(crate) active: Active,
 }
 
-/// A request's body on its way, or none.
+/// A request's body on its way.
 #[derive(Debug)]
-pub(crate) struct Sending(pub(crate) Option<Incoming>);
+pub(crate) enum Sending {
+    Nothing,
+    /// Of a client of HTTP/1, by way of a bridge.
+    Http1(Incoming),
+    /// Of a client of HTTP/2.
+    Http2(Inflow),
+}
 
 // === impl Multiplex ===
 
@@ -166,24 +175,29 @@ impl Upstream {
 
 impl Body for Sending {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.get_mut().0 {
-            Some(body) => Pin::new(body).poll_frame(context),
-            None => Poll::Ready(None),
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Nothing => Poll::Ready(None),
+            Self::Http1(body) => {
+                Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Self::Http2(body) => {
+                Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        match self {
+            Self::Nothing => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
     }
 }
 

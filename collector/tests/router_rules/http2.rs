@@ -402,3 +402,32 @@ async fn silent_connections_are_let_go() {
     .await;
     assert!(start.elapsed().as_secs() >= 65, "{:?}", start.elapsed());
 }
+
+/// "103 Early Hints over h2": before the application has answered for good.
+#[tokio::test]
+async fn interim_answers_pass() {
+    let (bench, app) = Bench::with_app().await;
+    let stream = tokio::net::TcpStream::connect(bench.address).await.unwrap();
+    let (mut client, connection) = soon("handshake", h2::client::handshake(stream)).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let request = Request::get("http://app.localhost/").body(()).unwrap();
+    let (mut answer, _) = client.send_request(request, true).unwrap();
+    let mut conn = app.accept().await;
+    conn.head().await;
+    for link in ["</a.css>", "</b.css>"] {
+        conn.send(format!("HTTP/1.1 103 Early Hints\r\nLink: {link}\r\n\r\n")).await;
+        let hint = std::future::poll_fn(|context| answer.poll_informational(context));
+        let hint = soon("hint", hint).await.unwrap().unwrap();
+        assert_eq!((hint.status().as_u16(), &hint.headers()["link"]), (103, &link.parse().unwrap()));
+    }
+    // One together with the answer is not lost either.
+    conn.send(
+        "HTTP/1.1 103 Early Hints\r\nLink: </c.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    )
+    .await;
+    let hint = std::future::poll_fn(|context| answer.poll_informational(context));
+    assert_eq!(soon("hint", hint).await.unwrap().unwrap().headers()["link"], "</c.css>");
+    let answer = soon("answer", answer).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(soon("data", answer.into_body().data()).await.unwrap().unwrap(), "ok");
+}

@@ -6,15 +6,17 @@ use super::super::pages::Cause;
 use super::super::request::Facts;
 use super::super::response;
 use super::outbound::Outbound;
+use super::stream::Inflow;
+use bytes::Bytes;
+use h2::ext::Protocol;
 use http::{HeaderName, HeaderValue, Uri};
-use hyper::body::{Body, Bytes, Incoming};
-use hyper::ext::Protocol;
+use hyper::body::Body;
 use hyper::{Method, Request, Response};
 use std::hash::{BuildHasher as _, RandomState};
 
 /// Writes `request` as the HTTP/1 head that says the same. Its framing is ours: a length where the
 /// client named one, else chunks.
-pub(super) fn write_head(request: &Request<Incoming>, out: &mut Vec<u8>) -> Result<(), Refusal> {
+pub(super) fn write_head(request: &Request<Inflow>, out: &mut Vec<u8>) -> Result<(), Refusal> {
     let protocol = request.extensions().get::<Protocol>();
     let method = match (request.method(), protocol) {
         (&Method::CONNECT, Some(_)) => "GET",

@@ -8,7 +8,9 @@ use super::super::pages::Cause;
 use super::super::shared::Shared;
 use super::super::table::{Route, Upstream};
 use super::message;
-use hyper::body::{Body as _, Bytes, Frame, Incoming};
+use super::stream::Inflow;
+use bytes::Bytes;
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::{HeaderMap, Response};
 use std::error::Error as _;
 use std::pin::Pin;
@@ -44,10 +46,10 @@ pub(super) async fn forward(
     shared: &Arc<Shared>,
     route: &Route,
     head: &[u8],
-    body: Option<Incoming>,
+    body: Option<Inflow>,
     access: &mut Option<Access>,
 ) -> Result<Response<Onward>, Cause> {
-    let mut request = message::onward(head)?.map(|()| Sending(body));
+    let mut request = message::onward(head)?.map(|()| body.map_or(Sending::Nothing, Sending::Http2));
     for tried in 1.. {
         let opened = shared.open_http2(route, tried > 1).await;
         let Some((upstream, mut lane)) = opened else { return Err(Cause::NoListener) };

@@ -15,8 +15,10 @@ use super::super::shared::Shared;
 use super::super::table::Upstream;
 use super::super::upstream::{Link, Stream};
 use super::message;
+use super::stream::{Hints, Inflow};
+use bytes::Bytes;
 use hyper::Response;
-use hyper::body::{Body as _, Bytes, Frame, Incoming};
+use hyper::body::{Body as _, Frame};
 use std::future::poll_fn;
 use std::io::{IoSlice, Write as _};
 use std::pin::Pin;
@@ -34,7 +36,7 @@ pub(super) struct Upload {
     data: Bytes,
     tail: &'static [u8],
     /// What is still to come from the client; nothing once it has ended or nobody wants it.
-    body: Option<Incoming>,
+    body: Option<Inflow>,
     chunked: bool,
     /// Whether anything was sent.
     begun: bool,
@@ -68,8 +70,8 @@ pub(super) struct Relay {
 
 impl Upload {
     /// A request with `head` and the body that frames as `framing`.
-    pub(super) fn new(head: Vec<u8>, body: Incoming, framing: Body) -> Self {
-        let body = (!framing.is_finished() || !body.is_end_stream()).then_some(body);
+    pub(super) fn new(head: Vec<u8>, body: Option<Inflow>, framing: Body) -> Self {
+        let body = body.filter(|body| !framing.is_finished() || !body.is_end_stream());
         let chunked = matches!(framing, Body::Chunked(_));
         Self { head, body, chunked, ..Self::default() }
     }
@@ -82,7 +84,7 @@ impl Upload {
     }
 
     /// Head and body, to send the request in another way; `None` where something of them is gone.
-    pub(super) fn into_whole(self) -> Option<(Vec<u8>, Option<Incoming>)> {
+    pub(super) fn into_whole(self) -> Option<(Vec<u8>, Option<Inflow>)> {
         (!self.taken).then_some((self.head, self.body))
     }
 
@@ -216,10 +218,10 @@ impl Relay {
         Some((self.link.take()?, std::mem::take(&mut self.read)))
     }
 
-    /// Sends the request and waits for the head of its final answer.
-    pub(super) async fn head(&mut self) -> Result<(Answer, Response<()>), Failure> {
+    /// Sends the request and waits for the head of its final answer. Interim ones become `hints`.
+    pub(super) async fn head(&mut self, hints: &Hints) -> Result<(Answer, Response<()>), Failure> {
         let mut scanner = Scanner::default();
-        poll_fn(|context| self.poll_head(context, &mut scanner)).await
+        poll_fn(|context| self.poll_head(context, &mut scanner, hints)).await
     }
 
     /// Whether the body has ended and no trailers are left to be told.
@@ -231,6 +233,7 @@ impl Relay {
         &mut self,
         context: &mut Context<'_>,
         scanner: &mut Scanner,
+        hints: &Hints,
     ) -> Poll<Result<(Answer, Response<()>), Failure>> {
         self.poll_upload(context)?;
         loop {
@@ -239,7 +242,7 @@ impl Relay {
                 let (answer, response) = read.map_err(Failure::Garbage)?;
                 self.read.consume(length);
                 if answer.interim {
-                    // hyper's server has no way to pass it on.
+                    hints.push(response);
                     *scanner = Scanner::default();
                     continue;
                 }
@@ -296,7 +299,7 @@ impl Relay {
                     self.read.consume(count);
                     self.bytes += count as u64;
                     if self.body.is_finished() {
-                        // hyper asks no further where it sees the end.
+                        // Nobody asks further where the end is seen.
                         self.settle();
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
