@@ -238,6 +238,12 @@ pub(crate) struct ForwardArguments {
     /// Port of 127.0.0.1, or ADDRESS:PORT, to listen on
     #[arg(value_name = "LISTEN")]
     pub(crate) listen: Option<String>,
+    /// Hand connections into the program also where LISTEN has another port, which the program then sees
+    #[arg(long, conflicts_with = "proxy")]
+    pub(crate) handoff: bool,
+    /// Hand no connection over; pass the bytes
+    #[arg(long)]
+    pub(crate) proxy: bool,
     /// List the forwards
     #[arg(long, conflicts_with_all = ["target", "remove"])]
     pub(crate) list: bool,

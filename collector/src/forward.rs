@@ -1,23 +1,28 @@
 //! Raw TCP from outside into an instance: a port of its own on this host, or an address of its own in 127/8 on
 //! which all of its ports are served. Owns the TCP listeners; finds the instance's sockets by their names in
-//! the run dir, as the interposer does, and passes bytes. Called by `control`.
-mod dial;
+//! the run dir, as the interposer does, hands connections over where the program takes them (`handoff`), and
+//! passes bytes elsewhere. Called by `control`.
+mod places;
 
 use crate::control::{Answer, error};
 use crate::end::ended;
+use crate::handoff::{Families, Handoff, dial};
 use crate::journal::{Filter, Journal, Subscription};
 use crate::limits::FORWARDS;
 use crate::log;
 use agentfs_wire::control::{ControlError, ErrorCode, ForwardInfo, ForwardParams};
 use agentfs_wire::event::{Event, EventKind};
-use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
+use agentfs_wire::name::{app_name, instance_name};
+use places::{Place, bind_in};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -30,6 +35,7 @@ pub(crate) struct Forwards {
     run: PathBuf,
     journal: Journal,
     end_rx: watch::Receiver<bool>,
+    handoff: Arc<Handoff>,
     active: Mutex<Active>,
 }
 
@@ -43,17 +49,26 @@ struct Active {
 #[derive(Debug)]
 struct Forward {
     info: ForwardInfo,
-    connections: Arc<AtomicU64>,
+    counters: Arc<Counters>,
     task: AbortHandle,
+}
+
+/// Connections of one forward.
+#[derive(Debug, Default)]
+struct Counters {
+    all: AtomicU64,
+    /// Those that the program has itself.
+    handed: AtomicU64,
 }
 
 /// Whom a listener serves.
 #[derive(Clone, Debug)]
 struct Served {
-    run: PathBuf,
-    app: String,
-    instance: String,
-    connections: Arc<AtomicU64>,
+    place: Place,
+    /// Whether connections are handed over; `None`: where the program has the port that was dialled.
+    handoff: Option<bool>,
+    by: Arc<Handoff>,
+    counters: Arc<Counters>,
 }
 
 // === impl Forwards ===
@@ -61,7 +76,7 @@ struct Served {
 impl Forwards {
     /// No forwards yet. `end_rx` ends them all.
     pub(crate) fn new(run: PathBuf, journal: Journal, end_rx: watch::Receiver<bool>) -> Self {
-        Self { run, journal, end_rx, active: Mutex::default() }
+        Self { run, journal, end_rx, handoff: Arc::default(), active: Mutex::default() }
     }
 
     /// Adds a forward; a [`ForwardInfo`].
@@ -74,12 +89,16 @@ impl Forwards {
             let hint = Some("`agentfs forward --list` shows them");
             return Err(error(ErrorCode::Conflict, format!("there are {FORWARDS} forwards already"), hint));
         }
-        let connections = Arc::new(AtomicU64::new(0));
+        let counters = Arc::<Counters>::default();
         let served = Served {
-            run: self.run.clone(),
-            app: params.app.clone(),
-            instance: params.instance.clone(),
-            connections: Arc::clone(&connections),
+            place: Place {
+                run: self.run.clone(),
+                app: params.app.clone(),
+                instance: params.instance.clone(),
+            },
+            handoff: params.handoff,
+            by: Arc::clone(&self.handoff),
+            counters: Arc::clone(&counters),
         };
         let filter = Filter {
             app: Some(params.app.clone()),
@@ -94,11 +113,12 @@ impl Forwards {
             instance: params.instance.clone(),
             port: params.port,
             connections: 0,
+            handed: 0,
         };
         let (listen, task) = match params.port {
             Some(port) => {
-                let listener = bind(params.listen.as_deref().unwrap_or("127.0.0.1:0")).await?;
-                let address = listener.local_addr().map_err(|cause| internal(&cause))?;
+                let listener = bind(params.listen.as_deref().unwrap_or("127.0.0.1:0"), port, &served)?;
+                let address = canonical(listener.local_addr().map_err(|cause| internal(&cause))?);
                 let task = self.lock().tasks.spawn(one_port(listener, port, served, events, end_rx));
                 (address.to_string(), task)
             }
@@ -114,7 +134,7 @@ impl Forwards {
         };
         let info = info(listen.clone());
         let answer = serde_json::to_value(&info).map_err(|cause| internal(&cause));
-        self.lock().forwards.insert(listen, Forward { info, connections, task });
+        self.lock().forwards.insert(listen, Forward { info, counters, task });
         answer
     }
 
@@ -139,8 +159,9 @@ impl Forwards {
             .forwards
             .values()
             .map(|forward| {
-                let connections = forward.connections.load(Ordering::Relaxed);
-                ForwardInfo { connections, ..forward.info.clone() }
+                let connections = forward.counters.all.load(Ordering::Relaxed);
+                let handed = forward.counters.handed.load(Ordering::Relaxed);
+                ForwardInfo { connections, handed, ..forward.info.clone() }
             })
             .collect();
         Ok(json!({ "forwards": forwards }))
@@ -164,15 +185,21 @@ fn taken(listen: &str) -> ControlError {
     error(ErrorCode::Conflict, format!("{listen} is taken"), hint)
 }
 
-async fn bind(listen: &str) -> Result<TcpListener, ControlError> {
+fn bind(listen: &str, port: u16, served: &Served) -> Result<TcpListener, ControlError> {
     let Ok(address) = listen.parse::<SocketAddr>() else {
         let hint = Some("write it as 127.0.0.1:5432 or [::1]:5432");
         return Err(error(ErrorCode::BadParams, format!("`{listen}` is no address and port"), hint));
     };
-    TcpListener::bind(address).await.map_err(|cause| match cause.kind() {
+    let dual = served.may_hand(address.port(), port) && served.place.takes_both(port);
+    bind_in(address, dual).map_err(|cause| match cause.kind() {
         std::io::ErrorKind::AddrInUse => taken(listen),
         _ => error(ErrorCode::Conflict, format!("cannot listen on {listen}: {cause}"), None),
     })
+}
+
+/// An address as it was asked for, whatever the family of the socket is.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// The address in 127/8 that is an instance's own: from a hash of its name, so that it stays the same.
@@ -190,7 +217,7 @@ async fn one_port(
     mut events: Subscription,
     mut end_rx: watch::Receiver<bool>,
 ) {
-    let ip = listener.local_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
+    let ip = listener.local_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| canonical(address).ip());
     tokio::select! {
         () = accept(listener, ip, port, served) => {}
         () = until_ended(&mut events) => {}
@@ -208,7 +235,7 @@ async fn all_ports(
     let mut ports: BTreeMap<u16, AbortHandle> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
-        let present = served.ports();
+        let present = served.place.ports();
         ports.retain(|port, task| {
             let stays = present.contains(port);
             if !stays {
@@ -220,7 +247,8 @@ async fn all_ports(
             if ports.contains_key(&port) {
                 continue;
             }
-            match TcpListener::bind((address, port)).await {
+            let dual = served.may_hand(port, port) && served.place.takes_both(port);
+            match bind_in((address, port).into(), dual) {
                 Ok(listener) => {
                     let task = tasks.spawn(accept(listener, IpAddr::V4(address), port, served.clone()));
                     ports.insert(port, task);
@@ -271,38 +299,48 @@ async fn accept(listener: TcpListener, ip: IpAddr, port: u16, served: Served) {
 }
 
 async fn pass(mut client: TcpStream, address: SocketAddr, ip: IpAddr, port: u16, served: Served) {
-    served.connections.fetch_add(1, Ordering::Relaxed);
+    served.counters.all.fetch_add(1, Ordering::Relaxed);
+    let Some(mut upstream) = connect(&client, address, ip, port, &served).await else { return };
     let _ = client.set_nodelay(true);
-    match dial::dial(&served.run, &served.app, &served.instance, port, ip, address).await {
-        Ok(mut upstream) => {
-            // Either side's failure is the end of the connection, and its own business.
-            let _ = tokio::io::copy_bidirectional_with_sizes(
-                &mut client,
-                &mut upstream,
-                BUFFER_BYTES,
-                BUFFER_BYTES,
-            )
-            .await;
+    // Either side's failure is the end of the connection, and its own business.
+    let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER_BYTES, BUFFER_BYTES)
+        .await;
+    // A program that was offered the connection and did not get to it holds it open until then.
+    let _ = nix::sys::socket::shutdown(client.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+}
+
+/// A connection to the program over which the bytes go. `None`: there is nothing to pass, because the program has
+/// the client's connection itself, or there is no program.
+async fn connect(
+    client: &TcpStream,
+    address: SocketAddr,
+    ip: IpAddr,
+    port: u16,
+    served: &Served,
+) -> Option<UnixStream> {
+    let candidates = served.place.candidates(port, ip);
+    let dialled = client.local_addr().map_or(0, |local| local.port());
+    let mut outcome = Err(io::ErrorKind::NotFound.into());
+    for path in candidates {
+        if served.may_hand(dialled, port) && served.by.offer(&path, client, address, Families::Exact).await {
+            served.counters.handed.fetch_add(1, Ordering::Relaxed);
+            return None;
         }
-        Err(error) => log::debug!("{}/{} has nobody on port {port}: {error}", served.app, served.instance),
+        outcome = dial(&path, address, false).await;
+        if outcome.is_ok() {
+            break;
+        }
     }
+    let Place { app, instance, .. } = &served.place;
+    outcome.inspect_err(|error| log::debug!("{app}/{instance} has nobody on port {port}: {error}")).ok()
 }
 
 // === impl Served ===
 
 impl Served {
-    /// Ports that the instance has listeners on, by their names.
-    fn ports(&self) -> std::collections::BTreeSet<u16> {
-        let files = crate::watch::list(&self.run).unwrap_or_default();
-        files
-            .iter()
-            .filter_map(|file| SocketName::parse(file).ok())
-            .filter(|name| (name.app.as_str(), name.instance.as_str()) == (&*self.app, &*self.instance))
-            .filter_map(|name| match name.kind {
-                Kind::Listener { port, .. } => Some(port),
-                _ => None,
-            })
-            .collect()
+    /// Whether connections to `dialled` may be handed to the program on `port`, which sees the port dialled.
+    fn may_hand(&self, dialled: u16, port: u16) -> bool {
+        self.handoff.unwrap_or(dialled == port)
     }
 }
 
@@ -319,7 +357,13 @@ mod tests {
     }
 
     fn params(port: Option<u16>) -> ForwardParams {
-        ForwardParams { app: "shop".to_owned(), instance: "main".to_owned(), port, listen: None }
+        ForwardParams {
+            app: "shop".to_owned(),
+            instance: "main".to_owned(),
+            port,
+            listen: None,
+            handoff: None,
+        }
     }
 
     async fn echo(listener: UnixListener) {

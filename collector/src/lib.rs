@@ -12,6 +12,7 @@ mod control;
 mod end;
 mod error;
 mod forward;
+mod handoff;
 mod home;
 mod hub;
 mod journal;

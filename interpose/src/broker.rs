@@ -31,7 +31,7 @@ fn ask_on(connection: c_int, config: &Config, ask: Ask<'_>) -> sys::Result<c_int
     let request = Request { app: config.app.as_str(), instance: config.instance.as_str(), ask };
     let length = request.encode(&mut message).ok_or(libc::EACCES)?;
     sys::send(connection, message.get(..length).unwrap_or(&[]))?;
-    let (length, descriptor) = sys::receive_with_descriptor(connection, &mut message)?;
+    let (length, [descriptor, _]) = sys::receive_with_descriptors(connection, &mut message, 0)?;
     match (Answer::decode(message.get(..length).unwrap_or(&[])), descriptor) {
         (Some(Answer { errno: 0 }), Some(socket)) => Ok(socket),
         (Some(Answer { errno: 0 }), None) if matches!(ask, Ask::Probe { .. }) => Ok(-1),

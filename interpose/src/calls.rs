@@ -8,6 +8,7 @@ mod descriptors;
 mod exec;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod exec_list;
+mod handoff;
 #[cfg(target_os = "macos")]
 mod macos;
 mod messages;

@@ -270,6 +270,33 @@ pub(crate) fn milliseconds(milliseconds: u32) -> libc::timeval {
 /// Gives an accepted socket what its listener hands on.
 pub(crate) fn inherit(listener: c_int, accepted: c_int) {
     let inode = sys::inode(listener).unwrap_or(0);
+    if inherit_socket_options(inode, listener, accepted)
+        && let Some(to) = sys::inode(accepted)
+    {
+        for (known, value) in kept(inode) {
+            set(to, (known.level, known.name), value);
+        }
+    }
+}
+
+/// The same for a TCP connection that was handed over, which has all options itself.
+pub(crate) fn inherit_as_tcp(listener: c_int, accepted: c_int) {
+    let inode = sys::inode(listener).unwrap_or(0);
+    if inherit_socket_options(inode, listener, accepted) {
+        for (known, value) in kept(inode) {
+            // Some mean nothing on a connection, or on one of this family.
+            let _ = sys::set_option(accepted, known.level, known.name, value);
+        }
+    }
+}
+
+/// Options of TCP and IP that the program has set on a rewritten socket.
+fn kept(inode: u64) -> impl Iterator<Item = (Known, c_int)> {
+    OPTIONS.iter().filter_map(move |(known, _)| Some((*known, get(inode, (known.level, known.name))?)))
+}
+
+/// Hands on the options of `SOL_SOCKET`; whether there are any of TCP or IP.
+fn inherit_socket_options(inode: u64, listener: c_int, accepted: c_int) -> bool {
     let handed_on = match get(inode, INHERITED) {
         Some(bits) => bits,
         // A listener that came over exec or from another process: look once.
@@ -285,22 +312,14 @@ pub(crate) fn inherit(listener: c_int, accepted: c_int) {
         }
     };
     if handed_on == 1 {
-        return;
+        return false;
     }
     for (bit, name) in HANDED_ON.iter().enumerate() {
         if handed_on & (2 << bit) != 0 {
             copy(listener, accepted, *name);
         }
     }
-    if handed_on & PROTOCOL_OPTIONS != 0
-        && let Some(to) = sys::inode(accepted)
-    {
-        for (known, _) in OPTIONS {
-            if let Some(value) = get(inode, (known.level, known.name)) {
-                set(to, (known.level, known.name), value);
-            }
-        }
-    }
+    handed_on & PROTOCOL_OPTIONS != 0
 }
 
 /// Keeps the value of an option of TCP or IP that a program sets on a rewritten socket.

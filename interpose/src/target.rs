@@ -123,7 +123,11 @@ mod client_files {
 
     /// See the Linux definition.
     pub(crate) fn read_client_name(config: &Config, text: &[u8]) -> Option<Peer> {
-        let rest = text.strip_prefix(config.base())?.strip_prefix(b"/c.")?;
+        let file = text.strip_prefix(config.base())?.strip_prefix(b"/")?;
+        if file.starts_with(b"f.") {
+            return agentfs_wire::peer::parse_forwarded_file(core::str::from_utf8(file).ok()?);
+        }
+        let rest = file.strip_prefix(b"c.")?;
         let ends = rest.get(9..)?;
         let mut name = PeerName::new();
         name.push("\0afs1/C/0000000000000000/");

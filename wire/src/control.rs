@@ -333,6 +333,9 @@ pub struct ForwardParams {
     /// Address and port to listen on; absent: any free port of 127.0.0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// Whether connections are handed into the program; absent: where it has the port that is dialled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handoff: Option<bool>,
 }
 
 /// A forward.
@@ -349,6 +352,9 @@ pub struct ForwardInfo {
     pub port: Option<u16>,
     /// Connections so far.
     pub connections: u64,
+    /// Those of them that the program got itself.
+    #[serde(default)]
+    pub handed: u64,
 }
 
 /// Reads one request line.

@@ -14,6 +14,7 @@ pub mod address;
 pub mod broker;
 pub mod elf;
 pub mod env;
+pub mod handoff;
 pub mod limits;
 pub mod name;
 pub mod notice;

@@ -51,3 +51,7 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Milliseconds that a connect to a listener of the instance may wait for room in its backlog
 /// when the caller's socket is non-blocking. Then it fails with `ETIMEDOUT`.
 pub const CONNECT_WAIT_MS: u32 = 200;
+
+/// Milliseconds that an accept waits for a connection that the collector announced it would hand over. Then it
+/// skips that one, and waits for no further one in the same call; the collector passes its bytes on instead.
+pub const HANDOFF_WAIT_MS: u32 = 50;

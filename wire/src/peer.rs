@@ -8,6 +8,9 @@
 //! \0afs1/{H|P}/{client ip}:{port}/{pid}.{seq}               the collector, for a client out there
 //! ```
 //!
+//! On macOS, which has no abstract names, the latter is a file beside the run dir: `f.`, then the name without its
+//! prefix, slashes written `-` ([`forwarded_file`]). It is removed once connected; the kernel keeps the name.
+//!
 //! An IPv4 address of a client out there is written dotted, an IPv6 one as 32 hexadecimal digits in brackets.
 //!
 //! `space` is a hash of run dir, app and instance: the kernel refuses a second socket of that name,
@@ -125,6 +128,36 @@ impl Peer {
     }
 }
 
+/// Start of a forwarded connection's file on macOS.
+const FILE_PREFIX: &str = "f.";
+
+/// The file name that stands for a name of [`Peer::format_forwarded`] where there are no abstract names.
+pub fn forwarded_file(name: &PeerName) -> PeerName {
+    let mut file = PeerName::new();
+    file.push(FILE_PREFIX);
+    for (index, part) in parts(name.as_str().strip_prefix(PREFIX).unwrap_or_default(), b'/').enumerate() {
+        file.push(if index == 0 { "" } else { "-" });
+        file.push(part);
+    }
+    file
+}
+
+/// Reads such a file name.
+pub fn parse_forwarded_file(file: &str) -> Option<Peer> {
+    let mut name = PeerName::new();
+    name.push(PREFIX);
+    for (index, part) in parts(file.strip_prefix(FILE_PREFIX)?, b'-').enumerate() {
+        let pushed = name.push(if index == 0 { "" } else { "/" }) && name.push(part);
+        if !pushed {
+            return None;
+        }
+    }
+    match Peer::parse(name.as_bytes())? {
+        peer @ Peer::Forwarded { .. } => Some(peer),
+        Peer::Client { .. } => None,
+    }
+}
+
 /// FNV-1a (64 bit) over run dir, app and instance: the name space of an instance's client sockets.
 pub fn space(run_dir: &[u8], app: &str, instance: &str) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -190,11 +223,15 @@ mod tests {
             let client = Endpoint { ip, port };
             let name = Peer::format_forwarded(client, handed_over, pid, sequence);
             prop_assert_eq!(Peer::parse(name.as_bytes()), Some(Peer::Forwarded { client, handed_over }));
+            let file = forwarded_file(&name);
+            prop_assert!(!file.as_str().contains('/'));
+            prop_assert_eq!(parse_forwarded_file(file.as_str()), Some(Peer::Forwarded { client, handed_over }));
         }
 
         #[test]
         fn parse_never_panics(name: Vec<u8>) {
             let _ = Peer::parse(&name);
+            let _ = parse_forwarded_file(&String::from_utf8_lossy(&name));
         }
     }
 }

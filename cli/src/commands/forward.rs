@@ -49,6 +49,11 @@ pub(crate) fn run(
         instance: instance.instance.clone(),
         port,
         listen: arguments.listen.as_deref().map(listen_of).transpose()?,
+        handoff: match (arguments.handoff, arguments.proxy) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        },
     };
     let forward: ForwardInfo = client.call(method::FORWARD_ADD, params)?;
     if arguments.json {
@@ -99,10 +104,10 @@ fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, F
         printer.talk("no forwards; `agentfs forward INSTANCE:PORT` adds one");
         return Ok(Exit::Success);
     }
-    let mut rows = vec![["LISTEN", "INSTANCE", "CONNECTIONS"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["LISTEN", "INSTANCE", "CONNECTIONS", "HANDED OVER"].map(str::to_owned).to_vec()];
     for forward in forwards {
         let target = described(&forward);
-        rows.push(vec![forward.listen, target, forward.connections.to_string()]);
+        rows.push(vec![forward.listen, target, forward.connections.to_string(), forward.handed.to_string()]);
     }
     printer.data(&display::table(&rows))?;
     Ok(Exit::Success)

@@ -222,6 +222,7 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
             instance: instance.to_owned(),
             port: Some(*port),
             listen: Some(format!("127.0.0.1:{port}")),
+            handoff: None,
         };
         let _: Value = client.call(method::FORWARD_ADD, params).map_err(|error| error.exit(Exit::Setup))?;
     }

@@ -5,15 +5,19 @@
     reason = "one contract covers a call and what it is wrapped in"
 )]
 
+use super::handoff;
 use crate::config::{self, Config};
 use crate::facts;
 use crate::hooks::real;
-use crate::names::{self, Meaning};
+use crate::names::{self, Listener, Meaning};
 use crate::notify::{self, News};
 use crate::options;
-use crate::rawaddr::{self, Encoded};
+use crate::rawaddr::{self, Encoded, Given};
 use crate::sys::{self, Errno, RawName};
+use agentfs_wire::address::Endpoint;
+use agentfs_wire::limits::HANDOFF_WAIT_MS;
 use agentfs_wire::notice::{Call, Outcome, Why};
+use agentfs_wire::peer::Peer;
 use libc::{c_int, sockaddr, socklen_t};
 
 /// accept(2).
@@ -50,7 +54,7 @@ pub(super) unsafe fn accept_with(
     fd: c_int,
     address: *mut sockaddr,
     length: *mut socklen_t,
-    call: impl FnOnce(*mut sockaddr, *mut socklen_t) -> c_int,
+    call: impl Fn(*mut sockaddr, *mut socklen_t) -> c_int,
 ) -> c_int {
     let Some(config) = config::get() else { return call(address, length) };
     // SAFETY: the program's own length pointer, where it can be one.
@@ -59,11 +63,35 @@ pub(super) unsafe fn accept_with(
     }
     // With NULL for the address, the length is not looked at (accept(2)).
     let length = if address.is_null() { core::ptr::null_mut() } else { length };
+    let mut wait_ms = HANDOFF_WAIT_MS;
+    loop {
+        // SAFETY: the program's own pointers, as this function's caller vouches.
+        if let Some(accepted) = unsafe { accept_next(config, fd, address, length, wait_ms, &call) } {
+            return accepted;
+        }
+        // What kept the collector from sending one keeps it from the next.
+        wait_ms = 0;
+    }
+}
+
+/// Accepts one connection. `None`: it was announced as handed over and did not come, so that it counts for nothing;
+/// the collector passes its bytes over another.
+///
+/// # Safety
+/// As [`accept_with`].
+unsafe fn accept_next(
+    config: &Config,
+    fd: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+    wait_ms: u32,
+    call: impl Fn(*mut sockaddr, *mut socklen_t) -> c_int,
+) -> Option<c_int> {
     let mut peer = RawName::new();
     let mut peer_length = RawName::room();
     let accepted = call(peer.pointer(), &raw mut peer_length);
     if accepted < 0 {
-        return accepted;
+        return Some(accepted);
     }
     crate::hints::forget(accepted);
     let _errno = Errno::keep();
@@ -79,8 +107,19 @@ pub(super) unsafe fn accept_with(
     let Some(listener) = ours else {
         // SAFETY: the program's own pointers.
         unsafe { rawaddr::give(peer.bytes(), address, length) };
-        return accepted;
+        return Some(accepted);
     };
+    if let Meaning::Peer(Peer::Forwarded { handed_over: true, .. }) = meaning
+        && handoff::is_trusted(accepted)
+    {
+        let Some(connection) = handoff::take(fd, listener, accepted, wait_ms) else {
+            sys::close(accepted);
+            return None;
+        };
+        // SAFETY: the program's own pointers.
+        unsafe { name_handed(config, listener, connection, address, length) };
+        return Some(connection);
+    }
     options::inherit(fd, accepted);
     let wanted = !address.is_null() || notify::tracing(config);
     if wanted {
@@ -89,15 +128,31 @@ pub(super) unsafe fn accept_with(
         unsafe { rawaddr::give(Encoded::of(endpoint).bytes(), address, length) };
         traced(config, accepted, listener.endpoint(), endpoint);
     }
-    accepted
+    Some(accepted)
 }
 
-fn traced(
+/// Gives the client's address of a connection that was handed over, as the kernel has it.
+///
+/// # Safety
+/// `address` and `length` are the program's own.
+unsafe fn name_handed(
     config: &Config,
-    fd: c_int,
-    address: agentfs_wire::address::Endpoint,
-    peer: agentfs_wire::address::Endpoint,
+    listener: Listener,
+    connection: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
 ) {
+    let name = match sys::peer_name(connection).map(|name| rawaddr::read_name(name.bytes())) {
+        Ok(Given::Inet(peer)) => listener.present(peer),
+        // The client has gone: TCP's accept would still have known it, and it no longer matters.
+        _ => listener.present(Endpoint { ip: listener.loopback(), port: 0 }),
+    };
+    // SAFETY: as the caller vouches.
+    unsafe { rawaddr::give(Encoded::of(name).bytes(), address, length) };
+    traced(config, connection, listener.endpoint(), name);
+}
+
+fn traced(config: &Config, fd: c_int, address: Endpoint, peer: Endpoint) {
     notify::trace(
         config,
         News {

@@ -450,10 +450,31 @@ pub(crate) fn send(fd: c_int, data: &[u8]) -> Result<()> {
     .map(|_| ())
 }
 
-/// Receives one message and the descriptor that came with it (unix(7)), close-on-exec.
-pub(crate) fn receive_with_descriptor(fd: c_int, buffer: &mut [u8]) -> Result<(usize, Option<c_int>)> {
+/// Sends on a connected socket what there is room for at once, without SIGPIPE.
+pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
+    // SAFETY: pointer and length describe `data`; there is no address.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sendto,
+            fd,
+            data.as_ptr(),
+            data.len(),
+            libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+            core::ptr::null::<c_void>(),
+            0,
+        )
+    })
+    .map(|_| ())
+}
+
+/// Receives one message and the descriptors that came with it, two at the most (unix(7)), close-on-exec.
+pub(crate) fn receive_with_descriptors(
+    fd: c_int,
+    buffer: &mut [u8],
+    flags: c_int,
+) -> Result<(usize, [Option<c_int>; 2])> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast::<c_void>(), iov_len: buffer.len() };
-    // A header of 16 bytes and one descriptor, padded to the alignment of the header (cmsg(3)).
+    // A header of 16 bytes and two descriptors (cmsg(3)).
     let mut control = [0_u64; 3];
     let mut message = libc::msghdr {
         msg_name: core::ptr::null_mut(),
@@ -465,13 +486,57 @@ pub(crate) fn receive_with_descriptor(fd: c_int, buffer: &mut [u8]) -> Result<(u
         msg_flags: 0,
     };
     // SAFETY: the header describes buffers that live until the call returns.
-    let count =
-        check(unsafe { libc::syscall(libc::SYS_recvmsg, fd, &raw mut message, libc::MSG_CMSG_CLOEXEC) })?;
+    let count = check(unsafe {
+        libc::syscall(libc::SYS_recvmsg, fd, &raw mut message, flags | libc::MSG_CMSG_CLOEXEC)
+    })?;
     let [length, kind, data] = control;
     // The second word is level and type, each four bytes, SOL_SOCKET and SCM_RIGHTS being 1.
-    let rights = length == 20 && kind == (1 << 32 | 1) && message.msg_controllen >= 20;
-    let descriptor = rights.then(|| u32::try_from(data & 0xffff_ffff).unwrap_or(0).cast_signed());
-    Ok((usize::try_from(count).unwrap_or(0), descriptor))
+    let rights = kind == (1 << 32 | 1) && message.msg_controllen >= 20;
+    let descriptor = |bits: u64| Some(u32::try_from(bits & 0xffff_ffff).unwrap_or(0).cast_signed());
+    let descriptors = match length {
+        20 if rights => [descriptor(data), None],
+        24 if rights => [descriptor(data), descriptor(data >> 32)],
+        _ => [None, None],
+    };
+    Ok((usize::try_from(count).unwrap_or(0), descriptors))
+}
+
+/// Waits until there is something to read, or the end; whether there is. A signal does not cut it short.
+pub(crate) fn wait_readable(fd: c_int, milliseconds: u32) -> bool {
+    let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // The system call leaves in it what is left of the time (ppoll(2)).
+    let mut left = libc::timespec {
+        tv_sec: i64::from(milliseconds / 1000),
+        tv_nsec: i64::from(milliseconds % 1000) * 1_000_000,
+    };
+    loop {
+        let no_mask = core::ptr::null::<c_void>();
+        // SAFETY: one entry and the time, which the kernel reads and writes; no signal mask.
+        let ready = check(unsafe {
+            libc::syscall(libc::SYS_ppoll, &raw mut entry, 1_usize, &raw mut left, no_mask, 8_usize)
+        });
+        match ready {
+            Err(libc::EINTR) => {}
+            result => return result.is_ok_and(|count| count > 0),
+        }
+    }
+}
+
+/// User of the process that connected (unix(7), `SO_PEERCRED`).
+pub(crate) fn peer_user(fd: c_int) -> Result<u32> {
+    let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = super::socklen(size_of::<libc::ucred>());
+    let pointer = (&raw mut credentials).cast::<c_void>();
+    get_option(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, pointer, &mut length)?;
+    Ok(credentials.uid)
+}
+
+/// Whether this process is that user's, by its real or its effective user.
+pub(crate) fn is_own_user(user: u32) -> bool {
+    [libc::SYS_getuid, libc::SYS_geteuid].into_iter().any(|call| {
+        // SAFETY: both take no arguments.
+        u32::try_from(unsafe { libc::syscall(call) }) == Ok(user)
+    })
 }
 
 /// Whether a TCP socket is in state `TCP_CLOSE`: neither connected nor connecting nor listening (tcp(7),

@@ -223,6 +223,85 @@ pub(crate) fn send_to(fd: c_int, data: &[u8], name: &[u8]) -> Result<()> {
     .map(|_| ())
 }
 
+/// Sends on a connected socket what there is room for at once.
+pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
+    // There is no MSG_NOSIGNAL: a peer that has left must not cost the program a SIGPIPE.
+    super::set_option(fd, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, 1)?;
+    // SAFETY: pointer and length describe `data`; there is no address.
+    check_size(unsafe {
+        libc::sendto(fd, data.as_ptr().cast::<c_void>(), data.len(), libc::MSG_DONTWAIT, core::ptr::null(), 0)
+    })
+    .map(|_| ())
+}
+
+/// Receives one message and the descriptors that came with it, two at the most (unix(4)), close-on-exec.
+pub(crate) fn receive_with_descriptors(
+    fd: c_int,
+    buffer: &mut [u8],
+    flags: c_int,
+) -> Result<(usize, [Option<c_int>; 2])> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast::<c_void>(), iov_len: buffer.len() };
+    // A header of 12 bytes and two descriptors (sys/socket.h).
+    let mut control = [0_u32; 5];
+    let mut message = libc::msghdr {
+        msg_name: core::ptr::null_mut(),
+        msg_namelen: 0,
+        msg_iov: &raw mut part,
+        msg_iovlen: 1,
+        msg_control: control.as_mut_ptr().cast::<c_void>(),
+        msg_controllen: super::socklen(size_of_val(&control)),
+        msg_flags: 0,
+    };
+    // SAFETY: the header describes buffers that live until the call returns.
+    let count = check_size(unsafe { libc::recvmsg(fd, &raw mut message, flags) })?;
+    let [length, level, kind, first, second] = control;
+    let rights = level == libc::SOL_SOCKET.cast_unsigned()
+        && kind == libc::SCM_RIGHTS.cast_unsigned()
+        && message.msg_controllen >= 16;
+    let descriptors = match length {
+        16 if rights => [Some(first.cast_signed()), None],
+        20 if rights => [Some(first.cast_signed()), Some(second.cast_signed())],
+        _ => [None, None],
+    };
+    for descriptor in descriptors.into_iter().flatten() {
+        let _ = close_on_exec(descriptor);
+    }
+    Ok((count, descriptors))
+}
+
+/// Waits until there is something to read, or the end; whether there is. A signal does not cut it short.
+pub(crate) fn wait_readable(fd: c_int, milliseconds: u32) -> bool {
+    let end = monotonic_ns().saturating_add(u64::from(milliseconds) * 1_000_000);
+    loop {
+        let left = end.saturating_sub(monotonic_ns()).div_ceil(1_000_000);
+        let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, which the system reads and writes.
+        match check(unsafe { libc::poll(&raw mut entry, 1, c_int::try_from(left).unwrap_or(0)) }) {
+            Err(libc::EINTR) => {}
+            result => return result.is_ok_and(|count| count > 0),
+        }
+    }
+}
+
+/// User of the process that connected (unix(4), `LOCAL_PEERCRED`).
+pub(crate) fn peer_user(fd: c_int) -> Result<u32> {
+    let mut credentials = core::mem::MaybeUninit::<libc::xucred>::zeroed();
+    let mut length = super::socklen(size_of::<libc::xucred>());
+    let pointer = credentials.as_mut_ptr().cast::<c_void>();
+    get_option(fd, libc::SOL_LOCAL, libc::LOCAL_PEERCRED, pointer, &mut length)?;
+    // SAFETY: integers only, for which zeroes are values as well.
+    Ok(unsafe { credentials.assume_init() }.cr_uid)
+}
+
+/// Whether this process is that user's, by its real or its effective user.
+pub(crate) fn is_own_user(user: u32) -> bool {
+    // SAFETY: takes no arguments.
+    let real = unsafe { libc::getuid() };
+    // SAFETY: takes no arguments.
+    let effective = unsafe { libc::geteuid() };
+    user == real || user == effective
+}
+
 /// The process id.
 pub(crate) fn process_id() -> u32 {
     // SAFETY: getpid(2) takes no arguments.

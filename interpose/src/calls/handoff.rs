@@ -1,0 +1,83 @@
+//! Connections that the collector hands over (see `agentfs_wire::handoff`): what accept returns is the client's own
+//! TCP connection.
+use crate::names::Listener;
+use crate::options;
+use crate::rawaddr::{Given, read_name};
+use crate::sys;
+use agentfs_wire::handoff::HELLO;
+use core::net::IpAddr;
+use libc::c_int;
+
+/// Whether the process at the other end may hand over connections: our own user, or root, whose collector serves
+/// processes that have changed their user.
+pub(super) fn is_trusted(carrier: c_int) -> bool {
+    sys::peer_user(carrier).is_ok_and(|user| user == 0 || sys::is_own_user(user))
+}
+
+/// Puts the connection that comes over `carrier` in its place, under the same number. `None`: it is not to be
+/// had, because the collector took it back or has not sent it within `wait_ms`; then `carrier` is of no
+/// further use.
+pub(super) fn take(listening: c_int, listener: Listener, carrier: c_int, wait_ms: u32) -> Option<c_int> {
+    let (connection, token) = receive(carrier, wait_ms)?;
+    let mut byte = [0_u8; 1];
+    // Reading the token comes last: from there on the connection is ours, whatever happens.
+    let owned = fits(connection, listener) && sys::read(token, &mut byte) == Ok(1);
+    sys::close(token);
+    if !owned {
+        sys::close(connection);
+        return None;
+    }
+    options::inherit_as_tcp(listening, connection);
+    Some(settle(connection, carrier))
+}
+
+fn receive(carrier: c_int, wait_ms: u32) -> Option<(c_int, c_int)> {
+    let mut byte = [0_u8; 1];
+    let mut received = sys::receive_with_descriptors(carrier, &mut byte, libc::MSG_DONTWAIT);
+    if received == Err(libc::EAGAIN) {
+        // The collector is between connect and send, or waits for a sign that we are here.
+        let greeted = sys::send_now(carrier, HELLO).is_ok();
+        if !greeted || !sys::wait_readable(carrier, wait_ms) {
+            return None;
+        }
+        received = sys::receive_with_descriptors(carrier, &mut byte, libc::MSG_DONTWAIT);
+    }
+    match received {
+        Ok((1.., [Some(connection), Some(token)])) => Some((connection, token)),
+        // Out of descriptors, or not the collector.
+        Ok((_, descriptors)) => {
+            for descriptor in descriptors.into_iter().flatten() {
+                sys::close(descriptor);
+            }
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// Whether a descriptor is a connection such as the listener would accept.
+fn fits(connection: c_int, listener: Listener) -> bool {
+    let Ok(name) = sys::own_name(connection) else { return false };
+    match read_name(name.bytes()) {
+        Given::Inet(endpoint) => {
+            (listener.v6_socket || matches!(endpoint.ip, IpAddr::V4(_))) && sys::is_tcp(connection)
+        }
+        Given::Unspecified | Given::Other => false,
+    }
+}
+
+/// Gives `connection` the number and the flags of `carrier`.
+fn settle(connection: c_int, carrier: c_int) -> c_int {
+    let nonblocking = sys::status_flags(carrier).unwrap_or(0) & libc::O_NONBLOCK;
+    let flags = sys::status_flags(connection).unwrap_or(0) & !libc::O_NONBLOCK | nonblocking;
+    let _ = sys::control(connection, libc::F_SETFL, usize::try_from(flags).unwrap_or(0));
+    let descriptor_flags = sys::control(carrier, libc::F_GETFD, 0).unwrap_or(0);
+    if sys::replace(connection, carrier, descriptor_flags & libc::FD_CLOEXEC != 0).is_ok() {
+        sys::close(connection);
+        return carrier;
+    }
+    // The higher number does as well.
+    let _ = sys::control(connection, libc::F_SETFD, usize::try_from(descriptor_flags).unwrap_or(0));
+    sys::close(carrier);
+    connection
+}
