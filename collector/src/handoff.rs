@@ -12,7 +12,7 @@ use agentfs_wire::handoff::{HELLO, MESSAGE};
 use agentfs_wire::name::{Kind, SocketName};
 use learned::{Known, Learned};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use std::io::{self, IoSlice, PipeReader, Read as _, Write as _};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -73,14 +73,25 @@ impl Handoff {
             }
         }
         let listener = listener.release();
-        let handed = give(&carrier, stream).await.unwrap_or(false);
-        listener.note(handed);
-        handed
+        let given = give(&carrier, stream).await.unwrap_or(Given::Missed);
+        listener.note(given);
+        given == Given::Taken
     }
 }
 
-/// Sends the connection and waits until the program has taken it. `Ok(false)`: it has not, and cannot any more.
-async fn give(carrier: &UnixStream, stream: &TcpStream) -> io::Result<bool> {
+/// What became of a connection that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    /// The program has it.
+    Taken,
+    /// The program gave up waiting for it before it arrived, or ended.
+    Missed,
+    /// The program did not come for it.
+    Left,
+}
+
+/// Sends the connection and waits until the program has taken it, or cannot any more.
+async fn give(carrier: &UnixStream, stream: &TcpStream) -> io::Result<Given> {
     let (mut token, mut writer) = io::pipe()?;
     writer.write_all(&[0])?;
     drop(writer);
@@ -92,14 +103,19 @@ async fn give(carrier: &UnixStream, stream: &TcpStream) -> io::Result<bool> {
         sendmsg::<()>(carrier.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None)?;
     }
     // The program closes the carrier when it has the connection. It may have greeted meanwhile.
-    while let Sign::Hello = sign(carrier, HANDOFF_CLAIM).await {}
-    taken(&mut token)
-}
-
-/// Whether the program has read the token; if not, this does, and the connection stays ours.
-fn taken(token: &mut PipeReader) -> io::Result<bool> {
-    // Nobody can write into the pipe any more, so that reading it never waits.
-    Ok(token.read(&mut [0])? == 0)
+    let last = loop {
+        match sign(carrier, HANDOFF_CLAIM).await {
+            Sign::Hello => {}
+            sign => break sign,
+        }
+    };
+    // If the program has not read the token, this does, and the connection stays ours. Nobody can write into the
+    // pipe any more, so that reading it never waits.
+    Ok(match (token.read(&mut [0])?, last) {
+        (0, _) => Given::Taken,
+        (_, Sign::End) => Given::Missed,
+        (_, Sign::Hello | Sign::Other) => Given::Left,
+    })
 }
 
 /// Waits for what the program's side says.

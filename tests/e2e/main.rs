@@ -12,6 +12,7 @@ mod commands;
 mod descriptors;
 mod fallback;
 mod hostile;
+mod handoff;
 mod interposer;
 mod lifecycle;
 mod names;

@@ -1,5 +1,6 @@
 //! What is known of listeners: whether their accepts go through the library. Kept for each socket file; a program
 //! that is started again makes another file and is asked anew.
+use super::Given;
 use crate::limits::{HANDOFF_LISTENERS, HANDOFF_RETRY};
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -121,14 +122,14 @@ impl Turn {
 
 impl Offered {
     /// Notes what became of the offer.
-    pub(super) fn note(self, handed: bool) {
+    pub(super) fn note(self, given: Given) {
         // Whoever holds it is finding out for itself.
         if let Ok(mut state) = self.listener.state.try_lock() {
-            if !handed {
-                state.fail();
-            } else if state.failures > 0 {
-                state.failures = 0;
-                state.again = None;
+            match given {
+                Given::Taken => (state.failures, state.again) = (0, None),
+                // It greets again before it is sent the next one.
+                Given::Missed => state.known = Known::Nothing,
+                Given::Left => state.fail(),
             }
         }
     }
