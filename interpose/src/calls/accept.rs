@@ -109,7 +109,7 @@ unsafe fn accept_next(
         unsafe { rawaddr::give(peer.bytes(), address, length) };
         return Some(accepted);
     };
-    if let Meaning::Peer(Peer::Forwarded { handed_over: true, .. }) = meaning
+    if let Meaning::Peer(Peer::Forwarded { client, handed_over: true }) = meaning
         && handoff::is_trusted(accepted)
     {
         let Some(connection) = handoff::take(fd, listener, accepted, wait_ms) else {
@@ -117,7 +117,7 @@ unsafe fn accept_next(
             return None;
         };
         // SAFETY: the program's own pointers.
-        unsafe { name_handed(config, listener, connection, address, length) };
+        unsafe { name_handed(config, listener, connection, client, address, length) };
         return Some(connection);
     }
     options::inherit(fd, accepted);
@@ -139,13 +139,14 @@ unsafe fn name_handed(
     config: &Config,
     listener: Listener,
     connection: c_int,
+    client: Endpoint,
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) {
     let name = match sys::peer_name(connection).map(|name| rawaddr::read_name(name.bytes())) {
         Ok(Given::Inet(peer)) => listener.present(peer),
-        // The client has gone: TCP's accept would still have known it, and it no longer matters.
-        _ => listener.present(Endpoint { ip: listener.loopback(), port: 0 }),
+        // The client has gone, and the kernel has forgotten it; accept(2) would have known it.
+        _ => listener.present(client.canonical()),
     };
     // SAFETY: as the caller vouches.
     unsafe { rawaddr::give(Encoded::of(name).bytes(), address, length) };

@@ -522,15 +522,6 @@ pub(crate) fn wait_readable(fd: c_int, milliseconds: u32) -> bool {
     }
 }
 
-/// User of the process that connected (unix(7), `SO_PEERCRED`).
-pub(crate) fn peer_user(fd: c_int) -> Result<u32> {
-    let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-    let mut length = super::socklen(size_of::<libc::ucred>());
-    let pointer = (&raw mut credentials).cast::<c_void>();
-    get_option(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, pointer, &mut length)?;
-    Ok(credentials.uid)
-}
-
 /// Whether this process is that user's, by its real or its effective user.
 pub(crate) fn is_own_user(user: u32) -> bool {
     [libc::SYS_getuid, libc::SYS_geteuid].into_iter().any(|call| {
