@@ -117,7 +117,9 @@ pub(crate) struct WrapArguments {
 #[command(after_long_help = "\
 Examples:
   agentfs exec shop/k3f9 -- curl http://localhost:8080
-  agentfs exec feature-cart.shop -- npx playwright test")]
+  agentfs exec feature-cart.shop -- npx playwright test
+
+The program goes by what the instance was wrapped with: --isolate, --only, --except.")]
 pub(crate) struct ExecArguments {
     /// The instance: APP/INSTANCE, INSTANCE.APP, or APP where only one lives
     #[arg(value_name = "INSTANCE")]

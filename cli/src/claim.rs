@@ -159,6 +159,7 @@ fn file(paths: &Paths, companion: &Companion) -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agentfs_wire::companion::Rules;
     use std::os::unix::net::UnixListener;
 
     fn home() -> (tempfile::TempDir, Paths) {
@@ -181,6 +182,7 @@ mod tests {
             child_pid: 0,
             started_ms: 0,
             version: String::new(),
+            rules: Rules::default(),
         }
     }
 

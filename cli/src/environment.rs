@@ -68,6 +68,18 @@ pub(crate) enum Engine {
     },
 }
 
+/// The ports that a variable lists, as the library reads it: what is no port is passed over.
+pub(crate) fn ports(environment: &[(OsString, OsString)], name: &str) -> Vec<u16> {
+    let value = environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.to_string_lossy());
+    let parts = value.iter().flat_map(|list| list.split(','));
+    parts.filter_map(|part| part.trim().parse().ok()).collect()
+}
+
+/// The environment without what says which ports are an instance's own.
+pub(crate) fn without_ports(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
+    environment.iter().filter(|(key, _)| key != env::ONLY && key != env::EXCEPT).cloned().collect()
+}
+
 /// The program's environment.
 pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsString, OsString)> {
     let cooperative = matches!(plan.engine, Engine::Cooperative { .. });
@@ -229,6 +241,15 @@ mod tests {
             assert_eq!(get(&variables, name).as_deref(), Some(value), "{name}");
         }
         assert_eq!(get(&variables, "AGENTFS_ISOLATE"), None);
+    }
+
+    #[test]
+    fn ports_are_read_and_left_out() {
+        let inherited =
+            pairs(&[("AGENTFS_ONLY", "80, 443,x,70000,"), ("PATH", "/bin"), ("AGENTFS_EXCEPT", "1")]);
+        assert_eq!(ports(&inherited, env::ONLY), [80, 443]);
+        assert!(ports(&inherited, env::EXPOSE).is_empty());
+        assert_eq!(without_ports(&inherited), pairs(&[("PATH", "/bin")]));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
+use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
@@ -128,6 +129,17 @@ pub(crate) fn tell_unreached(settings: &Settings, app: &str, instance: &str, pat
     {
         let _ = socket.send_to(datagram, &settings.paths.notice);
     }
+}
+
+/// The rules of a running instance; none where it has no companion, as one that was made by hand.
+pub(crate) fn rules(settings: &Settings, app: &str, instance: &str) -> Rules {
+    let read = || {
+        let name =
+            SocketName { app: app_name(app)?, instance: instance_name(instance)?, kind: Kind::Companion };
+        let bytes = std::fs::read(settings.paths.run.join(name.format().as_str())).ok()?;
+        serde_json::from_slice::<Companion>(&bytes).ok()
+    };
+    read().map(|companion| companion.rules).unwrap_or_default()
 }
 
 /// A port of the host that nobody uses at this moment.

@@ -1,6 +1,7 @@
 //! "localhost:PORT in here is that fork": each client fixture, run inside either of two instances, gets
 //! the content of its own; nothing is reached from an instance that has no such listener.
 use agentfs_fixtures::{CLIENTS, client, server};
+use agentfs_tests::wait::until;
 use agentfs_tests::{Home, artifact};
 
 macro_rules! clients {
@@ -88,5 +89,53 @@ fn port_80_is_for_everyone() {
     for copy in copies {
         home.listener("shop", copy, 80);
         home.expect_body(&format!("{copy}.shop.localhost"), copy);
+    }
+}
+
+/// What a program joins later goes by the instance's rules, not by its own environment's.
+#[test]
+fn exec_takes_over_the_rules_of_its_instance() {
+    let home = Home::new();
+    let host = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = host.local_addr().unwrap().port();
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let script = "
+import errno, os, socket, sys
+server, client = socket.socket(), socket.socket()
+def number(call, port):
+    try:
+        call(('127.0.0.1', int(port)))
+        return 0
+    except OSError as error:
+        return error.errno
+bound = number(server.bind, sys.argv[2])
+inode = str(os.fstat(server.fileno()).st_ino)
+server.listen()
+where = 'host' if inode in open('/proc/net/tcp').read().split() else 'instance'
+print(number(client.connect, sys.argv[1]), bound, where)
+";
+    let (port, free) = (port.to_string(), free.to_string());
+    let command = ["python3", "-c", script, &port, &free];
+    let refused = format!("{} 0 instance\n", libc::ECONNREFUSED);
+    for (name, flags, expected) in [
+        ("plain", &[][..], "0 0 instance\n"),
+        ("alone", &["--isolate"], refused.as_str()),
+        ("except", &["--except", free.as_str()], "0 0 host\n"),
+        ("only", &["--only", "1"], "0 0 host\n"),
+    ] {
+        let wrap = home.agentfs(&["wrap", "--app", "shop", "--instance", name]).args(flags);
+        let mut running = wrap.args(["--", "python3", "-c", script, &port, &free]).output().success().stdout;
+        assert_eq!(running, expected, "wrap {name}");
+        let held = home.agentfs(&["wrap", "--app", "shop", "--instance", name]).args(flags);
+        let mut held = held.args(["--", "sh", "-c", "echo HELD; read line"]).open_input().spawn();
+        held.wait_for("HELD");
+        until("the instance is known", || home.instance("shop", name));
+        let instance = format!("shop/{name}");
+        for environment in ["", free.as_str()] {
+            running = home.exec(&instance, &command).env("AGENTFS_EXCEPT", environment).text();
+            assert_eq!(running, expected, "exec {name}, AGENTFS_EXCEPT={environment}");
+        }
+        held.write(b"\n");
+        let _ = held.finish().success();
     }
 }

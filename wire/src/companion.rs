@@ -3,6 +3,19 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// Which ports are an instance's own, and whether the host's are reached: what its programs were started with, so
+/// that a program that joins it later goes by the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rules {
+    /// Whether ports without a listener of the instance are refused.
+    pub isolate: bool,
+    /// Ports that alone are the instance's; empty: all of them.
+    pub only: Vec<u16>,
+    /// Ports that stay the host's.
+    pub except: Vec<u16>,
+}
+
 /// Who an instance is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Companion {
@@ -29,4 +42,24 @@ pub struct Companion {
     pub started_ms: u64,
     /// Version of agentfs that wrote the file.
     pub version: String,
+    /// Its rules; absent in files of older versions.
+    #[serde(default)]
+    pub rules: Rules,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_companion_without_rules_is_read() {
+        let text = r#"{"app":"a","instance":"b","directory":"/","checkout":null,"fork":false,"branch":null,
+            "command":[],"wrap_pid":7,"child_pid":8,"started_ms":9,"version":"0.1.0"}"#;
+        let companion: Companion = serde_json::from_str(text).unwrap();
+        assert_eq!(companion.rules, Rules::default());
+        let rules = Rules { isolate: true, only: vec![80], except: Vec::new() };
+        let text = serde_json::to_string(&Companion { rules: rules.clone(), ..companion }).unwrap();
+        assert!(text.contains(r#""rules":{"isolate":true,"only":[80],"except":[]}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Companion>(&text).unwrap().rules, rules);
+    }
 }

@@ -32,10 +32,15 @@ pub(crate) fn run(
     if let Some(why) = unreached {
         instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
     }
-    let engine = instance::preload(settings, printer, &start.path, library, arguments.isolate, unreached);
+    let rules = instance::rules(settings, &target.app, &target.instance);
+    let isolate = arguments.isolate || rules.isolate;
+    let engine = instance::preload(settings, printer, &start.path, library, isolate, unreached);
     let engine = start.adjust(engine);
-    let plan = instance::plan(settings, &target.app, &target.instance, info.urls(), engine)?;
-    let variables = environment::build(&settings.environment, &plan);
+    let mut plan = instance::plan(settings, &target.app, &target.instance, info.urls(), engine)?;
+    plan.only = rules.only;
+    plan.except = rules.except;
+    // The instance's rules, whatever the environment of whoever joins it says.
+    let variables = environment::build(&environment::without_ports(&settings.environment), &plan);
     drop(client);
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))

@@ -18,8 +18,9 @@ use crate::printer::Printer;
 use crate::protection::{self, Start};
 use crate::settings::Settings;
 use crate::{instance, interposer, naming, program, supervise};
-use agentfs_wire::companion::Companion;
+use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
+use agentfs_wire::env;
 use agentfs_wire::notice::Why;
 use agentfs_wire::url::UrlStyle;
 use serde_json::{Value, json};
@@ -52,7 +53,7 @@ pub(crate) fn run_telling(
 ) -> Result<Exit, Failure> {
     let name = arguments.command.first().cloned().unwrap_or_default();
     let path = program::find(&name, settings.search_path.as_deref())?;
-    let mut wanted = describe(&arguments, &path)?;
+    let mut wanted = describe(&arguments, settings, &path)?;
     let stays = matches!(tell, Tell::Trace { .. }) && supervise::can_wait();
     if !stays {
         wanted.child_pid = std::process::id();
@@ -138,7 +139,7 @@ impl Wrap<'_> {
         let unreached = library.as_ref().and_then(|_| program::beyond_reach(&start.path));
         let engine = match library {
             Some(library) => {
-                let isolate = arguments.isolate || settings.isolate;
+                let isolate = claim.companion.rules.isolate;
                 let path = &start.path;
                 start.adjust(instance::preload(settings, printer, path, library, isolate, unreached))
             }
@@ -230,7 +231,7 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
 }
 
 /// Who the instance will be.
-fn describe(arguments: &WrapArguments, path: &Path) -> Result<Companion, Failure> {
+fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Result<Companion, Failure> {
     // A folder that was removed is no reason not to run: it only has nothing to say about names.
     let directory = std::env::current_dir().unwrap_or_default();
     let checkout = checkout::find(&directory);
@@ -270,7 +271,20 @@ fn describe(arguments: &WrapArguments, path: &Path) -> Result<Companion, Failure
         // The claim gives it its time.
         started_ms: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        rules: rules(arguments, settings),
     })
+}
+
+/// The instance's rules: what was asked for here, else what the environment says.
+fn rules(arguments: &WrapArguments, settings: &Settings) -> Rules {
+    let ports = |asked: &[u16], name| {
+        if asked.is_empty() { environment::ports(&settings.environment, name) } else { asked.to_owned() }
+    };
+    Rules {
+        isolate: arguments.isolate || settings.isolate,
+        only: ports(&arguments.only, env::ONLY),
+        except: ports(&arguments.except, env::EXCEPT),
+    }
 }
 
 /// Tells the collector that the program has ended; where there is none, tidies up alone.

@@ -53,6 +53,7 @@ fn parent(pid: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agentfs_wire::companion::Rules;
 
     #[test]
     fn a_stranger_is_no_member() {
@@ -78,6 +79,7 @@ mod tests {
             child_pid: parent,
             started_ms: 0,
             version: String::new(),
+            rules: Rules::default(),
         };
         fs::write(run.path().join("shop-main.json"), serde_json::to_vec(&companion).unwrap()).unwrap();
         let own = i32::try_from(std::process::id()).unwrap();

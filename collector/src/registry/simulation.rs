@@ -5,7 +5,7 @@
 //! A failure names its seed; `AGENTFS_SIM_SEED=7 cargo test` runs that one alone.
 use super::state::Registry;
 use super::*;
-use agentfs_wire::companion::Companion;
+use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{Policy, RouteParams};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,6 +118,7 @@ impl World {
                     child_pid: 0,
                     started_ms: self.now,
                     version: String::new(),
+                    rules: Rules::default(),
                 };
                 self.files.insert(file.clone(), File::Companion { companion: Box::new(companion) });
                 Some(self.seen(file))

@@ -1,7 +1,7 @@
 //! Single steps of the registry, without a world around it.
 use super::state::Registry;
 use super::*;
-use agentfs_wire::companion::Companion;
+use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::event::EventKind;
 use agentfs_wire::url::UrlStyle;
 
@@ -32,6 +32,7 @@ fn companion(instance: &str, wrap_pid: u32, folder: &str) -> Sight {
         child_pid: 0,
         started_ms: 500,
         version: "1".into(),
+        rules: Rules::default(),
     };
     Sight::Companion { companion: Box::new(companion), written_ms: 600 }
 }

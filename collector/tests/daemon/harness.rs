@@ -1,6 +1,6 @@
 //! A collector with a home of its own, and a client of its control socket.
 use agentfs_collector::{Config, Error, Level, Report};
-use agentfs_wire::companion::Companion;
+use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{InstanceInfo, Reply, Snapshot};
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
@@ -178,6 +178,7 @@ impl Collector {
             child_pid,
             started_ms: now_ms(),
             version: "1.2.3".into(),
+            rules: Rules::default(),
         };
         edit(&mut companion);
         let file = self.run(&format!("{app}-{instance}.json"));
