@@ -1,5 +1,5 @@
 //! Starts the collector when there is none: detached from whoever needed it, with its words in a log.
-use crate::client::Client;
+use crate::client::{Client, REPLY_TIME};
 use crate::environment;
 use crate::hint::{Failure, io_hint};
 use crate::printer::Printer;
@@ -13,7 +13,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a new collector may take until it answers.
-const READY_TIME: Duration = Duration::from_secs(3);
+const READY_TIME: Duration = Duration::from_secs(10);
+
+/// Pause before a collector is started again because another one has the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a program's start waits for a collector that is there and does not answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,7 +44,7 @@ pub(crate) enum Started {
 /// Connects to the collector; where there is none, has one started by a process that ends as soon as it
 /// answers, so that the collector is nobody's child.
 pub(crate) fn begin(settings: &Settings) -> Started {
-    match Client::connect_within(&settings.paths, PATIENCE) {
+    match answering(settings, PATIENCE) {
         Ok(client) => return Started::Running(client),
         Err(error) if is_absent(&error) => {}
         Err(error) => {
@@ -88,11 +91,19 @@ impl Started {
 /// Why there is none.
 pub(crate) fn ensure(settings: &Settings) -> Result<Client, Failure> {
     agentfs_collector::prepare_home(&settings.paths)?;
-    if let Ok(client) = Client::connect(&settings.paths) {
+    if let Ok(client) = answering(settings, REPLY_TIME) {
         return Ok(client);
     }
     start(settings)?;
     Client::require(&settings.paths)
+}
+
+/// A connection to a collector that has answered on it. One that was killed a moment ago may still accept:
+/// the kernel closes its sockets last.
+fn answering(settings: &Settings, time: Duration) -> io::Result<Client> {
+    let mut client = Client::connect_within(&settings.paths, time)?;
+    client.ping()?;
+    Ok(client)
 }
 
 /// Connects to the collector; where there is none, starts one only if something may be running that it would
@@ -101,7 +112,7 @@ pub(crate) fn ensure(settings: &Settings) -> Result<Client, Failure> {
 /// # Errors
 /// Why there is none.
 pub(crate) fn where_needed(settings: &Settings) -> Result<Option<Client>, Failure> {
-    match Client::connect(&settings.paths) {
+    match answering(settings, REPLY_TIME) {
         Ok(client) => Ok(Some(client)),
         Err(error) if is_absent(&error) => {
             let empty = match std::fs::read_dir(&settings.paths.run) {
@@ -114,7 +125,8 @@ pub(crate) fn where_needed(settings: &Settings) -> Result<Option<Client>, Failur
     }
 }
 
-/// Starts a collector as a child of this process and waits until it answers.
+/// Starts a collector as a child of this process and waits until it answers. Where another one is starting, or
+/// one that was killed is not quite gone, that is waited for.
 ///
 /// # Errors
 /// Where it ends, or does not answer in time; with the end of its log.
@@ -127,26 +139,26 @@ pub(crate) fn start(settings: &Settings) -> Result<DaemonInfo, Failure> {
     }
     let log = open_log(settings)?;
     let begin = log.metadata().map_or(0, |metadata| metadata.len());
-    let copy = log.try_clone().map_err(|error| cannot_start(&error))?;
-    let mut command = own_command(settings).map_err(|error| cannot_start(&error))?;
-    command.args(["daemon", "run", "--detached"]).current_dir("/");
-    command.stdin(Stdio::null()).stdout(log).stderr(copy);
-    let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
+    let mut child = launch(settings, &log)?;
     let deadline = Instant::now() + READY_TIME;
     loop {
         if let Some(info) = answer(settings) {
             return Ok(info);
         }
-        if let Ok(Some(status)) = child.try_wait() {
-            // Another collector may have been faster.
-            if let Some(info) = answer(settings) {
-                return Ok(info);
+        match child.try_wait() {
+            // Somebody else has the lock: a collector that does not answer yet, or not any more.
+            Ok(Some(status)) if status.success() => {
+                std::thread::park_timeout(LOCK_PAUSE);
+                child = launch(settings, &log)?;
             }
-            let failure = Failure::of(format_args!(
-                "the collector ended at once ({status}): {}",
-                tail(settings, begin)
-            ));
-            return Err(failure.hint(format_args!("its log is {}", settings.paths.log.display())));
+            Ok(Some(status)) => {
+                let failure = Failure::of(format_args!(
+                    "the collector ended at once ({status}): {}",
+                    tail(settings, begin)
+                ));
+                return Err(failure.hint(format_args!("its log is {}", settings.paths.log.display())));
+            }
+            Ok(None) | Err(_) => {}
         }
         if Instant::now() > deadline {
             let seconds = READY_TIME.as_secs();
@@ -168,6 +180,17 @@ pub(crate) fn await_answer(settings: &Settings) -> Option<DaemonInfo> {
     }
 }
 
+/// Starts a collector's process. It ends with success where there is another one.
+fn launch(settings: &Settings, log: &File) -> Result<std::process::Child, Failure> {
+    let start = || -> io::Result<std::process::Child> {
+        let mut command = own_command(settings)?;
+        command.args(["daemon", "run", "--detached"]).current_dir("/");
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+        command.spawn()
+    };
+    start().map_err(|error| cannot_start(&error))
+}
+
 /// What a running collector says of itself.
 pub(crate) fn answer(settings: &Settings) -> Option<DaemonInfo> {
     Client::connect(&settings.paths).ok()?.call(method::DAEMON_INFO, serde_json::json!({})).ok()
@@ -175,7 +198,8 @@ pub(crate) fn answer(settings: &Settings) -> Option<DaemonInfo> {
 
 /// Whether the error means that there is no collector.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | UnexpectedEof)
 }
 
 /// This binary, with a collector's environment.

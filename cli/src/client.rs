@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// How long an ordinary reply may take. The collector answers in microseconds; one that does not is stuck.
-const REPLY_TIME: Duration = Duration::from_secs(10);
+pub(crate) const REPLY_TIME: Duration = Duration::from_secs(10);
 
 /// A connection to the collector.
 #[derive(Debug)]
@@ -110,26 +110,37 @@ impl Client {
         Ok(Events { stream: self.stream, line: Vec::new() })
     }
 
+    /// Asks whether somebody answers.
+    ///
+    /// # Errors
+    /// `UnexpectedEof`, `ConnectionReset` or `BrokenPipe` where the collector goes away; what the system says.
+    pub(crate) fn ping(&mut self) -> io::Result<()> {
+        self.round(method::PING, Value::Null).map(drop)
+    }
+
     fn exchange(&mut self, method: &str, params: impl Serialize) -> Result<Value, Failure> {
-        let id = self.next;
-        self.next += 1;
         let params = serde_json::to_value(params).map_err(|error| lost(method, &error.into()))?;
-        let request = Request { id: id.into(), method: method.to_owned(), params };
-        let mut line = serde_json::to_vec(&request).map_err(|error| lost(method, &error.into()))?;
-        line.push(b'\n');
-        self.stream.get_mut().write_all(&line).map_err(|error| lost(method, &error))?;
-        let mut answer = Vec::new();
-        let limit = u64::try_from(CONTROL_LINE_BYTES).unwrap_or(u64::MAX);
-        let length = (&mut self.stream).take(limit).read_until(b'\n', &mut answer);
-        if length.map_err(|error| lost(method, &error))? == 0 {
-            return Err(lost(method, &io::ErrorKind::UnexpectedEof.into()));
-        }
-        let reply: Reply =
-            serde_json::from_slice(&answer).map_err(|error| lost(method, &io::Error::from(error)))?;
+        let reply = self.round(method, params).map_err(|error| lost(method, &error))?;
         match (reply.result, reply.error) {
             (_, Some(error)) => Err(error.into()),
             (result, None) => Ok(result.unwrap_or(Value::Null)),
         }
+    }
+
+    /// Writes one request and reads its reply.
+    fn round(&mut self, method: &str, params: Value) -> io::Result<Reply> {
+        let id = self.next;
+        self.next += 1;
+        let request = Request { id: id.into(), method: method.to_owned(), params };
+        let mut line = serde_json::to_vec(&request)?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line)?;
+        let mut answer = Vec::new();
+        let limit = u64::try_from(CONTROL_LINE_BYTES).unwrap_or(u64::MAX);
+        if (&mut self.stream).take(limit).read_until(b'\n', &mut answer)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_slice(&answer)?)
     }
 }
 

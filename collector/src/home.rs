@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// Permission bits of our folders: nobody else looks in.
-const PRIVATE: u32 = 0o700;
+pub(crate) const PRIVATE: u32 = 0o700;
 
 /// Makes home, base and run dir where they are missing, and checks those that are there.
 ///
@@ -28,8 +28,11 @@ pub fn prepare(paths: &Paths) -> Result<(), Error> {
         check_private(&paths.base)?;
         point(paths)?;
     }
-    make(&paths.run)?;
-    check_private(&paths.run)
+    for folder in [&paths.run, &paths.keep] {
+        make(folder)?;
+        check_private(folder)?;
+    }
+    Ok(())
 }
 
 /// Whether `metadata` is of something that belongs to us.

@@ -16,6 +16,7 @@ mod handoff;
 mod home;
 mod hub;
 mod journal;
+mod keep;
 mod limits;
 mod lock;
 mod log;

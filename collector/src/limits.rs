@@ -12,6 +12,10 @@ pub(crate) const BLOCKING_THREADS: usize = 2;
 /// Time between two reconciliations: everything that no hint told is found after at most this.
 pub(crate) const RECONCILE: Duration = Duration::from_secs(1);
 
+/// Time that a file of the run dir is there before it gets its second name. What goes sooner costs nothing; what
+/// somebody removes sooner is not put back.
+pub(crate) const KEEP_DELAY: Duration = Duration::from_millis(100);
+
 /// Milliseconds after which a socket that is bound but does not listen yet is looked at again, one
 /// after the other. Programs call `listen` within microseconds of `bind`, and the file system tells
 /// only of `bind`. Afterwards reconciliation looks.

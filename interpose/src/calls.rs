@@ -15,13 +15,14 @@ mod messages;
 mod names;
 mod options;
 mod resolve;
+mod shutdown;
 mod started;
 
 pub(crate) use accept::accept;
 #[cfg(target_os = "linux")]
 pub(crate) use accept::accept4;
 pub(crate) use bind::{bind, listen};
-pub(crate) use connect::{connect, shutdown};
+pub(crate) use connect::connect;
 pub(crate) use descriptors::{dup, dup2, socket};
 #[cfg(target_os = "linux")]
 pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
@@ -43,3 +44,4 @@ pub(crate) use options::{getsockopt, setsockopt};
 pub(crate) use resolve::{getaddrinfo, gethostbyname, gethostbyname2};
 #[cfg(target_os = "linux")]
 pub(crate) use resolve::{gethostbyname_r, gethostbyname2_r};
+pub(crate) use shutdown::shutdown;

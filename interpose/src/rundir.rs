@@ -21,6 +21,8 @@ use libc::c_int;
 /// Tries at the run dir's lock, 1 ms apart. Its holders do four system calls; after this long the lock is
 /// somebody's who was stopped in between, and the bind fails with EADDRINUSE.
 const LOCK_TRIES: u32 = 2000;
+/// Permission bits of the run dir: nobody else looks in.
+const PRIVATE: libc::mode_t = 0o700;
 /// Random ports tried for a bind to port 0 before EADDRINUSE.
 const PORT_TRIES: u32 = 256;
 
@@ -50,7 +52,7 @@ impl Prober {
 
     /// Asks.
     pub(crate) fn ask(&mut self, config: &Config, name: &UnixName) -> Behind {
-        match sys::access(name.c_path()) {
+        match look(config, name) {
             Ok(()) => {}
             Err(libc::EACCES) => return by_broker(config, name),
             Err(_) => return Behind::Nothing,
@@ -174,15 +176,42 @@ pub(crate) fn group_mark(config: &Config, port: u16) -> UnixName {
 }
 
 fn mark_group(config: &Config, port: u16) -> sys::Result<()> {
-    let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_NOFOLLOW;
-    let fd = sys::open(group_mark(config, port).c_path(), flags, 0o600)?;
+    let mark = group_mark(config, port);
+    let make = || sys::open(mark.c_path(), libc::O_CREAT | libc::O_WRONLY | libc::O_NOFOLLOW, 0o600);
+    let fd = match make() {
+        Err(libc::ENOENT) if remake(config) => make(),
+        result => result,
+    }?;
     sys::close(fd);
     Ok(())
 }
 
+/// Whether `name` is there: access(2), in a run dir that is opened again where somebody closed it.
+pub(crate) fn look(config: &Config, name: &UnixName) -> sys::Result<()> {
+    match sys::access(name.c_path()) {
+        Err(libc::EACCES) if reopen(config) => sys::access(name.c_path()),
+        result => result,
+    }
+}
+
+/// Opens the run dir to its owner again. `false` where it is not ours: this process changed its user.
+fn reopen(config: &Config) -> bool {
+    sys::change_mode(UnixName::path(&[config.run()]).c_path(), PRIVATE).is_ok()
+}
+
+/// Makes the run dir again after somebody removed it.
+fn remake(config: &Config) -> bool {
+    sys::make_folder(UnixName::path(&[config.run()]).c_path(), PRIVATE).is_ok()
+}
+
 /// Binds `socket` to one file, clearing it where it is stale.
 fn take_file(config: &Config, socket: c_int, name: &UnixName, prober: &mut Prober) -> sys::Result<()> {
-    match sys::bind(socket, name.bytes()) {
+    let bound = match sys::bind(socket, name.bytes()) {
+        Err(libc::EACCES) if reopen(config) => sys::bind(socket, name.bytes()),
+        Err(libc::ENOENT) if remake(config) => sys::bind(socket, name.bytes()),
+        result => result,
+    };
+    match bound {
         Err(libc::EADDRINUSE) => {}
         Err(libc::EACCES) => return take_by_broker(config, socket, name),
         result => return result,
@@ -239,6 +268,15 @@ fn by_broker(_config: &Config, _name: &UnixName) -> Behind {
 #[cfg(not(target_os = "linux"))]
 fn take_by_broker(_config: &Config, _socket: c_int, _name: &UnixName) -> sys::Result<()> {
     Err(libc::EACCES)
+}
+
+/// Gives the file of a socket of this process to another socket.
+#[cfg(target_os = "linux")]
+pub(crate) fn rebind(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
+    let lock = Lock::take(config)?;
+    let result = sys::unlink(name.c_path()).and_then(|()| sys::bind(socket, name.bytes()));
+    drop(lock);
+    result
 }
 
 /// Removes the file of a socket that is bound to it and about to go.

@@ -26,6 +26,33 @@ def life_unaccepted_reset():
 
 
 @case
+def life_shutdown_listener():
+    """A listener that is shut down for reading refuses and keeps its port; it can listen again."""
+    port = free_port()
+    listener = listening(LOCAL, port)
+    waiter = thread(fails, errno.EINVAL, 'the accept that waits', listener.accept)
+    # Early or late, it ends with the same errno.
+    time.sleep(0.1)
+    listener.shutdown(socket.SHUT_WR)
+    equal(listener.getsockopt(SOL_SOCKET, socket.SO_ACCEPTCONN), 1, 'SO_ACCEPTCONN after SHUT_WR')
+    listener.shutdown(socket.SHUT_RD)
+    joined(waiter, 'the accept that waits')
+    equal(listener.getsockopt(SOL_SOCKET, socket.SO_ACCEPTCONN), 0, 'SO_ACCEPTCONN after SHUT_RD')
+    fails(errno.EINVAL, 'accept', listener.accept)
+    fails(errno.ECONNREFUSED, 'connect', tcp().connect, (LOCAL, port))
+    fails(errno.EADDRINUSE, 'bind by another', tcp().bind, (LOCAL, port))
+    equal(listener.getsockname(), (LOCAL, port), 'the name')
+    listener.listen(5)
+    client = connected(LOCAL, port)
+    served_client, peer = listener.accept()
+    equal(peer, client.getsockname(), 'the peer after the second listen')
+    served_client.sendall(b'again')
+    equal(client.recv(5), b'again', 'what the client read')
+    listener.shutdown(socket.SHUT_RDWR)
+    fails(errno.ECONNREFUSED, 'connect after SHUT_RDWR', tcp().connect, (LOCAL, port))
+
+
+@case
 def life_small_backlog():
     """Connects without waiting beyond the backlog are in progress; all are served in the end."""
     port = free_port()

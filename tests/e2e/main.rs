@@ -11,6 +11,7 @@ mod collector;
 mod commands;
 mod descriptors;
 mod fallback;
+mod faults;
 mod handoff;
 mod hostile;
 mod interposer;

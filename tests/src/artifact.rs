@@ -97,3 +97,13 @@ fn source_command(source: Source) -> Vec<String> {
 fn changed(path: &Path) -> Option<std::time::SystemTime> {
     path.metadata().ok()?.modified().ok()
 }
+
+/// Copies a program that is to be executed, by a process of its own: a child that another test forks while we had
+/// the copy open for writing would keep it from being executed (ETXTBSY).
+///
+/// # Panics
+/// Where it cannot be copied.
+pub fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status().expect("cp is part of every system");
+    assert!(status.success(), "{} cannot be copied to {}", from.display(), to.display());
+}

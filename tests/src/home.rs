@@ -77,7 +77,7 @@ impl Home {
         let mut binary = artifact::binary("agentfs");
         if user.is_some() {
             let copy = root.join("agentfs");
-            std::fs::copy(&binary, &copy).expect("/tmp has room for a copy of agentfs");
+            artifact::copy(&binary, &copy);
             binary = copy;
         }
         for folder in ["h", "work", "logs"] {

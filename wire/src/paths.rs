@@ -12,6 +12,8 @@ pub struct Paths {
     pub base: PathBuf,
     /// The run dir: `base/run`.
     pub run: PathBuf,
+    /// Second names of what lies in the run dir, `base/keep`.
+    pub keep: PathBuf,
     /// Control socket of the collector, `base/collector.sock`.
     pub control: PathBuf,
     /// Datagram socket for notices, `base/collector.notice`.
@@ -44,6 +46,7 @@ impl Paths {
         Self {
             home: home.to_owned(),
             run: base.join("run"),
+            keep: base.join("keep"),
             control: base.join("collector.sock"),
             notice: base.join("collector.notice"),
             trace_page: base.join("trace.page"),

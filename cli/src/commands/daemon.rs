@@ -172,6 +172,8 @@ fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printe
     config.log = settings.log;
     match agentfs_collector::serve(config) {
         Err(error @ Error::AlreadyRunning { .. }) if by_launchd => printer.say(&error.to_string()),
+        // Two commands that started one at once: whoever came first serves both.
+        Err(Error::AlreadyRunning { .. }) if detached => {}
         Err(error) => return Err(error.into()),
         Ok(_) => {}
     }

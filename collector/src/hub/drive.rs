@@ -8,7 +8,10 @@ use super::warnings::Warnings;
 use crate::clock::now_ms;
 use crate::control::Command;
 use crate::journal::Journal;
-use crate::limits::{HINT_QUEUE, NOTICE_BATCH, RECONCILE, REQUEST_BATCH, RUN_LOCK_RETRY_MS, SURVEY_DELAY};
+use crate::keep::Keep;
+use crate::limits::{
+    HINT_QUEUE, KEEP_DELAY, NOTICE_BATCH, RECONCILE, REQUEST_BATCH, RUN_LOCK_RETRY_MS, SURVEY_DELAY,
+};
 use crate::notice::{NoticeCounters, Told};
 use crate::processes::{Processes, survey};
 use crate::registry::{Effect, Event, Key, Registry, Sight};
@@ -41,6 +44,10 @@ pub(super) struct Hub {
     pub(super) paths: Paths,
     pub(super) registry: Registry,
     pub(super) run_dir: RunDir,
+    /// Second names of what lies in the run dir.
+    pub(super) keep: Keep,
+    /// When what is new gets its second name.
+    pub(super) keep_at: Option<Instant>,
     pub(super) processes: Processes,
     pub(super) journal: Journal,
     pub(super) warnings: Warnings,
@@ -119,7 +126,7 @@ impl Hub {
         let mut requests = Vec::new();
         while !self.stopping {
             let now = Instant::now();
-            let (look_at, survey_at) = (self.looks.next(), self.survey_at);
+            let (look_at, survey_at, keep_at) = (self.looks.next(), self.survey_at, self.keep_at);
             tokio::select! {
                 () = &mut shutdown => return,
                 1.. = inputs.notice_rx.recv_many(&mut notices, NOTICE_BATCH) => self.take_notices(&mut notices),
@@ -141,6 +148,7 @@ impl Hub {
                     let due = self.looks.due();
                     self.look_at(due);
                 }
+                () = sleep_until(keep_at.unwrap_or(now)), if keep_at.is_some() => self.keep_names(),
                 () = sleep_until(survey_at.unwrap_or(now)), if survey_at.is_some() => self.begin_survey(),
                 _ = tick.tick() => self.reconcile(),
             }
@@ -187,13 +195,24 @@ impl Hub {
         self.upstreams.sample(Instant::now());
         let mut files = self.registry.files();
         match list(self.run_dir.path()) {
-            Ok(there) => files.extend(there),
+            Ok(there) => {
+                self.keep.reconcile(&there, |file| self.registry.has_living(file));
+                files.extend(there);
+            }
             Err(error) => {
                 let run = self.run_dir.path().display().to_string();
                 self.warn(&format!("cannot list {run}: {error}"));
             }
         }
         self.look_at(files);
+    }
+
+    /// Gives what is new its second name.
+    fn keep_names(&mut self) {
+        self.keep_at = None;
+        if let Ok(there) = list(self.run_dir.path()) {
+            self.keep.reconcile(&there, |file| self.registry.has_living(file));
+        }
     }
 
     /// Says that something of ours does not work, in the journal and in the log, once in a while.
@@ -214,7 +233,14 @@ impl Hub {
         let events: Vec<Event> = files
             .into_iter()
             .map(|(file, told)| {
-                let sight = looker.look(&file, told);
+                let mut sight = looker.look(&file, told);
+                let vanished = sight == Sight::Gone;
+                if vanished && self.keep.restore(&file, registry.has_living(&file)) {
+                    sight = looker.look(&file, told);
+                }
+                if self.keep_at.is_none() && !vanished && self.keep.wants(&file) {
+                    self.keep_at = Some(Instant::now() + KEEP_DELAY);
+                }
                 Event::Seen { file, sight }
             })
             .collect();
@@ -378,16 +404,22 @@ impl Hub {
         }
     }
 
-    /// Makes the run dir again where it was removed or replaced, and watches the new one.
+    /// Makes the run dir again where it was removed or replaced, and watches the new one; closes it to others,
+    /// and opens it to us, where somebody changed that.
     fn check_run_dir(&mut self) {
-        let inode = |hub: &Self| std::fs::metadata(hub.run_dir.path()).map(|run| run.ino()).ok();
-        if self.stopping || inode(self) == Some(self.run_inode) {
+        let run = std::fs::metadata(self.run_dir.path()).ok();
+        let inode = run.as_ref().map(MetadataExt::ino);
+        let closed = run.is_some_and(|run| run.mode() & 0o777 == crate::home::PRIVATE);
+        if self.stopping || (inode == Some(self.run_inode) && closed) {
             return;
         }
         if let Err(error) = crate::home::prepare(&self.paths) {
             return self.warn(&error.to_string());
         }
-        self.run_inode = inode(self).unwrap_or(0);
+        if inode == Some(self.run_inode) {
+            return self.warn("the mode of the run dir was changed; it is 0700 again");
+        }
+        self.run_inode = std::fs::metadata(self.run_dir.path()).map_or(0, |run| run.ino());
         let renewed = self.watcher.as_mut().map_or(Ok(()), Watcher::renew);
         match renewed {
             Ok(()) => self.warn("the run dir was removed; it was made again"),

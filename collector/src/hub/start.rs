@@ -11,6 +11,7 @@ use crate::control::{Server, Shared};
 use crate::error::Error;
 use crate::forward::Forwards;
 use crate::journal::Journal;
+use crate::keep::Keep;
 use crate::limits::{DOORS_QUEUE, DRAIN, HINT_QUEUE, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE};
 use crate::lock::CollectorLock;
 use crate::processes::Processes;
@@ -18,7 +19,7 @@ use crate::registry::{Event, Registry};
 use crate::router::{self, Doors, RequestLog, RouterMetrics, Table, TableHandle};
 use crate::run_dir::RunDir;
 use crate::trace_page::TracePage;
-use crate::watch::Watcher;
+use crate::watch::{Watcher, list};
 use crate::{home, log, notice, routes_file};
 use agentfs_wire::control::DaemonInfo;
 use agentfs_wire::event::{Event as JournalEvent, EventKind};
@@ -113,6 +114,8 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     let (end_tx, end_rx) = watch::channel(false);
     let mut hub = Hub {
         registry: Registry::new(paths.run.clone()),
+        keep: Keep::open(paths.run.clone(), paths.keep.clone()),
+        keep_at: None,
         run_dir: RunDir::new(paths.run.clone(), paths.run_lock.clone()),
         processes,
         journal: journal.clone(),
@@ -160,6 +163,9 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     // Whoever is answered on the control socket finds everything that was there before.
     let server = Server::bind(&hub.paths.control)
         .map_err(|source| Error::Listen { path: hub.paths.control.clone(), source })?;
+    // What was taken away while no collector ran. Who of them lives is found out below.
+    let there = list(hub.run_dir.path()).unwrap_or_default();
+    hub.keep.reconcile(&there, |_| true);
     hub.reconcile();
     hub.survey_wanted.extend(hub.registry.keys());
     hub.survey_at = Some(Instant::now());

@@ -66,6 +66,12 @@ impl Registry {
         self.listener_of(file).is_some_and(|listener| listener.accepting && listener.inode == inode)
     }
 
+    /// Whether the instance that a file belongs to lives.
+    pub(crate) fn has_living(&self, file: &str) -> bool {
+        let key = SocketName::parse(file).map(|name| Key::of(&name));
+        key.is_ok_and(|key| self.instances.get(&key).is_some_and(Instance::is_alive))
+    }
+
     /// Every file of the run dir that the registry believes to be there.
     pub(crate) fn files(&self) -> BTreeSet<String> {
         let mut files = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! connect(2): a loopback port means the instance's own listener, if it has one; and shutdown(2).
+//! connect(2): a loopback port means the instance's own listener, if it has one.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 use crate::config::{self, Config};
@@ -204,7 +204,7 @@ fn connect_here(config: &Config, caller: Caller, to: Endpoint) -> Done {
     for scope in rewrite::candidates(to.ip) {
         let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: None });
         let name = names::path_of(config, file.as_bytes(), false);
-        let result = match sys::access(name.c_path()) {
+        let result = match rundir::look(config, &name) {
             Ok(()) => connect_to(config, caller, to, &name),
             Err(libc::EACCES) => connect_by_broker(config, caller, to, file.as_str()),
             Err(_) => continue,
@@ -404,24 +404,4 @@ fn told(config: &Config, fd: c_int, to: Endpoint, outcome: Outcome, why: Why, er
         config,
         News { call: Call::Connect, outcome, why, errno, fd, address: Some(to), peer: None, file: "" },
     );
-}
-
-/// shutdown(2): a Unix socket that is not connected takes it silently, TCP says ENOTCONN.
-///
-/// # Safety
-/// As shutdown(2).
-pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
-    // SAFETY: shutdown(2) takes two integers.
-    let result = unsafe { real::shutdown(fd, how) };
-    if result != 0 {
-        return result;
-    }
-    let Some(config) = config::get() else { return result };
-    let errno = Errno::keep();
-    if let Fact::Listener(_) = facts::of(config, fd)
-        && !is_connection_or_listens(fd)
-    {
-        return failed(errno, libc::ENOTCONN);
-    }
-    result
 }

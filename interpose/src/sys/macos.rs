@@ -177,6 +177,18 @@ pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<c_int> {
     check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) })
 }
 
+/// Makes a folder.
+pub(crate) fn make_folder(path: &CStr, mode: libc::mode_t) -> Result<()> {
+    // SAFETY: `path` ends in NUL.
+    check(unsafe { libc::mkdir(path.as_ptr(), mode) }).map(|_| ())
+}
+
+/// chmod(2). Only the owner may.
+pub(crate) fn change_mode(path: &CStr, mode: libc::mode_t) -> Result<()> {
+    // SAFETY: `path` ends in NUL.
+    check(unsafe { libc::chmod(path.as_ptr(), mode) }).map(|_| ())
+}
+
 /// read(2).
 pub(crate) fn read(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes at most the buffer's length.

@@ -1,0 +1,62 @@
+//! shutdown(2) of sockets that are not connected, where a Unix socket differs from a TCP one.
+#![expect(unsafe_code, reason = "carries out hooked calls")]
+
+use crate::config;
+#[cfg(target_os = "linux")]
+use crate::config::Config;
+use crate::facts::{self, Fact};
+use crate::hooks::real;
+#[cfg(target_os = "linux")]
+use crate::names::Listener;
+use crate::sys::{self, Errno};
+use libc::c_int;
+
+/// shutdown(2). A Unix socket that is only bound takes it silently, TCP says ENOTCONN. One that listens refuses
+/// from then on; a TCP one also can listen again, and until then does not count as listening.
+///
+/// # Safety
+/// As shutdown(2).
+pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
+    // SAFETY: shutdown(2) takes two integers.
+    let result = unsafe { real::shutdown(fd, how) };
+    if result != 0 {
+        return result;
+    }
+    let Some(config) = config::get() else { return result };
+    let errno = Errno::keep();
+    let Fact::Listener(listener) = facts::of(config, fd) else { return result };
+    if sys::peer_name(fd).is_ok() {
+        return result;
+    }
+    if !sys::is_listening(fd) {
+        drop(errno);
+        return sys::fail(libc::ENOTCONN);
+    }
+    #[cfg(target_os = "linux")]
+    if how != libc::SHUT_WR {
+        stop_listening(config, fd, listener);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
+    result
+}
+
+/// Puts a socket that is only bound, to the same file, in the place of one that has stopped listening, so that
+/// everybody sees what TCP shows: a port that is taken and refuses. Where that fails the old one stays, which
+/// refuses as well.
+#[cfg(target_os = "linux")]
+fn stop_listening(config: &Config, fd: c_int, listener: Listener) {
+    use crate::{convert, names, options, rawaddr, rundir};
+    let Ok(name) = sys::own_name(fd) else { return };
+    let Some((file, _)) = names::file_of(config.run(), rawaddr::unix_text(name.bytes())) else { return };
+    let Ok(new) = sys::unix_socket(libc::SOCK_STREAM) else { return };
+    options::carry_ours(fd, new);
+    let path = names::path_of(config, file.as_bytes(), listener.v6_socket && !listener.scope.is_v6());
+    // `replace` closes the new socket, whatever comes of it.
+    match rundir::rebind(config, new, &path) {
+        Ok(()) => {
+            let _ = convert::replace(fd, new);
+        }
+        Err(_) => sys::close(new),
+    }
+}
