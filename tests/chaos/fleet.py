@@ -10,7 +10,7 @@ import home as homes
 APPS = ['shop', 'blog', 'mail', 'bank']
 # Seconds that an instance lives.
 LIFE = (4.0, 30.0)
-# Seconds until what is left of an instance whose wrap was killed is ended too.
+# Seconds until what is left of an instance whose program was killed is ended too.
 AFTERLIFE = (0.5, 2.0)
 
 
@@ -20,7 +20,7 @@ class Instance:
         # stdout and stderr of wrap, before its program says anything (it does not).
         self.said = said
         self.began = time.monotonic()
-        self.wrap_killed = False
+        self.killed = False
         self.told_to_end = False
 
 
@@ -66,7 +66,7 @@ class Fleet:
         now = time.monotonic()
         self.commands = [command for command in self.commands if command.poll() is None]
         for instance in list(self.living):
-            if instance.process.poll() is not None and not instance.wrap_killed:
+            if instance.process.poll() is not None and not instance.killed:
                 self._ended(instance)
             elif now > instance.ends_at:
                 self._end(instance)
@@ -79,18 +79,16 @@ class Fleet:
             self._clear(instance)
             return
         instance.told_to_end = True
-        way = self.random.choice(['terminate', 'kill all', 'kill wrap', 'kill program', 'stop'])
+        way = self.random.choice(['terminate', 'kill all', 'kill program', 'stop'])
         self.ends[way] = self.ends.get(way, 0) + 1
-        instance.ends_at = time.monotonic() + (self.random.uniform(*AFTERLIFE) if way == 'kill wrap' else 20)
+        self.findings.note(f'{way}: {instance.app}/{instance.name} ({instance.kind})')
+        instance.ends_at = time.monotonic() + (self.random.uniform(*AFTERLIFE) if way == 'kill program' else 20)
         if way == 'terminate':
             instance.process.send_signal(signal.SIGTERM)
-        elif way == 'kill wrap':
-            instance.wrap_killed = True
-            instance.process.kill()
         elif way == 'kill program':
-            for pid in homes.session(instance.process.pid):
-                if pid != instance.process.pid:
-                    homes.kill(pid)
+            # Its server lives on for a while, alone.
+            instance.killed = True
+            instance.process.kill()
         elif way == 'stop':
             self.commands.append(self.home.popen(
                 [str(self.home.agentfs), 'stop', f'{instance.app}/{instance.name}'],
