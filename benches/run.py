@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What agentfs costs, each figure beside its native counterpart of the same run.
 
-    benches/run.py [--binary target/release/agentfs] [--only wrap,routable,redis,memory,calls] [--rounds 13]
+    benches/run.py [--binary target/release/agentfs] [--only wrap,routable,redis,pgbench,memory,calls] [--rounds 13]
 
-Needs a release build, redis-server, redis-benchmark and a C compiler (`./test --setup`). Uses a private
+Needs a release build, redis-server, redis-benchmark, PostgreSQL and a C compiler (`./test --setup`). Uses a private
 AGENTFS_HOME; leaves nothing running. Prints Markdown tables for docs/benchmarks.md. On a shared machine
 trust the ratios, not the figures; the order within a round rotates, medians are over rounds.
 """
 import argparse
+import glob
 import json
 import os
 import shutil
@@ -24,18 +25,22 @@ ROOT = os.path.dirname(HERE)
 
 
 class Home:
-    """A private AGENTFS_HOME with a running collector."""
+    """A private AGENTFS_HOME with a running collector, of a user that root may name."""
 
-    def __init__(self, binary):
+    def __init__(self, binary, where="/tmp", user=None):
         self.binary = binary
-        self.folder = tempfile.mkdtemp(prefix="afb", dir="/tmp")
+        self.folder = tempfile.mkdtemp(prefix="afb", dir=where)
+        self.become = []
+        if user and os.geteuid() == 0:
+            self.become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+            shutil.chown(self.folder, user, user)
         self.home = os.path.join(self.folder, "h")
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTFS_")}
         self.environment.update(AGENTFS_HOME=self.home, AGENTFS_ROUTER="127.0.0.1:0")
         self.agentfs("daemon", "start")
 
     def agentfs(self, *arguments):
-        return subprocess.run([self.binary, *arguments], env=self.environment, check=True, stdout=subprocess.PIPE)
+        return subprocess.run([*self.become, self.binary, *arguments], env=self.environment, check=True, stdout=subprocess.PIPE)
 
     def start(self, *arguments, **options):
         return subprocess.Popen([self.binary, *arguments], env=self.environment, **options)
@@ -53,7 +58,9 @@ class Home:
         return json.loads(stream.readline())["result"]
 
     def close(self):
-        self.agentfs("daemon", "stop")
+        # A measurement without a collector has stopped it already.
+        subprocess.run([*self.become, self.binary, "daemon", "stop"], env=self.environment, stderr=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL)
         shutil.rmtree(self.folder)
 
 
@@ -158,26 +165,65 @@ wait
 """
 
 
-def redis(home, rounds):
-    """redis-benchmark, GET, 50 clients, no pipeline; server and client in one instance."""
-    path = os.path.join(home.folder, "redis.sock")
-    tcp, unix = "-h 127.0.0.1 -p 6399", f"-s {path}"
+def transports(home, rounds, tcp, unix, measure):
+    """Runs `measure(prefix, target)`, which gives a rate, over each transport in turn, in rotated order."""
     kinds = {"native TCP": ([], tcp), "agentfs": ([home.binary, "wrap", "--app", "bench", "--"], tcp),
              "native Unix socket": ([], unix), "native TCP again (control)": ([], tcp)}
     rates = {name: [] for name in kinds}
     names = list(kinds)
     for number in range(rounds):
         for name in names[number % len(names):] + names[:number % len(names)]:
-            prefix, target = kinds[name]
-            command = [*prefix, "bash", "-c", REDIS, "bash", shutil.which("redis-server"), target, path]
-            output = subprocess.run(command, env=home.environment, check=True, stdout=subprocess.PIPE).stdout.decode()
-            row = next(line for line in output.splitlines() if line.startswith('"GET"'))
-            rates[name].append(float(row.split(",")[1].strip('"')))
-    print("| transport | median req/s | ratio to native TCP, median of rounds | rounds ahead |\n|---|---|---|---|")
+            rates[name].append(measure(*kinds[name]))
+    def ratios(name, base):
+        return [value / other for value, other in zip(rates[name], rates[base])]
+    print("| transport | median per second | to native TCP, median of rounds | rounds ahead | to native Unix socket |\n"
+          "|---|---|---|---|---|")
     for name, values in rates.items():
-        ratios = [value / base for value, base in zip(values, rates["native TCP"])]
-        ahead = sum(ratio >= 1 for ratio in ratios)
-        print(f"| {name} | {statistics.median(values):,.0f} | {statistics.median(ratios):.2f} | {ahead} of {rounds} |")
+        ahead = sum(ratio >= 1 for ratio in ratios(name, "native TCP"))
+        print(f"| {name} | {statistics.median(values):,.0f} | {statistics.median(ratios(name, 'native TCP')):.2f} "
+              f"| {ahead} of {rounds} | {statistics.median(ratios(name, 'native Unix socket')):.2f} |")
+
+
+def redis(home, rounds):
+    """redis-benchmark, GET, 50 clients, no pipeline; server and client in one instance."""
+    path = os.path.join(home.folder, "redis.sock")
+
+    def measure(prefix, target):
+        command = [*prefix, "bash", "-c", REDIS, "bash", shutil.which("redis-server"), target, path]
+        output = subprocess.run(command, env=home.environment, check=True, stdout=subprocess.PIPE).stdout.decode()
+        row = next(line for line in output.splitlines() if line.startswith('"GET"'))
+        return float(row.split(",")[1].strip('"'))
+
+    transports(home, rounds, "-h 127.0.0.1 -p 6399", f"-s {path}", measure)
+
+
+PGBENCH = """
+cd "$1"
+"$2/postgres" -D data -k "$1" -p 6432 -c listen_addresses=127.0.0.1 >>postgres.log 2>&1 &
+until "$2/pg_isready" -q -h "$3" -p 6432; do :; done
+"$2/pgbench" -S -n -M prepared -c 4 -j 1 -T 3 -h "$3" -p 6432 postgres
+kill -INT $!
+wait
+"""
+
+
+def pgbench(home, rounds):
+    """pgbench -S, 4 clients, prepared; server and client in one instance."""
+    programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
+
+    def run(script, *arguments):
+        return subprocess.run([*home.become, *script, *arguments], env=home.environment, cwd=home.folder, check=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode()
+
+    def measure(prefix, target):
+        output = run(prefix, "bash", "-c", PGBENCH, "bash", home.folder, programs, target)
+        return float(next(line for line in output.splitlines() if line.startswith("tps")).split()[2])
+
+    run([f"{programs}/initdb"], "-D", "data", "-A", "trust", "-N", "-U", "postgres")
+    home.environment["PGUSER"] = "postgres"
+    fill = PGBENCH.replace("-S -n -M prepared -c 4 -j 1 -T 3", "-i -q -s 5")
+    run([], "bash", "-c", fill, "bash", home.folder, programs, home.folder)
+    transports(home, rounds, "127.0.0.1", home.folder, measure)
 
 
 def memory(home, _rounds):
@@ -205,19 +251,33 @@ def memory(home, _rounds):
 
 def calls(home, rounds):
     """Nanoseconds of each intercepted call, native and wrapped."""
-    environment = {**home.environment, "ROUNDS": str(rounds)}
-    subprocess.run([os.path.join(HERE, "calls", "run.sh"), home.binary, "wrap", "--"], env=environment, check=True)
+    for where in ("/tmp", "/dev/shm"):
+        home = Home(home.binary, where)
+        try:
+            environment = {**home.environment, "ROUNDS": str(rounds)}
+            script = os.path.join(HERE, "calls", "run.sh")
+            print(f"### home in {where}\n\n```", flush=True)
+            subprocess.run([script, home.binary, "wrap", "--"], env=environment, check=True)
+            inside = home.agentfs("wrap", "--app", "bench", "--", "env", "-0").stdout.decode().split("\0")
+            inside = [setting for setting in inside if setting.startswith(("AGENTFS_", "LD_PRELOAD="))]
+            home.agentfs("daemon", "stop")
+            print("\nthe same without a collector:", flush=True)
+            subprocess.run([script, "env", *inside], env=environment, check=True)
+            print("```\n", flush=True)
+        finally:
+            home.close()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=os.path.join(ROOT, "target/release/agentfs"))
-    parser.add_argument("--only", default="wrap,routable,redis,memory,calls")
+    parser.add_argument("--only", default="wrap,routable,redis,pgbench,memory,calls")
     parser.add_argument("--rounds", type=int, default=13)
     options = parser.parse_args()
-    measurements = {function.__name__: function for function in (wrap, routable, redis, memory, calls)}
+    measurements = {function.__name__: function for function in (wrap, routable, redis, pgbench, memory, calls)}
     for name in options.only.split(","):
-        home = Home(os.path.abspath(options.binary))
+        user = "postgres" if name == "pgbench" else None
+        home = Home(os.path.abspath(options.binary), user=user)
         try:
             print(f"\n## {name}: {measurements[name].__doc__}\n", flush=True)
             measurements[name](home, options.rounds)

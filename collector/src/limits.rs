@@ -29,6 +29,40 @@ pub(crate) const RUN_LOCK_RETRY_MS: u32 = 5;
 /// read instead.
 pub(crate) const HINT_QUEUE: usize = 1024;
 
+/// Changes of the run dir that are read at once. After so many in one burst they are read every [`HINT_PAUSE`]: a
+/// program that makes thousands of names a second would otherwise wake us for each, at its own cost.
+pub(crate) const HINT_BURST: u32 = 64;
+
+/// Time without a change after which a burst is over.
+pub(crate) const HINT_QUIET: Duration = Duration::from_millis(20);
+
+/// Time for which changes are read within a burst that is longer than [`HINT_BURST`].
+pub(crate) const HINT_WORK: Duration = Duration::from_micros(500);
+
+/// Milliseconds for which the kernel collects changes between. Its queue (`max_queued_events`) holds more than a
+/// processor can make in that time; where it does not, the folder is read instead.
+pub(crate) const HINT_PAUSE_MS: u8 = 8;
+
+/// Milliseconds after which a socket that was found dead by a hint is looked at again and removed: whoever
+/// made it and closed it is probably about to make it again.
+pub(crate) const STALE_REST_MS: u32 = 50;
+
+/// Files that are looked at in one go when their time has come; plus one in [`LOOKS_SHARE`] of those that wait, up to
+/// [`LOOKS_MOST`].
+pub(crate) const LOOKS_LEAST: usize = 64;
+
+/// See [`LOOKS_LEAST`].
+pub(crate) const LOOKS_SHARE: usize = 32;
+
+/// See [`LOOKS_LEAST`].
+pub(crate) const LOOKS_MOST: usize = 256;
+
+/// Pause after a go that did not reach all, so that clearing up after one program leaves time for the others.
+pub(crate) const LOOKS_PAUSE: Duration = Duration::from_millis(4);
+
+/// Files that wait to be looked at beyond which reconciliation does not list the folder as well.
+pub(crate) const LOOKS_FLOOD: usize = 1024;
+
 /// Notices that wait for the hub. At the limit the notice is counted as lost; if it told of a
 /// listener, the file system or reconciliation tells of it too.
 pub(crate) const NOTICE_QUEUE: usize = 4096;

@@ -39,7 +39,7 @@ pub(crate) fn of(config: &Config, fd: i32) -> Fact {
         Meaning::Listener(listener) => Fact::Listener(listener),
         Meaning::Peer(Peer::Client { v6_socket, local, remote }) => Fact::Client { v6_socket, local, remote },
         Meaning::NotUnix => match read_name(name.bytes()) {
-            Given::Inet(endpoint) if sys::is_tcp(fd) => {
+            Given::Inet(endpoint) if crate::hints::is_tcp(fd) || sys::is_tcp(fd) => {
                 Fact::Tcp { v6: matches!(endpoint.ip, IpAddr::V6(_)), name: endpoint }
             }
             _ => Fact::Other,

@@ -34,6 +34,9 @@ const LOCAL: u16 = 128;
 /// It has, or had, a second descriptor.
 const DUPLICATED: u16 = 256;
 
+/// It was made as a stream of TCP.
+const TCP: u16 = 512;
+
 static HINTS: [AtomicU16; FOLLOWED] = [const { AtomicU16::new(0) }; FOLLOWED];
 
 fn of(fd: c_int) -> Option<&'static AtomicU16> {
@@ -55,7 +58,7 @@ fn has(fd: c_int, flag: u16) -> Option<bool> {
 }
 
 /// A socket was made.
-pub(crate) fn fresh(fd: c_int, domain: c_int, kind: c_int) {
+pub(crate) fn fresh(fd: c_int, domain: c_int, kind: c_int, protocol: c_int) {
     // The kind has SOCK_NONBLOCK and SOCK_CLOEXEC in higher bits (socket(2)).
     let datagram = kind & 0xf != libc::SOCK_STREAM;
     let mut hints = KNOWN;
@@ -65,6 +68,12 @@ pub(crate) fn fresh(fd: c_int, domain: c_int, kind: c_int) {
     if domain == libc::AF_UNIX {
         hints |= LOCAL;
     }
+    if !datagram
+        && matches!(domain, libc::AF_INET | libc::AF_INET6)
+        && matches!(protocol, 0 | libc::IPPROTO_TCP)
+    {
+        hints |= TCP;
+    }
     if let Some(hint) = of(fd) {
         hint.store(hints, Ordering::Relaxed);
     }
@@ -73,6 +82,11 @@ pub(crate) fn fresh(fd: c_int, domain: c_int, kind: c_int) {
 /// Whether it is known to be a Unix socket of the program's own.
 pub(crate) fn is_local(fd: c_int) -> bool {
     has(fd, LOCAL).unwrap_or(false)
+}
+
+/// Whether an inet socket is known to be one of TCP.
+pub(crate) fn is_tcp(fd: c_int) -> bool {
+    has(fd, TCP).unwrap_or(false)
 }
 
 /// Whether it is known not to be a stream.

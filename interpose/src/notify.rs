@@ -9,9 +9,9 @@ use crate::config::Config;
 use crate::rawaddr::UnixName;
 use crate::sys;
 use agentfs_wire::address::Endpoint;
-use agentfs_wire::limits::NOTICE_BYTES;
+use agentfs_wire::limits::{NOTICE_BYTES, NOTICE_QUIET_MS};
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Notices that could not be sent since the last one that could.
 static DROPPED: AtomicU32 = AtomicU32::new(0);
@@ -19,6 +19,9 @@ static DROPPED: AtomicU32 = AtomicU32::new(0);
 static PAGE: AtomicPtr<AtomicU8> = AtomicPtr::new(core::ptr::null_mut());
 /// Stands for a page that could not be mapped.
 static NOBODY: AtomicU8 = AtomicU8::new(0);
+
+/// The listener that was told of last, and when: the upper half of its file's fingerprint, then milliseconds.
+static LAST_LISTENER: AtomicU64 = AtomicU64::new(0);
 
 /// What a notice says beyond the process.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +70,21 @@ pub(crate) fn trace(config: &Config, news: News<'_>) {
     if tracing(config) {
         tell(config, news);
     }
+}
+
+/// Tells the collector of a listener, unless it was told of the same one a moment ago: a program that opens and closes
+/// one port over and over pays for the first time only. The watcher sees the new file anyway.
+pub(crate) fn tell_listener(config: &Config, news: News<'_>) {
+    const LISTENER: u64 = !0xffff_ffff;
+    let now = sys::coarse_ms() & !LISTENER;
+    let listener = crate::rundir::fingerprint(news.file.as_bytes()) & LISTENER;
+    let last = LAST_LISTENER.load(Ordering::Relaxed);
+    let again = last & LISTENER == listener && now.wrapping_sub(last & !LISTENER) < NOTICE_QUIET_MS;
+    if again && !tracing(config) {
+        return;
+    }
+    LAST_LISTENER.store(listener | now, Ordering::Relaxed);
+    tell(config, news);
 }
 
 /// Tells the collector.

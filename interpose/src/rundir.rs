@@ -18,13 +18,18 @@ use agentfs_wire::name::{FileName, Kind};
 use core::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 
-/// Tries at the run dir's lock, 1 ms apart. Its holders do four system calls; after this long the lock is
-/// somebody's who was stopped in between, and the bind fails with EADDRINUSE.
+/// Tries at the run dir's lock, 1 ms apart but for the first few. Its holders do four system calls; after this
+/// long the lock is somebody's who was stopped in between, and the bind fails with EADDRINUSE.
 const LOCK_TRIES: u32 = 2000;
 /// Permission bits of the run dir: nobody else looks in.
 const PRIVATE: libc::mode_t = 0o700;
+/// The first tries, which follow one another faster: the holder is mostly done within microseconds.
+const QUICK_LOCK_TRIES: u32 = 20;
 /// Random ports tried for a bind to port 0 before EADDRINUSE.
 const PORT_TRIES: u32 = 256;
+/// Tries of these that take the next port where a file is in the way, dead or alive. To ask which costs more than
+/// another port. The rest clears stale files.
+const FREE_PORT_TRIES: u32 = 192;
 
 /// What is behind a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +55,17 @@ impl Prober {
         Self(None)
     }
 
-    /// Asks.
+    /// Asks. Where nothing is, which is the rule, this takes one look at the file system.
     pub(crate) fn ask(&mut self, config: &Config, name: &UnixName) -> Behind {
         match look(config, name) {
-            Ok(()) => {}
-            Err(libc::EACCES) => return by_broker(config, name),
-            Err(_) => return Behind::Nothing,
+            Ok(()) => self.probe(config, name),
+            Err(libc::EACCES) => by_broker(config, name),
+            Err(_) => Behind::Nothing,
         }
+    }
+
+    /// Asks for a name that is known to be there, or to have been there a moment ago.
+    fn probe(&mut self, config: &Config, name: &UnixName) -> Behind {
         let fd = match self.0 {
             Some(fd) => fd,
             None => match sys::unix_socket(libc::SOCK_DGRAM) {
@@ -68,6 +77,7 @@ impl Prober {
             Err(libc::EPROTOTYPE) => Behind::Socket,
             Err(libc::ECONNREFUSED) => Behind::Stale,
             Err(libc::ENOENT) => Behind::Nothing,
+            Err(libc::EACCES) => by_broker(config, name),
             _ => Behind::Unknown,
         }
     }
@@ -98,15 +108,16 @@ pub(crate) struct Wanted {
 pub(crate) fn take(config: &Config, socket: c_int, wanted: Wanted) -> sys::Result<(u16, FileName)> {
     let mut prober = Prober::new();
     if wanted.port != 0 {
-        let file = take_port(config, socket, wanted, &mut prober)?;
+        let file = take_port(config, socket, wanted, Stale::Clear, &mut prober)?;
         return Ok((wanted.port, file));
     }
-    for _ in 0..PORT_TRIES {
+    for number in 0..PORT_TRIES {
         let port = random_port();
         if !config.covers(port) {
             continue;
         }
-        match take_port(config, socket, Wanted { port, ..wanted }, &mut prober) {
+        let stale = if number < FREE_PORT_TRIES { Stale::Keep } else { Stale::Clear };
+        match take_port(config, socket, Wanted { port, ..wanted }, stale, &mut prober) {
             Ok(file) => return Ok((port, file)),
             Err(libc::EADDRINUSE) => {}
             Err(errno) => return Err(errno),
@@ -115,7 +126,22 @@ pub(crate) fn take(config: &Config, socket: c_int, wanted: Wanted) -> sys::Resul
     Err(libc::EADDRINUSE)
 }
 
-fn take_port(config: &Config, socket: c_int, wanted: Wanted, prober: &mut Prober) -> sys::Result<FileName> {
+/// What to do about a file that may be stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stale {
+    /// Take its place.
+    Clear,
+    /// Leave it: another port will do.
+    Keep,
+}
+
+fn take_port(
+    config: &Config,
+    socket: c_int,
+    wanted: Wanted,
+    stale: Stale,
+    prober: &mut Prober,
+) -> sys::Result<FileName> {
     let Wanted { port, scope, mapped, shared } = wanted;
     for rival in rewrite::rivals(scope) {
         if taken(config, port, *rival, None, prober) {
@@ -128,8 +154,8 @@ fn take_port(config: &Config, socket: c_int, wanted: Wanted, prober: &mut Prober
     }
     if !shared {
         let file = names::own_file(config, Kind::Listener { port, scope, worker: None });
-        return take_file(config, socket, &names::path_of(config, file.as_bytes(), mapped), prober)
-            .map(|()| file);
+        let name = names::path_of(config, file.as_bytes(), mapped);
+        return take_file(config, socket, &name, stale, prober).map(|()| file);
     }
     if taken(config, port, scope, None, prober) {
         return Err(libc::EADDRINUSE);
@@ -139,7 +165,8 @@ fn take_port(config: &Config, socket: c_int, wanted: Wanted, prober: &mut Prober
     }
     for worker in 0..REUSEPORT_WORKERS {
         let file = names::own_file(config, Kind::Listener { port, scope, worker: Some(worker) });
-        match take_file(config, socket, &names::path_of(config, file.as_bytes(), mapped), prober) {
+        let name = names::path_of(config, file.as_bytes(), mapped);
+        match take_file(config, socket, &name, stale, prober) {
             Ok(()) => return Ok(file),
             Err(libc::EADDRINUSE) => {}
             Err(errno) => return Err(errno),
@@ -204,29 +231,64 @@ fn remake(config: &Config) -> bool {
     sys::make_folder(UnixName::path(&[config.run()]).c_path(), PRIVATE).is_ok()
 }
 
-/// Binds `socket` to one file, clearing it where it is stale.
-fn take_file(config: &Config, socket: c_int, name: &UnixName, prober: &mut Prober) -> sys::Result<()> {
+/// The name that this process took last, as a fingerprint. A program that binds it again has mostly closed it, so
+/// that its file is stale: then neither the attempt to bind nor the first question is worth its while. Only the
+/// order of the steps depends on it.
+static LAST_TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// Binds `socket` to one file.
+fn take_file(
+    config: &Config,
+    socket: c_int,
+    name: &UnixName,
+    stale: Stale,
+    prober: &mut Prober,
+) -> sys::Result<()> {
+    let fingerprint = fingerprint(name.bytes());
+    if LAST_TAKEN.load(Ordering::Relaxed) == fingerprint {
+        let result = retake(config, socket, name, prober);
+        // Otherwise something is wrong with the lock, or this process changed its user meanwhile.
+        if matches!(result, Ok(()) | Err(libc::EADDRINUSE)) {
+            return result;
+        }
+    }
     let bound = match sys::bind(socket, name.bytes()) {
         Err(libc::EACCES) if reopen(config) => sys::bind(socket, name.bytes()),
         Err(libc::ENOENT) if remake(config) => sys::bind(socket, name.bytes()),
         result => result,
     };
     match bound {
-        Err(libc::EADDRINUSE) => {}
+        Err(libc::EADDRINUSE) => {
+            if stale == Stale::Keep || prober.probe(config, name) == Behind::Socket {
+                return Err(libc::EADDRINUSE);
+            }
+            retake(config, socket, name, prober)?;
+        }
         Err(libc::EACCES) => return take_by_broker(config, socket, name),
-        result => return result,
+        result => result?,
     }
-    if prober.ask(config, name) == Behind::Socket {
-        return Err(libc::EADDRINUSE);
-    }
+    LAST_TAKEN.store(fingerprint, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Binds `socket` to a file that is probably stale, clearing it if it is.
+fn retake(config: &Config, socket: c_int, name: &UnixName, prober: &mut Prober) -> sys::Result<()> {
     let lock = Lock::take(config)?;
-    let result = match prober.ask(config, name) {
+    let result = match prober.probe(config, name) {
         Behind::Stale => sys::unlink(name.c_path()).and_then(|()| sys::bind(socket, name.bytes())),
-        Behind::Nothing => sys::bind(socket, name.bytes()),
-        Behind::Socket | Behind::Unknown => Err(libc::EADDRINUSE),
+        // Where it cannot be told, bind still refuses what is there.
+        Behind::Nothing | Behind::Unknown => sys::bind(socket, name.bytes()),
+        Behind::Socket => Err(libc::EADDRINUSE),
     };
     drop(lock);
     result
+}
+
+/// A number that stands for some bytes (FNV-1a).
+pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// The file name of a path that was made from one, and whether the path is spelt with a doubled slash.
@@ -310,10 +372,12 @@ impl Lock {
         let path = UnixName::path(&[config.base(), b"/run.lock"]);
         let flags = libc::O_CREAT | libc::O_RDWR | libc::O_NOFOLLOW;
         let fd = sys::open(path.c_path(), flags, 0o600)?;
-        for _ in 0..LOCK_TRIES {
+        for number in 0..LOCK_TRIES {
             match sys::lock(fd, libc::LOCK_EX | libc::LOCK_NB) {
                 Ok(()) => return Ok(Self(fd)),
-                Err(libc::EWOULDBLOCK | libc::EINTR) => sys::pause_us(1000),
+                Err(libc::EWOULDBLOCK | libc::EINTR) => {
+                    sys::pause_us(if number < QUICK_LOCK_TRIES { 50 } else { 1000 });
+                }
                 Err(_) => break,
             }
         }

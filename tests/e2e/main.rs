@@ -18,6 +18,7 @@ mod interposer;
 mod lifecycle;
 mod names;
 mod programs;
+mod rebind;
 mod router;
 mod self_test;
 mod servers;

@@ -30,6 +30,10 @@ pub const EPHEMERAL_COUNT: u16 = 28232;
 /// Bytes of one notice datagram. A longer one is not sent.
 pub const NOTICE_BYTES: usize = 512;
 
+/// Milliseconds in which a process tells only once of a listener that it makes over and over, unless
+/// somebody traces. Less than what the watcher may take to see it.
+pub const NOTICE_QUIET_MS: u64 = 20;
+
 /// Bytes of one line on the control socket. A longer one is answered with `too_large` and the
 /// connection closed.
 pub const CONTROL_LINE_BYTES: usize = 16 * 1024 * 1024;

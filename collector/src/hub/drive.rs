@@ -10,7 +10,8 @@ use crate::control::Command;
 use crate::journal::Journal;
 use crate::keep::Keep;
 use crate::limits::{
-    HINT_QUEUE, KEEP_DELAY, NOTICE_BATCH, RECONCILE, REQUEST_BATCH, RUN_LOCK_RETRY_MS, SURVEY_DELAY,
+    HINT_QUEUE, KEEP_DELAY, LOOKS_FLOOD, NOTICE_BATCH, RECONCILE, REQUEST_BATCH, RUN_LOCK_RETRY_MS,
+    STALE_REST_MS, SURVEY_DELAY,
 };
 use crate::notice::{NoticeCounters, Told};
 use crate::processes::{Processes, survey};
@@ -150,7 +151,7 @@ impl Hub {
                 }
                 () = sleep_until(keep_at.unwrap_or(now)), if keep_at.is_some() => self.keep_names(),
                 () = sleep_until(survey_at.unwrap_or(now)), if survey_at.is_some() => self.begin_survey(),
-                _ = tick.tick() => self.reconcile(),
+                _ = tick.tick() => self.reconcile_unless_flooded(),
             }
         }
     }
@@ -181,6 +182,15 @@ impl Hub {
     pub(super) fn look_at(&mut self, files: impl IntoIterator<Item = String>) {
         let events = self.look(files.into_iter().map(|file| (file, false)));
         self.tell(events);
+    }
+
+    /// Reconciles, unless so many files wait to be looked at that they are most of the folder.
+    fn reconcile_unless_flooded(&mut self) {
+        if self.looks.len() <= LOOKS_FLOOD {
+            return self.reconcile();
+        }
+        self.check_own_files();
+        self.check_run_dir();
     }
 
     /// Everything that no hint told: vanished folders, processes, files, sockets.
@@ -276,6 +286,7 @@ impl Hub {
         }
     }
 
+    /// Looks at what the watcher hinted at, each file once however often it changed.
     fn take_hints(&mut self, hints: &mut Vec<Hint>) {
         let everything = self.hints_lost.swap(false, Ordering::AcqRel);
         if hints.contains(&Hint::Everything) || everything {
@@ -289,7 +300,16 @@ impl Hub {
                 Hint::Everything => None,
             })
             .collect();
-        self.look_at(files);
+        let mut events = self.look(files.into_iter().map(|file| (file, false)));
+        // What is dead already when its hint comes was never worth a look, and is probably made again soon.
+        events.retain(|event| match event {
+            Event::Seen { file, sight: Sight::Stale } => {
+                self.looks.add(file.clone(), STALE_REST_MS);
+                false
+            }
+            _ => true,
+        });
+        self.tell(events);
     }
 
     fn take_report(&mut self, report: &RouterEvent) {

@@ -1,37 +1,100 @@
 //! Looks that wait for their time.
+use crate::limits::{LOOKS_LEAST, LOOKS_MOST, LOOKS_PAUSE, LOOKS_SHARE};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Files to look at later, the earliest first. Bounded by what the registry asks for: a few for each
-/// socket that is bound and does not listen.
+/// Files to look at later, the earliest first; each file waits once. Bounded by the files that there are, or were
+/// a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     waiting: BinaryHeap<Reverse<(Instant, String)>>,
+    /// The time that counts for each file. Others in the heap were overtaken by an earlier one.
+    times: HashMap<String, Instant>,
+    /// Nothing is due before.
+    resting_until: Option<Instant>,
 }
 
 // === impl Looks ===
 
 impl Looks {
-    /// Remembers to look at a file in a while.
+    /// Remembers to look at a file in a while, unless that happens earlier anyway.
     pub(super) fn add(&mut self, file: String, after_ms: u32) {
         let at = Instant::now() + Duration::from_millis(after_ms.into());
+        if self.times.get(&file).is_some_and(|earlier| *earlier <= at) {
+            return;
+        }
+        self.times.insert(file.clone(), at);
         self.waiting.push(Reverse((at, file)));
+    }
+
+    /// Files that wait.
+    pub(super) fn len(&self) -> usize {
+        self.times.len()
     }
 
     /// When the next look is due.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.waiting.peek().map(|Reverse((at, _))| *at)
+        let Reverse((at, _)) = self.waiting.peek()?;
+        Some(self.resting_until.map_or(*at, |rest| rest.max(*at)))
     }
 
-    /// The files whose time has come.
+    /// The files whose time has come, or some of them where they are many.
     pub(super) fn due(&mut self) -> Vec<String> {
         let now = Instant::now();
+        let most = (LOOKS_LEAST + self.len() / LOOKS_SHARE).min(LOOKS_MOST);
         let mut files = Vec::new();
-        while self.next().is_some_and(|at| at <= now) {
-            files.extend(self.waiting.pop().map(|Reverse((_, file))| file));
+        self.resting_until = None;
+        while let Some(Reverse((at, _))) = self.waiting.peek()
+            && *at <= now
+        {
+            if files.len() >= most {
+                self.resting_until = Some(now + LOOKS_PAUSE);
+                break;
+            }
+            let Some(Reverse((at, file))) = self.waiting.pop() else { break };
+            if self.times.get(&file) == Some(&at) {
+                self.times.remove(&file);
+                files.push(file);
+            }
         }
         files
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_waits_once_and_the_earliest_time_counts() {
+        let mut looks = Looks::default();
+        looks.add("a".to_owned(), 50);
+        looks.add("a".to_owned(), 5);
+        looks.add("a".to_owned(), 20);
+        assert_eq!(looks.len(), 1);
+        tokio::time::advance(Duration::from_millis(6)).await;
+        assert_eq!(looks.due(), ["a"]);
+        looks.add("b".to_owned(), 60);
+        tokio::time::advance(Duration::from_millis(50)).await;
+        assert!(looks.due().is_empty(), "the later times of a are forgotten, b is not due");
+        assert!(looks.next().is_some_and(|next| next > Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_are_given_out_in_parts() {
+        let mut looks = Looks::default();
+        let count = LOOKS_MOST * 8;
+        (0..count).for_each(|number| looks.add(format!("f{number}"), 1));
+        tokio::time::advance(Duration::from_millis(2)).await;
+        let mut seen = looks.due().len();
+        assert!((LOOKS_LEAST..=LOOKS_MOST).contains(&seen));
+        assert!(looks.next().is_some_and(|next| next > Instant::now()), "others get their turn");
+        while let Some(next) = looks.next() {
+            tokio::time::sleep_until(next).await;
+            seen += looks.due().len();
+        }
+        assert_eq!((seen, looks.len()), (count, 0));
     }
 }

@@ -22,6 +22,9 @@ pub(crate) struct Instance {
     pub(crate) listeners: BTreeMap<String, Listener>,
     /// Processes that bound a file which was not seen yet.
     pub(crate) told: BTreeMap<String, u32>,
+    /// The listener that went last, and the process that had it: a program that opens one port over and over says so
+    /// once in a while only.
+    pub(crate) last_owner: Option<(String, u32)>,
     /// The listener file that the main link names, where there is a main link.
     pub(crate) link: Option<String>,
     /// Group marks, by file name.
@@ -72,6 +75,7 @@ impl Instance {
             order,
             listeners: BTreeMap::new(),
             told: BTreeMap::new(),
+            last_owner: None,
             link: None,
             marks: BTreeSet::new(),
             pids: BTreeSet::new(),

@@ -197,7 +197,8 @@ impl Registry {
             order,
             looks: 0,
         });
-        listener.pid = told.or(listener.pid);
+        let before = instance.last_owner.as_ref().filter(|(gone, _)| *gone == file).map(|(_, pid)| *pid);
+        listener.pid = told.or(listener.pid).or(before);
         if accepting && !listener.accepting {
             listener.accepting = true;
             listener.since_ms = now;
@@ -221,10 +222,12 @@ impl Registry {
             self.routes_changed = true;
         }
         let Some(instance) = self.instances.get_mut(key) else { return };
-        if let Some(listener) = instance.listeners.remove(file)
-            && listener.accepting
-        {
+        let Some(listener) = instance.listeners.remove(file) else { return };
+        if listener.accepting {
             instance.last_up = Some((file.to_owned(), now));
+        }
+        if let Some(pid) = listener.pid {
+            instance.last_owner = Some((file.to_owned(), pid));
         }
     }
 
@@ -278,6 +281,7 @@ impl Registry {
             let Some(instance) = self.instances.get_mut(&key) else { continue };
             instance.pids.remove(&pid);
             instance.told.retain(|_, told| *told != pid);
+            instance.last_owner.take_if(|(_, owner)| *owner == pid);
             for (file, listener) in &mut instance.listeners {
                 if listener.pid == Some(pid) {
                     listener.pid = None;

@@ -213,3 +213,24 @@ fn a_route_by_hand_wins() {
     assert_eq!(route.ends[0].target, Target::Tcp("127.0.0.1:3000".parse().unwrap()));
     assert_eq!(registry.host_of(&key()), "k3f9.shop.localhost");
 }
+
+#[test]
+fn a_listener_that_comes_back_has_its_process_until_that_ends() {
+    let mut registry = registry();
+    let file = "shop-k3f9.80.sock";
+    let owner = |registry: &Registry| {
+        let instance = registry.instances.get(&key()).unwrap();
+        instance.listeners.get(file).and_then(|listener| listener.pid)
+    };
+    registry.apply(1000, Event::Told { key: key(), pid: 7, file: Some(file.into()) });
+    see(&mut registry, file, LISTENS);
+    see(&mut registry, file, Sight::Socket { inode: 8, accepting: true });
+    assert_eq!(owner(&registry), Some(7), "bound anew");
+    see(&mut registry, file, Sight::Gone);
+    see(&mut registry, file, Sight::Socket { inode: 9, accepting: true });
+    assert_eq!(owner(&registry), Some(7), "bound anew, and seen in between");
+    see(&mut registry, file, Sight::Gone);
+    registry.apply(1000, Event::ProcessExited { pid: 7 });
+    see(&mut registry, file, Sight::Socket { inode: 10, accepting: true });
+    assert_eq!(owner(&registry), None, "somebody else's");
+}

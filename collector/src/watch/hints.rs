@@ -1,6 +1,6 @@
 //! Hints of the file system that something in the run dir changed. A hint may be late, doubled or
 //! missing; it only says where to look.
-use crate::limits::HINT_QUEUE;
+use crate::limits::{HINT_BURST, HINT_PAUSE_MS, HINT_QUEUE, HINT_QUIET, HINT_WORK};
 use agentfs_wire::name::SocketName;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,41 @@ pub(super) struct Hints {
     overflow: Arc<AtomicBool>,
 }
 
+/// Decides when to let changes gather. The first ones are passed on at once.
+#[derive(Debug)]
+struct Pace {
+    /// When the last change came.
+    last: Instant,
+    /// Changes since it was quiet.
+    burst: u32,
+    /// When we last began to read.
+    reading_since: Instant,
+}
+
+// === impl Pace ===
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { last: now, burst: 0, reading_since: now }
+    }
+
+    /// Whether to pause after a change that came now.
+    fn is_too_fast(&mut self, now: Instant) -> bool {
+        if now - self.last > HINT_QUIET {
+            *self = Self::new(now);
+        }
+        self.last = now;
+        self.burst = self.burst.saturating_add(1);
+        self.burst > HINT_BURST && now - self.reading_since >= HINT_WORK
+    }
+
+    /// The pause is over.
+    fn rested(&mut self, now: Instant) {
+        self.last = now;
+        self.reading_since = now;
+    }
+}
+
 // === impl Watcher ===
 
 impl Watcher {
@@ -47,7 +83,15 @@ impl Watcher {
         let overflow = Arc::new(AtomicBool::new(false));
         let hints = Hints { hint_tx, overflow: Arc::clone(&overflow) };
         let for_events = hints.clone();
-        let mut inner = notify::recommended_watcher(move |event| for_events.take(event))?;
+        let mut pace = Pace::new(Instant::now());
+        let mut inner = notify::recommended_watcher(move |event| {
+            for_events.take(event);
+            if pace.is_too_fast(Instant::now()) {
+                // On the watcher's own thread. The kernel merges and queues meanwhile, and wakes nobody.
+                let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(HINT_PAUSE_MS));
+                pace.rested(Instant::now());
+            }
+        })?;
         inner.watch(run, RecursiveMode::NonRecursive)?;
         let watcher = Self {
             inner,
@@ -99,5 +143,31 @@ impl Hints {
         if self.hint_tx.try_send(hint).is_err() {
             self.overflow.store(true, Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_flood_is_slowed_down() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let step = HINT_WORK / 8;
+        for _ in 0..HINT_BURST {
+            now += step;
+            assert!(!pace.is_too_fast(now));
+        }
+        now += step;
+        assert!(pace.is_too_fast(now), "the kernel collects");
+        pace.rested(now);
+        now += step;
+        assert!(!pace.is_too_fast(now), "what it collected is read");
+        now += HINT_WORK;
+        assert!(pace.is_too_fast(now), "for a while");
+        now += HINT_QUIET * 2;
+        assert!(!pace.is_too_fast(now), "quiet in between");
+        assert_eq!(pace.burst, 1);
     }
 }

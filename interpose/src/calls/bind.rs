@@ -186,7 +186,7 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         if listener.shared {
             file = shared_file(config, fd).unwrap_or(file);
         }
-        notify::tell(
+        notify::tell_listener(
             config,
             News {
                 call: Call::Listen,

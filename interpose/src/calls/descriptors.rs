@@ -14,7 +14,7 @@ use libc::c_int;
 pub(crate) unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     // SAFETY: socket(2) takes three integers.
     let fd = unsafe { real::socket(domain, kind, protocol) };
-    hints::fresh(fd, domain, kind);
+    hints::fresh(fd, domain, kind, protocol);
     fd
 }
 

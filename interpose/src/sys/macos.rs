@@ -330,6 +330,11 @@ pub(crate) fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 
+/// Milliseconds of a monotonic clock.
+pub(crate) fn coarse_ms() -> u64 {
+    monotonic_ns() / 1_000_000
+}
+
 fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: clock_gettime(3) fills the structure.

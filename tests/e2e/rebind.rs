@@ -1,0 +1,116 @@
+//! Programs that open and close listeners over and over: each one is there, and nobody else waits for it.
+use agentfs_tests::Home;
+use agentfs_tests::wait::until;
+
+const PORT: u16 = 8080;
+
+/// Listens on one port 300 times; each time the named socket must be there and lead to it.
+const OVER_AND_OVER: &str = r#"
+import os, socket, stat, sys
+path = os.path.join(os.environ["AGENTFS_RUN"], "shop-one.8080.l.sock")
+for round in range(300):
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", 8080))
+    listener.listen()
+    assert stat.S_ISSOCK(os.lstat(path).st_mode), round
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    accepted, peer = listener.accept()
+    assert peer[0] == "127.0.0.1", peer
+    for each in accepted, client:
+        each.close()
+    if round < 299: listener.close()
+print("LISTENS", os.getpid(), flush=True)
+sys.stdin.read()
+"#;
+
+/// "Must reach: bind+listen+close": what makes it cheap, few notices and looks that gather, loses nothing.
+#[test]
+fn a_port_that_is_opened_over_and_over_is_there_each_time() {
+    let home = Home::new();
+    let mut program = home.wrap("shop", "one", &["python3", "-c", OVER_AND_OVER]).open_input().spawn();
+    program.wait_for("LISTENS");
+    home.listener("shop", "one", PORT);
+    let said = program.stdout();
+    let pid = said.split_whitespace().last().unwrap().to_owned();
+    until("the last of them is known by its process", || {
+        let known = home.listener("shop", "one", PORT).pid;
+        (known.map(|known| known.to_string()) == Some(pid.clone())).then_some(())
+    });
+    program.close_input();
+    let _ = program.finish().success();
+}
+
+/// The parent has bound the name last and closed it; the child still serves it.
+const KEPT_BY_A_CHILD: &str = r#"
+import errno, os, socket, sys
+def listen():
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", 8080))
+    listener.listen()
+    return listener
+listener = listen()
+end, keep = os.pipe()
+child = os.fork()
+if child == 0:
+    os.close(keep)
+    os.read(end, 1)
+    os._exit(0)
+os.close(end)
+listener.close()
+for attempt in range(3):
+    try:
+        listen()
+        sys.exit("the child's port was taken")
+    except OSError as error:
+        assert error.errno == errno.EADDRINUSE, error
+socket.create_connection(("127.0.0.1", 8080)).close()
+os.close(keep)
+os.waitpid(child, 0)
+listen()
+print("done")
+"#;
+
+/// "Beware of the parent that binds again": a guess that the own file is stale must not cost a child its listener.
+#[test]
+fn a_name_that_a_child_still_holds_is_not_taken() {
+    let home = Home::new();
+    let output = home.wrap("shop", "one", &["python3", "-c", KEPT_BY_A_CHILD]).output().success();
+    assert!(output.stdout.contains("done"), "{}", output.explain());
+}
+
+/// Thousands of ports that are bound and dropped, and a process that listens meanwhile.
+const FLOOD: &str = r#"
+import socket
+seen = set()
+for number in range(4000):
+    one = socket.socket()
+    one.bind(("127.0.0.1", 0))
+    seen.add(one.getsockname()[1])
+    one.close()
+assert len(seen) > 3000, len(seen)
+keep = socket.socket()
+keep.bind(("127.0.0.1", 8080))
+keep.listen()
+print("LISTENS", flush=True)
+input()
+"#;
+
+/// "No stale name stays": what a flood leaves is cleared, and what listens is routed all the same.
+#[test]
+fn a_flood_of_names_is_cleared_and_holds_nobody_up() {
+    let home = Home::new();
+    let mut program = home.wrap("shop", "one", &["python3", "-c", FLOOD]).open_input().spawn();
+    program.wait_for("LISTENS");
+    home.listener("shop", "one", PORT);
+    until("only what lives is left", || {
+        let left = std::fs::read_dir(&home.paths().run).unwrap().count();
+        // The companion, the listener, and its short name.
+        (left <= 3).then_some(())
+    });
+    program.write(b"\n");
+    let _ = program.finish().success();
+    home.gone("shop", "one");
+}
