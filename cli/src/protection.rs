@@ -1,7 +1,7 @@
 //! What `wrap` and `exec` start. On macOS that is not always what they were told: a script is started by its
 //! interpreter and a shell of the system by another, so that the interposer is not lost on the way; and where a
 //! program cannot load it, that is said before it starts. Elsewhere it is what was found. Decides nothing itself
-//! ([`agentfs_macos`] does); reads files.
+//! (`agentfs_macos` does); reads files.
 use crate::environment::Engine;
 use crate::printer::Printer;
 use crate::settings::Settings;
