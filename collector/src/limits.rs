@@ -29,7 +29,7 @@ pub(crate) const RUN_LOCK_RETRY_MS: u32 = 5;
 /// read instead.
 pub(crate) const HINT_QUEUE: usize = 1024;
 
-/// Changes of the run dir that are read at once. After so many in one burst they are read every [`HINT_PAUSE`]: a
+/// Changes of the run dir that are read at once. After so many in one burst they are read every [`HINT_PAUSE_MS`]: a
 /// program that makes thousands of names a second would otherwise wake us for each, at its own cost.
 pub(crate) const HINT_BURST: u32 = 64;
 
