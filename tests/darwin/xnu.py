@@ -352,6 +352,11 @@ class System:
             raise Errno(ENOENT)
         return 0
 
+    def do_mkdir(self, _):
+        # Folders are not modelled: every one is there.
+        self.note("mkdir", self.path(), self.integers(2)[1])
+        raise Errno(EEXIST)
+
     def do_chmod(self, _):
         path, mode = self.path(), self.integers(2)[1]
         self.note("chmod", path, mode)
