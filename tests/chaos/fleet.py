@@ -105,6 +105,9 @@ class Fleet:
         self._clear(instance)
 
     def _clear(self, instance):
+        # The worker first: it would report a server that it did not end itself.
+        if instance.process.poll() is None:
+            instance.process.kill()
         # Again and again: those that are killed fork meanwhile.
         while left := [pid for pid in homes.session(instance.process.pid)]:
             for pid in left:
