@@ -90,6 +90,7 @@ class Fleet:
             instance.killed = True
             instance.process.kill()
         elif way == 'stop':
+            self.findings.leaving.add(f'{instance.app}/{instance.name}')
             self.commands.append(self.home.popen(
                 [str(self.home.agentfs), 'stop', f'{instance.app}/{instance.name}'],
                 stdout=instance.said, stderr=instance.said))
