@@ -125,10 +125,11 @@ class Home:
 
     def close(self):
         """Ends what is left and takes everything away."""
-        for pid in self.processes():
-            kill(pid)
         deadline = time.monotonic() + 10
-        while self.processes() and time.monotonic() < deadline:
+        # Again and again: those that are killed fork meanwhile.
+        while (left := self.processes()) and time.monotonic() < deadline:
+            for pid in left:
+                kill(pid)
             time.sleep(0.05)
         if self.mounted:
             ctypes.CDLL(None).umount2(str(self.path).encode(), MNT_DETACH)
