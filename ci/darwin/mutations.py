@@ -52,7 +52,7 @@ def copy():
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (COPY / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, COPY / name)
+            shutil.copy(ROOT / name, COPY / name)
     venv = BUILD / "mutant/venv"
     if not venv.is_symlink():
         venv.symlink_to(BUILD / "venv")

@@ -110,7 +110,9 @@ impl RunLock {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         options.custom_flags(OFlag::O_NOFOLLOW.bits());
-        let mut file = options.open(&paths.run_lock)?;
+        let mut file = options.open(&paths.run_lock).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot open {}: {error}", paths.run_lock.display()))
+        })?;
         for _ in 0..LOCK_TRIES {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => return Ok(Self { _file: file }),

@@ -170,7 +170,8 @@ impl Upstream {
         metrics: &RouterMetrics,
     ) -> io::Result<Link> {
         if self.health.multiplex.is_only() {
-            let Lane { sender, active, driver, .. } = self.open_http2(fresh, metrics).await?;
+            // Boxed, as the connect below: every idle client would keep room for it.
+            let Lane { sender, active, driver, .. } = Box::pin(self.open_http2(fresh, metrics)).await?;
             let stream = Stream::Bridge(Box::new(Bridge::new(sender, driver, self)));
             return Ok(Link { stream, reused: false, active });
         }
@@ -178,7 +179,7 @@ impl Upstream {
         if !fresh && let Some(stream) = self.health.take(exact) {
             return Ok(Link { stream, reused: true, active });
         }
-        let opened = Stream::connect(&self.socket).await;
+        let opened = Box::pin(Stream::connect(&self.socket)).await;
         self.health.set_refused(matches!(&opened, Err(error) if is_refusal(error)));
         if opened.is_ok() {
             metrics.connects.add(1);
