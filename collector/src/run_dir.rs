@@ -100,23 +100,27 @@ impl RunDir {
         }
     }
 
-    /// Removes the companion that `wrap_pid` wrote at `started_ms`, not one of a later instance.
+    /// Removes the companion that `wrap_pid` wrote at `started_ms`, not one of a later instance. Under the run lock,
+    /// as `wrap` takes a dead instance's place.
     ///
     /// # Errors
     /// What the system says.
     pub(crate) fn remove_companion(&self, file: &str, wrap_pid: u32, started_ms: u64) -> io::Result<Change> {
         let path = self.path.join(file);
+        let Some(lock) = RunLock::try_take(&self.lock)? else { return Ok(Change::Busy) };
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Change::Done),
             Err(error) => return Err(error),
         };
-        match serde_json::from_slice::<Companion>(&text) {
+        let change = match serde_json::from_slice::<Companion>(&text) {
             Ok(found) if (found.wrap_pid, found.started_ms) == (wrap_pid, started_ms) => {
-                removed(fs::remove_file(&path))
+                removed(fs::remove_file(&path))?
             }
-            _ => Ok(Change::Different),
-        }
+            _ => Change::Different,
+        };
+        drop(lock);
+        Ok(change)
     }
 
     /// Removes a plain file.

@@ -416,6 +416,8 @@ fn another_user_cannot_hand_anything_over() {
     let app = app();
     let running = home.wrap(&app, "hostile", &["python3", "-c", PYTHON_THREADS]).spawn();
     let socket = home.listener(&app, "hostile", PORT).socket;
+    // The collector would close its folders again.
+    home.kill_daemon();
     // Root is trusted, so somebody else is: `daemon`. The folders are opened for him, which agentfs never does.
     let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
     Path::new(&socket).ancestors().take_while(|path| path.starts_with(home.root())).for_each(open);

@@ -159,6 +159,21 @@ fn a_program_that_ends_leaves_nothing() {
     until("the instance's files are removed", || files(&home, "shop", "one").is_empty().then_some(()));
 }
 
+/// A name that is taken again while its last bearer is cleared away: the new instance is known, every time.
+#[test]
+fn a_name_is_taken_again_at_once() {
+    let home = Home::new();
+    home.start_daemon();
+    for _ in 0..30 {
+        let _ = home.wrap("shop", "one", &["true"]).output().success();
+        let mut held = home.wrap("shop", "one", &["sh", "-c", "echo HELD; read line"]).open_input().spawn();
+        held.wait_for("HELD");
+        until("the instance is known", || home.instance("shop", "one"));
+        held.write(b"\n");
+        let _ = held.finish().success();
+    }
+}
+
 /// A daemonised child outlives the command: the instance lives until that child is gone.
 #[cfg_attr(not(target_os = "linux"), ignore = "there is no setsid")]
 #[test]

@@ -356,8 +356,11 @@ impl Hub {
                 self.note_removal(file, result);
             }
             Effect::RemoveCompanion { file, wrap_pid, started_ms } => {
-                let result = self.run_dir.remove_companion(&file, wrap_pid, started_ms);
-                self.note_removal(file, result);
+                match self.run_dir.remove_companion(&file, wrap_pid, started_ms) {
+                    // Somebody takes the name, or removes another: seen again, it is found dead or new.
+                    Ok(Change::Different | Change::Busy) => self.looks.add(file, RUN_LOCK_RETRY_MS),
+                    result => self.note_removal(file, result),
+                }
             }
             Effect::Survey { key } => {
                 self.survey_wanted.push(key);
