@@ -101,6 +101,10 @@ impl Client {
                 Head::Partial if held > REQUEST_HEAD_BYTES => {
                     return Poll::Ready(Next::Refused(Refusal::HEAD_TOO_LARGE));
                 }
+                Head::Partial if !self.names_version(scanner) => {
+                    // HTTP/0.9 ends here: nothing else would come.
+                    return Poll::Ready(Next::Refused(Refusal::bad("request line")));
+                }
                 Head::Partial => {}
             }
             if held > 0 && !*started {
@@ -123,6 +127,14 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Whether the first line, where it is there, ends with a version of HTTP.
+    fn names_version(&self, scanner: &Scanner) -> bool {
+        let line = scanner.first_line().and_then(|length| self.read.filled().get(..length));
+        line.is_none_or(|line| {
+            matches!(line, [.., b' ', b'H', b'T', b'T', b'P', b'/', _, b'.', _, b'\r', b'\n'])
+        })
     }
 
     /// Whether the client can get no answer any more.

@@ -186,6 +186,9 @@ impl Exchange {
                     _ if is_http2(self.answered.filled()) => {
                         return Poll::Ready(Err(Failure::OtherProtocol));
                     }
+                    _ if !response::may_begin(self.answered.filled()) => {
+                        return Poll::Ready(Err(Failure::Garbage("status line")));
+                    }
                     _ if self.answered.filled().len() > RESPONSE_HEAD_BYTES => {
                         return Poll::Ready(Err(Failure::Garbage("head: it is too large")));
                     }

@@ -20,6 +20,8 @@ pub(crate) struct Scanner {
     line: usize,
     /// Lines that ended.
     lines: usize,
+    /// Bytes of the first line, its end included.
+    first_line: usize,
 }
 
 impl Scanner {
@@ -36,6 +38,9 @@ impl Scanner {
             self.seen = end + 1;
             self.line = end + 1;
             self.lines += 1;
+            if self.lines == 1 {
+                self.first_line = end + 1;
+            }
             if line.len() == usize::from(!bare) {
                 return Head::Complete(end + 1);
             }
@@ -47,6 +52,11 @@ impl Scanner {
     /// Whether the first line is still incomplete.
     pub(crate) fn in_first_line(&self) -> bool {
         self.lines == 0
+    }
+
+    /// Bytes of the first line, its end included, once it is there.
+    pub(crate) fn first_line(&self) -> Option<usize> {
+        (self.lines > 0).then_some(self.first_line)
     }
 }
 

@@ -195,8 +195,18 @@ async fn forward(
     hints: &Hints,
     access: Access,
 ) -> Response<Outbound> {
+    let expects = request.headers().contains_key(http::header::EXPECT);
+    // Where the application's own word cannot come through.
+    let invite = || {
+        if expects {
+            let mut invitation = Response::new(());
+            *invitation.status_mut() = http::StatusCode::CONTINUE;
+            hints.push(invitation);
+        }
+    };
     let only = |upstream: &Arc<Upstream>| upstream.health.multiplex().is_only();
     if !facts.upgrade && (onward::is_grpc(request.headers()) || route.entry.upstreams.iter().any(only)) {
+        invite();
         return send_onward(shared, route, facts, &head, Some(request.into_body()), access).await;
     }
     // What comes in a tunnel is no body.
@@ -212,6 +222,10 @@ async fn forward(
         let reused = link.reused;
         let mut relay = Relay::new(upload, link, Arc::clone(upstream), facts, Arc::clone(shared));
         let failure = match relay.head(hints).await {
+            // In HTTP/2 it would say that the tunnel is there (RFC 8441 5).
+            Ok((answer, _)) if facts.upgrade && !answer.switched && (200..300).contains(&answer.status) => {
+                break Cause::Garbage("upgrade: it did not change the protocol");
+            }
             Ok((answer, mut response)) => {
                 if !answer.switched {
                     relay.count(access, answer.status);
@@ -237,6 +251,7 @@ async fn forward(
                 // Nothing was understood, so it may be sent again, while we still have it whole.
                 match upload.into_whole() {
                     Some((head, body)) => {
+                        invite();
                         return send_onward(shared, route, facts, &head, body, access).await;
                     }
                     None => break Cause::Garbage("answer: it speaks HTTP/2 only; try again"),

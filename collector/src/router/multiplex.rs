@@ -23,7 +23,7 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 
 /// First bytes of a frame: length (3), type, flags, stream (4) (RFC 9113 4.1).
-const FRAME_HEAD: usize = 9;
+pub(crate) const FRAME_HEAD: usize = 9;
 
 /// Type of the frame that each side begins with (RFC 9113 3.4).
 const SETTINGS: u8 = 4;

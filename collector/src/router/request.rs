@@ -1,7 +1,7 @@
 //! A request's head: checked as a whole, then written anew for the application. Pure.
 //!
 //! What two readers could read in two ways is refused, so that nothing can be smuggled past us.
-use super::body::Body;
+use super::body::{Body, is_token};
 use super::error::Refusal;
 use super::headers::{self, Connection, Kind, put};
 use super::host::host_name;
@@ -97,11 +97,12 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
         httparse::Error::TooManyHeaders => Refusal::TOO_MANY_HEADERS,
         httparse::Error::Version => {
             let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+            let mut words = line.split(|byte| *byte == b' ').skip(2);
+            let (version, more) = (words.next().unwrap_or_default(), words.next());
             let known = version.strip_prefix(b"HTTP/").is_some_and(|number| {
                 matches!(number, [major, b'.', minor] if (b'1'..=b'9').contains(major) && minor.is_ascii_digit())
             });
-            if known { Refusal::VERSION } else { Refusal::bad("request line") }
+            if known && more.is_none() { Refusal::VERSION } else { Refusal::bad("request line") }
         }
         httparse::Error::HeaderName | httparse::Error::HeaderValue => Refusal::bad("header line"),
         _ => Refusal::bad("request line"),
@@ -295,16 +296,15 @@ fn coded(coding: &str) -> Result<Body, Refusal> {
     if coding.eq_ignore_ascii_case("chunked") {
         return Ok(Body::CHUNKED);
     }
-    let known = |name: &str| {
-        ["gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"]
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(name))
+    // Something that looks like `chunked` to one reader and not to another is an attempt to be read in two
+    // ways; all else is a coding that we do not take apart.
+    let looks_alike = |name: &str| {
+        let lower = name.to_ascii_lowercase();
+        lower.contains("chunk") || lower == "identity" || !name.bytes().all(is_token)
     };
-    // A real coding that we do not take apart; all else is an attempt to look like `chunked`.
-    if headers::list(coding).next().is_some_and(known) {
-        Err(Refusal::CODING)
-    } else {
-        Err(Refusal::bad("transfer-encoding"))
+    match headers::list(coding).next() {
+        Some(first) if !looks_alike(first) => Err(Refusal::CODING),
+        _ => Err(Refusal::bad("transfer-encoding")),
     }
 }
 
@@ -408,9 +408,13 @@ mod tests {
 
     #[test]
     fn versions() {
-        for (line, status) in
-            [("GET /", 400), ("GET / HTTP/2.0", 505), ("GET / HTTP/9.9", 505), ("GET / HTTP/0.9", 400)]
-        {
+        for (line, status) in [
+            ("GET /", 400),
+            ("GET / HTTP/2.0", 505),
+            ("GET / HTTP/9.9", 505),
+            ("GET / HTTP/0.9", 400),
+            ("GET / x HTTP/1.1", 400),
+        ] {
             assert_eq!(rewrite(&format!("{line}\r\nHost: a\r\n\r\n")), Err(status), "{line}");
         }
     }

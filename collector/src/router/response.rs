@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::headers::{self, Connection, Kind, put};
 use super::limits::{HEADER_LINES, HEADER_LINES_INLINE};
+use super::multiplex::FRAME_HEAD;
 use super::request::Facts;
 use std::mem::MaybeUninit;
 
@@ -36,6 +37,14 @@ pub(crate) enum Coding {
     Unchunk,
     /// Chunks put on, where the application would end it by closing.
     Chunk,
+}
+
+/// Whether what begins with `bytes` can become an answer of HTTP/1, or the first frame of HTTP/2. All else will never
+/// be a head, however long one waits: a greeting of another protocol.
+pub(crate) fn may_begin(bytes: &[u8]) -> bool {
+    const BEGINNING: &[u8] = b"HTTP/1.";
+    let count = bytes.len().min(BEGINNING.len());
+    bytes[..count] == BEGINNING[..count] || (bytes[0] == 0 && bytes.len() < FRAME_HEAD)
 }
 
 // === impl Answer ===

@@ -75,7 +75,6 @@ async fn requests_look_to_the_application_as_any_other() {
         ("x-forwarded-for", "6.6.6.6"),
         ("te", "trailers"),
         ("proxy-authorization", "secret"),
-        ("expect", "100-continue"),
     ] {
         headers.append(name, value.parse().unwrap());
     }
@@ -356,6 +355,14 @@ async fn websockets_are_tunnelled() {
     };
     let (response, ()) = tokio::join!(send(&mut client, request()), serve);
     assert_eq!((response.status().as_u16(), text(response).await.as_str()), (403, "no"));
+    // One that knows nothing of it: its 200 would say that the tunnel is there.
+    let serve = async {
+        let mut conn = app.accept().await;
+        conn.head().await;
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await;
+    };
+    let (response, ()) = tokio::join!(send(&mut client, request()), serve);
+    assert_eq!(response.status(), 502);
 }
 
 #[tokio::test]
@@ -430,4 +437,43 @@ async fn interim_answers_pass() {
     let answer = soon("answer", answer).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(soon("data", answer.into_body().data()).await.unwrap().unwrap(), "ok");
+}
+
+/// "Expect: 100-continue: one 100, when the app reads", over HTTP/2 as well.
+#[tokio::test]
+async fn one_continue_when_the_application_reads() {
+    let (bench, app) = Bench::with_app().await;
+    let stream = tokio::net::TcpStream::connect(bench.address).await.unwrap();
+    let (mut client, connection) = soon("handshake", h2::client::handshake(stream)).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let request = Request::post("http://app.localhost/")
+        .header("expect", "100-continue")
+        .header("content-length", "4")
+        .body(())
+        .unwrap();
+    let (mut answer, mut body) = client.send_request(request, false).unwrap();
+    let mut conn = app.accept().await;
+    let head = conn.head().await;
+    assert!(head.contains("\r\nexpect: 100-continue\r\n"), "{head}");
+    conn.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+    let hint = std::future::poll_fn(|context| answer.poll_informational(context));
+    assert_eq!(soon("hint", hint).await.unwrap().unwrap().status(), 100);
+    body.send_data(Bytes::from_static(b"body"), true).unwrap();
+    assert_eq!(conn.exactly(4).await, b"body");
+    conn.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(soon("answer", answer).await.unwrap().status(), 204);
+}
+
+/// "Exactly one Host (two, equal or not: 400)."
+#[tokio::test]
+async fn a_second_host_is_refused() {
+    let (bench, app) = Bench::with_app().await;
+    let mut client = connect(&bench).await;
+    for host in ["app.localhost", "other.localhost"] {
+        let mut request = get("/");
+        request.headers_mut().append("host", "app.localhost".parse().unwrap());
+        request.headers_mut().append("host", host.parse().unwrap());
+        assert_eq!(send(&mut client, request).await.status(), 400, "{host}");
+    }
+    assert!(app.is_alone().await);
 }

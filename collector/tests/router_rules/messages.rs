@@ -352,3 +352,27 @@ async fn loops_end_with_508() {
     client.send(upgrade).await;
     assert_eq!(client.message().await.status(), 508);
 }
+
+/// A greeting of another protocol, behind which nothing comes: nobody waits for the rest of its head.
+#[tokio::test]
+async fn an_application_that_speaks_another_protocol_is_502_at_once() {
+    let (bench, app) = Bench::with_app().await;
+    for greeting in [
+        "220 mail ready\r\n",
+        "SSH-2.0-OpenSSH\r\n",
+        "\x15\x03\x01\0\x02\x02\x46",
+        "H\n",
+        "\0\0\0\0\0\0\0\0\0",
+    ] {
+        let mut client = bench.client().await;
+        client.send(GET).await;
+        let mut conn = app.accept().await;
+        conn.head().await;
+        conn.send(greeting).await;
+        let message = client.message().await;
+        assert_eq!(message.status(), 502, "{greeting:?}");
+        assert!(message.text().contains("malformed status line"), "{}", message.text());
+        // It was open all the time.
+        drop(conn);
+    }
+}

@@ -325,3 +325,21 @@ async fn a_client_of_http1_reaches_it_too() {
     let (status, ()) = tokio::join!(bench.status(get), new);
     assert_eq!(status, 204);
 }
+
+/// Its own 100 cannot come through, so the client hears one from here.
+#[tokio::test]
+async fn a_client_that_waits_for_100_goes_on() {
+    let (bench, app) = Bench::with_app().await;
+    let _count = run(app, echo);
+    let stream = tokio::net::TcpStream::connect(bench.address).await.unwrap();
+    let (mut client, connection) = soon("handshake", h2::client::handshake(stream)).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let request = grpc("/call", full("")).map(|_| ());
+    let (mut parts, ()) = request.into_parts();
+    parts.headers.insert("expect", "100-continue".parse().unwrap());
+    let (mut answer, mut body) = client.send_request(Request::from_parts(parts, ()), false).unwrap();
+    let hint = std::future::poll_fn(|context| answer.poll_informational(context));
+    assert_eq!(soon("hint", hint).await.unwrap().unwrap().status(), 100);
+    body.send_data("x".into(), true).unwrap();
+    assert_eq!(soon("answer", answer).await.unwrap().status(), 200);
+}

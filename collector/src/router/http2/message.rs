@@ -29,6 +29,9 @@ pub(super) fn write_head(request: &Request<Inflow>, out: &mut Vec<u8>) -> Result
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let headers = request.headers();
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    if headers.get_all(http::header::HOST).iter().nth(1).is_some() {
+        return Err(Refusal::bad("second host"));
+    }
     match authority {
         // Two that differ: whom to believe (RFC 9113 8.3.1)?
         Some(authority) => {
@@ -48,8 +51,7 @@ pub(super) fn write_head(request: &Request<Inflow>, out: &mut Vec<u8>) -> Result
     let mut cookies = false;
     for (name, value) in headers {
         match *name {
-            // The application is asked at once: nothing waits for its word.
-            http::header::HOST | http::header::EXPECT => {}
+            http::header::HOST => {}
             http::header::COOKIE => cookies = true,
             http::header::SEC_WEBSOCKET_KEY if protocol.is_some() => {}
             http::header::CONTENT_LENGTH => {
@@ -94,6 +96,8 @@ pub(super) fn onward(head: &[u8]) -> Result<Request<()>, Cause> {
     for line in &*parsed.headers {
         match kind(line.name) {
             Kind::Host => authority = Some(line.value),
+            // Its word would not come through: hyper passes no interim answers.
+            Kind::Expect => {}
             Kind::Connection | Kind::TransferEncoding | Kind::Upgrade | Kind::HopByHop => {}
             _ => {
                 let named = HeaderName::from_bytes(line.name.as_bytes()).map_err(drop).map_err(bad)?;

@@ -260,6 +260,9 @@ impl Relay {
             if is_http2(self.read.filled()) {
                 return Poll::Ready(Err(Failure::OtherProtocol));
             }
+            if !response::may_begin(self.read.filled()) {
+                return Poll::Ready(Err(Failure::Garbage("status line")));
+            }
             if self.read.filled().len() > RESPONSE_HEAD_BYTES {
                 return Poll::Ready(Err(Failure::Garbage("head: it is too large")));
             }
