@@ -51,6 +51,7 @@ pub(crate) fn now_ms() -> u64 {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         404 => "Not Found",
