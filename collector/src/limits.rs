@@ -118,6 +118,9 @@ pub(crate) const DRAIN_HOLD_MS: u64 = 3_600_000;
 /// Bytes of the largest companion file that is read. A larger one is foreign.
 pub(crate) const COMPANION_BYTES: u64 = 1024 * 1024;
 
+/// Bytes of the largest certificate or key of the user's own. A larger file is refused.
+pub(crate) const PEM_BYTES: u64 = 1024 * 1024;
+
 /// Bytes of the largest routes file that is read. A larger one is treated as torn.
 pub(crate) const ROUTES_BYTES: u64 = 16 * 1024 * 1024;
 

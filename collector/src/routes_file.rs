@@ -48,10 +48,18 @@ pub(crate) fn save(path: &Path, routes: Vec<RouteInfo>) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(&Stored { routes })?;
     text.push(b'\n');
     let fresh = path.with_extension("json.new");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)
+    let written = write(&fresh, &text).and_then(|()| fs::rename(&fresh, path));
+    if written.is_err() {
+        // On a full disk half a file would take the room that is missing. What is there stays otherwise.
+        let _ = fs::remove_file(&fresh);
+    }
+    written
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text)?;
+    file.sync_all()
 }
 
 fn read(path: &Path) -> io::Result<Stored> {
@@ -64,6 +72,30 @@ fn read(path: &Path) -> io::Result<Stored> {
 mod tests {
     use super::*;
     use agentfs_wire::control::Policy;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_leaves_the_routes_as_they_were() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("routes.json");
+        let info = |host: &str| RouteInfo {
+            host: host.into(),
+            target: "/x.sock".into(),
+            wildcard: false,
+            url: String::new(),
+            policy: Policy::default(),
+        };
+        save(&path, vec![info("a.localhost")]).unwrap();
+        let before = fs::read(&path).unwrap();
+        let fresh = path.with_extension("json.new");
+        std::os::unix::fs::symlink("/dev/full", &fresh).unwrap();
+        let error = save(&path, vec![info("a.localhost"), info("b.localhost")]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&path).unwrap(), before);
+        assert!(fs::symlink_metadata(&fresh).is_err());
+        save(&path, vec![info("b.localhost")]).unwrap();
+        assert_eq!(load(&path).0.len(), 1);
+    }
 
     #[test]
     fn routes_survive_and_a_torn_file_does_not_hurt() {

@@ -55,18 +55,31 @@ fn start(arguments: &StartArguments, settings: &Settings, printer: &Printer) -> 
         if secure && let Some(info) = trust::reload(settings)? {
             printer.talk(&format!("URLs are {} from here on", info.urls().url("*.localhost")));
         }
-        return Ok(Exit::Success);
+        return with_router(&info);
     }
     let info = autostart::start(settings)?;
+    let routes = with_router(&info)?;
     if let (true, Some(error)) = (secure, &info.tls_error) {
         return Err(Failure::of(format_args!("the collector runs without TLS: {error}"))
             .hint("`agentfs daemon start --tls` tries again"));
     }
     printer.talk(&describe(&info));
-    for error in [&info.router_error, &info.tls_error].into_iter().flatten() {
+    if let Some(error) = &info.tls_error {
         printer.warn(error);
     }
-    Ok(Exit::Success)
+    Ok(routes)
+}
+
+/// Fails where the collector runs and has no port for the router: no URL works then.
+fn with_router(info: &DaemonInfo) -> Result<Exit, Failure> {
+    match &info.router_error {
+        None => Ok(Exit::Success),
+        Some(error) => Err(Failure::of(format_args!(
+            "the collector runs (pid {}) without its router: {error}",
+            info.pid
+        ))
+        .hint("free the port or set AGENTFS_ROUTER to another; `agentfs daemon stop`, then start it again")),
+    }
 }
 
 /// The user's own certificate and key, if any; the collector's working directory is another.

@@ -41,7 +41,7 @@ impl Hub {
     fn add_route(&mut self, params: &RouteParams) -> Answer {
         let route = HandRoute::parse(params)?;
         if let Some(owner) = self.registry.owner_of(&route.host).filter(|_| !params.replace) {
-            let message = format!("`{}` already leads to {owner}", route.host);
+            let message = format!("`{}` leads elsewhere already: {owner}", route.host);
             return Err(error(ErrorCode::Conflict, message, Some("choose another name, or replace it")));
         }
         let missing = match &route.target {

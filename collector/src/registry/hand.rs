@@ -9,6 +9,9 @@ use std::path::PathBuf;
 /// Host names that are the collector's own.
 const RESERVED: [&str; 2] = ["agentfs.localhost", "localhost"];
 
+/// Bytes of a socket's path: `sun_path` without its NUL (unix(7); macOS sys/un.h).
+const SOCKET_PATH_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
 /// A route made by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HandRoute {
@@ -47,7 +50,7 @@ impl HandRoute {
     pub(crate) fn parse(params: &RouteParams) -> Result<Self, ControlError> {
         let host = params.host.trim().trim_end_matches('.').to_ascii_lowercase();
         let below_localhost = host.strip_suffix(".localhost");
-        if RESERVED.contains(&host.as_str()) {
+        if RESERVED.contains(&host.as_str()) || host == "localhost.localhost" {
             return Err(error(
                 ErrorCode::Conflict,
                 format!("`{host}` is agentfs's own name"),
@@ -91,6 +94,15 @@ fn is_host_label(label: &str) -> bool {
 
 fn parse_target(text: &str) -> Result<RouteTarget, ControlError> {
     if text.starts_with('/') {
+        if text.len() > SOCKET_PATH_BYTES || text.contains('\0') {
+            return Err(error(
+                ErrorCode::BadParams,
+                format!(
+                    "`{text}` cannot be the path of a socket: the system allows {SOCKET_PATH_BYTES} bytes"
+                ),
+                "give a shorter one, by way of a link if need be",
+            ));
+        }
         return Ok(RouteTarget::Socket(PathBuf::from(text)));
     }
     if text.starts_with("./") || text.starts_with("../") || text.ends_with(".sock") {
@@ -177,6 +189,9 @@ mod tests {
         {
             assert_eq!(target(bad), Err(ErrorCode::BadParams), "{bad}");
         }
+        let longest = format!("/{}", "p".repeat(SOCKET_PATH_BYTES - 1));
+        assert!(parse("a.localhost", &longest).is_ok());
+        assert_eq!(parse("a.localhost", &format!("{longest}p")), Err(ErrorCode::BadParams));
     }
 
     #[test]
@@ -200,6 +215,9 @@ mod tests {
     #[test]
     fn hosts_are_names_below_localhost() {
         assert_eq!(parse("MyApp.localhost.", "shop").unwrap().host, "myapp.localhost");
+        for own in ["localhost", "localhost.", "localhost.localhost", "agentfs.localhost"] {
+            assert_eq!(parse(own, "shop"), Err(ErrorCode::Conflict), "{own}");
+        }
         for bad in
             ["", "shop", "shop.example.com", "a b.localhost", ".localhost", "a..localhost", "é.localhost"]
         {

@@ -275,9 +275,14 @@ async fn answer_failure(
     cause: pages::Cause,
     access: Access,
 ) -> Then {
+    let known = match cause {
+        pages::Cause::NoListener => Box::pin(shared.last_seen(route)).await,
+        _ => None,
+    };
+    let entry = &known.as_deref().unwrap_or(route).entry;
     let close = !facts.keep_alive || !exchange.is_received() || shared.is_draining();
     let mut out = take_head();
-    let status = pages::failed(&mut out, Reply { facts, close }, &route.entry, cause, pages::now_ms());
+    let status = pages::failed(&mut out, Reply { facts, close }, entry, cause, pages::now_ms());
     access.end(shared, None, status, 0);
     let written = client.stream.write_all(&out).await;
     give_head(out);

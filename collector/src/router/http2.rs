@@ -151,7 +151,7 @@ async fn answer(session: &Session, request: Request<Inflow>, hints: &Hints) -> R
         }
         Ok((Prepared::Starting { facts, route }, _, head)) => match shared.started(&route).await {
             Some(route) => forward(shared, &route, facts, head, request, hints, access).await,
-            None => failed(shared, &route, facts, Cause::Starting, access),
+            None => failed(shared, &route, facts, Cause::Starting, access).await,
         },
     }
 }
@@ -267,7 +267,7 @@ async fn forward(
         upload.rewind();
         retried = true;
     };
-    failed(shared, route, facts, cause, access)
+    failed(shared, route, facts, cause, access).await
 }
 
 /// As [`forward`], to an application that speaks HTTP/2.
@@ -282,13 +282,24 @@ async fn send_onward(
     let mut access = Some(access);
     match onward::forward(shared, route, head, body, &mut access).await {
         Ok(response) => response.map(|rest| Outbound::Onward(Box::new(rest))),
-        Err(cause) => failed(shared, route, facts, cause, access.unwrap_or_else(Access::begin)),
+        Err(cause) => failed(shared, route, facts, cause, access.unwrap_or_else(Access::begin)).await,
     }
 }
 
-fn failed(shared: &Shared, route: &Route, facts: Facts, cause: Cause, access: Access) -> Response<Outbound> {
+async fn failed(
+    shared: &Shared,
+    route: &Route,
+    facts: Facts,
+    cause: Cause,
+    access: Access,
+) -> Response<Outbound> {
+    let known = match cause {
+        Cause::NoListener => shared.last_seen(route).await,
+        _ => None,
+    };
+    let entry = &known.as_deref().unwrap_or(route).entry;
     let mut out = take_head();
-    let status = pages::failed(&mut out, Reply { facts, close: false }, &route.entry, cause, pages::now_ms());
+    let status = pages::failed(&mut out, Reply { facts, close: false }, entry, cause, pages::now_ms());
     access.end(shared, None, status, 0);
     let response = message::page(&out, &facts);
     give_head(out);

@@ -79,5 +79,8 @@ pub(crate) const HOPS: u8 = 5;
 /// How long after its start an instance is waited for before it is said that it does not listen: 503.
 pub(crate) const START_TIME: Duration = Duration::from_secs(10);
 
+/// How long a page about a listener that has just refused waits to hear what it was. Then it names the socket alone.
+pub(crate) const LAST_SEEN_TIME: Duration = Duration::from_millis(250);
+
 /// Live names on one page. The page says how many more there are.
 pub(crate) const PAGE_NAMES: usize = 200;

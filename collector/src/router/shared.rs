@@ -4,7 +4,7 @@ use super::RouterEvent;
 use super::access::RequestLog;
 use super::error::Refusal;
 use super::host::host_name;
-use super::limits::START_TIME;
+use super::limits::{LAST_SEEN_TIME, START_TIME};
 use super::metrics::RouterMetrics;
 use super::multiplex::Lane;
 use super::pages::{self, Reply};
@@ -109,6 +109,28 @@ impl Shared {
             }
         };
         tokio::time::timeout(left, listens).await.ok().flatten()
+    }
+
+    /// What is known by now of a listener that has just refused: whoever asks in the moment of its end should
+    /// see what it was as well. `None`: no more than `route` says.
+    pub(crate) async fn last_seen(&self, route: &Route) -> Option<Arc<Route>> {
+        let upstreams = &route.entry.upstreams;
+        // The end of what was never an instance is told by nobody.
+        if upstreams.is_empty() || upstreams.iter().any(|upstream| upstream.app.is_empty()) {
+            return None;
+        }
+        let told = async {
+            let mut table = self.table.load();
+            loop {
+                match table.lookup(&route.entry.host) {
+                    Lookup::Found(found) if found.entry.dead.is_some() => return Some(found),
+                    Lookup::Found(_) => {}
+                    _ => return None,
+                }
+                table = poll_fn(|context| self.table.poll_other(&table, context)).await;
+            }
+        };
+        tokio::time::timeout(LAST_SEEN_TIME, told).await.ok().flatten()
     }
 
     /// A connection to the first replica that takes one. `fresh` takes no kept one, `exact`: see

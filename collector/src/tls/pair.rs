@@ -1,5 +1,6 @@
 //! A certificate and key of the user's own.
 use super::TlsError;
+use crate::limits::PEM_BYTES;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
@@ -8,8 +9,10 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, RootCertStore};
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Two files in PEM.
@@ -60,7 +63,7 @@ impl OwnPair {
     pub(super) fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
         let hint = "a file in PEM begins with -----BEGIN";
         let content = |path: &PathBuf, what| TlsError::Content { path: path.clone(), what, hint };
-        let text = fs::read(&self.certificate)
+        let text = read(&self.certificate)
             .map_err(|source| TlsError::file("read the certificate", &self.certificate, source))?;
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&text)
             .collect::<Result<_, _>>()
@@ -68,7 +71,7 @@ impl OwnPair {
         if chain.is_empty() {
             return Err(content(&self.certificate, "certificate"));
         }
-        let text = fs::read(&self.key).map_err(|source| TlsError::file("read the key", &self.key, source))?;
+        let text = read(&self.key).map_err(|source| TlsError::file("read the key", &self.key, source))?;
         let key = PrivateKeyDer::from_pem_slice(&text)
             .map_err(|_| content(&self.key, "private key without a passphrase"))?;
         if let Some(first) = chain.first() {
@@ -83,9 +86,47 @@ impl OwnPair {
     }
 }
 
+/// The content of a file, if it is one and of the size of certificates and keys: a pipe or a device would never end.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Without waiting for whoever writes into a pipe.
+    let file = File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = Vec::new();
+    if file.take(PEM_BYTES + 1).read_to_end(&mut text)? as u64 > PEM_BYTES {
+        return Err(io::Error::other(format!("it is larger than {PEM_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.pem");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let large = folder.path().join("large.pem");
+        File::create(&large).unwrap().set_len(PEM_BYTES + 1).unwrap();
+        for (path, why) in [
+            (pipe.as_path(), "no regular file"),
+            (Path::new("/dev/zero"), "no regular file"),
+            (&large, "larger than"),
+            (folder.path(), "directory"),
+        ] {
+            let pair = OwnPair { certificate: path.to_owned(), key: path.to_owned() };
+            let error = pair.check().unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains(path.to_str().unwrap()), "{error}");
+        }
+    }
 
     #[test]
     fn a_certificate_out_of_its_time_is_named() {

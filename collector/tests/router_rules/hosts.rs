@@ -1,5 +1,6 @@
 //! Which name leads where, and the pages for those that lead nowhere.
-use super::harness::{Bench, Message, entry};
+use super::harness::{Bench, Message, entry, soon};
+use super::http2;
 
 fn get(host: &str, extra: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{extra}\r\n")
@@ -161,4 +162,28 @@ async fn what_was_just_started_is_waited_for() {
     }
     let json = page(&bench, "app.localhost", "Accept: application/json\r\n").await;
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&json.body).unwrap()["error"], "starting");
+}
+
+/// "502 page with the name, the socket, what was last seen of it and the command that starts it": also for whoever
+/// finds out.
+#[tokio::test]
+async fn the_first_to_find_a_listener_dead_is_told_what_it_was() {
+    let mut bench = Bench::new().await;
+    for over_http2 in [false, true] {
+        bench.set(vec![entry("app.localhost", vec![bench.upstream("gone")])]);
+        let asked = if over_http2 {
+            let mut client = http2::connect(&bench).await;
+            tokio::spawn(async move { http2::text(http2::send(&mut client, http2::get("/")).await).await })
+        } else {
+            let mut client = bench.client().await;
+            tokio::spawn(async move {
+                client.send(get("app.localhost", "")).await;
+                client.message().await.text()
+            })
+        };
+        assert!(soon("event", bench.event_rx.recv()).await.is_some());
+        bench.set(vec![entry("app.localhost", Vec::new())]);
+        let text = soon("page", asked).await.unwrap();
+        assert!(text.contains("nothing listens") && text.contains("npm <start>"), "{over_http2}: {text}");
+    }
 }
