@@ -3,6 +3,7 @@
 //! the run dir, as the interposer does, hands connections over where the program takes them (`handoff`), and
 //! passes bytes elsewhere. Called by `control`.
 mod places;
+mod talk;
 
 use crate::control::{Answer, error};
 use crate::end::ended;
@@ -22,6 +23,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use talk::Talks;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -59,6 +61,8 @@ struct Counters {
     all: AtomicU64,
     /// Those that the program has itself.
     handed: AtomicU64,
+    /// Those whose bytes pass here.
+    talks: Talks,
 }
 
 /// Whom a listener serves.
@@ -150,6 +154,16 @@ impl Forwards {
                 Err(error(ErrorCode::NotFound, format!("nothing is forwarded from {listen}"), hint))
             }
         }
+    }
+
+    /// Connections into an instance that wait for an answer, as far as their bytes pass here.
+    pub(crate) fn waiting(&self, app: &str, instance: &str) -> usize {
+        let active = self.lock();
+        let of_it = active
+            .forwards
+            .values()
+            .filter(|forward| forward.info.app == app && forward.info.instance == instance);
+        of_it.map(|forward| forward.counters.talks.waiting()).sum()
     }
 
     /// Every forward.
@@ -298,15 +312,16 @@ async fn accept(listener: TcpListener, ip: IpAddr, port: u16, served: Served) {
     }
 }
 
-async fn pass(mut client: TcpStream, address: SocketAddr, ip: IpAddr, port: u16, served: Served) {
+async fn pass(client: TcpStream, address: SocketAddr, ip: IpAddr, port: u16, served: Served) {
     served.counters.all.fetch_add(1, Ordering::Relaxed);
     let Some(mut upstream) = connect(&client, address, ip, port, &served).await else { return };
     let _ = client.set_nodelay(true);
+    let mut client = served.counters.talks.watch(client);
     // Either side's failure is the end of the connection, and its own business.
     let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER_BYTES, BUFFER_BYTES)
         .await;
     // A program that was offered the connection and did not get to it holds it open until then.
-    let _ = nix::sys::socket::shutdown(client.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+    let _ = nix::sys::socket::shutdown(client.get_ref().as_raw_fd(), nix::sys::socket::Shutdown::Both);
 }
 
 /// A connection to the program over which the bytes go. `None`: there is nothing to pass, because the program has

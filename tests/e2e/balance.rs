@@ -133,6 +133,33 @@ fn stop_lets_requests_end_and_sends_no_more() {
     running.finish();
 }
 
+/// The same for a client that came by a forward: what it asked for is answered first.
+#[test]
+fn stop_lets_a_forwarded_request_end() {
+    let home = Home::new();
+    let script = home.write("slow.py", SLOW_SERVER).display().to_string();
+    let running = home.wrap("shop", "one", &["python3", &script]).spawn();
+    home.listener("shop", "one", PORT);
+    let place = format!("shop/one:{PORT}");
+    let forward = home.agentfs(&["forward", &place, "--proxy", "--json"]).text();
+    let forward: serde_json::Value = serde_json::from_str(&forward).unwrap();
+    let port = forward["listen"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+    // One that asks for nothing holds nobody up.
+    let idle = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut slow = Exchange::send(port, "GET", "shop.localhost", "/slow", "", b"").unwrap();
+    let exists = |name: &str| Path::new(&home.work()).join(name).exists();
+    until("the request is with the program", || exists("begun").then_some(()));
+    let mut stop = home.agentfs(&["stop", "shop/one", "--timeout", "120", "--verbose"]).spawn();
+    says(&stop, "waiting for requests in progress: 1");
+    assert!(stop.is_running());
+    home.write("release", "");
+    let answer = slow.answer().unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "late"));
+    drop(stop.finish().success());
+    drop(idle);
+    running.finish();
+}
+
 #[test]
 fn stop_does_not_wait_for_an_event_stream() {
     let home = Home::new();

@@ -316,7 +316,7 @@ pub struct DrainParams {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draining {
     /// Requests of the router that it has not answered to their end, without event streams and upgraded
-    /// connections, which have none.
+    /// connections, which have none; and connections of forwards that wait for an answer.
     pub requests: usize,
 }
 

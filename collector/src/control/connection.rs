@@ -6,7 +6,8 @@ use crate::end::ended;
 use crate::journal::{Filter, Subscription};
 use crate::limits::{CONTROL_WRITE, SUBSCRIPTION_BATCH};
 use agentfs_wire::control::{
-    ControlError, ErrorCode, Reply, Request, SubscribeParams, Subscribed, method, parse_request,
+    ControlError, DrainParams, Draining, ErrorCode, Reply, Request, SubscribeParams, Subscribed, method,
+    parse_request,
 };
 use agentfs_wire::limits::CONTROL_LINE_BYTES;
 use serde::Deserialize;
@@ -129,7 +130,7 @@ impl Connection {
             method::ROUTE_ADD => read(params).map(Ask::RouteAdd),
             method::ROUTE_REMOVE => read(params).map(|HostParams { host }| Ask::RouteRemove(host)),
             method::INSTANCE_ENDED => read(params).map(Ask::InstanceEnded),
-            method::INSTANCE_DRAIN => read(params).map(Ask::Drain),
+            method::INSTANCE_DRAIN => return Outcome::Answer(self.drain(params).await),
             unknown => Err(error(
                 ErrorCode::UnknownMethod,
                 format!("there is no method `{unknown}`"),
@@ -140,6 +141,14 @@ impl Connection {
             Ok(ask) => self.ask(ask).await,
             Err(error) => Err(error),
         })
+    }
+
+    /// Takes an instance out of the routes; what it still has to answer, by forwards as well.
+    async fn drain(&self, params: Value) -> Answer {
+        let params: DrainParams = read(params)?;
+        let waiting = self.shared.forwards.waiting(&params.app, &params.instance);
+        let Draining { requests } = read(self.ask(Ask::Drain(params)).await?)?;
+        to_value(&Draining { requests: requests + waiting })
     }
 
     async fn ask(&self, ask: Ask) -> Answer {
