@@ -175,6 +175,7 @@ fn reason(why: &str) -> String {
         "cannot_reach_go" => "cannot reach: a Go program, its system calls are its own".to_owned(),
         "cannot_reach_machine" => "cannot reach: for another kind of machine".to_owned(),
         "cannot_reach_rights" => "cannot reach: changes its user or gains rights".to_owned(),
+        "cannot_reach_out_of_sight" => "cannot reach: the library is not in its file system".to_owned(),
         why => why.replace('_', " "),
     }
 }

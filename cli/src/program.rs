@@ -3,6 +3,7 @@
 use crate::exit::Exit;
 use crate::hint::Failure;
 use agentfs_wire::elf::{self, Look, Reach};
+use agentfs_wire::env;
 use agentfs_wire::notice::Why;
 use nix::unistd::{AccessFlags, access};
 use std::ffi::{OsStr, OsString};
@@ -73,6 +74,36 @@ pub(crate) fn cannot_start(path: &Path, error: &std::io::Error) -> Failure {
 
 /// Why the calls of the program at `path` cannot be intercepted; `None` where they are, as far as one can see.
 pub(crate) fn beyond_reach(path: &Path) -> Option<Why> {
+    let (file, reach) = reach(path)?;
+    match reach {
+        Reach::Static => Some(Why::Static),
+        Reach::Go => Some(Why::Go),
+        Reach::OtherMachine => Some(Why::OtherMachine),
+        Reach::Loads | Reach::Sanitized => gains_rights(&file).then_some(Why::GainsRights),
+    }
+}
+
+/// Adds what the program at `path` needs to run with the library: AddressSanitizer wants to be told of it. Its own
+/// options come first.
+pub(crate) fn settle(path: &Path, variables: &mut Vec<(OsString, OsString)>) {
+    if !matches!(reach(path), Some((_, Reach::Sanitized))) {
+        return;
+    }
+    let mut options = OsString::new();
+    variables.retain_mut(|(key, value)| {
+        let own = key == env::ASAN_OPTIONS;
+        if own && !value.is_empty() {
+            options = std::mem::take(value);
+            options.push(":");
+        }
+        !own
+    });
+    options.push(env::ASAN_ANY_ORDER);
+    variables.push((env::ASAN_OPTIONS.into(), options));
+}
+
+/// The program that is started for `path`, a script's interpreter, and whether the library can be loaded into it.
+fn reach(path: &Path) -> Option<(File, Reach)> {
     let mut path = path.to_owned();
     for _ in 0..INTERPRETERS {
         let file = File::open(&path).ok()?;
@@ -83,12 +114,7 @@ pub(crate) fn beyond_reach(path: &Path) -> Option<Why> {
             continue;
         }
         let reach = elf::reach(Look::Close, |offset, buffer| file.read_at(buffer, offset).unwrap_or(0))?;
-        return match reach {
-            Reach::Static => Some(Why::Static),
-            Reach::Go => Some(Why::Go),
-            Reach::OtherMachine => Some(Why::OtherMachine),
-            Reach::Loads => gains_rights(&file).then_some(Why::GainsRights),
-        };
+        return Some((file, reach));
     }
     None
 }

@@ -5,6 +5,7 @@ mod accept;
 mod bind;
 mod connect;
 mod descriptors;
+mod errors;
 mod exec;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod exec_list;
@@ -15,6 +16,7 @@ mod messages;
 mod names;
 mod options;
 mod resolve;
+mod sanitizer;
 mod shutdown;
 mod started;
 

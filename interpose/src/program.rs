@@ -27,6 +27,8 @@ pub(crate) enum Program {
     Missing,
     /// The library takes part, as far as one can see.
     Reachable,
+    /// The same, and it has to be told so ([`Reach::Sanitized`]).
+    Sanitized,
     /// It does not, and this is why. The loader of a program for another machine would complain of the library.
     Beyond(Why),
 }
@@ -122,6 +124,7 @@ fn examine(path: &CStr, look: Look, script: &mut Path) -> Program {
         Some(Reach::Go) => Program::Beyond(Why::Go),
         Some(Reach::Static) => Program::Beyond(Why::Static),
         _ if gains_rights => Program::Beyond(Why::GainsRights),
+        Some(Reach::Sanitized) => Program::Sanitized,
         _ => Program::Reachable,
     }
 }

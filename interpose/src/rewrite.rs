@@ -63,6 +63,18 @@ pub(crate) fn destination(endpoint: Endpoint) -> Option<Endpoint> {
     (endpoint.port != 0).then_some(Endpoint { ip, port: endpoint.port })
 }
 
+/// An address that may be one of the host's own: a connect to it reaches the wildcard listeners of this host, and so
+/// those of the instance. `None` for what [`destination`] knows, and for IPv6, which names of clients have no room for.
+pub(crate) fn perhaps_own(endpoint: Endpoint) -> Option<Endpoint> {
+    let endpoint = endpoint.canonical();
+    match endpoint.ip {
+        IpAddr::V4(ip) if !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast() => {
+            (endpoint.port != 0).then_some(endpoint)
+        }
+        _ => None,
+    }
+}
+
 /// Scopes of one port that cannot be held beside `scope`, itself left out.
 pub(crate) fn rivals(scope: Scope) -> &'static [Scope] {
     const LO: Scope = Scope::V4(Ipv4Addr::LOCALHOST);
@@ -75,9 +87,10 @@ pub(crate) fn rivals(scope: Scope) -> &'static [Scope] {
     }
 }
 
-/// Scopes that a connect to a loopback address may reach, best first, as TCP looks them up.
+/// Scopes that a connect to an address of this host may reach, best first, as TCP looks them up.
 pub(crate) fn candidates(ip: IpAddr) -> [Scope; 3] {
     match ip {
+        IpAddr::V4(ip) if !ip.is_loopback() => [Scope::AnyV4, Scope::AnyDual, Scope::AnyDual],
         IpAddr::V4(ip) => [Scope::V4(ip), Scope::AnyV4, Scope::AnyDual],
         IpAddr::V6(_) => [Scope::LoopbackV6, Scope::AnyV6, Scope::AnyDual],
     }
@@ -119,6 +132,18 @@ mod tests {
         assert_eq!(destination(at("[::ffff:127.0.0.1]:80")), Some(at("127.0.0.1:80")));
         assert_eq!(destination(at("127.0.0.1:0")), None);
         assert_eq!(destination(at("10.0.0.1:80")), None);
+    }
+
+    #[test]
+    fn an_address_of_the_host_means_wildcards_only() {
+        let own = Some(at("10.0.0.1:80"));
+        assert_eq!(perhaps_own(at("10.0.0.1:80")), own);
+        assert_eq!(perhaps_own(at("[::ffff:10.0.0.1]:80")), own);
+        for other in ["10.0.0.1:0", "127.0.0.1:80", "0.0.0.0:80", "224.0.0.1:80", "[::1]:80", "[fd00::1]:80"]
+        {
+            assert_eq!(perhaps_own(at(other)), None, "{other}");
+        }
+        assert!(candidates(at("10.0.0.1:80").ip).iter().all(|scope| scope.is_any()));
     }
 
     #[test]

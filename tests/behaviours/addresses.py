@@ -4,7 +4,7 @@ import os
 import socket
 from socket import IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, SOCK_STREAM
 
-from kit import (ANY, LOCAL, V6, Trio, case, child, connected, conversation, ended_well, equal, fails,
+from kit import (ANY, LOCAL, V6, Skip, Trio, case, child, connected, conversation, ended_well, equal, fails,
                  free_port, listening, readable, served, tcp, true)
 
 OTHER = '127.0.0.2'
@@ -267,3 +267,33 @@ def v6_create_server_dualstack():
     with socket.create_server(('', port), family=V6, dualstack_ipv6=True) as listener:
         equal(served(listener, LOCAL, port)[0], '::ffff:127.0.0.1', 'the v4 client')
         equal(served(listener, '::1', port, V6)[0], '::1', 'the v6 client')
+
+
+def own_address():
+    """An address of this host that is not loopback: where a datagram to the world would come from."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(('192.0.2.1', 9))
+        except OSError as error:
+            raise Skip('this host has no address but loopback') from error
+        return sock.getsockname()[0]
+
+
+@case
+def addr_own_address():
+    """A wildcard listener is reached by every address of the host, and both ends know by which; one on loopback is not."""
+    host = own_address()
+    for wildcard, family in ((ANY, socket.AF_INET), ('::', V6)):
+        port = free_port()
+        listener = listening(wildcard, port, family)
+        client = connected(host, port)
+        accepted, peer = listener.accept()
+        mapped = '::ffff:' if family == V6 else ''
+        equal(client.getpeername(), (host, port), 'the address that was dialled')
+        equal(client.getsockname()[0], host, "the client's own address")
+        equal(accepted.getsockname()[:2], (mapped + host, port), 'the address that was reached')
+        equal(peer[:2], (mapped + host, client.getsockname()[1]), "the client as the server sees it")
+        conversation(client, accepted)
+    port = free_port()
+    listening(LOCAL, port)
+    refused(host, port)

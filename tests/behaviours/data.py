@@ -148,3 +148,22 @@ def data_oob():
     equal(receive(trio.accepted, 11), b'beforeafter', 'the stream')
     fails(errno.EINVAL, 'a second urgent byte', trio.accepted.recv, 1, MSG_OOB)
     conversation(trio.client, trio.accepted)
+
+
+MSG_ERRQUEUE = 0x2000
+
+
+@case
+def data_error_queue():
+    """MSG_ERRQUEUE reads errors, never the stream: EAGAIN at once where there are none, data waiting or not."""
+    trio = Trio()
+    calls = (lambda sock: sock.recv(9, MSG_ERRQUEUE), lambda sock: sock.recvfrom(9, MSG_ERRQUEUE),
+             lambda sock: sock.recvmsg(9, 99, MSG_ERRQUEUE))
+    for sock in (trio.accepted, trio.client):
+        for call in calls:
+            fails(errno.EAGAIN, 'no errors, no data', call, sock)
+    trio.client.sendall(b'data')
+    readable(trio.accepted, 'the bytes')
+    for call in calls:
+        fails(errno.EAGAIN, 'no errors', call, trio.accepted)
+    equal(receive(trio.accepted, 4), b'data', 'what the stream has')

@@ -232,3 +232,12 @@ def opt_reuseport_mismatch():
     port = free_port()
     _second = listening(LOCAL, port)
     fails(errno.EADDRINUSE, 'bind with SO_REUSEPORT after one without', sharing(tcp()).bind, (LOCAL, port))
+
+
+@case
+def opt_peer_credentials():
+    """SO_PEERCRED of TCP names nobody: a server must not take its client for a local user."""
+    trio = Trio()
+    for what in ('listener', 'accepted', 'client'):
+        value = getattr(trio, what).getsockopt(SOL_SOCKET, socket.SO_PEERCRED, 12)
+        equal(struct.unpack('iii', value), (0, -1, -1), f'process, user and group of the {what}')

@@ -22,6 +22,7 @@ mod rebind;
 mod router;
 mod self_test;
 mod servers;
+mod surroundings;
 mod terminal;
 mod trust;
 // Static programs, machine code of other kinds and musl: what macOS has instead is in `macos/`.

@@ -17,9 +17,18 @@ const HEADER_BYTES: usize = 64;
 const PROGRAM_HEADER_BYTES: usize = 56;
 const SECTION_HEADER_BYTES: usize = 64;
 
+/// Libraries among what a file needs that are looked at. AddressSanitizer's is the first, where gcc linked it, or the
+/// first one behind the compiler's own.
+const NEEDED: usize = 8;
+/// Bytes of a library's name that are looked at.
+const LIBRARY_BYTES: usize = 32;
+
+const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const PT_NOTE: u32 = 4;
+const DT_NEEDED: u64 = 1;
+const DT_STRTAB: u64 = 5;
 const DT_SONAME: u64 = 14;
 
 /// Whether a library can be loaded into a program, and whether that is of any use.
@@ -28,6 +37,9 @@ pub enum Reach {
     /// It is loaded, as far as one can see. Any loader will do: ours needs so little of libc that musl's
     /// loads it too.
     Loads,
+    /// It is loaded, but the program ends at once unless it is told that this is meant: the library of
+    /// AddressSanitizer, which it needs, wants to be the first ([`crate::env::ASAN_ANY_ORDER`]).
+    Sanitized,
     /// The program is linked statically: no loader runs. Its children may load the library.
     Static,
     /// A Go program: linked with libc or not, its network calls are system calls of its own.
@@ -64,6 +76,7 @@ pub fn reach(look: Look, mut read: impl FnMut(u64, &mut [u8]) -> usize) -> Optio
         return Some(Reach::Loads);
     };
     let mut dynamic = None;
+    let mut text = None;
     let mut loader = false;
     let mut go = false;
     for index in 0..count.min(HEADERS) {
@@ -76,12 +89,21 @@ pub fn reach(look: Look, mut read: impl FnMut(u64, &mut [u8]) -> usize) -> Optio
         match number32(&header, 0) {
             Some(PT_INTERP) => loader = true,
             Some(PT_DYNAMIC) => dynamic = Some(place),
+            // The first one has the names of libraries, by every linker there is.
+            Some(PT_LOAD) if text.is_none() => {
+                text = number64(&header, 16).map(|address| address.wrapping_sub(place.0));
+            }
             Some(PT_NOTE) if look == Look::Close => go |= has_go_note(place, &mut read),
             _ => {}
         }
     }
     if look == Look::Close && (go || has_go_section(head, &mut read)) {
         return Some(Reach::Go);
+    }
+    if let (true, Some(place), Some(moved)) = (loader, dynamic, text)
+        && needs_sanitizer(place, moved, &mut read)
+    {
+        return Some(Reach::Sanitized);
     }
     // A loader that is started itself with a program as its argument has no loader, but a name as a library.
     let named = !loader && dynamic.is_some_and(|place| is_library(place, &mut read));
@@ -144,12 +166,56 @@ fn has_go_section(head: &[u8], read: &mut impl FnMut(u64, &mut [u8]) -> usize) -
 }
 
 /// Whether a file has a name as a library.
-fn is_library((start, size): (u64, u64), read: &mut impl FnMut(u64, &mut [u8]) -> usize) -> bool {
+fn is_library(place: (u64, u64), read: &mut impl FnMut(u64, &mut [u8]) -> usize) -> bool {
     let mut entries = [0_u8; DYNAMIC_BYTES];
+    read_dynamic(place, &mut entries, read);
+    pairs(&entries).any(|(kind, _)| kind == DT_SONAME)
+}
+
+/// Whether a program needs the shared library of AddressSanitizer, gcc's or clang's. Addresses of its first segment
+/// are by `moved` more than offsets in the file.
+fn needs_sanitizer(place: (u64, u64), moved: u64, read: &mut impl FnMut(u64, &mut [u8]) -> usize) -> bool {
+    let mut entries = [0_u8; DYNAMIC_BYTES];
+    read_dynamic(place, &mut entries, read);
+    let mut names = [0_u64; NEEDED];
+    let mut count = 0;
+    let mut text = None;
+    for (kind, value) in pairs(&entries) {
+        match kind {
+            DT_STRTAB => text = Some(value.wrapping_sub(moved)),
+            DT_NEEDED => {
+                if let Some(slot) = names.get_mut(count) {
+                    *slot = value;
+                    count += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    let Some(text) = text else { return false };
+    names.iter().take(count).any(|name| {
+        let mut library = [0_u8; LIBRARY_BYTES];
+        let filled = read(text.wrapping_add(*name), &mut library);
+        let library = library.get(..filled).unwrap_or(&[]);
+        library.starts_with(b"libasan.so") || library.starts_with(b"libclang_rt.asan")
+    })
+}
+
+/// Reads the list of what a file needs at run time, as far as there is room for it.
+fn read_dynamic(
+    (start, size): (u64, u64),
+    entries: &mut [u8; DYNAMIC_BYTES],
+    read: &mut impl FnMut(u64, &mut [u8]) -> usize,
+) {
     let length = usize::try_from(size).unwrap_or(DYNAMIC_BYTES).min(DYNAMIC_BYTES);
-    let Some(room) = entries.get_mut(..length) else { return false };
-    let filled = read(start, room);
-    room.get(..filled).unwrap_or(&[]).chunks(16).any(|entry| number64(entry, 0) == Some(DT_SONAME))
+    if let Some(room) = entries.get_mut(..length) {
+        read(start, room);
+    }
+}
+
+/// Kinds and values of such a list; what was not read has kind 0.
+fn pairs(entries: &[u8]) -> impl Iterator<Item = (u64, u64)> {
+    entries.chunks(16).filter_map(|entry| Some((number64(entry, 0)?, number64(entry, 8)?)))
 }
 
 fn number16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -236,6 +302,30 @@ mod tests {
         assert_eq!(both(&foreign), [Some(Reach::OtherMachine); 2]);
         assert_eq!(both(b"MZ"), [None; 2]);
         assert_eq!(both(b""), [None; 2]);
+    }
+
+    #[test]
+    fn a_program_of_the_sanitizer_is_seen() {
+        // The segment begins at offset 512 of the file and at address 0x1200 of memory.
+        let mut load = segment(PT_LOAD, 512, 512);
+        load[16..24].copy_from_slice(&0x1200_u64.to_ne_bytes());
+        let program = |names: &[u8], needed: &[u64]| {
+            let mut list: Vec<u64> = needed.iter().flat_map(|name| [DT_NEEDED, *name]).collect();
+            list.extend([DT_STRTAB, 0x1200 + 256, 0, 0]);
+            let mut data: Vec<u8> = list.iter().flat_map(|number| number.to_ne_bytes()).collect();
+            let dynamic = segment(PT_DYNAMIC, 512, u64::try_from(data.len()).unwrap());
+            data.resize(256, 0);
+            data.extend_from_slice(names);
+            elf(&[segment(PT_INTERP, 512, 28), load.clone(), dynamic], &data)
+        };
+        let plain = program(b"\0libc.so.6\0libasan_not.so\0", &[1, 11]);
+        assert_eq!(both(&plain), [Some(Reach::Loads); 2]);
+        for names in [&b"\0libc.so.6\0libasan.so.8\0"[..], b"\0libc.so.6\0libclang_rt.asan-x86_64.so\0"] {
+            assert_eq!(both(&program(names, &[1, 11])), [Some(Reach::Sanitized); 2]);
+            assert_eq!(both(&program(names, &[1])), [Some(Reach::Loads); 2]);
+            // Cut off.
+            assert_eq!(both(&program(&names[..13], &[1, 11])), [Some(Reach::Loads); 2]);
+        }
     }
 
     #[test]

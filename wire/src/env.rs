@@ -47,5 +47,9 @@ pub const TRUST_ROOT: &str = "AGENTFS_TRUST_ROOT";
 pub const LD_PRELOAD: &str = "LD_PRELOAD";
 /// macOS's list of libraries to load first (dyld(1)).
 pub const DYLD_INSERT_LIBRARIES: &str = "DYLD_INSERT_LIBRARIES";
+/// Options of AddressSanitizer (gcc's and clang's `-fsanitize=address`), divided by colons.
+pub const ASAN_OPTIONS: &str = "ASAN_OPTIONS";
+/// The option that lets a program of AddressSanitizer run with a library loaded before the sanitizer's own.
+pub const ASAN_ANY_ORDER: &str = "verify_asan_link_order=0";
 /// Port that a program is asked to use; left alone unless interposition is off or `--port` was given.
 pub const PORT: &str = "PORT";

@@ -73,6 +73,8 @@ pub enum Why {
     OtherMachine,
     /// The started program changes its user or gains rights (set-uid): its loader ignores the library (ld.so(8)).
     GainsRights,
+    /// The library's file cannot be seen from where the program starts: another root (chroot(2)), a sandbox.
+    OutOfSight,
 }
 
 /// One notice. Text is UTF-8; an unknown text is empty.

@@ -40,7 +40,8 @@ pub(crate) fn run(
     plan.only = rules.only;
     plan.except = rules.except;
     // The instance's rules, whatever the environment of whoever joins it says.
-    let variables = environment::build(&environment::without_ports(&settings.environment), &plan);
+    let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
+    program::settle(&start.path, &mut variables);
     drop(client);
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))

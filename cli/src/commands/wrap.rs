@@ -151,7 +151,9 @@ impl Wrap<'_> {
         printer.detail(&format!("{app}/{name} is {}", plan.url));
         plan.only.clone_from(&arguments.only);
         plan.except.clone_from(&arguments.except);
-        Ok(Prepared { variables: environment::build(&settings.environment, &plan), urls, unreached })
+        let mut variables = environment::build(&settings.environment, &plan);
+        program::settle(&start.path, &mut variables);
+        Ok(Prepared { variables, urls, unreached })
     }
 
     /// Becomes the program. Returns only where that fails.

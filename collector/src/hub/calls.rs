@@ -62,6 +62,7 @@ fn why(why: Why) -> &'static str {
         Why::Go => "cannot_reach_go",
         Why::OtherMachine => "cannot_reach_machine",
         Why::GainsRights => "cannot_reach_rights",
+        Why::OutOfSight => "cannot_reach_out_of_sight",
         Why::EnvironmentRestored => "environment_restored",
     }
 }

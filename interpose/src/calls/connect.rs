@@ -13,7 +13,7 @@ use crate::rewrite;
 use crate::rundir::{self, Behind, Prober};
 use crate::sys::{self, Errno};
 use crate::target;
-use agentfs_wire::address::Endpoint;
+use agentfs_wire::address::{Endpoint, Scope};
 use agentfs_wire::limits::{CONNECT_WAIT_MS, REUSEPORT_WORKERS};
 use agentfs_wire::name::{FileName, Kind};
 use agentfs_wire::notice::{Call, Outcome, Why};
@@ -56,10 +56,12 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
     // SAFETY: the program's own address and length.
     let given = unsafe { rawaddr::read(address, length) };
     let here = match given {
-        Given::Inet(endpoint) => rewrite::destination(endpoint).map(|to| (endpoint, to)),
-        Given::Unspecified | Given::Other => None,
+        Given::Inet(endpoint) if !crate::hints::is_datagram(fd) => rewrite::destination(endpoint)
+            .or_else(|| by_own_address(config, endpoint))
+            .map(|to| (endpoint, to)),
+        Given::Inet(_) | Given::Unspecified | Given::Other => None,
     };
-    let Some((named, to)) = here.filter(|_| !crate::hints::is_datagram(fd)) else {
+    let Some((named, to)) = here else {
         // A rewritten socket would connect to a path; to the program it is a TCP one.
         if given == Given::Other
             && !crate::hints::is_local(fd)
@@ -122,6 +124,29 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
             unsafe { real::connect(fd, address, length) }
         }
     }
+}
+
+/// Where a connect to an address of the host's own goes (its name, the URL that a dev server shows for the network):
+/// to a wildcard listener of the instance, if it has one.
+fn by_own_address(config: &Config, endpoint: Endpoint) -> Option<Endpoint> {
+    let to = rewrite::perhaps_own(endpoint)?;
+    // The listener first: a connect to the world out there pays for three looks into the run dir and no more.
+    let there = |scope| {
+        let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: None });
+        rundir::look(config, &names::path_of(config, file.as_bytes(), false)) != Err(libc::ENOENT)
+    };
+    let listens = config.covers(to.port)
+        && ([Scope::AnyV4, Scope::AnyDual].into_iter().any(there)
+            || sys::exists(rundir::group_mark(config, to.port).c_path()));
+    (listens && is_of_this_host(to.ip)).then_some(to)
+}
+
+/// Whether an address can be bound here.
+fn is_of_this_host(ip: IpAddr) -> bool {
+    let Ok(socket) = sys::tcp_socket(matches!(ip, IpAddr::V6(_))) else { return false };
+    let bound = sys::bind(socket, Encoded::of(Endpoint { ip, port: 0 }).bytes()).is_ok();
+    sys::close(socket);
+    bound
 }
 
 fn failed(errno: Errno, reason: c_int) -> c_int {
@@ -364,11 +389,12 @@ fn connect_by_broker(_config: &Config, _caller: Caller, _to: Endpoint, _file: &s
     Err(libc::EACCES)
 }
 
-/// The own address of a client end: what it was bound to, else loopback.
+/// The own address of a client end: what it was bound to, else loopback, else the host's that it connects to.
 fn local_ip(caller: Caller, to: Endpoint) -> IpAddr {
     match caller.bound.map(|bound| bound.canonical().ip) {
         Some(ip) if !ip.is_unspecified() => ip,
         _ => match to.ip {
+            IpAddr::V4(ip) if !ip.is_loopback() => to.ip,
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         },

@@ -10,12 +10,13 @@
     reason = "one contract covers a call and what it is wrapped in"
 )]
 
+use super::sanitizer;
 use super::started::{Search, start};
 use crate::config::{self, Config};
 use crate::hooks::real;
 use crate::notify::{self, News};
 use crate::program::{self as target_program, Program};
-use crate::sys::Errno;
+use crate::sys::{self, Errno};
 use crate::target;
 use agentfs_wire::env;
 use agentfs_wire::notice::{Call, Outcome, Why};
@@ -108,7 +109,7 @@ pub(super) enum Target {
     Shell,
 }
 
-/// Calls `call` with `environment`, completed where it lacks ours.
+/// Calls `call` with the environment that the program is to have.
 ///
 /// # Safety
 /// The target is a C string or NULL; `environment` is NULL or an array of C strings that ends in NULL.
@@ -121,6 +122,34 @@ unsafe fn with_environment<T>(target: Target, environment: Strings, call: impl F
         // SAFETY: the caller vouches for the array.
         return unsafe { without_library(config, environment, call) };
     }
+    if found != Program::Missing && is_out_of_sight(config) {
+        traced(config, target, Program::Beyond(Why::OutOfSight), Why::OutOfSight);
+        // SAFETY: the caller vouches for the array.
+        return unsafe { without_library(config, environment, call) };
+    }
+    if found == Program::Sanitized {
+        // SAFETY: the caller vouches for the array.
+        return unsafe {
+            sanitizer::with_options(environment, |environment| {
+                with_instance(config, target, found, environment, call)
+            })
+        };
+    }
+    // SAFETY: as this function.
+    unsafe { with_instance(config, target, found, environment, call) }
+}
+
+/// Calls `call` with `environment`, completed where it lacks ours.
+///
+/// # Safety
+/// As [`with_environment`].
+unsafe fn with_instance<T>(
+    config: &Config,
+    target: Target,
+    found: Program,
+    environment: Strings,
+    call: impl FnOnce(Strings) -> T,
+) -> T {
     // SAFETY: the caller vouches for the array.
     let Some(lacks) = (unsafe { examine(config, environment) }) else {
         traced(config, target, found, Why::Rewritten);
@@ -137,6 +166,15 @@ unsafe fn with_environment<T>(target: Target, environment: Strings, call: impl F
     } else {
         call(environment)
     }
+}
+
+/// Whether the library's file cannot be seen from here: in another root (chroot(2), a sandbox such as bubblewrap) the
+/// loader would complain of it on the program's stderr.
+fn is_out_of_sight(config: &Config) -> bool {
+    let _errno = Errno::keep();
+    let preload = config.preload().to_bytes_with_nul();
+    let file = preload.iter().position(|byte| *byte == b'=').and_then(|at| preload.get(at + 1..));
+    file.and_then(|file| CStr::from_bytes_with_nul(file).ok()).is_some_and(|file| !sys::exists(file))
 }
 
 /// # Safety

@@ -7,6 +7,7 @@
     reason = "one contract covers a call and what it is wrapped in"
 )]
 
+use super::errors;
 use crate::config::{self, Config};
 use crate::facts;
 use crate::hooks::real;
@@ -119,6 +120,9 @@ fn refused_for_address(fd: c_int) -> bool {
 /// As recv(2).
 #[cfg(target_os = "linux")]
 pub(crate) unsafe fn recv(fd: c_int, data: *mut c_void, size: size_t, flags: c_int) -> ssize_t {
+    if errors::asked(fd, flags) {
+        return errors::none();
+    }
     // SAFETY: the program's own arguments.
     corrected(fd, flags, unsafe { crate::hooks::gnu::real::recv(fd, data, size, flags) })
 }
@@ -135,6 +139,9 @@ pub(crate) unsafe fn recv_chk(
     room: size_t,
     flags: c_int,
 ) -> ssize_t {
+    if errors::asked(fd, flags) {
+        return errors::none();
+    }
     // SAFETY: the program's own arguments.
     corrected(fd, flags, unsafe { crate::hooks::gnu::real::recv_chk(fd, data, size, room, flags) })
 }
@@ -163,6 +170,9 @@ pub(crate) unsafe fn recvfrom(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> ssize_t {
+    if errors::asked(fd, flags) {
+        return errors::none();
+    }
     // SAFETY: the program's own pointers, or local ones.
     unsafe {
         receive(address, length, |address, length| {
@@ -185,6 +195,9 @@ pub(crate) unsafe fn recvfrom_chk(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> ssize_t {
+    if errors::asked(fd, flags) {
+        return errors::none();
+    }
     // SAFETY: the program's own pointers, or local ones.
     unsafe {
         receive(address, length, |address, length| {
@@ -233,6 +246,9 @@ fn is_ours(config: &Config, name: &[u8]) -> bool {
 /// # Safety
 /// As recvmsg(2).
 pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    if errors::asked(fd, flags) {
+        return errors::none();
+    }
     // SAFETY: the program's own header; NULL is the kernel's to refuse.
     let asks = !message.is_null() && !unsafe { (*message).msg_name }.is_null();
     // SAFETY: the program's own arguments.
@@ -263,6 +279,9 @@ pub(crate) unsafe fn recvmmsg(
     flags: c_int,
     timeout: *mut libc::timespec,
 ) -> c_int {
+    if errors::asked(fd, flags) {
+        return sys::fail(libc::EAGAIN);
+    }
     // SAFETY: the program's own arguments.
     let received = unsafe { crate::hooks::gnu::real::recvmmsg(fd, messages, count, flags, timeout) };
     if let Some(config) = config::get() {

@@ -43,7 +43,7 @@ pub(crate) unsafe fn getsockopt(
     let fact = facts::of(config, fd);
     let Some(v6) = fact.rewritten() else { return result };
     let answer = if level == libc::SOL_SOCKET {
-        socket_option(name, v6, fact).map(Answer::Number)
+        socket_option(name, v6, fact)
     } else {
         protocol_option(config, fd, fact, level, name)
     };
@@ -114,11 +114,15 @@ impl Answer {
     }
 }
 
-fn socket_option(name: c_int, v6: bool, fact: Fact) -> Option<c_int> {
+fn socket_option(name: c_int, v6: bool, fact: Fact) -> Option<Answer> {
     if name == libc::SO_REUSEPORT {
-        return Some(c_int::from(matches!(fact, Fact::Listener(listener) if listener.shared)));
+        let shared = matches!(fact, Fact::Listener(listener) if listener.shared);
+        return Some(Answer::Number(c_int::from(shared)));
     }
-    sys::inet_answer(name, v6)
+    if let Some(nobody) = sys::peer_answer(name) {
+        return Some(Answer::Text(nobody));
+    }
+    sys::inet_answer(name, v6).map(Answer::Number)
 }
 
 fn protocol_option(config: &Config, fd: c_int, fact: Fact, level: c_int, name: c_int) -> Option<Answer> {

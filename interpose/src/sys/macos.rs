@@ -406,6 +406,11 @@ pub(crate) fn is_telling(name: c_int) -> bool {
     name == libc::SO_REUSEPORT
 }
 
+/// `SO_PEERCRED` is of Linux only.
+pub(crate) fn peer_answer(_name: c_int) -> Option<&'static [u8]> {
+    None
+}
+
 /// What a TCP socket answers to such an option.
 pub(crate) fn inet_answer(_name: c_int, _v6: bool) -> Option<c_int> {
     None

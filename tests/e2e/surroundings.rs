@@ -1,0 +1,87 @@
+//! Programs that start others in unusual surroundings: another root, a sandbox, a sanitizer that minds what is
+//! loaded beside it. "Nothing else changes": neither their output nor whether they run.
+#![cfg(target_os = "linux")]
+use agentfs_tests::Home;
+use nix::unistd::Uid;
+use std::process::Command;
+
+/// Serves itself once on a port of its own, and says so.
+const SERVER: &str = r#"
+    #include <arpa/inet.h>
+    #include <netinet/in.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <sys/socket.h>
+    int main(void) {
+        struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(8080)};
+        name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        int listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0);
+        if (bind(listener, (void *)&name, sizeof name) || listen(listener, 1)) return 1;
+        if (connect(client, (void *)&name, sizeof name)) return 2;
+        struct sockaddr_in peer;
+        socklen_t length = sizeof peer;
+        if (accept(listener, (void *)&peer, &length) < 0) return 3;
+        char *heap = malloc(8);
+        printf("%s %s %s\n", inet_ntoa(peer.sin_addr), getenv("ASAN_OPTIONS"), getenv("AGENTFS_INSTANCE"));
+        free(heap);
+    }
+"#;
+
+/// AddressSanitizer's shared library, gcc's default, ends a program that has another library before it.
+#[test]
+fn a_program_of_the_address_sanitizer_runs() {
+    let home = Home::new();
+    let source = home.write("server.c", SERVER);
+    let program = home.work().join("server").display().to_string();
+    let compiler =
+        Command::new("gcc").args(["-fsanitize=address", "-o", &program]).arg(&source).output().unwrap();
+    assert!(compiler.status.success(), "{}", String::from_utf8_lossy(&compiler.stderr));
+    let expected = |own: &str| format!("127.0.0.1 {own}verify_asan_link_order=0 one\n");
+    let alone = home.wrap("shop", "one", &[&program]).output().success();
+    assert_eq!((alone.stdout.as_str(), alone.stderr.as_str()), (expected("").as_str(), ""));
+    let own = home.wrap("shop", "one", &[&program]).env("ASAN_OPTIONS", "color=never").output().success();
+    assert_eq!(own.stdout, expected("color=never:"), "{}", own.explain());
+    // Every way in which a program starts another; no other program sees the option.
+    for (shell, option) in [
+        ("exec \"$0\"", ""),
+        ("\"$0\"; exit $?", ""),
+        ("exec env -i \"$0\"", ""),
+        ("ASAN_OPTIONS=color=never exec \"$0\"", "color=never:"),
+        ("exec env -i ASAN_OPTIONS=color=never \"$0\"", "color=never:"),
+        ("exec python3 -c 'import os, sys; os.execvp(sys.argv[1], sys.argv[1:])' \"$0\"", ""),
+        ("exec python3 -c 'import subprocess, sys; subprocess.run(sys.argv[1:], check=True)' \"$0\"", ""),
+    ] {
+        let output = home.wrap("shop", "one", &["sh", "-c", shell, &program]).output().success();
+        assert_eq!(output.stdout, expected(option), "{shell}\n{}", output.explain());
+        assert_eq!(output.stderr, "", "{shell}\n{}", output.explain());
+    }
+    let plain = home.wrap("shop", "one", &["sh", "-c", "env | grep -c ASAN; exit 0"]).output().success();
+    assert_eq!(plain.stdout, "0\n", "{}", plain.explain());
+}
+
+/// Where the library's file is out of sight, as in a sandbox with a folder of its own over it, the loader would
+/// complain of it on the stderr of every program.
+#[test]
+fn a_program_that_does_not_see_the_library_runs_without_it() {
+    let home = Home::new();
+    let root = Uid::effective().is_root();
+    let unshare: &[&str] = if root { &["--mount"] } else { &["--mount", "--map-root-user"] };
+    let script = "library=${LD_PRELOAD##*:}\n\
+        mount -t tmpfs none \"${library%/*/*}\" || exit 66\n\
+        /bin/echo hidden; env -i /bin/echo bare\n\
+        exec python3 -c 'import subprocess; subprocess.run([\"/bin/echo\", \"spawned\"], check=True)'";
+    let command = [&["unshare"], unshare, &["sh", "-c", script]].concat();
+    let output = home.wrap("shop", "one", &command).output();
+    assert_ne!(
+        output.status.code(),
+        Some(66),
+        "this machine allows no mount name space: {}",
+        output.explain()
+    );
+    let said = (output.stdout.as_str(), output.stderr.as_str());
+    assert_eq!(said, ("hidden\nbare\nspawned\n", ""), "{}", output.explain());
+    let mut traced = vec!["trace", "--json", "--app", "shop", "--"];
+    traced.extend(&command);
+    let traced = home.agentfs(&traced).output();
+    assert!(traced.stderr.contains("cannot_reach_out_of_sight"), "{}", traced.explain());
+}
