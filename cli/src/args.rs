@@ -182,8 +182,17 @@ Examples:
   agentfs route db.localhost 127.0.0.1:8081     a port of the host
   agentfs route preview.localhost shop/k3f9     an instance
   agentfs route shop shop --replace --policy least-connections
+  agentfs route shop shop --replace --handoff
   agentfs route --list
-  agentfs route --remove myapp.localhost")]
+  agentfs route --remove myapp.localhost
+
+With --handoff the router looks at the first request of each plain HTTP/1 connection, and when that is
+for this name, the app's accept returns the client's own connection: nothing is between them from then
+on. So a later request on the same connection that names another host is answered by this app, too
+(browsers send none; HTTP clients and proxies that reuse a connection for several hosts do), and the
+app sees the router's port as its own. None of it is in the access log or the counters, no limit of
+the router holds, and X-Forwarded-For is not set. TLS, HTTP/2, and apps that do not take the connection
+go through the router as without the option.")]
 pub(crate) struct RouteArguments {
     /// Host name; `.localhost` is added to a name without a dot
     #[arg(required_unless_present_any = ["list", "remove"])]
@@ -200,6 +209,9 @@ pub(crate) struct RouteArguments {
     /// How to choose between replicas and workers: in turn, the least busy, or the first that answers
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = PolicyArgument::RoundRobin)]
     pub(crate) policy: PolicyArgument,
+    /// Hand client connections into the app by their first request; later ones with another host go there too
+    #[arg(long)]
+    pub(crate) handoff: bool,
     /// List the routes that were added by hand
     #[arg(long, conflicts_with_all = ["name", "remove"])]
     pub(crate) list: bool,

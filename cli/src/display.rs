@@ -1,6 +1,6 @@
 //! How events, listeners and tables look to a person. Pure.
 use crate::duration;
-use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::event::{Event, EventKind, HANDED_OVER};
 use agentfs_wire::url::UrlStyle;
 use std::path::Path;
 
@@ -88,6 +88,7 @@ fn one_line(line: &str) -> String {
 /// A request: time, instance, method, status, duration, size, what was asked for.
 fn request_line(event: &Event, who: &str, method: &str) -> String {
     let status = match event.status.unwrap_or(0) {
+        _ if event.outcome.as_deref() == Some(HANDED_OVER) => "into".to_owned(),
         0 => "gone".to_owned(),
         status => status.to_string(),
     };

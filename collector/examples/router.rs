@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             wildcard: false,
             upstreams,
             policy: Policy::default(),
+            handoff: None,
             dead: None,
             starting: None,
             title: String::new(),

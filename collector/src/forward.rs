@@ -7,7 +7,7 @@ mod talk;
 
 use crate::control::{Answer, error};
 use crate::end::ended;
-use crate::handoff::{Families, Handoff, dial};
+use crate::handoff::{Families, Handoff, Offer, dial};
 use crate::journal::{Filter, Journal, Subscription};
 use crate::limits::FORWARDS;
 use crate::log;
@@ -337,7 +337,9 @@ async fn connect(
     let dialled = client.local_addr().map_or(0, |local| local.port());
     let mut outcome = Err(io::ErrorKind::NotFound.into());
     for path in candidates {
-        if served.may_hand(dialled, port) && served.by.offer(&path, client, address, Families::Exact).await {
+        if served.may_hand(dialled, port)
+            && let Offer::Taken = served.by.offer(&path, client, address, Families::Exact).await
+        {
             served.counters.handed.fetch_add(1, Ordering::Relaxed);
             return None;
         }

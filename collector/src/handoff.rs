@@ -29,6 +29,21 @@ pub(crate) enum Families {
     Related,
 }
 
+/// What became of an offer.
+#[derive(Debug)]
+pub(crate) enum Offer {
+    /// The program has the connection: ours is to be dropped.
+    Taken,
+    /// The connection is as it was, not a byte of it read. `sent`: the program may hold a descriptor of it that it
+    /// will drop when it comes for it, so that only shutdown(2) ends the connection before.
+    Left {
+        /// See above.
+        sent: bool,
+    },
+    /// Nobody listens there; the connection is as it was.
+    Refused(io::Error),
+}
+
 /// Hands over connections, and remembers which listeners take them.
 #[derive(Debug, Default)]
 pub(crate) struct Handoff {
@@ -48,19 +63,28 @@ enum Sign {
 // === impl Handoff ===
 
 impl Handoff {
-    /// Offers `stream`, whose client is `client`, to the program that listens at `path`. Whether the program
-    /// has it: then it is to be dropped. Else it is as it was, not a byte of it read.
+    /// Offers `stream`, whose client is `client`, to the program that listens at `path`.
     pub(crate) async fn offer(
         &self,
         path: &Path,
         stream: &TcpStream,
         client: SocketAddr,
         families: Families,
-    ) -> bool {
-        let Some(mut listener) = self.learned.of(path).await else { return false };
-        let Ok(carrier) = dial(path, client, true).await else { return false };
+    ) -> Offer {
+        if !is_of_library(path).await {
+            return Offer::Left { sent: false };
+        }
+        let mut listener = match self.learned.of(path).await {
+            Ok(Some(listener)) => listener,
+            Ok(None) => return Offer::Left { sent: false },
+            Err(error) => return Offer::Refused(error),
+        };
+        let carrier = match dial(path, client, true).await {
+            Ok(carrier) => carrier,
+            Err(error) => return Offer::Refused(error),
+        };
         if !may_have(&carrier, stream, families) {
-            return false;
+            return Offer::Left { sent: false };
         }
         if listener.known() == Known::Nothing {
             // One program at a time is asked; whoever waits behind learns from the answer.
@@ -68,14 +92,14 @@ impl Handoff {
                 Sign::Hello => listener.greeted(),
                 Sign::End | Sign::Other => {
                     listener.silent();
-                    return false;
+                    return Offer::Left { sent: false };
                 }
             }
         }
         let listener = listener.release();
         let given = give(&carrier, stream).await.unwrap_or(Given::Missed);
         listener.note(given);
-        given == Given::Taken
+        if given == Given::Taken { Offer::Taken } else { Offer::Left { sent: true } }
     }
 }
 
@@ -136,6 +160,16 @@ async fn sign(carrier: &UnixStream, time: std::time::Duration) -> Sign {
         }
     };
     timeout(time, listen).await.unwrap_or(Sign::Other)
+}
+
+/// Whether a listener of the library's is named at `path`. The others' programs would see an empty connection.
+async fn is_of_library(path: &Path) -> bool {
+    let listens = |path: &Path| {
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        SocketName::parse(file).is_ok_and(|name| matches!(name.kind, Kind::Listener { .. }))
+    };
+    // An instance's main name is a link to one of them, or a socket that the program made by itself.
+    listens(path) || tokio::fs::canonicalize(path).await.is_ok_and(|path| listens(&path))
 }
 
 /// Whether the listener at the other end of `carrier` is one of the library's, and its socket one that would
@@ -240,7 +274,7 @@ mod tests {
             };
             let offer = handoff.offer(&path, &stream, address, Families::Exact);
             let (handed, served) = tokio::join!(offer, program);
-            assert!(handed);
+            assert!(matches!(handed, Offer::Taken));
             drop(stream);
             send(served, b"hello", MsgFlags::empty()).unwrap();
             close(served).unwrap();
@@ -264,11 +298,12 @@ mod tests {
         };
         let offer = handoff.offer(&path, &stream, address, Families::Exact);
         let (handed, seen) = tokio::join!(offer, program);
-        assert!(!handed);
+        assert!(matches!(handed, Offer::Left { sent: false }));
         // Its own bytes were left unread, which the kernel reports as a reset.
         assert!(seen.map_or(true, |bytes| bytes.is_empty()));
         // It is left in peace for a while.
-        assert!(!handoff.offer(&path, &stream, address, Families::Exact).await);
+        let again = handoff.offer(&path, &stream, address, Families::Exact).await;
+        assert!(matches!(again, Offer::Left { sent: false }));
         assert!(
             timeout(std::time::Duration::ZERO, listener.accept()).await.is_err(),
             "it was asked again at once"
@@ -288,16 +323,24 @@ mod tests {
         };
         let offer = handoff.offer(&path, &stream, address, Families::Exact);
         let (handed, (_carrier, (connection, token))) = tokio::join!(offer, late);
-        assert!(!handed);
+        assert!(matches!(handed, Offer::Left { sent: true }));
         assert!(!take(token), "two owners");
         close(connection).unwrap();
     }
 
     #[tokio::test]
     async fn only_listeners_of_the_library_are_asked() {
-        let (_home, path, _listener) = listener("shop-main.sock");
+        let (_home, path, listener) = listener("shop-main.sock");
         let (_client, stream, address) = connection().await;
-        assert!(!Handoff::default().offer(&path, &stream, address, Families::Exact).await);
+        let offer = Handoff::default().offer(&path, &stream, address, Families::Exact).await;
+        assert!(matches!(offer, Offer::Left { sent: false }));
+        assert!(
+            timeout(std::time::Duration::ZERO, listener.accept()).await.is_err(),
+            "it saw a connection that is nobody's"
+        );
+        let gone = path.with_file_name("shop-main.81.sock");
+        let offer = Handoff::default().offer(&gone, &stream, address, Families::Exact).await;
+        assert!(matches!(offer, Offer::Refused(_)));
     }
 
     #[test]

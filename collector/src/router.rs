@@ -24,6 +24,7 @@ mod connection;
 mod delegate;
 mod error;
 mod exchange;
+mod handover;
 mod head;
 mod headers;
 mod host;
@@ -49,7 +50,7 @@ pub use access::{RequestLog, RequestRecord};
 pub use error::Error;
 pub use listen::{Doors, SecureDoors, run};
 pub use metrics::{Counter, RouterMetrics};
-pub use table::{Entry, LastSeen, Lookup, Route, Table, TableHandle, Target, Upstream};
+pub use table::{Entry, HandedOver, LastSeen, Lookup, Route, Table, TableHandle, Target, Upstream};
 
 /// What the hub should know.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,8 +30,8 @@ pub(crate) fn load(path: &Path) -> (Vec<HandRoute>, Vec<String>) {
         }
     };
     let (mut routes, mut troubles) = (Vec::new(), Vec::new());
-    for RouteInfo { host, target, wildcard, policy, .. } in stored.routes {
-        match HandRoute::parse(&RouteParams { host, target, wildcard, replace: false, policy }) {
+    for RouteInfo { host, target, wildcard, policy, handoff, .. } in stored.routes {
+        match HandRoute::parse(&RouteParams { host, target, wildcard, replace: false, policy, handoff }) {
             Ok(route) => routes.push(route),
             Err(error) => troubles.push(format!("a route in {} is left out: {error}", path.display())),
         }
@@ -84,6 +84,7 @@ mod tests {
             wildcard: false,
             url: String::new(),
             policy: Policy::default(),
+            handoff: false,
         };
         save(&path, vec![info("a.localhost")]).unwrap();
         let before = fs::read(&path).unwrap();
@@ -108,11 +109,15 @@ mod tests {
             wildcard: true,
             url: "http://x".into(),
             policy: Policy::default(),
+            handoff: true,
         };
         save(&path, vec![info("a.localhost", "/x.sock"), info("not a host", "/y.sock")]).unwrap();
         let (routes, troubles) = load(&path);
         assert_eq!((routes.len(), troubles.len()), (1, 1));
-        assert!(routes[0].wildcard && routes[0].given == "/x.sock");
+        assert!(routes[0].wildcard && routes[0].handoff && routes[0].given == "/x.sock");
+        // As it was written before there was hand-off.
+        fs::write(&path, r#"{"routes":[{"host":"a.localhost","target":"shop"}]}"#).unwrap();
+        assert!(load(&path).0.first().is_some_and(|route| !route.handoff));
         fs::write(&path, r#"{"routes":[{"host":"a.loc"#).unwrap();
         let (routes, troubles) = load(&path);
         assert!(routes.is_empty() && troubles[0].contains("moved to"), "{troubles:?}");

@@ -13,6 +13,7 @@ mod descriptors;
 mod fallback;
 mod faults;
 mod handoff;
+mod handover;
 mod hostile;
 mod interposer;
 mod lifecycle;

@@ -233,6 +233,9 @@ pub struct RouteParams {
     /// How to choose where it leads to several listeners.
     #[serde(default)]
     pub policy: Policy,
+    /// Whether connections are handed into the app, once their first request is known to be for this route.
+    #[serde(default)]
+    pub handoff: bool,
 }
 
 /// A route added by hand.
@@ -251,6 +254,9 @@ pub struct RouteInfo {
     /// How it chooses between several listeners.
     #[serde(default)]
     pub policy: Policy,
+    /// Whether connections are handed into the app.
+    #[serde(default)]
+    pub handoff: bool,
 }
 
 /// What to stream.

@@ -32,6 +32,10 @@ pub enum EventKind {
     Lagged,
 }
 
+/// [`Event::outcome`] of a request with which the client's connection went into the app: its answer, and what else
+/// comes over the connection, is not known. It has no status.
+pub const HANDED_OVER: &str = "handed_over";
+
 /// One event. Absent fields do not apply to the kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -65,7 +69,7 @@ pub struct Event {
     /// The other end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// `rewritten`, `passed` or `refused`.
+    /// `rewritten`, `passed` or `refused`; of a request [`HANDED_OVER`], where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// Why a call was passed or refused, in snake case (see `notice::Why`).
@@ -89,7 +93,7 @@ pub struct Event {
     /// Path and query of a request, cut short where it is long. Its host name is in `url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Status of the answer; 0 when the client left before.
+    /// Status of the answer; 0 when the client left before. Absent where the connection was handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Microseconds from the request's head to the end of the answer.

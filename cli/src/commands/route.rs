@@ -47,6 +47,7 @@ pub(crate) fn run(
         wildcard: arguments.wildcard,
         replace: arguments.replace,
         policy: arguments.policy.into(),
+        handoff: arguments.handoff,
     };
     let route: RouteInfo = client.call(method::ROUTE_ADD, params)?;
     if arguments.json {
@@ -67,10 +68,17 @@ fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, F
         printer.talk("no routes; `agentfs route NAME TARGET` adds one");
         return Ok(Exit::Success);
     }
-    let mut rows = vec![["NAME", "TARGET", "URL", "POLICY"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["NAME", "TARGET", "URL", "POLICY", "HANDOFF"].map(str::to_owned).to_vec()];
     for route in routes {
         let name = if route.wildcard { format!("*.{}", route.host) } else { route.host };
-        rows.push(vec![name, route.target, route.url, policy_name(route.policy).to_owned()]);
+        let handoff = if route.handoff { "yes" } else { "no" };
+        rows.push(vec![
+            name,
+            route.target,
+            route.url,
+            policy_name(route.policy).to_owned(),
+            handoff.to_owned(),
+        ]);
     }
     printer.data(&display::table(&rows))?;
     Ok(Exit::Success)

@@ -3,6 +3,7 @@
 use super::Given;
 use crate::limits::{HANDOFF_LISTENERS, HANDOFF_RETRY};
 use std::collections::HashMap;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,16 +56,19 @@ pub(super) struct Offered {
 // === impl Learned ===
 
 impl Learned {
-    /// The listener at `path`, in turn. `None` where it is better left alone, or is not there.
-    pub(super) async fn of(&self, path: &Path) -> Option<Turn> {
-        let inode = tokio::fs::metadata(path).await.ok()?.ino();
+    /// The listener at `path`, in turn. `None` where it is better left alone.
+    ///
+    /// # Errors
+    /// What stat(2) says.
+    pub(super) async fn of(&self, path: &Path) -> io::Result<Option<Turn>> {
+        let inode = tokio::fs::metadata(path).await?.ino();
         let listener = self.entry(path, inode);
         let state = Arc::clone(&listener.state).lock_owned().await;
-        match state.again {
+        Ok(match state.again {
             Some(again) if Instant::now() < again => None,
             _ if state.failures > HANDOFF_RETRY.len() => None,
             _ => Some(Turn { listener, state }),
-        }
+        })
     }
 
     fn entry(&self, path: &Path, inode: u64) -> Arc<Listener> {

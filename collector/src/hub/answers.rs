@@ -1,6 +1,7 @@
 //! What the hub answers to control requests. Each is carried out to its end, whether or not its client
 //! still waits.
 use super::drive::Hub;
+use super::routing;
 use crate::clock::now_ms;
 use crate::control::{Answer, Ask, Command, error};
 use crate::limits::{DRAIN_HOLD_MS, HAND_ROUTES};
@@ -52,6 +53,17 @@ impl Hub {
         if let Some(name) = missing {
             let message = format!("nothing lives that is called `{name}`");
             return Err(error(ErrorCode::NotFound, message, Some("`agentfs ps` lists what lives")));
+        }
+        if let (true, RouteTarget::Socket(path)) = (route.handoff, &route.target)
+            && let (Ok(socket), Ok(run)) = (path.canonicalize(), self.run_dir.path().canonicalize())
+            && !routing::is_listener(&socket, &run)
+        {
+            let message = format!(
+                "{} is no listener of a wrapped program: no connection can be handed to it",
+                path.display()
+            );
+            let hint = Some("leave `--handoff` out, or start the program with `agentfs wrap`");
+            return Err(error(ErrorCode::BadParams, message, hint));
         }
         if self.registry.hand_routes() >= HAND_ROUTES {
             let message = format!("there are {HAND_ROUTES} routes already");

@@ -2,7 +2,7 @@
 use crate::clock::now_ms;
 use crate::journal::Journal;
 use crate::router::RequestRecord;
-use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::event::{Event, EventKind, HANDED_OVER};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Passes `records` on, and how many before them did not fit.
@@ -22,7 +22,10 @@ fn event(record: RequestRecord) -> Event {
     event.method = Some(record.method);
     event.url = Some(record.host);
     event.path = Some(record.path);
-    event.status = Some(record.status);
+    event.status = record.status;
+    if record.status.is_none() {
+        event.outcome = Some(HANDED_OVER.to_owned());
+    }
     event.duration_us = Some(u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX));
     event.bytes = Some(record.bytes);
     event

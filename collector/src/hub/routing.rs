@@ -2,6 +2,7 @@
 //! one table to the next.
 use crate::registry::{End, LastSeen, Route, Target};
 use crate::router;
+use agentfs_wire::name::{Kind, SocketName};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ type Name = (Target, String, String, u16);
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
     by_end: BTreeMap<Name, Kept>,
+    /// By host: the connections of routes that hand them over.
+    handed: BTreeMap<String, Arc<router::HandedOver>>,
     /// Those that no route leads to any more, while requests to them may be in progress.
     leaving: Vec<Arc<router::Upstream>>,
 }
@@ -39,7 +42,8 @@ impl Upstreams {
     /// Builds the table of `routes`. Upstreams that no route leads to are forgotten with their counts.
     pub(super) fn table(&mut self, routes: Vec<Route>, http_port: u16) -> router::Table {
         let mut old = std::mem::take(&mut self.by_end);
-        let entries = routes.into_iter().map(|route| self.entry(route, &mut old)).collect();
+        let mut handed = std::mem::take(&mut self.handed);
+        let entries = routes.into_iter().map(|route| self.entry(route, &mut old, &mut handed)).collect();
         self.leaving.retain(|upstream| Arc::strong_count(upstream) > 1);
         self.leaving.extend(old.into_values().map(|kept| kept.upstream));
         router::Table::new(entries, http_port)
@@ -72,13 +76,24 @@ impl Upstreams {
         }
     }
 
-    fn entry(&mut self, route: Route, old: &mut BTreeMap<Name, Kept>) -> router::Entry {
+    fn entry(
+        &mut self,
+        route: Route,
+        old: &mut BTreeMap<Name, Kept>,
+        handed: &mut BTreeMap<String, Arc<router::HandedOver>>,
+    ) -> router::Entry {
+        let handoff = route.handoff.then(|| {
+            let counters = handed.remove(&route.host).unwrap_or_default();
+            self.handed.insert(route.host.clone(), Arc::clone(&counters));
+            counters
+        });
         let upstreams = route.ends.into_iter().map(|end| self.upstream(end, old)).collect();
         router::Entry {
             host: route.host,
             wildcard: route.wildcard,
             upstreams,
             policy: route.policy,
+            handoff,
             dead: route.dead.map(last_seen),
             starting: route.starting,
             title: route.title,
@@ -129,6 +144,13 @@ pub(super) fn file_of(socket: &Path, run: &Path) -> Option<String> {
     (socket.parent() == Some(run)).then(|| socket.file_name()?.to_str().map(str::to_owned)).flatten()
 }
 
+/// Whether `socket` is the file of a listener that the library made.
+pub(super) fn is_listener(socket: &Path, run: &Path) -> bool {
+    file_of(socket, run)
+        .and_then(|file| SocketName::parse(&file).ok().map(|name| matches!(name.kind, Kind::Listener { .. })))
+        .unwrap_or(false)
+}
+
 fn last_seen(seen: LastSeen) -> router::LastSeen {
     router::LastSeen {
         socket: seen.socket,
@@ -167,6 +189,7 @@ mod tests {
             wildcard: false,
             ends,
             policy: Policy::default(),
+            handoff: false,
             dead: None,
             starting: None,
             title: String::new(),
@@ -215,6 +238,26 @@ mod tests {
         assert_eq!((upstreams.ending("shop", "k3f9"), upstreams.leaving.len()), (0, 1));
         drop(table);
         assert_eq!((upstreams.ending("shop", "k3f9"), upstreams.leaving.len()), (0, 0));
+    }
+
+    #[test]
+    fn counts_of_connections_survive_a_new_table() {
+        let mut upstreams = Upstreams::default();
+        let handed = || Route { handoff: true, ..route("a.localhost", &["/a"]) };
+        let counters = |table: &router::Table| table.routes().next().unwrap().entry.handoff.clone();
+        let first = counters(&upstreams.table(vec![handed()], 80)).unwrap();
+        let second = counters(&upstreams.table(vec![handed()], 80)).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        assert!(counters(&upstreams.table(vec![route("a.localhost", &["/a"])], 80)).is_none());
+    }
+
+    #[test]
+    fn a_listener_is_known_by_its_file() {
+        let run = Path::new("/home/run");
+        assert!(is_listener(Path::new("/home/run/shop-k3f9.8080.sock"), run));
+        for other in ["/home/run/shop-k3f9.sock", "/home/shop-k3f9.8080.sock", "/home/run/x.sock"] {
+            assert!(!is_listener(Path::new(other), run), "{other}");
+        }
     }
 
     #[test]

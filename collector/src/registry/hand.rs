@@ -25,6 +25,8 @@ pub(crate) struct HandRoute {
     pub(crate) wildcard: bool,
     /// How it chooses between several listeners.
     pub(crate) policy: Policy,
+    /// Whether client connections are handed into the app.
+    pub(crate) handoff: bool,
 }
 
 /// Where a route made by hand leads.
@@ -73,7 +75,17 @@ impl HandRoute {
                 "a policy is for a route to an app or an instance",
             ));
         }
-        Ok(Self { host, given: params.target.clone(), target, wildcard, policy })
+        if params.handoff && matches!(target, RouteTarget::Tcp(_)) {
+            return Err(error(
+                ErrorCode::BadParams,
+                format!(
+                    "`{}` is a port of the host: no connection can be handed to what listens there",
+                    params.target
+                ),
+                "hand-off is for a route to an app, an instance or a listener of one",
+            ));
+        }
+        Ok(Self { host, given: params.target.clone(), target, wildcard, policy, handoff: params.handoff })
     }
 
     /// How it is told to a client. `url` is given by whoever knows the router's port.
@@ -84,6 +96,7 @@ impl HandRoute {
             wildcard: self.wildcard,
             url,
             policy: self.policy,
+            handoff: self.handoff,
         }
     }
 }
@@ -170,6 +183,7 @@ mod tests {
             wildcard: false,
             replace: false,
             policy: Policy::default(),
+            handoff: false,
         };
         HandRoute::parse(&params).map_err(|error| error.code)
     }
@@ -203,12 +217,32 @@ mod tests {
                 wildcard: false,
                 replace: false,
                 policy: Policy::First,
+                handoff: false,
             })
         };
         assert_eq!(parse("shop").unwrap().policy, Policy::First);
         assert!(parse("shop/cart").is_ok());
         for target in ["/x.sock", "127.0.0.1:80"] {
             assert_eq!(parse(target).unwrap_err().code, ErrorCode::BadParams, "{target}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_handed_to_a_port_of_the_host() {
+        let parse = |target: &str| {
+            HandRoute::parse(&RouteParams {
+                host: "a.localhost".into(),
+                target: target.into(),
+                wildcard: false,
+                replace: false,
+                policy: Policy::default(),
+                handoff: true,
+            })
+        };
+        let refused = parse("127.0.0.1:80").unwrap_err();
+        assert!(refused.code == ErrorCode::BadParams && refused.message.contains("127.0.0.1:80"));
+        for target in ["shop", "shop/cart", "/run/shop-cart.80.sock"] {
+            assert!(parse(target).unwrap().handoff, "{target}");
         }
     }
 

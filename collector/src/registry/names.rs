@@ -27,6 +27,8 @@ pub(crate) struct Route {
     pub(crate) ends: Vec<End>,
     /// How to choose between them.
     pub(crate) policy: Policy,
+    /// Whether client connections are handed over.
+    pub(crate) handoff: bool,
     /// What was there, where nothing answers.
     pub(crate) dead: Option<LastSeen>,
     /// Unix milliseconds when it was started, where nothing has answered since.
@@ -139,6 +141,7 @@ impl Registry {
                 wildcard: hand.wildcard,
                 ends,
                 policy: hand.policy,
+                handoff: hand.handoff,
                 dead,
                 starting: None,
                 title: format!("by hand to {}", hand.given),
@@ -178,6 +181,7 @@ impl Registry {
                 wildcard: false,
                 ends: Vec::new(),
                 policy: Policy::default(),
+                handoff: false,
                 dead: Some(dead.last_seen()),
                 starting: None,
                 title: format!("{} (ended)", dead.key),
@@ -207,7 +211,16 @@ impl Registry {
             .filter(|instance| ends.is_empty() && instance.is_starting())
             .map(|instance| instance.started_ms);
         let title = first.map(Key::to_string).unwrap_or_default();
-        Route { host, wildcard: false, ends, policy: Policy::default(), dead, starting, title }
+        Route {
+            host,
+            wildcard: false,
+            ends,
+            policy: Policy::default(),
+            handoff: false,
+            dead,
+            starting,
+            title,
+        }
     }
 
     fn end(&self, key: &Key, file: &str, listener: &Listener) -> End {

@@ -175,6 +175,7 @@ impl World {
                         wildcard: false,
                         replace: true,
                         policy: Policy::default(),
+                        handoff: false,
                     };
                     Some(Event::RouteAdded { route: HandRoute::parse(&params).unwrap() })
                 }

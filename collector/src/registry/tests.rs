@@ -207,6 +207,7 @@ fn a_route_by_hand_wins() {
         wildcard: false,
         replace: true,
         policy: agentfs_wire::control::Policy::default(),
+        handoff: false,
     };
     registry.apply(1, Event::RouteAdded { route: HandRoute::parse(&params).unwrap() });
     let route = registry.routes().into_iter().find(|route| route.host == "shop.localhost").unwrap();

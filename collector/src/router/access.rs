@@ -42,8 +42,9 @@ pub struct RequestRecord {
     pub host: String,
     /// Path and query, cut short where it is long.
     pub path: String,
-    /// Status answered; 0 when the client left before.
-    pub status: u16,
+    /// Status answered; 0 when the client left before. `None`: the application got the connection itself, and
+    /// nothing more is known of it.
+    pub status: Option<u16>,
     /// From the request's head to the end of the answer.
     pub duration: Duration,
     /// Bytes of the answer's body.
@@ -159,7 +160,18 @@ impl Access {
         if let Some(line) = self.line {
             let Line { method, host, path } = *line;
             let by = by.map(|upstream| (upstream.app.clone(), upstream.instance.clone()));
+            let status = Some(status);
             shared.log.write(RequestRecord { method, host, path, status, duration, bytes, by });
+        }
+    }
+
+    /// The connection was handed to `upstream` with this request unread.
+    pub(crate) fn handed_over(self, shared: &Shared, upstream: &Upstream) {
+        if let Some(line) = self.line {
+            let Line { method, host, path } = *line;
+            let by = Some((upstream.app.clone(), upstream.instance.clone()));
+            let duration = self.start.elapsed();
+            shared.log.write(RequestRecord { method, host, path, status: None, duration, bytes: 0, by });
         }
     }
 }

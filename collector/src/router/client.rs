@@ -17,7 +17,7 @@ use tokio::time::Instant;
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// First line of an HTTP/2 connection (RFC 9113 3.4); no HTTP/1 server may take it for a request.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+pub(crate) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -52,11 +52,12 @@ impl Client {
         Self { stream, read: ReadBuffer::default(), timer: Timer::default(), address, spoke: false }
     }
 
-    /// Waits for the next request.
-    pub(crate) async fn next(&mut self) -> Next {
+    /// Waits for the next request. `since`: when its first byte was there, where that is known already.
+    pub(crate) async fn next(&mut self, since: Option<Instant>) -> Next {
         let mut scanner = Scanner::default();
-        let mut deadline = Instant::now() + if self.spoke { KEEP_ALIVE } else { HEAD_TIME };
-        let mut started = false;
+        let mut started = since.is_some();
+        let time = if self.spoke && !started { KEEP_ALIVE } else { HEAD_TIME };
+        let mut deadline = since.unwrap_or_else(Instant::now) + time;
         poll_fn(|context| self.poll_next(context, &mut scanner, &mut deadline, &mut started)).await
     }
 

@@ -7,6 +7,7 @@ use super::buffer::{ReadBuffer, give_head, take_head};
 use super::client::{Client, Next};
 use super::error::{Failure, Refusal};
 use super::exchange::{End, Exchange};
+use super::handover::{self, Outcome};
 use super::http2;
 use super::limits::HEAD_TIME;
 use super::pages::{self, Reply};
@@ -50,8 +51,17 @@ pub(crate) fn serve(
 }
 
 async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
+    let mut begun = None;
+    if !secure && shared.table.hands_over() {
+        match Box::pin(handover::offer(&client, shared)).await {
+            Outcome::Read(looked_at) => begun = Some(looked_at),
+            Outcome::Refused(refusal) => return Box::pin(refuse(client, shared, refusal)).await,
+            Outcome::Over => return,
+        }
+    }
     loop {
-        let length = match client.next().await {
+        let since = begun.as_mut().and_then(|begun| begun.since.take());
+        let length = match client.next(since).await {
             Next::Head(length) => length,
             Next::Http2 if secure && client.stream.scheme() == "http" => {
                 return Box::pin(refuse(client, shared, Refusal::PLAIN)).await;
@@ -107,6 +117,7 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
                     &mut client,
                     shared,
                     &route,
+                    begun.as_mut().and_then(|begun| begun.picked.take()),
                     facts,
                     Exchange::new(facts, out, shared.is_draining()),
                     access,
@@ -169,6 +180,7 @@ async fn forward(
     client: &mut Client,
     shared: &Shared,
     route: &Route,
+    mut picked: Option<Arc<Upstream>>,
     facts: Facts,
     mut exchange: Exchange,
     access: Access,
@@ -176,7 +188,9 @@ async fn forward(
     let repeatable = facts.idempotent && facts.body.is_finished();
     let mut retried = false;
     loop {
-        let Some((upstream, mut link)) = shared.open(route, retried, !repeatable).await else {
+        let opened = shared.open(route, picked.as_ref(), retried, !repeatable).await;
+        picked = None;
+        let Some((upstream, mut link)) = opened else {
             return Ended::Then(
                 answer_failure(client, shared, route, facts, &exchange, pages::Cause::NoListener, access)
                     .await,
@@ -325,6 +339,7 @@ mod tests {
             metrics: Arc::default(),
             event_tx: mpsc::channel(1).0,
             log: RequestLog::none(),
+            handoff: crate::handoff::Handoff::default(),
             tls: RwLock::default(),
             stop_rx: watch::channel(false).1,
             draining: AtomicBool::new(false),

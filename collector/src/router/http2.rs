@@ -216,7 +216,7 @@ async fn forward(
     let mut upload = relay::Upload::new(head, body, facts.body);
     let mut retried = false;
     let cause = loop {
-        let Some((upstream, link)) = shared.open(route, retried, !repeatable).await else {
+        let Some((upstream, link)) = shared.open(route, None, retried, !repeatable).await else {
             break Cause::NoListener;
         };
         let reused = link.reused;

@@ -4,6 +4,10 @@ use std::time::Duration;
 /// Bytes of a request head. Beyond: 431. (64 KB must pass; browsers stop at about 256 KB of cookies.)
 pub(crate) const REQUEST_HEAD_BYTES: usize = 128 * 1024;
 
+/// Bytes of a request head that are looked at before they are read, to hand the connection over: what every socket
+/// holds. A longer head is read, and its request goes through the router.
+pub(crate) const PEEKED_HEAD_BYTES: usize = 16 * 1024;
+
 /// Bytes of a request line. Beyond: 414. (32 KB must pass.)
 pub(crate) const REQUEST_LINE_BYTES: usize = 64 * 1024;
 

@@ -8,6 +8,7 @@ use super::metrics::RouterMetrics;
 use super::shared::Shared;
 use super::table::TableHandle;
 use crate::end::ended;
+use crate::handoff::Handoff;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -80,6 +81,7 @@ pub async fn run(
         metrics,
         event_tx,
         log: log.unwrap_or_else(RequestLog::none),
+        handoff: Handoff::default(),
         tls: RwLock::new(tls.map(TlsAcceptor::from)),
         stop_rx: shutdown.clone(),
         draining: AtomicBool::new(false),

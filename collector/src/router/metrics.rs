@@ -1,6 +1,6 @@
 //! Counters of the router, and their Prometheus text. Never per path: the number of series is fixed.
 use super::access::BUCKETS_US;
-use super::table::{Table, Upstream};
+use super::table::{HandedOver, Table, Upstream};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,6 +106,7 @@ impl RouterMetrics {
             let _ = writeln!(text, "agentfs_requests_total{{{labels}}} {}", series.requests);
         }
         render_usage(&mut text, &series);
+        render_handed_over(&mut text, table);
         text
     }
 }
@@ -181,6 +182,33 @@ fn render_usage(text: &mut String, series: &BTreeMap<String, Series>) {
 fn seconds(micros: u64) -> String {
     let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Connections on names whose application may have them, for each such name.
+fn render_handed_over(text: &mut String, table: &Table) {
+    let mut routes: Vec<_> = table
+        .routes()
+        .filter_map(|route| Some((route.entry.host.as_str(), route.entry.handoff.as_ref()?)))
+        .collect();
+    routes.sort_by_key(|(host, _)| *host);
+    for (name, help, counter) in [
+        (
+            "agentfs_handed_over_total",
+            "Connections that the application got itself.",
+            (|counters| &counters.taken) as fn(&HandedOver) -> &AtomicU64,
+        ),
+        (
+            "agentfs_handover_passed_total",
+            "Connections that the application did not take; their requests went through the router.",
+            |counters| &counters.passed,
+        ),
+    ] {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+        for (host, counters) in &routes {
+            let count = counter(counters).load(Ordering::Relaxed);
+            let _ = writeln!(text, "{name}{{route=\"{}\"}} {count}", label(host));
+        }
+    }
 }
 
 fn labels(upstream: &Upstream) -> String {

@@ -362,6 +362,7 @@ mod tests {
             wildcard: false,
             upstreams: vec![Arc::clone(upstream)],
             policy: Policy::default(),
+            handoff: None,
             dead: None,
             starting: None,
             title: String::new(),

@@ -11,6 +11,7 @@ use super::pages::{self, Reply};
 use super::request::{Facts, Origin, Request};
 use super::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
 use super::upstream::{Link, is_refusal};
+use crate::handoff::Handoff;
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Deref;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) event_tx: mpsc::Sender<RouterEvent>,
     /// Who follows along.
     pub(crate) log: RequestLog,
+    /// Gives connections to applications that take them.
+    pub(crate) handoff: Handoff,
     /// How to speak TLS, where that is on.
     pub(crate) tls: RwLock<Option<TlsAcceptor>>,
     /// Whether the router is to stop.
@@ -133,15 +136,16 @@ impl Shared {
         tokio::time::timeout(LAST_SEEN_TIME, told).await.ok().flatten()
     }
 
-    /// A connection to the first replica that takes one. `fresh` takes no kept one, `exact`: see
-    /// [`Upstream::open`].
+    /// A connection to the first replica that takes one, `picked` before others. `fresh` takes no kept one,
+    /// `exact`: see [`Upstream::open`].
     pub(crate) async fn open<'route>(
         &self,
         route: &'route Route,
+        picked: Option<&Arc<Upstream>>,
         fresh: bool,
         exact: bool,
     ) -> Option<(&'route Arc<Upstream>, Link)> {
-        for upstream in route.candidates() {
+        for upstream in route.candidates_after(picked) {
             match upstream.open(fresh, exact, &self.metrics).await {
                 Ok(link) => {
                     upstream.requests.fetch_add(1, Ordering::Relaxed);

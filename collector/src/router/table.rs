@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
 
@@ -66,12 +66,23 @@ pub struct Entry {
     pub upstreams: Vec<Arc<Upstream>>,
     /// How to choose between them.
     pub policy: Policy,
+    /// Where connections are handed into the application: how many were. Keep the `Arc` across tables.
+    pub handoff: Option<Arc<HandedOver>>,
     /// The last listener, when none lives.
     pub dead: Option<LastSeen>,
     /// Unix milliseconds when it was started, where nothing has listened since.
     pub starting: Option<u64>,
     /// A word for people: what it is.
     pub title: String,
+}
+
+/// Connections on a name whose application may have them itself.
+#[derive(Debug, Default)]
+pub struct HandedOver {
+    /// Those that it has.
+    pub taken: AtomicU64,
+    /// Those that it did not take; their requests went through the router.
+    pub passed: AtomicU64,
 }
 
 /// An entry in use.
@@ -99,6 +110,8 @@ pub struct TableHandle(Arc<InForce>);
 #[derive(Debug)]
 struct InForce {
     table: RwLock<Arc<Table>>,
+    /// Whether connections are handed over on any of its names. Beside the lock, because every connection asks.
+    hands_over: AtomicBool,
     /// Who waits for another table.
     waiting: Mutex<Vec<Waker>>,
 }
@@ -157,13 +170,23 @@ impl Route {
     /// The upstreams in the order to try: as the policy says over those that answer, then those that
     /// refused last time (one of them may be back before anybody said so).
     pub fn candidates(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.candidates_after(None)
+    }
+
+    /// As [`Self::candidates`]; `picked`, where it answers, is the pick that was made before.
+    pub(crate) fn candidates_after(
+        &self,
+        picked: Option<&Arc<Upstream>>,
+    ) -> impl Iterator<Item = &Arc<Upstream>> {
         let part = |answers: bool| {
             self.entry.upstreams.iter().filter(move |upstream| upstream.health.answers() == answers)
         };
         let count = part(true).count();
         let turn = || self.next.fetch_add(1, Ordering::Relaxed) % count;
+        let again = picked.and_then(|picked| part(true).position(|upstream| Arc::ptr_eq(upstream, picked)));
         let first = match self.entry.policy {
             _ if count < 2 => 0,
+            _ if let Some(again) = again => again,
             Policy::First => 0,
             Policy::RoundRobin => turn(),
             Policy::LeastConnections => {
@@ -225,6 +248,10 @@ impl Table {
         }
     }
 
+    fn hands_over(&self) -> bool {
+        self.routes().any(|route| route.entry.handoff.is_some())
+    }
+
     /// All routes, in no order.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
         self.routes.values().map(Arc::as_ref)
@@ -268,7 +295,9 @@ impl Table {
 impl TableHandle {
     /// A handle to `table`.
     pub fn new(table: Table) -> Self {
-        Self(Arc::new(InForce { table: RwLock::new(Arc::new(table)), waiting: Mutex::default() }))
+        let hands_over = AtomicBool::new(table.hands_over());
+        let table = RwLock::new(Arc::new(table));
+        Self(Arc::new(InForce { table, hands_over, waiting: Mutex::default() }))
     }
 
     /// The table in force.
@@ -276,8 +305,14 @@ impl TableHandle {
         Arc::clone(&self.0.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether a connection may have to be handed over before anything of it is read.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.0.hands_over.load(Ordering::Relaxed)
+    }
+
     /// Puts `table` into force for all requests from here on.
     pub fn store(&self, table: Table) {
+        self.0.hands_over.store(table.hands_over(), Ordering::Relaxed);
         *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
         let waiting = std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         waiting.into_iter().for_each(Waker::wake);
@@ -311,6 +346,7 @@ mod tests {
             wildcard,
             upstreams: upstreams.collect(),
             policy: Policy::default(),
+            handoff: None,
             dead: None,
             starting: None,
             title: String::new(),
@@ -392,5 +428,29 @@ mod tests {
             assert_eq!(order.len(), 3);
             assert_eq!(order[2], Target::Unix("/1".into()));
         }
+    }
+
+    #[test]
+    fn a_pick_that_was_made_stays() {
+        let table = Table::new(vec![entry("shop.localhost", false, &["/a", "/b", "/c"])], 80);
+        let Lookup::Found(route) = table.lookup("shop.localhost") else { panic!("no route") };
+        let picked = &route.entry.upstreams[1];
+        for _ in 0..4 {
+            let order: Vec<_> = route.candidates_after(Some(picked)).collect();
+            assert!(Arc::ptr_eq(order[0], picked) && order.len() == 3);
+        }
+        let other = entry("other.localhost", false, &["/b"]);
+        assert_eq!(route.candidates_after(other.upstreams.first()).count(), 3);
+    }
+
+    #[test]
+    fn whether_any_name_hands_over_is_known() {
+        let handle = TableHandle::new(Table::new(vec![entry("a.localhost", false, &["/a"])], 80));
+        assert!(!handle.hands_over());
+        let handed = Entry { handoff: Some(Arc::default()), ..entry("b.localhost", false, &["/b"]) };
+        handle.store(Table::new(vec![entry("a.localhost", false, &["/a"]), handed], 80));
+        assert!(handle.hands_over());
+        handle.store(Table::new(Vec::new(), 80));
+        assert!(!handle.hands_over());
     }
 }

@@ -80,6 +80,7 @@ pub(crate) fn entry(host: &str, upstreams: Vec<Arc<Upstream>>) -> Entry {
         upstreams,
         dead,
         policy: Policy::default(),
+        handoff: None,
         starting: None,
         title: "a <title>".to_owned(),
     }
