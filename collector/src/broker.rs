@@ -6,7 +6,7 @@ mod member;
 use crate::end::ended;
 use crate::limits::{BROKER_CONNECTIONS, BROKER_TIMEOUT};
 use crate::log;
-use crate::run_dir::RunDir;
+use crate::run_dir::{Change, RunDir};
 use crate::watch::{Probe, Prober};
 use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
 use agentfs_wire::limits::REUSEPORT_WORKERS;
@@ -145,7 +145,12 @@ fn carry_out(request: &Request<'_>, caller: i32, places: &Places) -> nix::Result
     match request.ask {
         Ask::Probe { .. } => match Prober::default().probe(&path) {
             Probe::Live => Ok(None),
-            Probe::Stale => Err(Errno::ECONNREFUSED),
+            // Whoever asks may be about to bind a rival of this name, and cannot remove what is left of it: the library
+            // takes a stale file for a proof that no rival came (interpose/src/rundir.rs, `retake_quickly`).
+            Probe::Stale => match run_dir(places).remove_stale(file) {
+                Ok(Change::Different) => Ok(None),
+                _ => Err(Errno::ECONNREFUSED),
+            },
             Probe::Gone => Err(Errno::ENOENT),
             Probe::Unknown(errno) => Err(errno),
         },
@@ -161,6 +166,10 @@ fn carry_out(request: &Request<'_>, caller: i32, places: &Places) -> nix::Result
             outcome.map(Some)
         }
     }
+}
+
+fn run_dir(places: &Places) -> RunDir {
+    RunDir::new(places.run.clone(), places.run_lock.clone())
 }
 
 fn stream() -> nix::Result<OwnedFd> {
@@ -179,8 +188,7 @@ fn bound(places: &Places, file: &str, mapped: bool) -> nix::Result<OwnedFd> {
         result => return result.map(|()| socket),
     }
     // Busy or alive: whoever asks gets the answer that TCP gives.
-    let mut run_dir = RunDir::new(places.run.clone(), places.run_lock.clone());
-    let _ = run_dir.remove_stale(file);
+    let _ = run_dir(places).remove_stale(file);
     bind(socket.as_raw_fd(), &address).map(|()| socket)
 }
 

@@ -87,6 +87,11 @@ pub(crate) fn rivals(scope: Scope) -> &'static [Scope] {
     }
 }
 
+/// Whether every rival of `scope` looks at it as well. A wildcard does not look at `127.0.0.2` and above.
+pub(crate) fn is_seen_by_rivals(scope: Scope) -> bool {
+    rivals(scope).iter().all(|rival| rivals(*rival).contains(&scope))
+}
+
 /// Scopes that a connect to an address of this host may reach, best first, as TCP looks them up.
 pub(crate) fn candidates(ip: IpAddr) -> [Scope; 3] {
     match ip {
@@ -156,7 +161,13 @@ mod tests {
                     assert_eq!(rivals(one).contains(&other), one.conflicts(other), "{one:?} {other:?}");
                 }
             }
+            assert!(is_seen_by_rivals(one), "{one:?}");
         }
+    }
+
+    #[test]
+    fn no_wildcard_looks_at_other_loopback_addresses() {
+        assert!(!is_seen_by_rivals(Scope::V4(Ipv4Addr::new(127, 0, 0, 2))));
     }
 
     #[test]

@@ -18,78 +18,21 @@ use agentfs_wire::name::{FileName, Kind};
 use core::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 
-/// Tries at the run dir's lock, 1 ms apart but for the first few. Its holders do four system calls; after this
-/// long the lock is somebody's who was stopped in between, and the bind fails with EADDRINUSE.
-const LOCK_TRIES: u32 = 2000;
+mod behind;
+mod lock;
+
+pub(crate) use behind::{Behind, Prober};
+use lock::Lock;
+
 /// Permission bits of the run dir: nobody else looks in.
 const PRIVATE: libc::mode_t = 0o700;
-/// The first tries, which follow one another faster: the holder is mostly done within microseconds.
-const QUICK_LOCK_TRIES: u32 = 20;
 /// Random ports tried for a bind to port 0 before EADDRINUSE.
 const PORT_TRIES: u32 = 256;
-/// Tries of these that take the next port where a file is in the way, dead or alive. To ask which costs more than
-/// another port. The rest clears stale files.
-const FREE_PORT_TRIES: u32 = 192;
-
-/// What is behind a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Behind {
-    /// A bound stream socket.
-    Socket,
-    /// A socket file that nobody holds.
-    Stale,
-    /// No file.
-    Nothing,
-    /// Something else, or it cannot be told.
-    Unknown,
-}
-
-/// Asks what is behind paths; opens its socket only when it is needed.
-pub(crate) struct Prober(Option<c_int>);
-
-// === impl Prober ===
-
-impl Prober {
-    /// A prober that has asked nothing.
-    pub(crate) fn new() -> Self {
-        Self(None)
-    }
-
-    /// Asks. Where nothing is, which is the rule, this takes one look at the file system.
-    pub(crate) fn ask(&mut self, config: &Config, name: &UnixName) -> Behind {
-        match look(config, name) {
-            Ok(()) => self.probe(config, name),
-            Err(libc::EACCES) => by_broker(config, name),
-            Err(_) => Behind::Nothing,
-        }
-    }
-
-    /// Asks for a name that is known to be there, or to have been there a moment ago.
-    fn probe(&mut self, config: &Config, name: &UnixName) -> Behind {
-        let fd = match self.0 {
-            Some(fd) => fd,
-            None => match sys::unix_socket(libc::SOCK_DGRAM) {
-                Ok(fd) => *self.0.insert(fd),
-                Err(_) => return Behind::Unknown,
-            },
-        };
-        match sys::connect(fd, name.bytes()) {
-            Err(libc::EPROTOTYPE) => Behind::Socket,
-            Err(libc::ECONNREFUSED) => Behind::Stale,
-            Err(libc::ENOENT) => Behind::Nothing,
-            Err(libc::EACCES) => by_broker(config, name),
-            _ => Behind::Unknown,
-        }
-    }
-}
-
-impl Drop for Prober {
-    fn drop(&mut self) {
-        if let Some(fd) = self.0 {
-            sys::close(fd);
-        }
-    }
-}
+/// Tries of these that take the next port where a file is in the way, dead or alive: to ask which costs more than
+/// another port. Where the next has one too, many have, and a stale one is taken over.
+const FREE_PORT_TRIES: u32 = 1;
+/// Milliseconds for which a stale file stands for the looks that were made before it was bound ([`retake_quickly`]).
+const VOUCHED_MS: u64 = 20;
 
 /// A place in the instance's port space.
 #[derive(Clone, Copy, Debug)]
@@ -143,8 +86,14 @@ fn take_port(
     prober: &mut Prober,
 ) -> sys::Result<FileName> {
     let Wanted { port, scope, mapped, shared } = wanted;
+    let file = names::own_file(config, Kind::Listener { port, scope, worker: None });
+    let name = names::path_of(config, file.as_bytes(), mapped);
+    if !shared && let Some(result) = retake_quickly(config, socket, &name, scope, prober) {
+        return result.map(|()| file);
+    }
+    let looked = sys::coarse_ms();
     for rival in rewrite::rivals(scope) {
-        if taken(config, port, *rival, None, prober) {
+        if !is_free(config, port, *rival, stale, prober) {
             return Err(libc::EADDRINUSE);
         }
     }
@@ -153,11 +102,11 @@ fn take_port(
         return Err(libc::EADDRINUSE);
     }
     if !shared {
-        let file = names::own_file(config, Kind::Listener { port, scope, worker: None });
-        let name = names::path_of(config, file.as_bytes(), mapped);
-        return take_file(config, socket, &name, stale, prober).map(|()| file);
+        take_file(config, socket, &name, stale, prober)?;
+        remember(&name, looked);
+        return Ok(file);
     }
-    if taken(config, port, scope, None, prober) {
+    if !is_free(config, port, scope, stale, prober) {
         return Err(libc::EADDRINUSE);
     }
     if !grouped {
@@ -167,12 +116,39 @@ fn take_port(
         let file = names::own_file(config, Kind::Listener { port, scope, worker: Some(worker) });
         let name = names::path_of(config, file.as_bytes(), mapped);
         match take_file(config, socket, &name, stale, prober) {
-            Ok(()) => return Ok(file),
+            Ok(()) => {
+                remember(&name, looked);
+                return Ok(file);
+            }
             Err(libc::EADDRINUSE) => {}
             Err(errno) => return Err(errno),
         }
     }
     Err(libc::EADDRINUSE)
+}
+
+/// Whether no live socket holds the name of a rival. A stale file there is removed, whoever made it: what is left of a
+/// name says that no rival came after it ([`retake_quickly`]).
+fn is_free(config: &Config, port: u16, scope: Scope, stale: Stale, prober: &mut Prober) -> bool {
+    let file = names::own_file(config, Kind::Listener { port, scope, worker: None });
+    let name = names::path_of(config, file.as_bytes(), false);
+    match prober.ask(config, &name) {
+        Behind::Nothing => true,
+        Behind::Stale if stale == Stale::Clear => sweep(config, &name, prober) != Behind::Socket,
+        Behind::Stale | Behind::Socket | Behind::Unknown => false,
+    }
+}
+
+/// Removes a file that was found stale; what is behind it by then. Where there is no lock to be had the file stays, as
+/// the collector will find it.
+fn sweep(config: &Config, name: &UnixName, prober: &mut Prober) -> Behind {
+    let Ok(lock) = Lock::take(config) else { return Behind::Stale };
+    let behind = prober.probe(config, name);
+    if behind == Behind::Stale {
+        let _ = sys::unlink(name.c_path());
+    }
+    drop(lock);
+    behind
 }
 
 /// Whether a live socket holds this name.
@@ -231,10 +207,55 @@ fn remake(config: &Config) -> bool {
     sys::make_folder(UnixName::path(&[config.run()]).c_path(), PRIVATE).is_ok()
 }
 
-/// The name that this process took last, as a fingerprint. A program that binds it again has mostly closed it, so
-/// that its file is stale: then neither the attempt to bind nor the first question is worth its while. Only the
-/// order of the steps depends on it.
+/// The name that this process took last and when it looked for rivals: the upper half of the name's fingerprint, then
+/// milliseconds. A program that binds that name again has mostly closed it, so that its file is stale: then neither the
+/// attempt to bind nor the first question is worth its while.
 static LAST_TAKEN: AtomicU64 = AtomicU64::new(0);
+/// The part of [`LAST_TAKEN`] that stands for the name.
+const NAME: u64 = !0xffff_ffff;
+
+fn remember(name: &UnixName, looked: u64) {
+    LAST_TAKEN.store(fingerprint(name.bytes()) & NAME | looked & !NAME, Ordering::Relaxed);
+}
+
+/// How long ago this process looked for rivals of the name that it took last, if that is this one; milliseconds.
+fn last_taken(name: &UnixName) -> Option<u64> {
+    let last = LAST_TAKEN.load(Ordering::Relaxed);
+    (last & NAME == fingerprint(name.bytes()) & NAME).then(|| sys::coarse_ms().wrapping_sub(last) & !NAME)
+}
+
+/// Takes the name that this process took a moment ago, without looking for rivals: where its file is there and stale,
+/// none can be alive. `None` where that cannot be told, and all the looks are due.
+///
+/// Why the file is proof. Let F be the stale file at this name, found so under the lock.
+/// - F was bound after the looks of whoever bound it, or in the place of a stale file, under the lock, by these lines;
+///   so a rival that lives was bound after those looks, which are [`VOUCHED_MS`] old at the most.
+/// - Every rival looks at this name before it binds ([`is_free`]; each scope that is let in here is a rival of its
+///   rivals, and a member of a `SO_REUSEPORT` group looks as well). Had it found F alive it would not have bound; had it
+///   found F stale it would have removed it; then there is nothing here, and all the looks are made.
+/// - What is left is a rival that looked at this name while nothing was there, before the bind or between the unlink
+///   and the bind of [`retake`], and then bound. The same two can pass each other with looks; what the looks would end
+///   at the next bind ends here after [`VOUCHED_MS`]. In return a rival that finds a stale file, with which it could
+///   bind unseen just after the looks, is slowed down by the lock.
+///
+/// Nobody but the holder of the lock unlinks, so F is not somebody else's by the time it goes.
+fn retake_quickly(
+    config: &Config,
+    socket: c_int,
+    name: &UnixName,
+    scope: Scope,
+    prober: &mut Prober,
+) -> Option<sys::Result<()>> {
+    if last_taken(name)? >= VOUCHED_MS || !rewrite::is_seen_by_rivals(scope) {
+        return None;
+    }
+    match retake(config, socket, name, Absent::Leave, prober) {
+        Ok(true) => Some(Ok(())),
+        Err(libc::EADDRINUSE) => Some(Err(libc::EADDRINUSE)),
+        // Whatever is wrong shows again after the looks.
+        Ok(false) | Err(_) => None,
+    }
+}
 
 /// Binds `socket` to one file.
 fn take_file(
@@ -244,12 +265,11 @@ fn take_file(
     stale: Stale,
     prober: &mut Prober,
 ) -> sys::Result<()> {
-    let fingerprint = fingerprint(name.bytes());
-    if LAST_TAKEN.load(Ordering::Relaxed) == fingerprint {
-        let result = retake(config, socket, name, prober);
+    if last_taken(name).is_some() {
+        let result = retake(config, socket, name, Absent::Bind, prober);
         // Otherwise something is wrong with the lock, or this process changed its user meanwhile.
-        if matches!(result, Ok(()) | Err(libc::EADDRINUSE)) {
-            return result;
+        if matches!(result, Ok(_) | Err(libc::EADDRINUSE)) {
+            return result.map(|_| ());
         }
     }
     let bound = match sys::bind(socket, name.bytes()) {
@@ -262,26 +282,43 @@ fn take_file(
             if stale == Stale::Keep || prober.probe(config, name) == Behind::Socket {
                 return Err(libc::EADDRINUSE);
             }
-            retake(config, socket, name, prober)?;
+            retake(config, socket, name, Absent::Bind, prober).map(|_| ())
         }
-        Err(libc::EACCES) => return take_by_broker(config, socket, name),
-        result => result?,
+        Err(libc::EACCES) => take_by_broker(config, socket, name),
+        result => result,
     }
-    LAST_TAKEN.store(fingerprint, Ordering::Relaxed);
-    Ok(())
 }
 
-/// Binds `socket` to a file that is probably stale, clearing it if it is.
-fn retake(config: &Config, socket: c_int, name: &UnixName, prober: &mut Prober) -> sys::Result<()> {
+/// What to do where no file is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Absent {
+    /// Bind.
+    Bind,
+    /// Leave it.
+    Leave,
+}
+
+/// Binds `socket` to a file that is probably stale, clearing it if it is; whether it is bound.
+fn retake(
+    config: &Config,
+    socket: c_int,
+    name: &UnixName,
+    absent: Absent,
+    prober: &mut Prober,
+) -> sys::Result<bool> {
     let lock = Lock::take(config)?;
     let result = match prober.probe(config, name) {
         Behind::Stale => sys::unlink(name.c_path()).and_then(|()| sys::bind(socket, name.bytes())),
+        Behind::Socket => Err(libc::EADDRINUSE),
+        Behind::Nothing | Behind::Unknown if absent == Absent::Leave => {
+            drop(lock);
+            return Ok(false);
+        }
         // Where it cannot be told, bind still refuses what is there.
         Behind::Nothing | Behind::Unknown => sys::bind(socket, name.bytes()),
-        Behind::Socket => Err(libc::EADDRINUSE),
     };
     drop(lock);
-    result
+    result.map(|()| true)
 }
 
 /// A number that stands for some bytes (FNV-1a).
@@ -297,19 +334,6 @@ fn file_of<'a>(config: &Config, name: &'a UnixName) -> sys::Result<(&'a str, boo
     names::file_of(config.run(), crate::rawaddr::unix_text(name.bytes())).ok_or(libc::EACCES)
 }
 
-/// Asks what is behind a path of a run dir that this process may not enter.
-#[cfg(target_os = "linux")]
-fn by_broker(config: &Config, name: &UnixName) -> Behind {
-    let answer = file_of(config, name).and_then(|(file, _)| crate::broker::ask(config, Ask::Probe { file }));
-    match answer {
-        Ok(_) => Behind::Socket,
-        Err(libc::ECONNREFUSED) => Behind::Stale,
-        // Without a broker nothing can be told, and nothing bound: the bind itself says so.
-        Err(libc::ENOENT | libc::EACCES) => Behind::Nothing,
-        Err(_) => Behind::Unknown,
-    }
-}
-
 /// Has a socket bound in a run dir that this process may not enter, and puts it in the place of `socket`.
 #[cfg(target_os = "linux")]
 fn take_by_broker(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
@@ -318,12 +342,6 @@ fn take_by_broker(config: &Config, socket: c_int, name: &UnixName) -> sys::Resul
     let result = sys::replace(bound, socket, true);
     sys::close(bound);
     result
-}
-
-/// macOS keeps a process that changed its user out.
-#[cfg(not(target_os = "linux"))]
-fn by_broker(_config: &Config, _name: &UnixName) -> Behind {
-    Behind::Unknown
 }
 
 /// macOS keeps a process that changed its user out.
@@ -358,38 +376,6 @@ pub(crate) fn release_stale(config: &Config, file: &[u8]) {
             let _ = sys::unlink(name.c_path());
         }
         drop(lock);
-    }
-}
-
-/// The run dir's lock: flock(2) on a file beside it, given back explicitly, so that a descriptor that a
-/// fork copied meanwhile does not hold it.
-struct Lock(c_int);
-
-// === impl Lock ===
-
-impl Lock {
-    fn take(config: &Config) -> sys::Result<Self> {
-        let path = UnixName::path(&[config.base(), b"/run.lock"]);
-        let flags = libc::O_CREAT | libc::O_RDWR | libc::O_NOFOLLOW;
-        let fd = sys::open(path.c_path(), flags, 0o600)?;
-        for number in 0..LOCK_TRIES {
-            match sys::lock(fd, libc::LOCK_EX | libc::LOCK_NB) {
-                Ok(()) => return Ok(Self(fd)),
-                Err(libc::EWOULDBLOCK | libc::EINTR) => {
-                    sys::pause_us(if number < QUICK_LOCK_TRIES { 50 } else { 1000 });
-                }
-                Err(_) => break,
-            }
-        }
-        sys::close(fd);
-        Err(libc::EADDRINUSE)
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = sys::lock(self.0, libc::LOCK_UN);
-        sys::close(self.0);
     }
 }
 

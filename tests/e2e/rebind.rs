@@ -81,6 +81,87 @@ fn a_name_that_a_child_still_holds_is_not_taken() {
     assert!(output.stdout.contains("done"), "{}", output.explain());
 }
 
+/// Binds a name twice, lets a child take a rival of it, and binds it again, too soon for anybody to have cleared up.
+const RIVALS: &str = r#"
+import errno, os, socket
+def bound(address, port, shared):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    one = socket.socket(family)
+    if shared: one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    else: one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind((address, port))
+    one.listen()
+    return one
+pairs = [("127.0.0.1", "0.0.0.0", False), ("0.0.0.0", "127.0.0.1", False), ("0.0.0.0", "::", False), ("::", "::1", False),
+         ("::1", "::", False), ("127.0.0.2", "0.0.0.0", False), ("127.0.0.1", "127.0.0.1", True), ("127.0.0.1", "::", True)]
+for round in range(10):
+    for number, (mine, theirs, shared) in enumerate(pairs):
+        port = 9000 + number
+        (listens, told), (end, keep) = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(keep)
+            os.read(end, 1)
+            rival = bound(theirs, port, shared)
+            os.write(told, b"x")
+            os.read(end, 1)
+            os._exit(0)
+        os.close(end)
+        os.close(told)
+        bound(mine, port, False).close()
+        bound(mine, port, False).close()
+        os.write(keep, b"x")
+        assert os.read(listens, 1) == b"x", (mine, theirs, shared)
+        try:
+            bound(mine, port, False)
+            raise SystemExit(f"{mine} was taken beside {theirs} in round {round}")
+        except OSError as error:
+            assert error.errno == errno.EADDRINUSE, error
+        os.close(keep)
+        os.close(listens)
+        os.waitpid(child, 0)
+        bound(mine, port, False).close()
+print("done")
+"#;
+
+/// "bind+listen+close": the looks that a stale file stands for are not missed where a rival came in between.
+#[test]
+fn a_rival_is_seen_by_whoever_binds_again_at_once() {
+    let home = Home::new();
+    let output = home.wrap("shop", "one", &["python3", "-c", RIVALS]).output().success();
+    assert!(output.stdout.contains("done"), "{}", output.explain());
+}
+
+/// Every port of the ephemeral range was bound and dropped, and hardly any is cleared up yet.
+const CROWDED: &str = r#"
+import os, socket
+run, name = os.environ["AGENTFS_RUN"], "shop-one"
+dead = socket.socket(socket.AF_UNIX)
+body = os.path.join(os.path.dirname(run), "dead")
+dead.bind(body)
+dead.close()
+for port in range(32768, 32768 + 28232):
+    os.link(body, f"{run}/{name}.{port}.l.sock")
+sockets = [socket.socket() for number in range(200)]
+for one in sockets:
+    one.bind(("127.0.0.1", 0))
+    one.listen()
+assert len({one.getsockname()[1] for one in sockets}) == len(sockets)
+for one in sockets:
+    client = socket.create_connection(one.getsockname())
+    one.accept()
+print("done")
+"#;
+
+/// "bind to port 0": names of the dead are taken over where most names are theirs.
+#[test]
+fn a_range_full_of_dead_names_has_ports_for_everybody() {
+    let home = Home::new();
+    let command = ["python3", "-c", CROWDED];
+    let output = home.wrap("shop", "one", &command).output().success();
+    assert!(output.stdout.contains("done"), "{}", output.explain());
+}
+
 /// Thousands of ports that are bound and dropped, and a process that listens meanwhile.
 const FLOOD: &str = r#"
 import socket

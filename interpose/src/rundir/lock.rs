@@ -1,0 +1,44 @@
+//! The lock under which files of the run dir are removed.
+use crate::config::Config;
+use crate::rawaddr::UnixName;
+use crate::sys;
+use libc::c_int;
+
+/// Tries at the run dir's lock, 1 ms apart but for the first few. Its holders do four system calls; after this
+/// long the lock is somebody's who was stopped in between, and the bind fails with EADDRINUSE.
+const LOCK_TRIES: u32 = 2000;
+/// The first tries, which follow one another faster: the holder is mostly done within microseconds.
+const QUICK_LOCK_TRIES: u32 = 20;
+
+/// The run dir's lock: flock(2) on a file beside it, given back explicitly, so that a descriptor that a
+/// fork copied meanwhile does not hold it.
+pub(super) struct Lock(c_int);
+
+// === impl Lock ===
+
+impl Lock {
+    /// Takes the lock; EADDRINUSE where its holder was stopped.
+    pub(super) fn take(config: &Config) -> sys::Result<Self> {
+        let path = UnixName::path(&[config.base(), b"/run.lock"]);
+        let flags = libc::O_CREAT | libc::O_RDWR | libc::O_NOFOLLOW;
+        let fd = sys::open(path.c_path(), flags, 0o600)?;
+        for number in 0..LOCK_TRIES {
+            match sys::lock(fd, libc::LOCK_EX | libc::LOCK_NB) {
+                Ok(()) => return Ok(Self(fd)),
+                Err(libc::EWOULDBLOCK | libc::EINTR) => {
+                    sys::pause_us(if number < QUICK_LOCK_TRIES { 50 } else { 1000 });
+                }
+                Err(_) => break,
+            }
+        }
+        sys::close(fd);
+        Err(libc::EADDRINUSE)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = sys::lock(self.0, libc::LOCK_UN);
+        sys::close(self.0);
+    }
+}
