@@ -134,7 +134,9 @@ fn is_free(config: &Config, port: u16, scope: Scope, stale: Stale, prober: &mut 
     let name = names::path_of(config, file.as_bytes(), false);
     match prober.ask(config, &name) {
         Behind::Nothing => true,
-        Behind::Stale if stale == Stale::Clear => sweep(config, &name, prober) != Behind::Socket,
+        Behind::Stale if stale == Stale::Clear => {
+            matches!(sweep(config, &name, prober), Behind::Stale | Behind::Nothing)
+        }
         Behind::Stale | Behind::Socket | Behind::Unknown => false,
     }
 }
@@ -233,10 +235,9 @@ fn last_taken(name: &UnixName) -> Option<u64> {
 /// - Every rival looks at this name before it binds ([`is_free`]; each scope that is let in here is a rival of its
 ///   rivals, and a member of a `SO_REUSEPORT` group looks as well). Had it found F alive it would not have bound; had it
 ///   found F stale it would have removed it; then there is nothing here, and all the looks are made.
-/// - What is left is a rival that looked at this name while nothing was there, before the bind or between the unlink
-///   and the bind of [`retake`], and then bound. The same two can pass each other with looks; what the looks would end
-///   at the next bind ends here after [`VOUCHED_MS`]. In return a rival that finds a stale file, with which it could
-///   bind unseen just after the looks, is slowed down by the lock.
+/// - What is left is a rival that looked at this name while nothing was there, between the unlink and the bind of
+///   [`retake`], and then bound; or one that could get no lock. Looks before a bind have such a gap too, and a wider
+///   one: all the time from the look to the bind. What looks would end at the next bind ends here after [`VOUCHED_MS`].
 ///
 /// Nobody but the holder of the lock unlinks, so F is not somebody else's by the time it goes.
 fn retake_quickly(
