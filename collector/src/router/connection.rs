@@ -9,7 +9,7 @@ use super::error::{Failure, Refusal};
 use super::exchange::{End, Exchange};
 use super::handover::{self, Outcome};
 use super::http2;
-use super::limits::HEAD_TIME;
+use super::limits::{DEATHS, HEAD_TIME};
 use super::pages::{self, Reply};
 use super::request::{Facts, Origin, with_request};
 use super::shared::{Busy, Prepared, Shared};
@@ -187,6 +187,7 @@ async fn forward(
 ) -> Ended {
     let repeatable = facts.idempotent && facts.body.is_finished();
     let mut retried = false;
+    let mut deaths = 0..DEATHS;
     loop {
         let opened = shared.open(route, picked.as_ref(), retried, !repeatable).await;
         picked = None;
@@ -197,7 +198,7 @@ async fn forward(
             );
         };
         let result = poll_fn(|context| {
-            let polled = exchange.poll(context, client, &mut link.stream, link.reused);
+            let polled = exchange.poll(context, client, &mut link.stream);
             if polled.is_pending() && exchange.answer.is_some_and(|answer| answer.endless) {
                 link.active.set_endless();
             }
@@ -216,7 +217,12 @@ async fn forward(
             Err(failure) => failure,
         };
         let again = match failure {
-            Failure::Undelivered => true,
+            Failure::Undelivered if link.reused => true,
+            Failure::Undelivered => deaths.next().is_some() && Box::pin(shared.is_dead(upstream)).await,
+            Failure::Unread if link.reused && repeatable && !retried => true,
+            Failure::Unread => {
+                repeatable && deaths.next().is_some() && Box::pin(shared.is_dead(upstream)).await
+            }
             // Nothing was understood, so it may be sent again, while we still have it whole.
             Failure::OtherProtocol => {
                 upstream.health.multiplex().set_only(true);
@@ -240,9 +246,11 @@ async fn forward(
             Failure::ClientSlow => pages::Cause::Request(Refusal::TIMEOUT),
             Failure::Garbage(what) => pages::Cause::Garbage(what),
             Failure::OtherProtocol => pages::Cause::Garbage("answer: it speaks HTTP/2 only; try again"),
-            Failure::Silent | Failure::Undelivered | Failure::ClientGone | Failure::Truncated => {
-                pages::Cause::Silent
-            }
+            Failure::Silent
+            | Failure::Unread
+            | Failure::Undelivered
+            | Failure::ClientGone
+            | Failure::Truncated => pages::Cause::Silent,
         };
         return Ended::Then(answer_failure(client, shared, route, facts, &exchange, cause, access).await);
     }

@@ -21,8 +21,10 @@ pub(crate) struct Refusal {
 /// How an exchange with an application failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It ended a kept connection before any byte of the request reached it.
+    /// It ended the connection before any byte of the request reached it.
     Undelivered,
+    /// It ended the connection and had not read the whole request.
+    Unread,
     /// The application ended the connection before the first byte of its answer.
     Silent,
     /// It answered with something that is no HTTP, or stopped within the head.

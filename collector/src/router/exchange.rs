@@ -14,7 +14,7 @@ use super::multiplex::is_http2;
 use super::outgoing::Outgoing;
 use super::request::Facts;
 use super::response::{self, Answer, Coding};
-use super::upstream::Stream;
+use super::upstream::{Stream, is_unread};
 use std::io::Write as _;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -115,16 +115,15 @@ impl Exchange {
         self.answer.is_some_and(|answer| !answer.interim) && self.response.has_begun()
     }
 
-    /// Drives both directions. `reused`: see [`super::upstream::Link`].
+    /// Drives both directions.
     pub(crate) fn poll(
         &mut self,
         context: &mut Context<'_>,
         client: &mut Client,
         stream: &mut Stream,
-        reused: bool,
     ) -> Poll<Result<End, Failure>> {
         if self.upload != Upload::Finished
-            && let Poll::Ready(result) = self.poll_upload(context, client, stream, reused)
+            && let Poll::Ready(result) = self.poll_upload(context, client, stream)
         {
             result?;
         }
@@ -139,7 +138,6 @@ impl Exchange {
         context: &mut Context<'_>,
         client: &mut Client,
         stream: &mut Stream,
-        reused: bool,
     ) -> Poll<Result<(), Failure>> {
         loop {
             if !self.request.has_body() && !self.request_body.is_finished() && !client.read.is_empty() {
@@ -149,7 +147,7 @@ impl Exchange {
             if self.upload == Upload::Discarding {
                 self.request.discard(&mut client.read);
             } else if let Err(_gone) = ready!(self.request.poll_flush(context, stream, &mut client.read)) {
-                if reused && !self.request.has_begun() {
+                if !self.request.has_begun() {
                     return Poll::Ready(Err(Failure::Undelivered));
                 }
                 // It may have answered before it hung up: that is what the client should see.
@@ -194,6 +192,9 @@ impl Exchange {
                     }
                     _ => match ready!(self.answered.poll_fill(context, stream, Expect::Little)) {
                         Ok(1..) => {}
+                        Err(error) if self.answered.is_empty() && is_unread(&error) => {
+                            return Poll::Ready(Err(Failure::Unread));
+                        }
                         _ if self.answered.is_empty() => return Poll::Ready(Err(Failure::Silent)),
                         _ => return Poll::Ready(Err(Failure::Garbage("head: it ends early"))),
                     },

@@ -19,7 +19,7 @@ use super::buffer::{give_head, take_head};
 use super::client::Client;
 use super::error::{Failure, Refusal};
 use super::limits::{
-    HEAD_TIME, HTTP2_STREAMS, HTTP2_WINDOW_BYTES, KEEP_ALIVE, LINGER_TIME, REQUEST_HEAD_BYTES,
+    DEATHS, HEAD_TIME, HTTP2_STREAMS, HTTP2_WINDOW_BYTES, KEEP_ALIVE, LINGER_TIME, REQUEST_HEAD_BYTES,
 };
 use super::pages::{self, Cause, Reply};
 use super::request::{Facts, Origin, with_request};
@@ -215,6 +215,7 @@ async fn forward(
     let repeatable = facts.idempotent && facts.body.is_finished();
     let mut upload = relay::Upload::new(head, body, facts.body);
     let mut retried = false;
+    let mut deaths = 0..DEATHS;
     let cause = loop {
         let Some((upstream, link)) = shared.open(route, None, retried, !repeatable).await else {
             break Cause::NoListener;
@@ -245,7 +246,10 @@ async fn forward(
         };
         upload = relay.into_upload();
         match failure {
-            Failure::Undelivered => {}
+            Failure::Undelivered if reused => {}
+            Failure::Unread if reused && repeatable && !retried => {}
+            Failure::Undelivered if deaths.next().is_some() && shared.is_dead(upstream).await => {}
+            Failure::Unread if repeatable && deaths.next().is_some() && shared.is_dead(upstream).await => {}
             Failure::OtherProtocol => {
                 upstream.health.multiplex().set_only(true);
                 // Nothing was understood, so it may be sent again, while we still have it whole.
@@ -261,7 +265,11 @@ async fn forward(
             Failure::Garbage(what) => break Cause::Garbage(what),
             Failure::ClientBody(what) => break Cause::Request(Refusal::bad(what)),
             Failure::ClientSlow => break Cause::Request(Refusal::TIMEOUT),
-            Failure::Silent | Failure::Truncated | Failure::ClientGone => break Cause::Silent,
+            Failure::Silent
+            | Failure::Unread
+            | Failure::Undelivered
+            | Failure::Truncated
+            | Failure::ClientGone => break Cause::Silent,
         }
         shared.metrics.retries.add(1);
         upload.rewind();

@@ -83,6 +83,9 @@ pub(crate) const HOPS: u8 = 5;
 /// How long after its start an instance is waited for before it is said that it does not listen: 503.
 pub(crate) const START_TIME: Duration = Duration::from_secs(10);
 
+/// Listeners that may end with one request in their queue before it is answered with 502.
+pub(crate) const DEATHS: u8 = 3;
+
 /// How long a page about a listener that has just refused waits to hear what it was. Then it names the socket alone.
 pub(crate) const LAST_SEEN_TIME: Duration = Duration::from_millis(250);
 

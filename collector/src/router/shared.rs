@@ -10,7 +10,7 @@ use super::multiplex::Lane;
 use super::pages::{self, Reply};
 use super::request::{Facts, Origin, Request};
 use super::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
-use super::upstream::{Link, is_refusal};
+use super::upstream::{Link, Stream, is_refusal};
 use crate::handoff::Handoff;
 use std::fmt;
 use std::future::poll_fn;
@@ -174,6 +174,19 @@ impl Shared {
             }
         }
         None
+    }
+
+    /// Whether a listener that left a request unread is gone altogether: connections that wait to be accepted end
+    /// with their listener, and another replica may have the request.
+    pub(crate) async fn is_dead(&self, upstream: &Upstream) -> bool {
+        match Stream::connect(&upstream.socket).await {
+            Err(error) if is_refusal(&error) => {
+                upstream.health.set_refused(true);
+                self.refused(upstream, &error);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Notes that a listener did not take a connection.

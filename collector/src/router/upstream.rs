@@ -193,6 +193,12 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
+/// Whether `error` says that the other side closed its end and left something unread there: a Unix socket tells so
+/// (unix(7)), and so does TCP (RFC 9293 3.6.1).
+pub(crate) fn is_unread(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionReset
+}
+
 // === impl Stream ===
 
 impl Stream {

@@ -1,5 +1,6 @@
 //! Which of several listeners gets a request.
-use super::harness::{App, Bench, Conn};
+use super::harness::{App, Bench, Conn, soon};
+use super::http2;
 use agentfs_wire::control::Policy;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -81,4 +82,49 @@ async fn the_least_busy_is_asked() {
     let at_busy = [second, third, fourth].iter().filter(|index| **index == busy).count();
     assert_eq!(at_busy, 1, "one more at each, then either");
     drop((tunnel, first_conn, second_conn, third_conn));
+}
+
+/// A request that waits in the queue of a listener which ends: the other replica has it, and nobody sees anything.
+#[tokio::test]
+async fn what_a_dying_replica_did_not_read_goes_to_another() {
+    for over_http2 in [false, true] {
+        let (bench, [dying, other]) = Bench::with_replicas(Policy::First, ["one", "two"]).await;
+        let asked = if over_http2 {
+            let mut client = http2::connect(&bench).await;
+            tokio::spawn(async move { http2::send(&mut client, http2::get("/")).await.status().as_u16() })
+        } else {
+            let mut client = bench.client().await;
+            tokio::spawn(async move {
+                client.send(GET).await;
+                client.message().await.status()
+            })
+        };
+        soon("connection", async {
+            while bench.metrics.connects.get() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        drop(dying);
+        let mut conn = other.accept().await;
+        conn.head().await;
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(soon("answer", asked).await.unwrap(), 200, "{over_http2}");
+    }
+}
+
+/// One that lives and hangs up without reading is not asked twice.
+#[tokio::test]
+async fn a_replica_that_hangs_up_unread_is_502() {
+    let (bench, [one, other]) = Bench::with_replicas(Policy::First, ["one", "two"]).await;
+    let hang_up = async {
+        drop(one.accept().await);
+        // Whether it lives is looked at; nothing is asked.
+        assert!(one.accept().await.rest().await.is_empty());
+    };
+    let mut client = bench.client().await;
+    client.send(GET).await;
+    let (message, ()) = tokio::join!(client.message(), hang_up);
+    assert_eq!(message.status(), 502);
+    assert!(other.is_alone().await);
 }

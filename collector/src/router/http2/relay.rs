@@ -13,7 +13,7 @@ use super::super::request::Facts;
 use super::super::response::{self, Answer};
 use super::super::shared::Shared;
 use super::super::table::Upstream;
-use super::super::upstream::{Link, Stream};
+use super::super::upstream::{Link, Stream, is_unread};
 use super::message;
 use super::stream::{Hints, Inflow};
 use bytes::Bytes;
@@ -102,7 +102,7 @@ impl Upload {
                 return Poll::Ready(Ok(()));
             }
             if ready!(self.poll_flush(context, &mut link.stream)).is_err() {
-                if link.reused && !self.begun {
+                if !self.begun {
                     return Poll::Ready(Err(Failure::Undelivered));
                 }
                 // It may have answered before it hung up: that is what the client should see.
@@ -269,6 +269,9 @@ impl Relay {
             let Some(link) = &mut self.link else { return Poll::Ready(Err(Failure::Silent)) };
             match ready!(self.read.poll_fill(context, &mut link.stream, Expect::Little)) {
                 Ok(1..) => {}
+                Err(error) if self.read.is_empty() && is_unread(&error) => {
+                    return Poll::Ready(Err(Failure::Unread));
+                }
                 _ if self.read.is_empty() => return Poll::Ready(Err(Failure::Silent)),
                 _ => return Poll::Ready(Err(Failure::Garbage("head: it ends early"))),
             }
