@@ -86,6 +86,10 @@ pub(crate) const START_TIME: Duration = Duration::from_secs(10);
 /// Listeners that may end with one request in their queue before it is answered with 502.
 pub(crate) const DEATHS: u8 = 3;
 
+/// How long a listener that hung up on a request it had not read is watched whether it ends. Then it lives, and the
+/// answer is 502.
+pub(crate) const DEATH_TIME: Duration = Duration::from_millis(50);
+
 /// How long a page about a listener that has just refused waits to hear what it was. Then it names the socket alone.
 pub(crate) const LAST_SEEN_TIME: Duration = Duration::from_millis(250);
 

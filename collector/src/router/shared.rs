@@ -4,7 +4,7 @@ use super::RouterEvent;
 use super::access::RequestLog;
 use super::error::Refusal;
 use super::host::host_name;
-use super::limits::{LAST_SEEN_TIME, START_TIME};
+use super::limits::{DEATH_TIME, LAST_SEEN_TIME, START_TIME};
 use super::metrics::RouterMetrics;
 use super::multiplex::Lane;
 use super::pages::{self, Reply};
@@ -18,6 +18,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
@@ -179,7 +180,15 @@ impl Shared {
     /// Whether a listener that left a request unread is gone altogether: connections that wait to be accepted end
     /// with their listener, and another replica may have the request.
     pub(crate) async fn is_dead(&self, upstream: &Upstream) -> bool {
-        match Stream::connect(&upstream.socket).await {
+        let mut opened = Stream::connect(&upstream.socket).await;
+        if let Ok(stream) = &mut opened {
+            // A killed process closes its descriptors one after the other, the newest first: the listener may be next.
+            let ends = tokio::time::timeout(DEATH_TIME, stream.read_u8()).await;
+            if matches!(ends, Ok(Err(_))) {
+                opened = Stream::connect(&upstream.socket).await;
+            }
+        }
+        match opened {
             Err(error) if is_refusal(&error) => {
                 upstream.health.set_refused(true);
                 self.refused(upstream, &error);

@@ -113,6 +113,23 @@ async fn what_a_dying_replica_did_not_read_goes_to_another() {
     }
 }
 
+/// As a killed process does it: what it accepted ends before its listener.
+#[tokio::test]
+async fn a_replica_that_is_about_to_end_is_seen_through() {
+    let (bench, [dying, other]) = Bench::with_replicas(Policy::First, ["one", "two"]).await;
+    let mut client = bench.client().await;
+    client.send(GET).await;
+    drop(dying.accept().await);
+    // The look whether it lives finds it listening.
+    let look = dying.accept().await;
+    drop(dying);
+    drop(look);
+    let mut conn = other.accept().await;
+    conn.head().await;
+    conn.send(OK).await;
+    assert_eq!(client.message().await.status(), 200);
+}
+
 /// One that lives and hangs up without reading is not asked twice.
 #[tokio::test]
 async fn a_replica_that_hangs_up_unread_is_502() {
