@@ -190,6 +190,8 @@ fn trace_shows_requests() {
     }
     let answer = http::get(port, "shop.localhost", "/a?b=c").unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (200, "one"));
+    let looped = Exchange::send(port, "GET", "shop.localhost", "/loop", "X-Agentfs-Hops: 5\r\n", b"");
+    assert_eq!(looped.unwrap().answer().unwrap().status, 508);
     assert_eq!(http::get(port, "nothing.localhost", "/x").unwrap().status, 404);
     text.wait_for(&format!("shop.localhost:{port}/a?b=c"));
     let shown = text.stdout();
@@ -201,11 +203,13 @@ fn trace_shows_requests() {
     json.wait_for("nothing.localhost");
     let events: Vec<Value> = json.stdout().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let requests: Vec<_> = events.iter().filter(|event| event["kind"] == "request").collect();
-    assert_eq!(requests.len(), 2, "{events:?}");
+    assert_eq!(requests.len(), 3, "{events:?}");
     assert_eq!((requests[0]["path"].as_str(), requests[0]["status"].as_u64()), (Some("/a?b=c"), Some(200)));
     assert_eq!((requests[0]["instance"].as_str(), requests[0]["bytes"].as_u64()), (Some("one"), Some(3)));
     assert!(requests[0]["duration_us"].as_u64().is_some());
-    assert_eq!((requests[1]["status"].as_u64(), requests[1].get("app")), (Some(404), None));
+    for (request, status) in [(requests[1], 508), (requests[2], 404)] {
+        assert_eq!((request["status"].as_u64(), request.get("app")), (Some(status), None));
+    }
     assert!(!other.stdout().contains("\"request\""), "{}", other.stdout());
     let listed: Value = serde_json::from_str(&home.agentfs(&["ps", "--json"]).text()).unwrap();
     let listener = &listed[0]["listeners"][0];

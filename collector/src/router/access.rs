@@ -159,9 +159,20 @@ impl Access {
         }
         if let Some(line) = self.line {
             let Line { method, host, path } = *line;
+            // A target given by hand is no instance.
+            let by = by.filter(|upstream| !upstream.app.is_empty());
             let by = by.map(|upstream| (upstream.app.clone(), upstream.instance.clone()));
             let status = Some(status);
             shared.log.write(RequestRecord { method, host, path, status, duration, bytes, by });
+        }
+    }
+
+    /// The request was refused, which is counted elsewhere.
+    pub(crate) fn refused(self, shared: &Shared, status: u16) {
+        if let Some(line) = self.line {
+            let Line { method, host, path } = *line;
+            let (status, duration) = (Some(status), self.start.elapsed());
+            shared.log.write(RequestRecord { method, host, path, status, duration, bytes: 0, by: None });
         }
     }
 

@@ -101,7 +101,10 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
             prepared = Ok(starting.await);
         }
         let then = match prepared {
-            Err(refusal) => return Box::pin(refuse(client, shared, refusal)).await,
+            Err(refusal) => {
+                access.refused(shared, refusal.status);
+                return Box::pin(refuse(client, shared, refusal)).await;
+            }
             Ok(Prepared::Page { status, close }) => {
                 let written = client.stream.write_all(&out).await;
                 access.end(shared, None, status, 0);

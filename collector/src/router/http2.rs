@@ -139,7 +139,10 @@ async fn answer(session: &Session, request: Request<Inflow>, hints: &Hints) -> R
     let shared = &session.shared;
     let mut access = Access::begin();
     match prepare(session, &request, &mut access) {
-        Err(refusal) => refused(shared, refusal),
+        Err(refusal) => {
+            access.refused(shared, refusal.status);
+            refused(shared, refusal)
+        }
         Ok((Prepared::Page { status, .. }, facts, page)) => {
             access.end(shared, None, status, 0);
             let response = message::page(&page, &facts);
