@@ -74,6 +74,9 @@ pub(crate) const HTTP2_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Streams that a client of HTTP/2 may have open at once. Further ones are refused by the protocol.
 pub(crate) const HTTP2_STREAMS: u32 = 256;
 
+/// Time for what an application sent before it died to be written, before its stream of HTTP/2 is reset.
+pub(crate) const RESET_DELAY: Duration = Duration::from_millis(5);
+
 /// Time for requests in flight when the router stops. Then their connections are cut.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(3);
 

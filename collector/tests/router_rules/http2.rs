@@ -477,3 +477,23 @@ async fn a_second_host_is_refused() {
     }
     assert!(app.is_alone().await);
 }
+
+/// What an application sent before it died arrives before the reset does.
+#[tokio::test]
+async fn the_beginning_of_a_broken_answer_arrives() {
+    let (bench, app) = Bench::with_app().await;
+    let mut client = connect(&bench).await;
+    for framing in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+        let serve = async {
+            let mut conn = app.accept().await;
+            conn.head().await;
+            conn.send(format!("HTTP/1.1 200 OK\r\n{framing}")).await;
+        };
+        let (response, ()) = tokio::join!(send(&mut client, get("/")), serve);
+        assert_eq!(response.status(), 200, "{framing:?}");
+        let mut body = response.into_body();
+        let first = soon("data", body.frame()).await.unwrap().unwrap();
+        assert_eq!(first.into_data().unwrap(), "abc");
+        assert!(soon("reset", body.frame()).await.unwrap().is_err(), "{framing:?}");
+    }
+}

@@ -3,6 +3,7 @@
 //! h2 frames; what is in the frames is decided in `http2`. Flow control holds in both directions: no
 //! more is read than is passed on, and nothing is asked of the application that the client has no room
 //! for.
+use super::super::limits::RESET_DELAY;
 use super::outbound::Outbound;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
@@ -15,6 +16,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::sleep;
 
 /// A request's body.
 #[derive(Debug)]
@@ -92,27 +94,41 @@ impl Hints {
 
 /// Sends `body` to its end, or until the client wants no more.
 pub(super) async fn carry(mut outflow: SendStream<Bytes>, mut body: Outbound) {
-    poll_fn(|context| poll_carry(context, &mut outflow, &mut body)).await;
+    if poll_fn(|context| poll_carry(context, &mut outflow, &mut body)).await == Carried::Broken {
+        // A reset takes what is not written yet with it.
+        sleep(RESET_DELAY).await;
+        outflow.send_reset(Reason::INTERNAL_ERROR);
+    }
 }
 
-fn poll_carry(context: &mut Context<'_>, outflow: &mut SendStream<Bytes>, body: &mut Outbound) -> Poll<()> {
+/// How a body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carried {
+    /// With its last frame, or because the client wants no more.
+    Over,
+    /// Too early: the client must see that.
+    Broken,
+}
+
+fn poll_carry(
+    context: &mut Context<'_>,
+    outflow: &mut SendStream<Bytes>,
+    body: &mut Outbound,
+) -> Poll<Carried> {
     loop {
         outflow.reserve_capacity(1);
         while outflow.capacity() == 0 {
             match ready!(outflow.poll_capacity(context)) {
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Poll::Ready(()),
+                Some(Err(_)) | None => return Poll::Ready(Carried::Over),
             }
         }
         if outflow.poll_reset(context).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(Carried::Over);
         }
         let sent = match ready!(Pin::new(&mut *body).poll_frame(context)) {
             None => outflow.send_data(Bytes::new(), true).map(|()| true),
-            Some(Err(_)) => {
-                outflow.send_reset(Reason::INTERNAL_ERROR);
-                return Poll::Ready(());
-            }
+            Some(Err(_)) => return Poll::Ready(Carried::Broken),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     let last = body.is_end_stream();
@@ -127,7 +143,7 @@ fn poll_carry(context: &mut Context<'_>, outflow: &mut SendStream<Bytes>, body: 
         match sent {
             Ok(false) => {}
             // It ended, or the client has reset it.
-            Ok(true) | Err(_) => return Poll::Ready(()),
+            Ok(true) | Err(_) => return Poll::Ready(Carried::Over),
         }
     }
 }
