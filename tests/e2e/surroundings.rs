@@ -85,3 +85,40 @@ fn a_program_that_does_not_see_the_library_runs_without_it() {
     let traced = home.agentfs(&traced).output();
     assert!(traced.stderr.contains("cannot_reach_out_of_sight"), "{}", traced.explain());
 }
+
+/// Serves on a wildcard and in a group of `SO_REUSEPORT`, goes into an empty root, and connects to both and to nobody.
+const INTO_ANOTHER_ROOT: &str = r#"
+import errno, os, socket, sys
+def listening(port, share):
+    listener = socket.socket()
+    if share: listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("0.0.0.0", port))
+    listener.listen()
+    return listener
+listeners = [listening(8080, False), listening(8081, True)]
+os.chroot(sys.argv[1])
+os.chdir("/")
+for listener in listeners:
+    client = socket.socket()
+    client.connect(("127.0.0.1", listener.getsockname()[1]))
+    accepted, peer = listener.accept()
+    assert peer == client.getsockname(), peer
+    assert client.getpeername() == accepted.getsockname(), client.getpeername()
+assert socket.socket().connect_ex(("127.0.0.1", 1)) == errno.ECONNREFUSED
+print("done")
+"#;
+
+/// HAProxy goes into an empty root, and from there to servers of its instance.
+#[test]
+fn a_program_that_changes_its_root_reaches_its_instance() {
+    let home = Home::new();
+    // Only root may change it, and only root's collector serves who did.
+    if Uid::effective().is_root() {
+        let root = home.work().join("root");
+        std::fs::create_dir(&root).unwrap();
+        let root = root.display().to_string();
+        let command = ["python3", "-c", INTO_ANOTHER_ROOT, &root];
+        let output = home.wrap("shop", "one", &command).output().success();
+        assert_eq!(output.stdout, "done\n", "{}", output.explain());
+    }
+}

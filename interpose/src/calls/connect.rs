@@ -252,8 +252,24 @@ fn connect_here(config: &Config, caller: Caller, to: Endpoint) -> Done {
             done => return done,
         }
     }
+    if !listening && !sys::exists(UnixName::path(&[config.run()]).c_path()) {
+        return connect_from_other_root(config, caller, to);
+    }
     // Bound but not listening: TCP refuses, and the host's listener is not meant.
     if listening { Done::Failed(libc::ECONNREFUSED) } else { Done::NobodyHere }
+}
+
+/// Connects for a process that has changed its root (chroot(2), as HAProxy does), from where no run dir is to be seen.
+fn connect_from_other_root(config: &Config, caller: Caller, to: Endpoint) -> Done {
+    for scope in rewrite::candidates(to.ip) {
+        let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: None });
+        match connect_by_broker(config, caller, to, file.as_str()) {
+            Ok(()) => return Done::Connected,
+            Err(libc::ENOENT | libc::ECONNREFUSED) => {}
+            Err(_) => break,
+        }
+    }
+    Done::NobodyHere
 }
 
 /// Connects to one member of a `SO_REUSEPORT` group, each in turn.

@@ -1,12 +1,13 @@
 program="HAProxy"
-what="master-worker, frontend :80, a server on 127.0.0.1:8080 of the same instance; reload by USR2"
+what="master-worker, frontend :80, a server on 127.0.0.1:8080 of the same instance, from an empty root (chroot); reload by USR2"
 port=80
 version() { haproxy -v | head -n 1 | cut -d' ' -f3; }
 setup() {
-    chmod 755 .; echo "$own" >index.html
+    chmod 755 .; mkdir -p empty; echo "$own" >index.html
     cat >haproxy.cfg <<END
 global
     user haproxy
+    chroot $PWD/empty
 defaults
     mode http
     timeout connect 5s
