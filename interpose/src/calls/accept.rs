@@ -97,16 +97,21 @@ unsafe fn accept_next(
     let _errno = Errno::keep();
     peer.set_length(peer_length);
     let meaning = names::meaning(config, peer.bytes());
-    let ours = match meaning {
-        Meaning::NotUnix => None,
-        _ => match sys::own_name(accepted).map(|own| names::meaning(config, own.bytes())) {
-            Ok(Meaning::Listener(listener)) => Some(listener),
-            _ => None,
-        },
+    let own = match meaning {
+        Meaning::NotUnix => Ok(Meaning::NotUnix),
+        _ => sys::own_name(accepted).map(|own| names::meaning(config, own.bytes())),
     };
-    let Some(listener) = ours else {
-        // SAFETY: the program's own pointers.
-        unsafe { rawaddr::give(peer.bytes(), address, length) };
+    let Ok(Meaning::Listener(listener)) = own else {
+        match meaning {
+            // A filter of the program's (seccomp(2)) forbids the question; the client's name says enough.
+            Meaning::Peer(Peer::Client { v6_socket, local, .. }) if own.is_err() => {
+                let name = Encoded::of(if v6_socket { local.mapped() } else { local });
+                // SAFETY: the program's own pointers.
+                unsafe { rawaddr::give(name.bytes(), address, length) };
+            }
+            // SAFETY: as above.
+            _ => unsafe { rawaddr::give(peer.bytes(), address, length) },
+        }
         return Some(accepted);
     };
     if let Meaning::Peer(Peer::Forwarded { client, handed_over: true }) = meaning
