@@ -1,39 +1,51 @@
 //! The collector's own counters as Prometheus text. The router adds its own.
+use crate::journal::Journal;
 use crate::notice::NoticeCounters;
 use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Numbers of one moment.
+/// What the collector counts beside the router. The hub writes the gauges, anybody may render.
 #[derive(Debug)]
-pub(crate) struct Moment<'a> {
+pub(crate) struct CollectorMetrics {
     /// Living instances.
-    pub(crate) instances: usize,
+    instances: AtomicUsize,
     /// Listeners that accept.
-    pub(crate) listeners: usize,
+    listeners: AtomicUsize,
     /// Routes made by hand.
-    pub(crate) routes: usize,
-    /// Number of the last journal event.
-    pub(crate) events: u64,
-    /// Open subscriptions.
-    pub(crate) subscribers: usize,
-    /// Notices.
-    pub(crate) notices: &'a NoticeCounters,
+    hand_routes: AtomicUsize,
+    /// Its events and subscribers are counted where they are.
+    journal: Journal,
+    notices: Arc<NoticeCounters>,
 }
 
-// === impl Moment ===
+// === impl CollectorMetrics ===
 
-impl Moment<'_> {
+impl CollectorMetrics {
+    /// Gauges at zero.
+    pub(crate) fn new(journal: Journal, notices: Arc<NoticeCounters>) -> Self {
+        let [instances, listeners, hand_routes] = std::array::from_fn(|_| AtomicUsize::new(0));
+        Self { instances, listeners, hand_routes, journal, notices }
+    }
+
+    /// Notes how many living instances, listeners that accept and routes made by hand there are.
+    pub(crate) fn set(&self, instances: usize, listeners: usize, hand_routes: usize) {
+        self.instances.store(instances, Ordering::Relaxed);
+        self.listeners.store(listeners, Ordering::Relaxed);
+        self.hand_routes.store(hand_routes, Ordering::Relaxed);
+    }
+
     /// As Prometheus text.
     pub(crate) fn render(&self) -> String {
-        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let gauge = |gauge: &AtomicUsize| number(gauge.load(Ordering::Relaxed));
         let notices = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let mut text = String::new();
         for (name, kind, help, value) in [
-            ("instances", "gauge", "Living instances.", number(self.instances)),
-            ("listeners", "gauge", "Listeners that accept.", number(self.listeners)),
-            ("hand_routes", "gauge", "Routes made by hand.", number(self.routes)),
-            ("journal_events_total", "counter", "Events written to the journal.", self.events),
-            ("journal_subscribers", "gauge", "Open subscriptions.", number(self.subscribers)),
+            ("instances", "gauge", "Living instances.", gauge(&self.instances)),
+            ("listeners", "gauge", "Listeners that accept.", gauge(&self.listeners)),
+            ("hand_routes", "gauge", "Routes made by hand.", gauge(&self.hand_routes)),
+            ("journal_events_total", "counter", "Events written to the journal.", self.journal.sequence()),
+            ("journal_subscribers", "gauge", "Open subscriptions.", number(self.journal.subscribers())),
             ("notices_total", "counter", "Notices received.", notices(&self.notices.received)),
             (
                 "notices_refused_total",
@@ -63,16 +75,19 @@ impl Moment<'_> {
     }
 }
 
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_text_is_prometheus() {
-        let notices = NoticeCounters::default();
-        let moment =
-            Moment { instances: 2, listeners: 3, routes: 0, events: 9, subscribers: 1, notices: &notices };
-        let text = moment.render();
+        let metrics = CollectorMetrics::new(Journal::new(), Arc::default());
+        metrics.set(2, 3, 0);
+        let text = metrics.render();
         assert!(text.contains("\nagentfs_instances 2\n") && text.contains("# TYPE agentfs_listeners gauge"));
     }
 }

@@ -279,7 +279,12 @@ fn the_collector_has_pages_of_its_own() {
         let elsewhere = http::get(port, "one.shop.localhost", path).unwrap();
         assert_eq!(elsewhere.body, "one", "{path} of an app is the app's");
     }
-    assert!(http::get(port, "agentfs.localhost", "/metrics").unwrap().body.contains("agentfs_"));
+    let metrics = http::get(port, "agentfs.localhost", "/metrics").unwrap().body;
+    for name in
+        ["agentfs_router_connections_total ", "agentfs_instances 1\n", "agentfs_journal_events_total "]
+    {
+        assert!(metrics.contains(&format!("\n{name}")), "no {name} in {metrics}");
+    }
 }
 
 #[test]

@@ -5,7 +5,6 @@ use super::routing;
 use crate::clock::now_ms;
 use crate::control::{Answer, Ask, Command, error};
 use crate::limits::{DRAIN_HOLD_MS, HAND_ROUTES};
-use crate::metrics::Moment;
 use crate::processes::survey;
 use crate::registry::{Event, HandRoute, Key, RouteTarget, Sight};
 use crate::routes_file;
@@ -120,7 +119,7 @@ impl Hub {
     /// Looks at everything at once and removes what is dead, dangling links included, which are left
     /// alone otherwise since what they lead to may come back.
     fn prune(&mut self) -> Pruned {
-        self.removed.clear();
+        self.removed = Some(Vec::new());
         self.reconcile();
         let asked = std::mem::take(&mut self.survey_wanted);
         let living = survey(self.run_dir.path(), &asked);
@@ -147,7 +146,7 @@ impl Hub {
                 _ => {}
             }
         }
-        let mut removed = std::mem::take(&mut self.removed);
+        let mut removed = self.removed.take().unwrap_or_default();
         removed.sort_unstable();
         removed.dedup();
         left.sort_unstable();
@@ -155,16 +154,7 @@ impl Hub {
     }
 
     fn metrics(&self) -> String {
-        let (instances, listeners) = self.registry.counts();
-        let moment = Moment {
-            instances,
-            listeners,
-            routes: self.registry.hand_routes(),
-            events: self.journal.sequence(),
-            subscribers: self.journal.subscribers(),
-            notices: &self.notices,
-        };
-        moment.render() + &self.router_metrics.render(&self.table.load())
+        self.router_metrics.render(&self.table.load())
     }
 }
 

@@ -13,7 +13,8 @@ use crate::limits::{
     HINT_QUEUE, KEEP_DELAY, LOOKS_FLOOD, NOTICE_BATCH, RECONCILE, REQUEST_BATCH, RUN_LOCK_RETRY_MS,
     STALE_REST_MS, SURVEY_DELAY,
 };
-use crate::notice::{NoticeCounters, Told};
+use crate::metrics::CollectorMetrics;
+use crate::notice::Told;
 use crate::processes::{Processes, survey};
 use crate::registry::{Effect, Event, Key, Registry, Sight};
 use crate::router::{RequestRecord, RouterEvent, RouterMetrics, TableHandle};
@@ -61,7 +62,7 @@ pub(super) struct Hub {
     /// Turns TLS on and off.
     pub(super) switch: Switch,
     pub(super) router_metrics: Arc<RouterMetrics>,
-    pub(super) notices: Arc<NoticeCounters>,
+    pub(super) metrics: Arc<CollectorMetrics>,
     /// Requests that did not fit into their queue.
     pub(super) requests_missed: Arc<AtomicU64>,
     /// The watcher, unless the system has none to give: then only reconciliation sees changes.
@@ -82,8 +83,8 @@ pub(super) struct Hub {
     pub(super) lock_inode: u64,
     /// Whether the routing table is out of date.
     pub(super) routes_dirty: bool,
-    /// Files removed since the last prune began.
-    pub(super) removed: Vec<String>,
+    /// Files removed since a prune began; absent while none is going on, since a collector removes files for years.
+    pub(super) removed: Option<Vec<String>>,
     /// Whether to end.
     pub(super) stopping: bool,
 }
@@ -175,6 +176,9 @@ impl Hub {
         if std::mem::take(&mut self.routes_dirty) {
             let table = self.upstreams.table(self.registry.routes(), self.urls.http_port);
             self.table.store(table.with_https(self.urls.https_port));
+            // Whatever changes these numbers changes a name as well.
+            let (instances, listeners) = self.registry.counts();
+            self.metrics.set(instances, listeners, self.registry.hand_routes());
         }
     }
 
@@ -340,7 +344,7 @@ impl Hub {
                 }
             }
             Effect::RemoveStale { file } => match self.run_dir.remove_stale(&file) {
-                Ok(Change::Done) => self.removed.push(file),
+                Ok(Change::Done) => self.count_removal(file),
                 Ok(Change::Different) => {
                     looks.insert(file);
                 }
@@ -372,9 +376,15 @@ impl Hub {
 
     pub(super) fn note_removal(&mut self, file: String, result: io::Result<Change>) {
         match result {
-            Ok(Change::Done) => self.removed.push(file),
+            Ok(Change::Done) => self.count_removal(file),
             Ok(Change::Different | Change::Busy) => {}
             Err(error) => self.warn(&format!("cannot remove {file} from the run dir: {error}")),
+        }
+    }
+
+    fn count_removal(&mut self, file: String) {
+        if let Some(removed) = &mut self.removed {
+            removed.push(file);
         }
     }
 

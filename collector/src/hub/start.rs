@@ -14,6 +14,7 @@ use crate::journal::Journal;
 use crate::keep::Keep;
 use crate::limits::{DOORS_QUEUE, DRAIN, HINT_QUEUE, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE};
 use crate::lock::CollectorLock;
+use crate::metrics::CollectorMetrics;
 use crate::processes::Processes;
 use crate::registry::{Event, Registry};
 use crate::router::{self, Doors, RequestLog, RouterMetrics, Table, TableHandle};
@@ -101,6 +102,10 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     };
 
     let journal = Journal::new();
+    let metrics = Arc::new(CollectorMetrics::new(journal.clone(), notices));
+    let router_metrics = Arc::new(RouterMetrics::default());
+    let shown = Arc::clone(&metrics);
+    router_metrics.others.set(move || shown.render());
     let (processes, exit_rx) = Processes::new();
     let (router_tx, router_rx) = mpsc::channel(ROUTER_QUEUE);
     let (request_tx, request_rx) = mpsc::channel(REQUEST_QUEUE);
@@ -125,9 +130,9 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         upstreams: Upstreams::default(),
         urls,
         switch: Switch { config: config.tls, address: config.tls_address, doors_tx, info_tx },
-        router_metrics: Arc::new(RouterMetrics::default()),
+        router_metrics,
         requests_missed,
-        notices,
+        metrics,
         watcher,
         hints_lost,
         surveys: JoinSet::new(),
@@ -137,7 +142,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         run_inode,
         lock_inode,
         routes_dirty: false,
-        removed: Vec::new(),
+        removed: None,
         stopping: false,
         paths,
     };

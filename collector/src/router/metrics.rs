@@ -2,7 +2,8 @@
 use super::access::BUCKETS_US;
 use super::table::{HandedOver, Table, Upstream};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only grows, or a gauge that is added to and taken from.
@@ -30,7 +31,13 @@ pub struct RouterMetrics {
     pub failed_handshakes: Counter,
     /// Requests refused because they were malformed or broke a limit.
     pub malformed: Counter,
+    /// What others have to say on the same page.
+    pub others: Others,
 }
+
+/// Renders the metrics of other parts, once somebody has set how.
+#[derive(Default)]
+pub struct Others(OnceLock<Box<dyn Fn() -> String + Send + Sync>>);
 
 /// The counters of all upstreams with the same labels.
 #[derive(Debug, Default)]
@@ -61,6 +68,22 @@ impl Counter {
     }
 }
 
+// === impl Others ===
+
+impl Others {
+    /// Sets what renders them; the first to come stays.
+    pub fn set(&self, render: impl Fn() -> String + Send + Sync + 'static) {
+        // A second one would be a mistake of the caller's without harm.
+        let _ = self.0.set(Box::new(render));
+    }
+}
+
+impl fmt::Debug for Others {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Others").field(&self.0.get().is_some()).finish()
+    }
+}
+
 // === impl RouterMetrics ===
 
 impl RouterMetrics {
@@ -71,9 +94,9 @@ impl RouterMetrics {
         }
     }
 
-    /// All of it in Prometheus' text format, with the requests of each listener in `table`.
+    /// All of it in Prometheus' text format, with the requests of each listener in `table`, after what others say.
     pub fn render(&self, table: &Table) -> String {
-        let mut text = String::new();
+        let mut text = self.others.0.get().map_or_else(String::new, |render| render());
         for (name, kind, help, counter) in [
             ("connections_total", "counter", "Connections accepted.", &self.connections),
             ("connections_open", "gauge", "Connections open now.", &self.open_connections),
