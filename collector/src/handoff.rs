@@ -4,7 +4,7 @@
 mod learned;
 mod tagged;
 
-pub(crate) use tagged::dial;
+pub(crate) use tagged::{connect, dial};
 
 use crate::limits::{HANDOFF_CLAIM, HANDOFF_GREETING};
 use agentfs_wire::address::Scope;

@@ -13,7 +13,7 @@ const HOST: &str = "shop.localhost";
 
 /// Answers each request with a line `PEER OWN LENGTH-OF-BODY SUM-OF-BODY`, then with the head as it came. After
 /// `Upgrade: echo`, gives back what it gets, and ends with `end`.
-const RAW: &str = r#"
+pub(super) const RAW: &str = r#"
 import os, socket, sys, threading
 address, how = sys.argv[1], sys.argv[2]
 def address_of(pair):
@@ -99,27 +99,27 @@ require('http').createServer((request, response) => {
 "#;
 
 /// A connection to the router, and what was read of it too far.
-struct Client {
-    stream: TcpStream,
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
     /// The client's address and the router's: the socket forgets them once both sides have ended.
     ends: String,
     left: Vec<u8>,
 }
 
 /// An answer: its head, and its body.
-type Answer = (String, String);
+pub(super) type Answer = (String, String);
 
 // === impl Client ===
 
 impl Client {
-    fn to(home: &Home) -> Self {
+    pub(super) fn to(home: &Home) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", home.router_port())).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let ends = format!("{} {}", stream.local_addr().unwrap(), stream.peer_addr().unwrap());
         Self { stream, ends, left: Vec::new() }
     }
 
-    fn send(&self, bytes: impl AsRef<[u8]>) {
+    pub(super) fn send(&self, bytes: impl AsRef<[u8]>) {
         (&self.stream).write_all(bytes.as_ref()).unwrap();
     }
 
@@ -130,7 +130,7 @@ impl Client {
         count > 0
     }
 
-    fn head(&mut self) -> String {
+    pub(super) fn head(&mut self) -> String {
         loop {
             if let Some(end) = self.left.windows(4).position(|window| window == b"\r\n\r\n") {
                 return String::from_utf8(self.left.drain(..end + 4).collect()).unwrap();
@@ -139,14 +139,14 @@ impl Client {
         }
     }
 
-    fn take(&mut self, count: usize) -> String {
+    pub(super) fn take(&mut self, count: usize) -> String {
         while self.left.len() < count {
             assert!(self.more(), "it ended within a body");
         }
         String::from_utf8(self.left.drain(..count).collect()).unwrap()
     }
 
-    fn answer(&mut self) -> Answer {
+    pub(super) fn answer(&mut self) -> Answer {
         let head = self.head();
         let length =
             head.to_lowercase().split("content-length: ").nth(1).map(|rest| {
@@ -156,7 +156,7 @@ impl Client {
         (head, body)
     }
 
-    fn rest(mut self) -> String {
+    pub(super) fn rest(mut self) -> String {
         while self.more() {}
         String::from_utf8_lossy(&self.left).into_owned()
     }

@@ -25,6 +25,7 @@ mod self_test;
 mod servers;
 mod surroundings;
 mod terminal;
+mod true_client;
 mod trust;
 // Static programs, machine code of other kinds and musl: what macOS has instead is in `macos/`.
 #[cfg(target_os = "linux")]

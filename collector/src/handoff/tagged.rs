@@ -36,7 +36,7 @@ pub(crate) async fn dial(path: &Path, client: SocketAddr, handed_over: bool) -> 
 ///
 /// # Errors
 /// What connect(2) says; `WouldBlock` where the backlog is full.
-fn connect(path: &Path, client: SocketAddr, handed_over: bool) -> io::Result<UnixStream> {
+pub(crate) fn connect(path: &Path, client: SocketAddr, handed_over: bool) -> io::Result<UnixStream> {
     static SEQUENCE: AtomicU64 = AtomicU64::new(0);
     let client = Endpoint { ip: client.ip(), port: client.port() }.canonical();
     let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);

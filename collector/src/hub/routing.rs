@@ -4,7 +4,7 @@ use crate::registry::{End, LastSeen, Route, Target};
 use crate::router;
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,6 +19,8 @@ type Name = (Target, String, String, u16);
 /// The upstreams of the table in force.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
+    /// The run dir: listeners in it are the library's.
+    run: PathBuf,
     by_end: BTreeMap<Name, Kept>,
     /// By host: the connections of routes that hand them over.
     handed: BTreeMap<String, Arc<router::HandedOver>>,
@@ -39,6 +41,11 @@ struct Kept {
 // === impl Upstreams ===
 
 impl Upstreams {
+    /// None yet. `run` is the run dir.
+    pub(super) fn new(run: PathBuf) -> Self {
+        Self { run, ..Self::default() }
+    }
+
     /// Builds the table of `routes`. Upstreams that no route leads to are forgotten with their counts.
     pub(super) fn table(&mut self, routes: Vec<Route>, http_port: u16) -> router::Table {
         let mut old = std::mem::take(&mut self.by_end);
@@ -104,7 +111,8 @@ impl Upstreams {
         let name = (end.target.clone(), end.app.clone(), end.instance.clone(), end.port);
         let generation = end.generation;
         let known = old.remove(&name);
-        let kept = self.by_end.entry(name).or_insert_with(|| known.unwrap_or_else(|| Kept::new(end)));
+        let run = &self.run;
+        let kept = self.by_end.entry(name).or_insert_with(|| known.unwrap_or_else(|| Kept::new(end, run)));
         if std::mem::replace(&mut kept.generation, generation) != generation {
             // It listens anew: what it refused before, and the connections to what it was, are past.
             kept.upstream.renew();
@@ -116,12 +124,14 @@ impl Upstreams {
 // === impl Kept ===
 
 impl Kept {
-    fn new(end: End) -> Self {
+    fn new(end: End, run: &Path) -> Self {
+        let of_library = matches!(&end.target, Target::Unix(path) if is_listener(path, run));
         let target = match end.target {
             Target::Unix(path) => router::Target::Unix(path),
             Target::Tcp(address) => router::Target::Tcp(address),
         };
-        let upstream = Arc::new(router::Upstream::new(target, end.app, end.instance, end.port));
+        let upstream = router::Upstream::new(target, end.app, end.instance, end.port);
+        let upstream = Arc::new(if of_library { upstream.naming_clients() } else { upstream });
         Self { upstream, generation: end.generation, marks: [(Instant::now(), 0); 2] }
     }
 

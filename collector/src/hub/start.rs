@@ -127,7 +127,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         warnings: Warnings::default(),
         looks: Looks::default(),
         table: TableHandle::new(Table::new(Vec::new(), urls.http_port).with_https(urls.https_port)),
-        upstreams: Upstreams::default(),
+        upstreams: Upstreams::new(paths.run.clone()),
         urls,
         switch: Switch { config: config.tls, address: config.tls_address, doors_tx, info_tx },
         router_metrics,

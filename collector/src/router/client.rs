@@ -8,6 +8,7 @@ use super::limits::{
 };
 use super::timer::Timer;
 use super::transport::Transport;
+use super::upstream::ClientAddress;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWriteExt as _;
@@ -24,7 +25,9 @@ pub(crate) struct Client {
     pub(crate) stream: Transport,
     pub(crate) read: ReadBuffer,
     pub(crate) timer: Timer,
-    /// Its address, as applications are told.
+    /// Its address.
+    pub(crate) peer: ClientAddress,
+    /// The same without its port, as applications are told in headers.
     pub(crate) address: Box<str>,
     /// Whether it has sent a whole head before.
     spoke: bool,
@@ -48,8 +51,8 @@ pub(crate) enum Next {
 // === impl Client ===
 
 impl Client {
-    pub(crate) fn new(stream: Transport, address: Box<str>) -> Self {
-        Self { stream, read: ReadBuffer::default(), timer: Timer::default(), address, spoke: false }
+    pub(crate) fn new(stream: Transport, peer: ClientAddress, address: Box<str>) -> Self {
+        Self { stream, read: ReadBuffer::default(), timer: Timer::default(), peer, address, spoke: false }
     }
 
     /// Waits for the next request. `since`: when its first byte was there, where that is known already.

@@ -16,7 +16,7 @@ use super::shared::{Busy, Prepared, Shared};
 use super::table::{Route, Upstream};
 use super::transport::{Rewound, Transport};
 use super::upgrade;
-use super::upstream::Link;
+use super::upstream::{ClientAddress, Link, Wanted};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,8 +40,9 @@ pub(crate) fn serve(
     shared: Arc<Shared>,
 ) -> impl Future<Output = ()> {
     // Made out here, so that the connection's task need not keep what it is made of.
+    let peer = ClientAddress::from(address);
     let address = address.ip().to_canonical().to_string().into_boxed_str();
-    let client = Client::new(Transport::Plain(stream), address);
+    let client = Client::new(Transport::Plain(stream), peer, address);
     async move {
         shared.metrics.connections.add(1);
         shared.metrics.open_connections.add(1);
@@ -164,7 +165,7 @@ async fn handshake(client: Client, acceptor: TlsAcceptor, shared: &Shared) -> Op
     let Transport::Plain(stream) = client.stream else { return None };
     let accept = acceptor.accept(Rewound::new(client.read, stream));
     match tokio::time::timeout(HEAD_TIME, accept).await {
-        Ok(Ok(stream)) => Some(Client::new(Transport::Tls(Box::new(stream)), client.address)),
+        Ok(Ok(stream)) => Some(Client::new(Transport::Tls(Box::new(stream)), client.peer, client.address)),
         // The client was told why, or has gone.
         Ok(Err(_)) | Err(_) => {
             shared.metrics.failed_handshakes.add(1);
@@ -189,10 +190,10 @@ async fn forward(
     access: Access,
 ) -> Ended {
     let repeatable = facts.idempotent && facts.body.is_finished();
-    let mut retried = false;
+    let mut wanted = Wanted { client: client.peer, fresh: false, exact: !repeatable, upgrade: facts.upgrade };
     let mut deaths = 0..DEATHS;
     loop {
-        let opened = shared.open(route, picked.as_ref(), retried, !repeatable).await;
+        let opened = shared.open(route, picked.as_ref(), &wanted).await;
         picked = None;
         let Some((upstream, mut link)) = opened else {
             return Ended::Then(
@@ -222,7 +223,7 @@ async fn forward(
         let again = match failure {
             Failure::Undelivered if link.reused => true,
             Failure::Undelivered => deaths.next().is_some() && Box::pin(shared.is_dead(upstream)).await,
-            Failure::Unread if link.reused && repeatable && !retried => true,
+            Failure::Unread if link.reused && repeatable && !wanted.fresh => true,
             Failure::Unread => {
                 repeatable && deaths.next().is_some() && Box::pin(shared.is_dead(upstream)).await
             }
@@ -231,11 +232,11 @@ async fn forward(
                 upstream.health.multiplex().set_only(true);
                 facts.body.is_finished()
             }
-            Failure::Silent => link.reused && repeatable && !retried,
+            Failure::Silent => link.reused && repeatable && !wanted.fresh,
             _ => false,
         };
         if again {
-            retry(shared, &mut exchange, &mut retried);
+            retry(shared, &mut exchange, &mut wanted.fresh);
             continue;
         }
         let over = exchange.has_started() || matches!(failure, Failure::ClientGone | Failure::Truncated);
@@ -259,10 +260,10 @@ async fn forward(
     }
 }
 
-fn retry(shared: &Shared, exchange: &mut Exchange, retried: &mut bool) {
+fn retry(shared: &Shared, exchange: &mut Exchange, fresh: &mut bool) {
     shared.metrics.retries.add(1);
     exchange.rewind();
-    *retried = true;
+    *fresh = true;
 }
 
 /// After a complete answer: keeps the application's connection and the client's where that is right.
@@ -277,7 +278,7 @@ fn finish(
     let Some(answer) = exchange.answer else { return Then::Close };
     access.end(shared, Some(upstream), answer.status, exchange.bytes);
     if answer.reusable && exchange.is_sent() && exchange.answered.is_empty() {
-        upstream.health.keep(link.stream);
+        upstream.health.keep(link);
     }
     if !exchange.is_received() {
         // The application answered without the rest of the body.

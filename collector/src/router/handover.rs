@@ -78,12 +78,12 @@ pub(crate) async fn offer(client: &Client, shared: &Shared) -> Outcome {
     let Some(route) = route_of(client, &bytes[..length], shared, &mut access).await else {
         return Outcome::Read(begun);
     };
-    let (Some(counters), Ok(address)) = (&route.entry.handoff, stream.peer_addr()) else {
-        return Outcome::Read(begun);
-    };
+    let Some(counters) = &route.entry.handoff else { return Outcome::Read(begun) };
     for upstream in route.candidates() {
         let offer = match &upstream.socket {
-            Target::Unix(path) => shared.handoff.offer(path, stream, address, Families::Related).await,
+            Target::Unix(path) => {
+                shared.handoff.offer(path, stream, client.peer.into(), Families::Related).await
+            }
             Target::Tcp(_) => Offer::Left { sent: false },
         };
         match offer {

@@ -28,6 +28,7 @@ use super::table::{Route, Upstream};
 use super::tasks::Tasks;
 use super::transport::Rewound;
 use super::upgrade;
+use super::upstream::{ClientAddress, Wanted};
 use crate::end::ended;
 use bytes::Bytes;
 use hyper::body::Body as _;
@@ -43,6 +44,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 #[derive(Debug)]
 struct Session {
     shared: Arc<Shared>,
+    /// The client.
+    peer: ClientAddress,
     address: Box<str>,
     scheme: &'static str,
     /// Requests so far.
@@ -51,7 +54,7 @@ struct Session {
 
 /// Serves a connection whose first line said HTTP/2.
 pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
-    let Client { stream, read, address, .. } = client;
+    let Client { stream, read, peer, address, .. } = client;
     let scheme = stream.scheme();
     let tasks = Tasks::default();
     let mut stop_rx = shared.stop_rx.clone();
@@ -64,7 +67,7 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
         .max_concurrent_streams(HTTP2_STREAMS);
     let handshake = builder.handshake::<_, Bytes>(Rewound::new(read, stream));
     let Ok(Ok(mut connection)) = timeout(HEAD_TIME, handshake).await else { return };
-    let session = Arc::new(Session { shared, address, scheme, requests: AtomicU64::new(0) });
+    let session = Arc::new(Session { shared, peer, address, scheme, requests: AtomicU64::new(0) });
     let mut tick = interval_at(Instant::now() + HEAD_TIME, HEAD_TIME);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut seen, mut quiet_since) = (0, Instant::now());
@@ -150,10 +153,10 @@ async fn answer(session: &Session, request: Request<Inflow>, hints: &Hints) -> R
             response
         }
         Ok((Prepared::Forward { facts, route }, _, head)) => {
-            forward(shared, &route, facts, head, request, hints, access).await
+            forward(session, &route, facts, head, request, hints, access).await
         }
         Ok((Prepared::Starting { facts, route }, _, head)) => match shared.started(&route).await {
-            Some(route) => forward(shared, &route, facts, head, request, hints, access).await,
+            Some(route) => forward(session, &route, facts, head, request, hints, access).await,
             None => failed(shared, &route, facts, Cause::Starting, access).await,
         },
     }
@@ -190,7 +193,7 @@ fn refused(shared: &Shared, refusal: Refusal) -> Response<Outbound> {
 }
 
 async fn forward(
-    shared: &Arc<Shared>,
+    session: &Session,
     route: &Route,
     facts: Facts,
     head: Vec<u8>,
@@ -198,6 +201,7 @@ async fn forward(
     hints: &Hints,
     access: Access,
 ) -> Response<Outbound> {
+    let shared = &session.shared;
     let expects = request.headers().contains_key(http::header::EXPECT);
     // Where the application's own word cannot come through.
     let invite = || {
@@ -217,10 +221,11 @@ async fn forward(
     let (mut switch, body) = if facts.upgrade { (Some(body), None) } else { (None, Some(body)) };
     let repeatable = facts.idempotent && facts.body.is_finished();
     let mut upload = relay::Upload::new(head, body, facts.body);
-    let mut retried = false;
+    let mut wanted =
+        Wanted { client: session.peer, fresh: false, exact: !repeatable, upgrade: facts.upgrade };
     let mut deaths = 0..DEATHS;
     let cause = loop {
-        let Some((upstream, link)) = shared.open(route, None, retried, !repeatable).await else {
+        let Some((upstream, link)) = shared.open(route, None, &wanted).await else {
             break Cause::NoListener;
         };
         let reused = link.reused;
@@ -250,7 +255,7 @@ async fn forward(
         upload = relay.into_upload();
         match failure {
             Failure::Undelivered if reused => {}
-            Failure::Unread if reused && repeatable && !retried => {}
+            Failure::Unread if reused && repeatable && !wanted.fresh => {}
             Failure::Undelivered if deaths.next().is_some() && shared.is_dead(upstream).await => {}
             Failure::Unread if repeatable && deaths.next().is_some() && shared.is_dead(upstream).await => {}
             Failure::OtherProtocol => {
@@ -264,7 +269,7 @@ async fn forward(
                     None => break Cause::Garbage("answer: it speaks HTTP/2 only; try again"),
                 }
             }
-            Failure::Silent if reused && repeatable && !retried => {}
+            Failure::Silent if reused && repeatable && !wanted.fresh => {}
             Failure::Garbage(what) => break Cause::Garbage(what),
             Failure::ClientBody(what) => break Cause::Request(Refusal::bad(what)),
             Failure::ClientSlow => break Cause::Request(Refusal::TIMEOUT),
@@ -276,7 +281,7 @@ async fn forward(
         }
         shared.metrics.retries.add(1);
         upload.rewind();
-        retried = true;
+        wanted.fresh = true;
     };
     failed(shared, route, facts, cause, access).await
 }

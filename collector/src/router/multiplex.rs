@@ -152,7 +152,7 @@ impl Upstream {
         if !fresh && let Some(lane) = multiplex.take(self) {
             return Ok(lane);
         }
-        let opened = Stream::connect(&self.socket).await;
+        let opened = Stream::connect(&self.socket, None).await;
         self.health.set_refused(matches!(&opened, Err(error) if is_refusal(error)));
         let stream = opened?;
         metrics.connects.add(1);

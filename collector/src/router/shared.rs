@@ -10,7 +10,7 @@ use super::multiplex::Lane;
 use super::pages::{self, Reply};
 use super::request::{Facts, Origin, Request};
 use super::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
-use super::upstream::{Link, Stream, is_refusal};
+use super::upstream::{Link, Stream, Wanted, is_refusal};
 use crate::handoff::Handoff;
 use std::fmt;
 use std::future::poll_fn;
@@ -137,17 +137,15 @@ impl Shared {
         tokio::time::timeout(LAST_SEEN_TIME, told).await.ok().flatten()
     }
 
-    /// A connection to the first replica that takes one, `picked` before others. `fresh` takes no kept one,
-    /// `exact`: see [`Upstream::open`].
+    /// A connection to the first replica that takes one, `picked` before others.
     pub(crate) async fn open<'route>(
         &self,
         route: &'route Route,
         picked: Option<&Arc<Upstream>>,
-        fresh: bool,
-        exact: bool,
+        wanted: &Wanted,
     ) -> Option<(&'route Arc<Upstream>, Link)> {
         for upstream in route.candidates_after(picked) {
-            match upstream.open(fresh, exact, &self.metrics).await {
+            match upstream.open(wanted, &self.metrics).await {
                 Ok(link) => {
                     upstream.requests.fetch_add(1, Ordering::Relaxed);
                     return Some((upstream, link));
@@ -180,12 +178,12 @@ impl Shared {
     /// Whether a listener that left a request unread is gone altogether: connections that wait to be accepted end
     /// with their listener, and another replica may have the request.
     pub(crate) async fn is_dead(&self, upstream: &Upstream) -> bool {
-        let mut opened = Stream::connect(&upstream.socket).await;
+        let mut opened = Stream::connect(&upstream.socket, None).await;
         if let Ok(stream) = &mut opened {
             // A killed process closes its descriptors one after the other, the newest first: the listener may be next.
             let ends = tokio::time::timeout(DEATH_TIME, stream.read_u8()).await;
             if matches!(ends, Ok(Err(_))) {
-                opened = Stream::connect(&upstream.socket).await;
+                opened = Stream::connect(&upstream.socket, None).await;
             }
         }
         match opened {

@@ -34,6 +34,8 @@ pub struct Upstream {
     pub instance: String,
     /// The port that the program asked for; 0 when there is none.
     pub port: u16,
+    /// Whether the program is told, by the name of our end, for which client a connection is.
+    pub(crate) names_clients: bool,
     /// Requests sent to it.
     pub requests: AtomicU64,
     /// Counters of its answers.
@@ -150,7 +152,14 @@ impl Upstream {
     /// A listener with an empty pool.
     pub fn new(socket: Target, app: String, instance: String, port: u16) -> Self {
         let (usage, health) = (Usage::default(), Health::default());
-        Self { socket, app, instance, port, requests: AtomicU64::new(0), usage, health }
+        let requests = AtomicU64::new(0);
+        Self { socket, app, instance, port, names_clients: false, requests, usage, health }
+    }
+
+    /// The same, for a listener whose program reads the names of clients: one that the library made.
+    #[must_use]
+    pub fn naming_clients(self) -> Self {
+        Self { names_clients: true, ..self }
     }
 
     /// Requests in progress that will end by themselves: no event streams, no upgraded connections.

@@ -338,7 +338,7 @@ impl Relay {
             && self.read.is_empty()
             && let Some(link) = self.link.take()
         {
-            self.upstream.health.keep(link.stream);
+            self.upstream.health.keep(link);
         }
     }
 }
