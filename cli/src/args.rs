@@ -92,7 +92,7 @@ pub(crate) struct WrapArguments {
     /// Refuse connections to loopback ports on which the instance has no listener, instead of reaching the host's
     #[arg(long)]
     pub(crate) isolate: bool,
-    /// Keep one port reachable on the host as well, on 127.0.0.1; may be given several times
+    /// Keep one port reachable on the host as well, on 127.0.0.1 and ::1; may be given several times
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "no_interpose")]
     pub(crate) expose: Vec<u16>,
     /// Take only these ports into the instance; the others stay the host's

@@ -2,6 +2,8 @@
 use agentfs_tests::{Home, artifact};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 
 #[test]
 fn the_exit_status_is_the_programs() {
@@ -233,4 +235,42 @@ fn a_program_that_changes_its_user_stays_inside() {
         home.expect_body(&format!("{copy}.shop.localhost"), copy);
     }
     home.assert_host_is_free();
+}
+
+/// Answers every connection with the client's address, as the program sees it.
+const SAYS_WHO: &str = r#"
+import socket, sys
+listener = socket.create_server(("", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
+print("LISTENS", flush=True)
+while True:
+    connection, peer = listener.accept()
+    connection.sendall(peer[0].encode())
+    connection.close()
+"#;
+
+/// "`--expose PORT` keeps one listener on real TCP as well": `localhost` is both addresses, and some programs try one.
+#[test]
+fn an_exposed_port_is_reached_by_both_addresses_of_localhost() {
+    let home = Home::new();
+    let free = |address: &str| Some(TcpListener::bind((address, 0)).ok()?.local_addr().ok()?.port());
+    let has_v6 = free("::1").is_some();
+    let port = free("127.0.0.1").unwrap();
+    let text = port.to_string();
+    let arguments = ["wrap", "--app", "shop", "--instance", "one", "--expose", &text, "--"];
+    let mut server = home.agentfs(&arguments).args(["python3", "-c", SAYS_WHO, &text]).spawn();
+    server.wait_for("LISTENS");
+    let who = |address: &str| {
+        let mut said = String::new();
+        let mut stream = TcpStream::connect((address, port)).unwrap();
+        stream.read_to_string(&mut said).unwrap();
+        said
+    };
+    assert_eq!(who("127.0.0.1"), "::ffff:127.0.0.1");
+    if has_v6 {
+        assert_eq!(who("::1"), "::1");
+    }
+    // Whoever has the port keeps it, and the program is not started.
+    let second = home.agentfs(&arguments).arg("true").output().code(125);
+    assert!(second.stderr.contains("is taken"), "{}", second.explain());
+    let _ = server.terminate();
 }

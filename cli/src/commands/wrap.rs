@@ -219,15 +219,21 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
         return Err(Failure::new(Exit::Setup, "--expose needs the collector, and none answers")
             .hint("`agentfs daemon start` says why"));
     };
+    // `localhost` is both, and some programs (Node 18) try only the first. A machine may lack IPv6.
+    let both = ["127.0.0.1", "[::1]"];
+    let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
     for port in ports {
-        let params = ForwardParams {
-            app: app.to_owned(),
-            instance: instance.to_owned(),
-            port: Some(*port),
-            listen: Some(format!("127.0.0.1:{port}")),
-            handoff: None,
-        };
-        let _: Value = client.call(method::FORWARD_ADD, params).map_err(|error| error.exit(Exit::Setup))?;
+        for address in both.into_iter().take(if has_v6 { 2 } else { 1 }) {
+            let params = ForwardParams {
+                app: app.to_owned(),
+                instance: instance.to_owned(),
+                port: Some(*port),
+                listen: Some(format!("{address}:{port}")),
+                handoff: None,
+            };
+            let _: Value =
+                client.call(method::FORWARD_ADD, params).map_err(|error| error.exit(Exit::Setup))?;
+        }
     }
     Ok(())
 }
