@@ -1,20 +1,19 @@
 //! The error queue of a socket (`MSG_ERRQUEUE`, recvmsg(2)): a Unix socket has none, so the kernel does not heed the
 //! flag there and would give the stream's data for errors, or wait for some. TCP says EAGAIN where nothing is queued.
-use crate::config;
-use crate::facts;
-use crate::sys::{self, Errno};
+use crate::sys;
 use libc::{c_int, ssize_t};
 
-/// The flag; macOS has neither it nor the queue.
-#[cfg(target_os = "linux")]
-const QUEUE: c_int = libc::MSG_ERRQUEUE;
-#[cfg(target_os = "macos")]
-const QUEUE: c_int = 0;
-
 /// Whether a receive asks a rewritten socket for its errors. Costs the data path a test of `flags`.
+#[cfg(target_os = "linux")]
 #[inline]
 pub(super) fn asked(fd: c_int, flags: c_int) -> bool {
-    flags & QUEUE != 0 && is_rewritten(fd)
+    flags & libc::MSG_ERRQUEUE != 0 && is_rewritten(fd)
+}
+
+/// macOS has neither the flag nor the queue.
+#[cfg(target_os = "macos")]
+pub(super) fn asked(_fd: c_int, _flags: c_int) -> bool {
+    false
 }
 
 /// What TCP answers: there are none.
@@ -24,8 +23,9 @@ pub(super) fn none() -> ssize_t {
     -1
 }
 
+#[cfg(target_os = "linux")]
 #[cold]
 fn is_rewritten(fd: c_int) -> bool {
-    let _errno = Errno::keep();
-    config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some())
+    let _errno = sys::Errno::keep();
+    crate::config::get().is_some_and(|config| crate::facts::of(config, fd).rewritten().is_some())
 }
