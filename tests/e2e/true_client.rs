@@ -33,9 +33,9 @@ for _ in range(20):
     for address in addresses:
         connection = client(address)
         known[address].add(own(connection))
-        peer = ask(connection)
-        assert peer in known[address], (peer, known[address])
-        assert ask(connection) == peer
+        for _ in range(2):
+            peer = ask(connection)
+            assert peer in known[address], (peer, known[address])
         connection.close()
 print("all as it should be")
 "#;
