@@ -11,6 +11,7 @@ const PORT: u16 = 8080;
 /// Clients of several addresses of this machine, one after the other, over kept connections; the program answers
 /// with its peer. A later client of an address uses a connection of an earlier one again, unless that one's answer was
 /// there before the router had put the connection back.
+#[cfg(target_os = "linux")]
 const CLIENTS: &str = r#"
 import http.client, json, sys
 port = int(sys.argv[1])
