@@ -59,7 +59,7 @@ class Program:
     """A program with the library loaded: its calls go through the hooks, as dyld would bind them."""
 
     def __init__(self, image, environment=ENVIRONMENT, files=(), loaded=True):
-        files = [(BASE + b"/trace.page", bytes(4096)), *files]
+        files = [(BASE + b"/trace.page", bytes(4096)), (INTERPOSE.encode(), b""), *files]
         self.system = xnu.System(environment, files)
         self.machine = machine.Machine(image, self.system)
         self.system.start()
@@ -693,6 +693,17 @@ class Programs(unittest.TestCase):
             result = program.call(function, pid, path, 0, 0, arguments, environment)
             self.assertEqual((result, program.machine.int32(pid)), ((0, 0), 4712))
             self.check_environment(program, function, [b"A=1"])
+
+    @on_each_mac
+    def test_a_program_that_would_not_find_the_library_starts_without_it(self, image):
+        program = Program(image)
+        del program.system.files[INTERPOSE.encode()]
+        path, arguments = self.strings(program)
+        environment = program.machine.c_strings(["A=1", *ENVIRONMENT])
+        self.assertEqual(program.call("execve", path, arguments, environment), (-1, xnu.ENOENT))
+        started = program.system.started.pop()[3]
+        self.assertIn(b"A=1", started)
+        self.assertFalse([entry for entry in started if entry.startswith(b"DYLD_INSERT_LIBRARIES=")])
 
     @on_each_mac
     def test_another_inserted_library_stays_in_front_of_ours(self, image):
