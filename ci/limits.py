@@ -6,7 +6,8 @@ import sys
 FILES = {
     "Shared by several parts": "wire/src/limits.rs",
     "Collector": "collector/src/limits.rs",
-    "Router": "collector/src/router/limits.rs",
+    "Router": "router/src/limits.rs",
+    "Hand-off": "handoff/src/limits.rs",
     "Programs on macOS": "macos/src/limits.rs",
 }
 HEAD = """# Limits

@@ -7,10 +7,10 @@ mod talk;
 
 use crate::control::{Answer, error};
 use crate::end::ended;
-use crate::handoff::{Families, Handoff, Offer, dial};
 use crate::journal::{Filter, Journal, Subscription};
 use crate::limits::FORWARDS;
 use crate::log;
+use agentfs_handoff::{Families, Handoff, Offer, dial};
 use agentfs_wire::control::{ControlError, ErrorCode, ForwardInfo, ForwardParams};
 use agentfs_wire::event::{Event, EventKind};
 use agentfs_wire::name::{app_name, instance_name};

@@ -3,26 +3,28 @@
 #![no_main]
 
 /// The router's pure parts, as they are.
-#[path = "../../collector/src/router"]
-mod router {
+#[path = "../../router/src/message"]
+mod message {
     #[expect(dead_code, reason = "used in part")]
     pub(crate) mod body;
     #[expect(dead_code, reason = "used in part")]
-    mod error;
-    #[expect(dead_code, reason = "used in part")]
     pub(crate) mod head;
-    mod headers;
+    pub(crate) mod headers;
     pub(crate) mod host;
-    #[expect(dead_code, reason = "used in part")]
-    mod limits;
     #[expect(dead_code, reason = "used in part")]
     pub(crate) mod request;
 }
+#[expect(dead_code, reason = "used in part")]
+#[path = "../../router/src/error.rs"]
+mod error;
+#[expect(dead_code, reason = "used in part")]
+#[path = "../../router/src/limits.rs"]
+mod limits;
 
 use libfuzzer_sys::fuzz_target;
-use router::body::Body;
-use router::head::{Head, Scanner};
-use router::request::{Origin, with_request};
+use message::body::Body;
+use message::head::{Head, Scanner};
+use message::request::{Origin, with_request};
 
 const ORIGIN: Origin<'_> = Origin { address: "127.0.0.1", scheme: "http" };
 

@@ -17,9 +17,9 @@ use crate::metrics::CollectorMetrics;
 use crate::notice::Told;
 use crate::processes::{Processes, survey};
 use crate::registry::{Effect, Event, Key, Registry, Sight};
-use crate::router::{RequestRecord, RouterEvent, RouterMetrics, TableHandle};
 use crate::run_dir::{Change, RunDir};
 use crate::watch::{Hint, Looker, Watcher, list};
+use agentfs_router::{RequestRecord, RouterEvent, RouterMetrics, TableHandle};
 use agentfs_wire::event::{Event as JournalEvent, EventKind};
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::notice::{Call, Outcome};
@@ -317,9 +317,15 @@ impl Hub {
     }
 
     fn take_report(&mut self, report: &RouterEvent) {
-        let RouterEvent::UpstreamRefused { socket } = report;
-        if let Some(file) = routing::file_of(socket, self.run_dir.path()) {
-            self.look_at([file]);
+        match report {
+            RouterEvent::UpstreamRefused { socket } => {
+                if let Some(file) = routing::file_of(socket, self.run_dir.path()) {
+                    self.look_at([file]);
+                }
+            }
+            RouterEvent::SecureListenersFailed { reason } => {
+                self.warn(&format!("the router cannot listen for TLS: {reason}"));
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Requests of the router as events, for those who follow them.
 use crate::clock::now_ms;
 use crate::journal::Journal;
-use crate::router::RequestRecord;
+use agentfs_router::RequestRecord;
 use agentfs_wire::event::{Event, EventKind, HANDED_OVER};
 use std::sync::atomic::{AtomicU64, Ordering};
 

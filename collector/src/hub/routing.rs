@@ -1,7 +1,7 @@
 //! Turns the registry's names into the router's table, and keeps the counters of a listener alive from
 //! one table to the next.
 use crate::registry::{End, LastSeen, Route, Target};
-use crate::router;
+use agentfs_router as router;
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 use super::drive::Hub;
 use super::listen;
 use crate::control::{Answer, error};
-use crate::router::SecureDoors;
 use crate::tls::{self, TlsConfig};
+use agentfs_router::SecureDoors;
 use agentfs_wire::control::{DaemonInfo, ErrorCode};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;

@@ -1,0 +1,99 @@
+//! What carries a client's bytes: TCP, or TLS over it.
+use crate::io::buffer::ReadBuffer;
+use crate::io::delegate::delegate_io;
+use crate::io::peer;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// A client's stream.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<Rewound<TcpStream>>>),
+}
+
+/// A stream of which the first bytes were read already: they come again, then the rest.
+#[derive(Debug)]
+pub(crate) struct Rewound<S> {
+    read: ReadBuffer,
+    stream: S,
+}
+
+// === impl Transport ===
+
+impl Transport {
+    /// The scheme of URLs that lead here.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self {
+            Self::Plain(_) => "http",
+            Self::Tls(_) => "https",
+        }
+    }
+
+    /// Whether the client can get no answer any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        match self {
+            Self::Plain(stream) => peer::is_gone(stream, false),
+            Self::Tls(stream) => peer::is_gone(&stream.get_ref().0.stream, true),
+        }
+    }
+}
+
+delegate_io!(Transport { Plain, Tls });
+
+// === impl Rewound ===
+
+impl<S> Rewound<S> {
+    /// `stream`, with the bytes in `read` before it.
+    pub(crate) fn new(read: ReadBuffer, stream: S) -> Self {
+        Self { read, stream }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.read.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(context, room);
+        }
+        let count = this.read.filled().len().min(room.remaining());
+        room.put_slice(&this.read.filled()[..count]);
+        this.read.consume(count);
+        this.read.release();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,281 @@
+//! Body framing: how many of the bytes at hand belong to a message. Pure.
+//!
+//! Chunked bodies are checked strictly and passed on in their own framing; for clients that do not
+//! know it, [`Body::data`] tells framing from data.
+use crate::limits::TRAILER_BYTES;
+
+/// The framing is wrong: what must not be passed on, since the next hop may read it differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {0}")]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+/// What is left of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// This many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked(Chunked),
+    /// All until the stream ends.
+    UntilClose,
+}
+
+/// Where a chunked body stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chunked {
+    state: State,
+    /// Size of the chunk whose line is read, or what is left of its data.
+    left: u64,
+    /// Bytes of extensions or trailers so far.
+    extra: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before the first digit.
+    Size,
+    /// Behind at least one digit.
+    SizeMore,
+    /// In an extension.
+    Extension,
+    /// Behind the CR of a size line.
+    SizeLineFeed,
+    Data,
+    DataReturn,
+    DataLineFeed,
+    /// At the start of a trailer line, or of the last line.
+    Trailer,
+    /// In a trailer's name.
+    TrailerName,
+    TrailerValue,
+    TrailerLineFeed,
+    /// Behind the CR of the last line.
+    LastLineFeed,
+    Finished,
+}
+
+// === impl Body ===
+
+impl Body {
+    /// No body at all.
+    pub(crate) const NONE: Self = Self::Length(0);
+
+    /// A chunked body, from its first byte.
+    pub(crate) const CHUNKED: Self = Self::Chunked(Chunked { state: State::Size, left: 0, extra: 0 });
+
+    /// Whether nothing more belongs to it.
+    pub(crate) fn is_finished(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunked) => chunked.state == State::Finished,
+            Self::UntilClose => false,
+        }
+    }
+
+    /// Bytes that are known to come.
+    pub(crate) fn expected(&self) -> u64 {
+        match self {
+            Self::Length(left) => *left,
+            Self::Chunked(chunked) => chunked.left,
+            Self::UntilClose => 0,
+        }
+    }
+
+    /// How many of `bytes` belong to the body, framing included; counts them as passed.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        let Self::Chunked(chunked) = self else { return Ok(self.take_plain(bytes.len())) };
+        let mut taken = 0;
+        loop {
+            taken += chunked.framing(bytes.get(taken..).unwrap_or_default(), |_| {})?;
+            let data = chunked.data(bytes.len() - taken);
+            taken += data;
+            if data == 0 {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// As [`Self::take`], but apart: first framing to leave out, then data behind it.
+    pub(crate) fn data(&mut self, bytes: &[u8]) -> Result<(usize, usize), Malformed> {
+        self.data_and_trailers(bytes, |_| {})
+    }
+
+    /// As [`Self::data`], and calls `trailer` with each byte of the trailer lines.
+    pub(crate) fn data_and_trailers(
+        &mut self,
+        bytes: &[u8],
+        trailer: impl FnMut(u8),
+    ) -> Result<(usize, usize), Malformed> {
+        let Self::Chunked(chunked) = self else { return Ok((0, self.take_plain(bytes.len()))) };
+        let framing = chunked.framing(bytes, trailer)?;
+        Ok((framing, chunked.data(bytes.len() - framing)))
+    }
+
+    fn take_plain(&mut self, available: usize) -> usize {
+        match self {
+            Self::Length(left) => {
+                let count = usize::try_from(*left).map_or(available, |left| left.min(available));
+                *left -= count as u64;
+                count
+            }
+            _ => available,
+        }
+    }
+}
+
+// === impl Chunked ===
+
+impl Chunked {
+    /// Bytes at the front of `bytes` that are framing, up to data or the end.
+    fn framing(&mut self, bytes: &[u8], mut trailer: impl FnMut(u8)) -> Result<usize, Malformed> {
+        for (index, byte) in bytes.iter().enumerate() {
+            match self.state {
+                State::Data | State::Finished => return Ok(index),
+                State::Trailer
+                | State::TrailerName
+                | State::TrailerValue
+                | State::TrailerLineFeed
+                | State::LastLineFeed => trailer(*byte),
+                _ => {}
+            }
+            self.state = self.step(*byte)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn data(&mut self, available: usize) -> usize {
+        if self.state != State::Data {
+            return 0;
+        }
+        let count = usize::try_from(self.left).map_or(available, |left| left.min(available));
+        self.left -= count as u64;
+        if self.left == 0 {
+            self.state = State::DataReturn;
+        }
+        count
+    }
+
+    fn step(&mut self, byte: u8) -> Result<State, Malformed> {
+        Ok(match (self.state, byte) {
+            (State::Size | State::SizeMore, digit) if digit.is_ascii_hexdigit() => {
+                let digit = char::from(digit).to_digit(16).unwrap_or_default();
+                // 60 bits are enough for any body, and leave no way to overflow at a later hop.
+                if self.left >> 56 != 0 {
+                    return Err(Malformed("chunk size"));
+                }
+                self.left = self.left << 4 | u64::from(digit);
+                State::SizeMore
+            }
+            (State::SizeMore, b'\r') => State::SizeLineFeed,
+            (State::SizeMore, b';') => State::Extension,
+            (State::Size | State::SizeMore, _) => return Err(Malformed("chunk size")),
+            (State::Extension, b'\r') => State::SizeLineFeed,
+            (State::Extension, byte) => self.text(byte, State::Extension)?,
+            (State::SizeLineFeed, b'\n') => {
+                self.extra = 0;
+                if self.left == 0 { State::Trailer } else { State::Data }
+            }
+            (State::DataReturn, b'\r') => State::DataLineFeed,
+            (State::DataLineFeed, b'\n') => State::Size,
+            (State::Trailer, b'\r') => State::LastLineFeed,
+            (State::Trailer | State::TrailerName, byte) if is_token(byte) => {
+                self.text(byte, State::TrailerName)?
+            }
+            (State::TrailerName, b':') => State::TrailerValue,
+            (State::Trailer | State::TrailerName, _) => return Err(Malformed("trailer")),
+            (State::TrailerValue, b'\r') => State::TrailerLineFeed,
+            (State::TrailerValue, byte) => self.text(byte, State::TrailerValue)?,
+            (State::TrailerLineFeed, b'\n') => State::Trailer,
+            (State::LastLineFeed, b'\n') => State::Finished,
+            _ => return Err(Malformed("chunk")),
+        })
+    }
+
+    fn text(&mut self, byte: u8, state: State) -> Result<State, Malformed> {
+        self.extra += 1;
+        if self.extra > TRAILER_BYTES || byte.is_ascii_control() && byte != b'\t' {
+            return Err(Malformed("chunk extension or trailer"));
+        }
+        Ok(state)
+    }
+}
+
+/// Whether `byte` may stand in a header's name (RFC 9110 5.6.2).
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take_in_pieces(bytes: &[u8], piece: usize) -> Result<(usize, Vec<u8>, bool), Malformed> {
+        let mut whole = Body::CHUNKED;
+        let mut apart = Body::CHUNKED;
+        let (mut taken, mut data) = (0, Vec::new());
+        for part in bytes.chunks(piece) {
+            taken += whole.take(part)?;
+            let mut rest = part;
+            loop {
+                let (framing, count) = apart.data(rest)?;
+                data.extend_from_slice(&rest[framing..framing + count]);
+                rest = &rest[framing + count..];
+                if framing + count == 0 || rest.is_empty() {
+                    break;
+                }
+            }
+        }
+        assert_eq!(whole, apart);
+        Ok((taken, data, whole.is_finished()))
+    }
+
+    #[test]
+    fn chunks_read_alike_however_they_are_cut() {
+        let body = b"5\r\nhello\r\n6;name=\"v\"\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n";
+        let more = [body.as_slice(), b"GET / HTTP/1.1"].concat();
+        for piece in 1..more.len() {
+            let (taken, data, finished) = take_in_pieces(&more, piece).unwrap();
+            assert_eq!(
+                (taken, data.as_slice(), finished),
+                (body.len(), b"hello world".as_slice(), true),
+                "{piece}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_chunks_are_refused() {
+        for body in [
+            "\r\n",
+            " 5\r\n",
+            "5 \r\n",
+            "5\n",
+            "0x5\r\n",
+            "-1\r\n",
+            "g\r\n",
+            "5\r\nhelloX",
+            "5\r\nhello\n",
+            "5;a\nb",
+            "1234567890abcdef0\r\n",
+            "0\r\n fold: 1\r\n",
+            "0\r\nName\r\n",
+            "0\r\nA: b\nC",
+            "0\r\nA\0: b",
+            "5;a\0\r\n",
+            "0\r\n\rX",
+            "5\rX",
+        ] {
+            for piece in [1, 64] {
+                assert!(take_in_pieces(body.as_bytes(), piece).is_err(), "{body:?} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_count_down() {
+        let mut body = Body::Length(5);
+        assert_eq!(body.take(b"abc"), Ok(3));
+        assert_eq!(body.take(b"defg"), Ok(2));
+        assert!(body.is_finished());
+    }
+}

@@ -1,0 +1,421 @@
+//! A request's head: checked as a whole, then written anew for the application. Pure.
+//!
+//! What two readers could read in two ways is refused, so that nothing can be smuggled past us.
+use crate::error::Refusal;
+use crate::limits::{HEADER_LINES, HEADER_LINES_INLINE, HOPS};
+use crate::message::body::{Body, is_token};
+use crate::message::headers::{self, Connection, Kind, put};
+use crate::message::host::host_name;
+use std::io::Write as _;
+use std::mem::MaybeUninit;
+
+/// What the connection must know of a request, after its head was written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    /// `HEAD`: the answer has no body.
+    pub(crate) is_head: bool,
+    /// Whether the method may be sent twice (RFC 9110 9.2.2).
+    pub(crate) idempotent: bool,
+    /// HTTP/1.0: no chunks, no interim answers.
+    pub(crate) is_http10: bool,
+    /// Whether the client wants to go on afterwards.
+    pub(crate) keep_alive: bool,
+    /// Whether a protocol change is asked for.
+    pub(crate) upgrade: bool,
+    /// Its body.
+    pub(crate) body: Body,
+    /// What the client likes to read.
+    pub(crate) format: Format,
+}
+
+/// Form of our own pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Html,
+    Json,
+    Text,
+}
+
+/// A request's head, borrowed from the bytes read.
+#[derive(Debug)]
+pub(crate) struct Request<'head> {
+    method: &'head str,
+    /// Path and query: origin form, or `*`.
+    target: Target<'head>,
+    /// Who it is for: the authority of an absolute target, else `Host`. Empty: nobody said.
+    pub(crate) host: &'head str,
+    headers: &'head [httparse::Header<'head>],
+    connection: Connection<'head>,
+    wants_trailers: bool,
+    passed_routers: u8,
+    /// Whether it is a navigation of a browser that would rather go to the `https` URL (W3C Upgrade
+    /// Insecure Requests 3.2.1).
+    pub(crate) wants_secure: bool,
+    pub(crate) facts: Facts,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Target<'head> {
+    /// Whether a `/` is missing in front.
+    slash: bool,
+    text: &'head str,
+    absolute: bool,
+}
+
+/// Where a request comes from, to tell the application.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'connection> {
+    /// The client's address.
+    pub(crate) address: &'connection str,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
+}
+
+/// Parses the complete head in `bytes` and calls `then` with it.
+pub(crate) fn with_request<T>(
+    bytes: &[u8],
+    then: impl FnOnce(Request<'_>) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    let mut inline = [const { MaybeUninit::uninit() }; HEADER_LINES_INLINE];
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(bytes, &mut inline) {
+        Ok(_) => then(Request::check(&parsed)?),
+        Err(httparse::Error::TooManyHeaders) => {
+            let mut many = vec![httparse::EMPTY_HEADER; HEADER_LINES];
+            let mut parsed = httparse::Request::new(&mut many);
+            match parsed.parse(bytes) {
+                Ok(_) => then(Request::check(&parsed)?),
+                Err(error) => Err(refusal(error, bytes)),
+            }
+        }
+        Err(error) => Err(refusal(error, bytes)),
+    }
+}
+
+fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => Refusal::TOO_MANY_HEADERS,
+        httparse::Error::Version => {
+            let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            let mut words = line.split(|byte| *byte == b' ').skip(2);
+            let (version, more) = (words.next().unwrap_or_default(), words.next());
+            let known = version.strip_prefix(b"HTTP/").is_some_and(|number| {
+                matches!(number, [major, b'.', minor] if (b'1'..=b'9').contains(major) && minor.is_ascii_digit())
+            });
+            if known && more.is_none() { Refusal::VERSION } else { Refusal::bad("request line") }
+        }
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => Refusal::bad("header line"),
+        _ => Refusal::bad("request line"),
+    }
+}
+
+// === impl Facts ===
+
+impl Facts {
+    /// Of a request about which nothing is known.
+    pub(crate) const OF_PAGES: Self = Self {
+        is_head: false,
+        idempotent: false,
+        is_http10: false,
+        keep_alive: true,
+        upgrade: false,
+        body: Body::NONE,
+        format: Format::Text,
+    };
+}
+
+// === impl Request ===
+
+impl<'head> Request<'head> {
+    fn check<'buffer: 'head>(parsed: &'head httparse::Request<'_, 'buffer>) -> Result<Self, Refusal> {
+        let (Some(method), Some(path), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
+            return Err(Refusal::bad("head"));
+        };
+        if method == "CONNECT" {
+            return Err(Refusal::CONNECT);
+        }
+        let is_http10 = version == 0;
+        let (mut host, mut length, mut coding, mut upgrade) = (None, None, None, None);
+        let mut connection = Connection::default();
+        let mut wants_trailers = false;
+        let mut wants_secure = false;
+        let mut passed_routers = 0;
+        let mut format = Format::Text;
+        for header in &*parsed.headers {
+            let kind = headers::kind(header.name);
+            if matches!(kind, Kind::Other | Kind::HopByHop | Kind::Forwarding | Kind::Expect) {
+                continue;
+            }
+            if kind == Kind::ContentLength {
+                if length.is_some() {
+                    return Err(Refusal::bad("second content-length"));
+                }
+                length = Some(headers::content_length(header.value).ok_or(Refusal::bad("content-length"))?);
+                continue;
+            }
+            let Ok(value) = std::str::from_utf8(header.value) else {
+                match kind {
+                    Kind::Accept | Kind::WantsSecure => continue,
+                    _ => return Err(Refusal::bad("header value")),
+                }
+            };
+            match kind {
+                Kind::Host if host.replace(value).is_some() => return Err(Refusal::bad("second host")),
+                Kind::TransferEncoding if coding.replace(value).is_some() => {
+                    return Err(Refusal::bad("second transfer-encoding"));
+                }
+                Kind::Connection => connection.add(value),
+                Kind::Te => {
+                    wants_trailers |=
+                        headers::list(value).any(|coding| coding.eq_ignore_ascii_case("trailers"))
+                }
+                Kind::Upgrade => upgrade = Some(value),
+                Kind::Hops => passed_routers = value.parse().unwrap_or(HOPS),
+                Kind::Accept => format = Format::of(value),
+                Kind::WantsSecure => wants_secure = value == "1" && matches!(method, "GET" | "HEAD"),
+                _ => {}
+            }
+        }
+        if host.is_none() && !is_http10 {
+            return Err(Refusal::bad("host: there is none"));
+        }
+        let body = match (coding, length) {
+            (None, None) => Body::NONE,
+            (None, Some(length)) => Body::Length(length),
+            (Some(_), Some(_)) => return Err(Refusal::bad("framing: both a length and a coding")),
+            (Some(_), None) if is_http10 => return Err(Refusal::bad("transfer-encoding in HTTP/1.0")),
+            (Some(coding), None) => coded(coding)?,
+        };
+        let (target, authority) = Target::parse(method, path)?;
+        let upgrade = connection.upgrade
+            && !is_http10
+            && upgrade.is_some_and(|protocols| {
+                !headers::list(protocols).any(|name| name.eq_ignore_ascii_case("h2c"))
+            });
+        let facts = Facts {
+            is_head: method == "HEAD",
+            idempotent: matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE"),
+            is_http10,
+            keep_alive: if is_http10 {
+                connection.keep_alive && !connection.close
+            } else {
+                !connection.close
+            },
+            upgrade,
+            body,
+            format,
+        };
+        let host = authority.or(host).unwrap_or_default();
+        let headers = &*parsed.headers;
+        Ok(Self {
+            method,
+            target,
+            host,
+            headers,
+            connection,
+            wants_trailers,
+            passed_routers,
+            wants_secure,
+            facts,
+        })
+    }
+
+    /// Path and query.
+    pub(crate) fn path(&self) -> &'head str {
+        if self.target.slash && self.target.text.is_empty() { "/" } else { self.target.text }
+    }
+
+    /// The method.
+    pub(crate) fn method(&self) -> &'head str {
+        self.method
+    }
+
+    /// Writes the head that the application gets.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, origin: Origin<'_>) -> Result<(), Refusal> {
+        if self.passed_routers >= HOPS {
+            return Err(Refusal::LOOP);
+        }
+        out.extend_from_slice(self.method.as_bytes());
+        out.push(b' ');
+        if self.target.slash {
+            out.push(b'/');
+        }
+        out.extend_from_slice(self.target.text.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let mut names_host = false;
+        for header in self.headers {
+            let pass = match headers::kind(header.name) {
+                Kind::Host => {
+                    let host = if self.target.absolute { self.host.as_bytes() } else { header.value };
+                    put(out, header.name, host);
+                    names_host = true;
+                    false
+                }
+                Kind::ContentLength | Kind::TransferEncoding => true,
+                Kind::Upgrade => self.facts.upgrade,
+                Kind::Expect => !self.facts.is_http10,
+                Kind::Connection | Kind::Te | Kind::HopByHop | Kind::Forwarding | Kind::Hops => false,
+                Kind::Accept | Kind::WantsSecure | Kind::Other => {
+                    self.connection.named.is_empty() || !self.connection.names(header.name)
+                }
+            };
+            if pass {
+                put(out, header.name, header.value);
+            }
+        }
+        // HTTP/1.0 may leave it out; what goes out is HTTP/1.1, which may not (RFC 9112 3.2).
+        if !names_host {
+            put(out, "Host", self.host.as_bytes());
+        }
+        match (self.facts.upgrade, self.wants_trailers) {
+            (true, _) => out.extend_from_slice(b"Connection: Upgrade\r\n"),
+            (false, true) => out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n"),
+            (false, false) => {}
+        }
+        put(out, "X-Forwarded-For", origin.address.as_bytes());
+        put(out, "X-Forwarded-Host", self.host.as_bytes());
+        put(out, "X-Forwarded-Proto", origin.scheme.as_bytes());
+        let node = if origin.address.contains(':') { ("\"[", "]\"") } else { ("", "") };
+        // Writing into memory cannot fail.
+        let _ = write!(
+            out,
+            "Forwarded: for={}{}{};host=\"{}\";proto={}\r\n{}: {}\r\n\r\n",
+            node.0,
+            origin.address,
+            node.1,
+            self.host,
+            origin.scheme,
+            headers::HOPS,
+            self.passed_routers + 1
+        );
+        Ok(())
+    }
+}
+
+fn coded(coding: &str) -> Result<Body, Refusal> {
+    if coding.eq_ignore_ascii_case("chunked") {
+        return Ok(Body::CHUNKED);
+    }
+    // Something that looks like `chunked` to one reader and not to another is an attempt to be read in two
+    // ways; all else is a coding that we do not take apart.
+    let looks_alike = |name: &str| {
+        let lower = name.to_ascii_lowercase();
+        lower.contains("chunk") || lower == "identity" || !name.bytes().all(is_token)
+    };
+    match headers::list(coding).next() {
+        Some(first) if !looks_alike(first) => Err(Refusal::CODING),
+        _ => Err(Refusal::bad("transfer-encoding")),
+    }
+}
+
+// === impl Target ===
+
+impl<'head> Target<'head> {
+    /// The target in origin form, and the authority of an absolute one.
+    fn parse(method: &str, text: &'head str) -> Result<(Self, Option<&'head str>), Refusal> {
+        if text.starts_with('/') || (text == "*" && method == "OPTIONS") {
+            return Ok((Self { slash: false, text, absolute: false }, None));
+        }
+        let bad = Refusal::bad("request target");
+        let (scheme, rest) = text.split_once("://").ok_or(bad)?;
+        if !["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
+            return Err(bad);
+        }
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        if host_name(authority).is_none() {
+            return Err(bad);
+        }
+        let target = match path {
+            "" if method == "OPTIONS" => Self { slash: false, text: "*", absolute: true },
+            path => Self { slash: !path.starts_with('/'), text: path, absolute: true },
+        };
+        Ok((target, Some(authority)))
+    }
+}
+
+// === impl Format ===
+
+impl Format {
+    /// The first of HTML and JSON that an `Accept` names; programs that name neither get text.
+    fn of(accept: &str) -> Self {
+        headers::list(accept)
+            .map(|range| range.split(';').next().unwrap_or_default().trim_end())
+            .find_map(|range| match range {
+                "text/html" | "application/xhtml+xml" => Some(Self::Html),
+                "application/json" => Some(Self::Json),
+                _ => None,
+            })
+            .unwrap_or(Self::Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORIGIN: Origin<'_> = Origin { address: "127.0.0.1", scheme: "http" };
+
+    fn rewrite(head: &str) -> Result<String, u16> {
+        with_request(head.as_bytes(), |request| {
+            let mut out = Vec::new();
+            request.write(&mut out, ORIGIN)?;
+            Ok(String::from_utf8(out).unwrap())
+        })
+        .map_err(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn a_plain_request_keeps_its_lines() {
+        assert_eq!(
+            rewrite("GET /a?b HTTP/1.1\r\nhost: shop.localhost:80\r\nX-A: 1\r\n\r\n").unwrap(),
+            "GET /a?b HTTP/1.1\r\nhost: shop.localhost:80\r\nX-A: 1\r\nX-Forwarded-For: 127.0.0.1\r\n\
+             X-Forwarded-Host: shop.localhost:80\r\nX-Forwarded-Proto: http\r\n\
+             Forwarded: for=127.0.0.1;host=\"shop.localhost:80\";proto=http\r\nX-Agentfs-Hops: 1\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn absolute_targets_win_over_host() {
+        for (target, line) in [
+            ("http://b.localhost:81/x?y", "GET /x?y HTTP/1.1"),
+            ("HTTP://b.localhost:81", "GET / HTTP/1.1"),
+            ("http://b.localhost:81?q", "GET /?q HTTP/1.1"),
+        ] {
+            let out = rewrite(&format!("GET {target} HTTP/1.1\r\nHost: a.localhost\r\n\r\n")).unwrap();
+            assert!(out.starts_with(&format!("{line}\r\nHost: b.localhost:81\r\n")), "{out}");
+        }
+        assert_eq!(rewrite("GET http://u@b.localhost/ HTTP/1.1\r\nHost: a\r\n\r\n"), Err(400));
+        assert_eq!(rewrite("GET ftp://b.localhost/ HTTP/1.1\r\nHost: a\r\n\r\n"), Err(400));
+        assert_eq!(rewrite("GET x HTTP/1.1\r\nHost: a\r\n\r\n"), Err(400));
+    }
+
+    #[test]
+    fn a_host_is_always_named() {
+        let out = rewrite("GET http://b.localhost/ HTTP/1.0\r\n\r\n").unwrap();
+        assert!(out.starts_with("GET / HTTP/1.1\r\nHost: b.localhost\r\n"), "{out}");
+        let out = rewrite("GET / HTTP/1.0\r\n\r\n").unwrap();
+        assert!(out.starts_with("GET / HTTP/1.1\r\nHost: \r\n"), "{out}");
+    }
+
+    #[test]
+    fn loops_end() {
+        let hops =
+            |count: u8| rewrite(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-Agentfs-Hops: {count}\r\n\r\n"));
+        assert!(hops(4).unwrap().contains("X-Agentfs-Hops: 5\r\n"));
+        assert_eq!(hops(5), Err(508));
+    }
+
+    #[test]
+    fn versions() {
+        for (line, status) in [
+            ("GET /", 400),
+            ("GET / HTTP/2.0", 505),
+            ("GET / HTTP/9.9", 505),
+            ("GET / HTTP/0.9", 400),
+            ("GET / x HTTP/1.1", 400),
+        ] {
+            assert_eq!(rewrite(&format!("{line}\r\nHost: a\r\n\r\n")), Err(status), "{line}");
+        }
+    }
+}

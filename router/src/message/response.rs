@@ -1,0 +1,338 @@
+//! A response's head: read leniently, since it is the developer's own application, and written anew
+//! for the client. Pure.
+use crate::limits::{HEADER_LINES, HEADER_LINES_INLINE};
+use crate::message::body::Body;
+use crate::message::headers::{self, Connection, Kind, put};
+use crate::message::request::Facts;
+use crate::upstream::multiplex::FRAME_HEAD;
+use std::mem::MaybeUninit;
+
+/// What the exchange must know of a response, after its head was written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// Status code.
+    pub(crate) status: u16,
+    /// 1xx other than 101: the final answer is still to come.
+    pub(crate) interim: bool,
+    /// 101.
+    pub(crate) switched: bool,
+    /// How the application sends the body.
+    pub(crate) body: Body,
+    /// How the client gets it.
+    pub(crate) coding: Coding,
+    /// Whether the application's connection can be used again.
+    pub(crate) reusable: bool,
+    /// Whether the client's connection can.
+    pub(crate) keep_alive: bool,
+    /// Whether it is an event stream or another protocol, which have no end of their own.
+    pub(crate) endless: bool,
+}
+
+/// What happens to a body on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    /// Passed as it is.
+    Same,
+    /// Chunks taken off, for HTTP/1.0.
+    Unchunk,
+    /// Chunks put on, where the application would end it by closing.
+    Chunk,
+}
+
+/// Whether what begins with `bytes` can become an answer of HTTP/1, or the first frame of HTTP/2. All else will never
+/// be a head, however long one waits: a greeting of another protocol.
+pub(crate) fn may_begin(bytes: &[u8]) -> bool {
+    const BEGINNING: &[u8] = b"HTTP/1.";
+    let count = bytes.len().min(BEGINNING.len());
+    bytes[..count] == BEGINNING[..count] || (bytes[0] == 0 && bytes.len() < FRAME_HEAD)
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Whether an `Upgrade` header belongs to it.
+    fn names_protocols(&self) -> bool {
+        self.switched || self.status == 426
+    }
+}
+
+/// Parses the complete head in `bytes`, and writes what the client gets to `out`. An interim answer
+/// to an HTTP/1.0 client writes nothing.
+pub(crate) fn rewrite(
+    bytes: &[u8],
+    request: &Facts,
+    close: bool,
+    out: &mut Vec<u8>,
+) -> Result<Answer, &'static str> {
+    with_response(bytes, |parsed| {
+        let (answer, framing) = check(parsed, request, close)?;
+        if !(answer.interim && request.is_http10) {
+            write_head(parsed, request, &answer, &framing, out);
+        }
+        Ok(answer)
+    })
+}
+
+/// Parses the complete head in `bytes` for a client that speaks HTTP/2.
+pub(crate) fn read(
+    bytes: &[u8],
+    request: &Facts,
+) -> Result<(Answer, http::response::Response<()>), &'static str> {
+    with_response(bytes, |parsed| {
+        let (answer, framing) = check(parsed, request, false)?;
+        let mut response = http::Response::new(());
+        *response.status_mut() = http::StatusCode::from_u16(answer.status).map_err(|_| "status line")?;
+        let headers = response.headers_mut();
+        headers.reserve(parsed.headers.len());
+        let mut broken = false;
+        each_header(parsed, &answer, &framing, |name, value| {
+            let named = http::HeaderName::from_bytes(name.as_bytes());
+            match (named, http::HeaderValue::from_bytes(value)) {
+                // HTTP/2 has no such header (RFC 9113 8.2.2), and 101 is none of its statuses.
+                (Ok(http::header::UPGRADE), _) => {}
+                (Ok(name), Ok(value)) => broken |= headers.try_append(name, value).is_err(),
+                _ => broken = true,
+            }
+        });
+        if broken { Err("header line") } else { Ok((answer, response)) }
+    })
+}
+
+fn with_response<T>(
+    bytes: &[u8],
+    then: impl FnOnce(&httparse::Response<'_, '_>) -> Result<T, &'static str>,
+) -> Result<T, &'static str> {
+    let mut config = httparse::ParserConfig::default();
+    config
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true);
+    let mut inline = [const { MaybeUninit::uninit() }; HEADER_LINES_INLINE];
+    let mut parsed = httparse::Response::new(&mut []);
+    match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut inline) {
+        Ok(_) => then(&parsed),
+        Err(httparse::Error::TooManyHeaders) => {
+            let mut many = vec![httparse::EMPTY_HEADER; HEADER_LINES];
+            let mut parsed = httparse::Response::new(&mut many);
+            config.parse_response(&mut parsed, bytes).map_err(|_| "head")?;
+            then(&parsed)
+        }
+        Err(_) => Err("head"),
+    }
+}
+
+/// What a head says about its connection and its body.
+#[derive(Debug)]
+struct Framing<'head> {
+    connection: Connection<'head>,
+    /// Whether it names a transfer coding.
+    coded: bool,
+}
+
+fn check<'head>(
+    parsed: &'head httparse::Response<'_, '_>,
+    request: &Facts,
+    close: bool,
+) -> Result<(Answer, Framing<'head>), &'static str> {
+    let (Some(status @ 100..), Some(version)) = (parsed.code, parsed.version) else {
+        return Err("status line");
+    };
+    let mut length = None;
+    let mut coding = None;
+    let mut endless = status == 101;
+    let mut connection = Connection::default();
+    for header in &*parsed.headers {
+        match headers::kind(header.name) {
+            Kind::ContentLength => {
+                let value = std::str::from_utf8(header.value).unwrap_or("?");
+                for member in value.split(',') {
+                    let member = headers::content_length(member.trim().as_bytes()).ok_or("content-length")?;
+                    if length.replace(member).is_some_and(|other| other != member) {
+                        return Err("content-length: two that differ");
+                    }
+                }
+            }
+            Kind::TransferEncoding => {
+                let value = std::str::from_utf8(header.value).map_err(|_| "transfer-encoding")?;
+                if coding.replace(value).is_some() {
+                    return Err("transfer-encoding: two of them");
+                }
+            }
+            Kind::Connection => connection.add(std::str::from_utf8(header.value).unwrap_or_default()),
+            Kind::Other if header.name.eq_ignore_ascii_case("content-type") => {
+                endless |= header.value.starts_with(b"text/event-stream");
+            }
+            _ => {}
+        }
+    }
+    let interim = (100..200).contains(&status) && status != 101;
+    if status == 101 && !request.upgrade {
+        return Err("status: 101 though nobody asked for it");
+    }
+    let empty = request.is_head || status < 200 || matches!(status, 204 | 304);
+    let body = match (empty, coding, length) {
+        (true, ..) => Body::NONE,
+        (false, Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => Body::CHUNKED,
+        (false, Some(coding), _) if coding.eq_ignore_ascii_case("identity") => {
+            length.map_or(Body::UntilClose, Body::Length)
+        }
+        (false, Some(_), _) => return Err("transfer-encoding: only chunked can be passed on"),
+        (false, None, Some(length)) => Body::Length(length),
+        (false, None, None) => Body::UntilClose,
+    };
+    let answer = Answer {
+        status,
+        interim,
+        switched: status == 101,
+        body,
+        coding: match body {
+            Body::Chunked(_) if request.is_http10 => Coding::Unchunk,
+            Body::UntilClose if !request.is_http10 => Coding::Chunk,
+            _ => Coding::Same,
+        },
+        reusable: body != Body::UntilClose
+            && !connection.close
+            && (version == 1 || connection.keep_alive)
+            // Both at once is a sign of confusion: believe the coding, but not what follows.
+            && !(coding.is_some() && length.is_some()),
+        keep_alive: request.keep_alive
+            && !close
+            && !(request.is_http10 && matches!(body, Body::Chunked(_) | Body::UntilClose)),
+        endless,
+    };
+    let coded = coding.is_some();
+    Ok((answer, Framing { connection, coded }))
+}
+
+/// Calls `put` with each header that the client gets.
+fn each_header(
+    parsed: &httparse::Response<'_, '_>,
+    answer: &Answer,
+    framing: &Framing<'_>,
+    mut put: impl FnMut(&str, &[u8]),
+) {
+    let Framing { connection, coded } = framing;
+    let mut length_written = false;
+    for header in &*parsed.headers {
+        let pass = match headers::kind(header.name) {
+            Kind::ContentLength => {
+                // None beside a coding, none in an interim answer, and never twice.
+                let once = !length_written && !coded && answer.status >= 200 && answer.status != 204;
+                if once {
+                    length_written = true;
+                    let first = header.value.split(|byte| *byte == b',').next().unwrap_or_default();
+                    put(header.name, first.trim_ascii());
+                }
+                false
+            }
+            Kind::TransferEncoding | Kind::Connection | Kind::HopByHop => false,
+            Kind::Upgrade => answer.names_protocols(),
+            _ => connection.named.is_empty() || !connection.names(header.name),
+        };
+        if !pass {
+            continue;
+        }
+        if header.value.contains(&b'\n') {
+            let unfolded: Vec<u8> =
+                header.value.iter().map(|byte| if b"\r\n".contains(byte) { b' ' } else { *byte }).collect();
+            put(header.name, &unfolded);
+        } else {
+            put(header.name, header.value);
+        }
+    }
+}
+
+fn write_head(
+    parsed: &httparse::Response<'_, '_>,
+    request: &Facts,
+    answer: &Answer,
+    framing: &Framing<'_>,
+    out: &mut Vec<u8>,
+) {
+    let digit = |divisor: u16| b'0' + u8::try_from(answer.status / divisor % 10).unwrap_or_default();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
+    out.extend_from_slice(parsed.reason.unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    each_header(parsed, answer, framing, |name, value| put(out, name, value));
+    let chunked = !request.is_http10
+        && match answer.body {
+            Body::Chunked(_) | Body::UntilClose => true,
+            // What a GET would have got (RFC 9112 6.1).
+            Body::Length(_) => request.is_head && framing.coded,
+        };
+    if chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if answer.names_protocols() {
+        out.extend_from_slice(b"Connection: Upgrade\r\n");
+    } else if answer.interim {
+        // It says nothing about the connection.
+    } else if !answer.keep_alive {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if request.is_http10 {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::request::Format;
+
+    const GET: Facts = Facts {
+        is_head: false,
+        idempotent: true,
+        is_http10: false,
+        keep_alive: true,
+        upgrade: false,
+        body: Body::NONE,
+        format: Format::Text,
+    };
+
+    fn run(head: &str, request: &Facts) -> Result<(Answer, String), &'static str> {
+        let mut out = Vec::new();
+        let answer = rewrite(head.as_bytes(), request, false, &mut out)?;
+        Ok((answer, String::from_utf8(out).unwrap()))
+    }
+
+    #[test]
+    fn hop_by_hop_lines_go() {
+        let head = "HTTP/1.1 200 Fine\r\nConnection: X-A, keep-alive\r\nX-A: 1\r\nX-B: 2\r\nKeep-Alive: timeout=5\r\n\
+                    Upgrade: h2\r\nDate: now\r\nContent-Length: 5\r\n\r\n";
+        let (answer, out) = run(head, &GET).unwrap();
+        assert_eq!(out, "HTTP/1.1 200 Fine\r\nX-B: 2\r\nDate: now\r\nContent-Length: 5\r\n\r\n");
+        assert!(answer.reusable && answer.keep_alive && answer.body == Body::Length(5));
+    }
+
+    #[test]
+    fn bodies_fit_the_client() {
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let (answer, out) = run(chunked, &GET).unwrap();
+        assert_eq!((answer.coding, out.as_str()), (Coding::Same, chunked));
+        let (answer, out) = run(chunked, &Facts { is_http10: true, ..GET }).unwrap();
+        assert_eq!(
+            (answer.coding, out.as_str()),
+            (Coding::Unchunk, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        );
+        let (answer, out) = run("HTTP/1.0 200 OK\r\n\r\n", &GET).unwrap();
+        assert_eq!((answer.coding, answer.reusable, out.as_str()), (Coding::Chunk, false, chunked));
+        let (answer, out) =
+            run("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", &Facts { is_head: true, ..GET }).unwrap();
+        assert_eq!((answer.body, out.as_str()), (Body::NONE, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for head in [
+            "hello\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 101 Switching\r\n\r\n",
+            "HTTP/1.1 099 Low\r\n\r\n",
+        ] {
+            assert!(run(head, &GET).is_err(), "{head}");
+        }
+    }
+}

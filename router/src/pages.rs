@@ -1,0 +1,378 @@
+//! Answers of our own: the index, what is unknown, what does not answer, what was refused. Pure.
+//!
+//! HTML for browsers, JSON for programs that ask for it, text for the rest. All names come from
+//! outside and are escaped; a foreign host learns nothing about what runs here.
+use crate::error::Refusal;
+use crate::limits::PAGE_NAMES;
+use crate::message::request::{Facts, Format};
+use crate::table::{Entry, LastSeen, Lookup, Route, Table};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// When to ask again after a 503, in seconds.
+const RETRY_SECONDS: u32 = 2;
+const RETRY: &str = "Retry-After: 2\r\n";
+
+/// The same for people: the page asks by itself.
+const REFRESH: &str = "<meta http-equiv=\"refresh\" content=\"2\">";
+
+/// How to answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reply {
+    pub(crate) facts: Facts,
+    /// Whether the connection ends with it.
+    pub(crate) close: bool,
+}
+
+/// Why a known name got no answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cause {
+    /// Nothing listens.
+    NoListener,
+    /// Nothing listens yet.
+    Starting,
+    /// The application ended the connection without a word.
+    Silent,
+    /// Its answer is no HTTP.
+    Garbage(&'static str),
+    /// The request's body turned out wrong.
+    Request(Refusal),
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The reason phrase of the statuses that we send.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        414 => "URI Too Long",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        508 => "Loop Detected",
+        _ => "Error",
+    }
+}
+
+fn write(out: &mut Vec<u8>, reply: Reply, status: u16, media: &str, body: &str) -> u16 {
+    let lines = match status {
+        405 => "Allow: GET, HEAD\r\n",
+        503 => RETRY,
+        _ => "",
+    };
+    write_with(out, reply, status, media, lines, body)
+}
+
+/// `lines` are further headers.
+fn write_with(out: &mut Vec<u8>, reply: Reply, status: u16, media: &str, lines: &str, body: &str) -> u16 {
+    let connection = match (reply.close, reply.facts.is_http10) {
+        (true, _) => "Connection: close\r\n",
+        (false, true) => "Connection: keep-alive\r\n",
+        (false, false) => "",
+    };
+    let head = format!(
+        "HTTP/1.1 {status} {}\r\nContent-Type: {media}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         X-Content-Type-Options: nosniff\r\nVary: Accept\r\n{lines}{connection}\r\n",
+        reason(status),
+        body.len()
+    );
+    out.extend_from_slice(head.as_bytes());
+    if !reply.facts.is_head {
+        out.extend_from_slice(body.as_bytes());
+    }
+    status
+}
+
+/// For whom a URL lies elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// For all: this port has nothing else to say.
+    ForAll,
+    /// For this client, which asked for TLS by `Upgrade-Insecure-Requests`.
+    ForThisClient,
+}
+
+/// Another URL for the same.
+pub(crate) fn redirect(out: &mut Vec<u8>, reply: Reply, moved: Moved, url: &str) -> u16 {
+    let (status, vary) = match moved {
+        Moved::ForAll => (308, ""),
+        Moved::ForThisClient => (307, "Vary: Upgrade-Insecure-Requests\r\n"),
+    };
+    let lines = format!("Location: {url}\r\n{vary}");
+    write_with(out, reply, status, "text/plain; charset=utf-8", &lines, &format!("{url}\n"))
+}
+
+/// A line of text.
+pub(crate) fn plain(out: &mut Vec<u8>, reply: Reply, status: u16, text: &str) -> u16 {
+    write(out, reply, status, "text/plain; charset=utf-8", text)
+}
+
+/// The metrics.
+pub(crate) fn metrics(out: &mut Vec<u8>, reply: Reply, text: &str) -> u16 {
+    write(out, reply, 200, "text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+/// A request that was refused before anything was known about it.
+pub(crate) fn refused(out: &mut Vec<u8>, refusal: Refusal) {
+    let text = refusal_text(refusal);
+    let head = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        refusal.status,
+        reason(refusal.status),
+        text.len()
+    );
+    out.extend_from_slice(head.as_bytes());
+}
+
+fn refusal_text(refusal: Refusal) -> String {
+    match refusal.status {
+        400 => format!("agentfs: malformed {}\n", refusal.what),
+        _ => format!("agentfs: {}\n", refusal.what),
+    }
+}
+
+/// A name or address that is none of ours.
+pub(crate) fn foreign(out: &mut Vec<u8>, reply: Reply) -> u16 {
+    plain(out, reply, 404, "agentfs: this host name is not served here; use a name below .localhost\n")
+}
+
+/// What runs.
+pub(crate) fn index(out: &mut Vec<u8>, reply: Reply, table: &Table) -> u16 {
+    let live = Live::of(table);
+    let fields = json!({ "live": live.json() });
+    page(out, reply, 200, "What runs here", "", &live, fields)
+}
+
+/// A name below `.localhost` that nothing has.
+pub(crate) fn unknown(out: &mut Vec<u8>, reply: Reply, host: &str, table: &Table) -> u16 {
+    let live = Live::of(table);
+    let fields = json!({ "error": "unknown_host", "host": host, "live": live.json() });
+    page(out, reply, 404, &format!("Nothing is called {host}"), "", &live, fields)
+}
+
+/// A known name that gave no answer. Returns the status.
+pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Cause, now_ms: u64) -> u16 {
+    let host = &entry.host;
+    let (status, error, title) = match cause {
+        Cause::Request(refusal) => {
+            return plain(out, reply, refusal.status, &refusal_text(refusal));
+        }
+        Cause::NoListener => (502, "no_listener", format!("{host} is known, but nothing listens")),
+        Cause::Starting => {
+            let age = duration(now_ms.saturating_sub(entry.starting.unwrap_or(now_ms)));
+            (503, "starting", format!("{host} was started {age} ago and does not listen yet"))
+        }
+        Cause::Silent => (502, "no_answer", format!("{host} closed the connection without an answer")),
+        Cause::Garbage(what) => (502, "bad_answer", format!("{host} answered with a malformed {what}")),
+    };
+    let seen = entry.dead.clone().unwrap_or_else(|| LastSeen {
+        socket: entry.upstreams.first().map(|upstream| upstream.socket.to_string()).unwrap_or_default(),
+        ..LastSeen::default()
+    });
+    let mut facts = String::new();
+    let age = (seen.when_ms > 0).then(|| format!("{} ago", duration(now_ms.saturating_sub(seen.when_ms))));
+    let next =
+        (status == 503).then(|| format!("ask again in {RETRY_SECONDS} s; this page does so by itself"));
+    let start = (!seen.command.is_empty()).then(|| format!("agentfs wrap -- {}", seen.command));
+    for (label, value) in [
+        ("socket", Some(&seen.socket)),
+        ("last seen", age.as_ref()),
+        ("started in", Some(&seen.directory)),
+        ("start it with", start.as_ref()),
+        ("next", next.as_ref()),
+    ] {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            let _ = writeln!(facts, "{label}: {value}");
+        }
+    }
+    let fields = json!({
+        "error": error,
+        "host": host,
+        "socket": seen.socket,
+        "last_seen_ms": (seen.when_ms > 0).then_some(seen.when_ms),
+        "command": seen.command,
+        "directory": seen.directory,
+        "message": title,
+    });
+    page(out, reply, status, &title, &facts, &Live::default(), fields)
+}
+
+fn duration(ms: u64) -> String {
+    match ms / 1000 {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+/// Live names for a page.
+#[derive(Default)]
+struct Live {
+    /// Name, URL and title.
+    names: Vec<(String, String, String)>,
+    /// How many there are besides.
+    more: usize,
+}
+
+impl Live {
+    fn of(table: &Table) -> Self {
+        let live = |route: &&Route| !route.entry.upstreams.is_empty() && !is_said_twice(table, &route.entry);
+        let mut routes: Vec<_> = table.routes().filter(live).collect();
+        routes.sort_by(|left, right| left.entry.host.cmp(&right.entry.host));
+        let more = routes.len().saturating_sub(PAGE_NAMES);
+        routes.truncate(PAGE_NAMES);
+        let names = routes.into_iter().map(|route| {
+            let host = route.entry.host.clone();
+            let url = format!("{}/", table.url(&host));
+            (host, url, route.entry.title.clone())
+        });
+        Self { names: names.collect(), more }
+    }
+
+    fn json(&self) -> Value {
+        self.names
+            .iter()
+            .map(|(host, url, title)| json!({ "host": host, "url": url, "title": title }))
+            .collect()
+    }
+}
+
+/// Whether `PORT.NAME` leads where `NAME` does, so that a list need not have both.
+fn is_said_twice(table: &Table, entry: &Entry) -> bool {
+    let Some((port, name)) = entry.host.split_once('.') else { return false };
+    if port.parse::<u16>().is_err() {
+        return false;
+    }
+    let Lookup::Found(other) = table.lookup(name) else { return false };
+    let (ours, theirs) = (&entry.upstreams, &other.entry.upstreams);
+    ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
+}
+
+fn page(
+    out: &mut Vec<u8>,
+    reply: Reply,
+    status: u16,
+    title: &str,
+    facts: &str,
+    live: &Live,
+    fields: Value,
+) -> u16 {
+    match reply.facts.format {
+        Format::Json => write(out, reply, status, "application/json", &format!("{fields}\n")),
+        Format::Text => write(out, reply, status, "text/plain; charset=utf-8", &text(title, facts, live)),
+        Format::Html => {
+            write(out, reply, status, "text/html; charset=utf-8", &html(title, facts, live, status == 503))
+        }
+    }
+}
+
+fn text(title: &str, facts: &str, live: &Live) -> String {
+    let mut text = format!("agentfs: {title}\n{facts}");
+    for (_, url, title) in &live.names {
+        let _ = writeln!(text, "  {url}  {title}");
+    }
+    if live.more > 0 {
+        let _ = writeln!(text, "  and {} more", live.more);
+    }
+    text
+}
+
+fn html(title: &str, facts: &str, live: &Live, refresh: bool) -> String {
+    let title = escape(title);
+    let refresh = if refresh { REFRESH } else { "" };
+    let mut html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\">{refresh}<link rel=\"icon\" href=\"data:,\"><title>{title}</title><style>\
+         body{{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:4rem auto;padding:0 1rem;\
+         color:#222;background:#fff}}\
+         td{{padding:.2rem 1rem .2rem 0;vertical-align:top}}code{{font-size:.95em;overflow-wrap:anywhere}}\
+         @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}a{{color:#8bf}}}}\
+         </style><h1>{title}</h1>"
+    );
+    if !facts.is_empty() {
+        html.push_str("<table>");
+        for (label, value) in facts.lines().filter_map(|line| line.split_once(": ")) {
+            let _ = write!(html, "<tr><td>{}<td><code>{}</code>", escape(label), escape(value));
+        }
+        html.push_str("</table>");
+    }
+    if !live.names.is_empty() {
+        html.push_str("<table>");
+        for (host, url, title) in &live.names {
+            let (host, url, title) = (escape(host), escape(url), escape(title));
+            let _ = write!(html, "<tr><td><a href=\"{url}\">{host}</a><td>{title}");
+        }
+        html.push_str("</table>");
+    }
+    if live.more > 0 {
+        let _ = write!(html, "<p>and {} more", live.more);
+    }
+    html.push_str("<p>agentfs</html>\n");
+    html
+}
+
+/// `text` so that it is nothing but text in HTML, also within quotes.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Upstream;
+    use agentfs_wire::control::Policy;
+
+    #[test]
+    fn a_list_has_no_second_name_of_the_same() {
+        let upstream = |name: &str| {
+            Arc::new(Upstream::new(crate::table::Target::Unix(name.into()), "shop".into(), "one".into(), 80))
+        };
+        let entry = |host: &str, upstream: &Arc<Upstream>| Entry {
+            host: host.to_owned(),
+            wildcard: false,
+            upstreams: vec![Arc::clone(upstream)],
+            policy: Policy::default(),
+            handoff: None,
+            dead: None,
+            starting: None,
+            title: String::new(),
+        };
+        let (main, other) = (upstream("/main"), upstream("/other"));
+        let hosts = ["shop.localhost", "80.shop.localhost", "81.shop.localhost", "82.gone.localhost"];
+        let entries =
+            hosts.iter().zip([&main, &main, &other, &other]).map(|(host, upstream)| entry(host, upstream));
+        let names = Live::of(&Table::new(entries.collect(), 80)).names;
+        let names: Vec<_> = names.iter().map(|(host, ..)| host.as_str()).collect();
+        assert_eq!(names, ["81.shop.localhost", "82.gone.localhost", "shop.localhost"]);
+    }
+
+    #[test]
+    fn names_cannot_become_markup() {
+        assert_eq!(escape("<a href=\"x\">'&"), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;");
+    }
+}

@@ -1,0 +1,9 @@
+//! Clients: accepted, told apart by what they speak, answered.
+pub(crate) mod client;
+pub(crate) mod connection;
+pub(crate) mod exchange;
+pub(crate) mod handover;
+pub(crate) mod http2;
+pub(crate) mod listen;
+pub(crate) mod shared;
+pub(crate) mod upgrade;

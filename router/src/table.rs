@@ -1,0 +1,465 @@
+//! Host name → upstreams. Pure: no sockets, no clock.
+//!
+//! The hub builds a [`Table`] whenever something changes and stores it in the [`TableHandle`];
+//! connections load it for each request. [`Upstream`]s outlive tables: they own the connection pools.
+use crate::message::host::host_name;
+use crate::observe::access::Usage;
+use crate::upstream::pool::Health;
+use agentfs_wire::control::Policy;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Poll, Waker};
+
+/// Where a listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// A TCP address, loopback in all that agentfs makes by itself.
+    Tcp(SocketAddr),
+}
+
+/// One listener, with the connections kept to it. Keep the `Arc` across tables.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Where it listens.
+    pub socket: Target,
+    /// Its app.
+    pub app: String,
+    /// Its instance.
+    pub instance: String,
+    /// The port that the program asked for; 0 when there is none.
+    pub port: u16,
+    /// Whether the program is told, by the name of our end, for which client a connection is.
+    pub(crate) names_clients: bool,
+    /// Requests sent to it.
+    pub requests: AtomicU64,
+    /// Counters of its answers.
+    pub(crate) usage: Usage,
+    /// Pool and health.
+    pub(crate) health: Health,
+}
+
+/// What is known of a listener that is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastSeen {
+    /// Its socket.
+    pub socket: String,
+    /// The command that started it.
+    pub command: String,
+    /// The folder that it was started in.
+    pub directory: String,
+    /// When it was last seen: milliseconds since 1970, 0 when not known.
+    pub when_ms: u64,
+}
+
+/// What one host name leads to.
+#[derive(Debug)]
+pub struct Entry {
+    /// The name, without a port.
+    pub host: String,
+    /// Whether names below it lead here too.
+    pub wildcard: bool,
+    /// Live listeners, balanced, the best claim first.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// How to choose between them.
+    pub policy: Policy,
+    /// Where connections are handed into the application: how many were. Keep the `Arc` across tables.
+    pub handoff: Option<Arc<HandedOver>>,
+    /// The last listener, when none lives.
+    pub dead: Option<LastSeen>,
+    /// Unix milliseconds when it was started, where nothing has listened since.
+    pub starting: Option<u64>,
+    /// A word for people: what it is.
+    pub title: String,
+}
+
+/// Connections on a name whose application may have them itself.
+#[derive(Debug, Default)]
+pub struct HandedOver {
+    /// Those that it has.
+    pub taken: AtomicU64,
+    /// Those that it did not take; their requests went through the router.
+    pub passed: AtomicU64,
+}
+
+/// An entry in use.
+#[derive(Debug)]
+pub struct Route {
+    /// The entry.
+    pub entry: Entry,
+    /// Counts picks, for the round robin.
+    next: AtomicUsize,
+}
+
+/// All names at one moment.
+#[derive(Debug)]
+pub struct Table {
+    routes: HashMap<Box<str>, Arc<Route>>,
+    wildcards: bool,
+    http_port: u16,
+    https_port: Option<u16>,
+}
+
+/// The table in force, shared.
+#[derive(Clone, Debug)]
+pub struct TableHandle(Arc<InForce>);
+
+#[derive(Debug)]
+struct InForce {
+    table: RwLock<Arc<Table>>,
+    /// Whether connections are handed over on any of its names. Beside the lock, because every connection asks.
+    hands_over: AtomicBool,
+    /// Who waits for another table.
+    waiting: Mutex<Vec<Waker>>,
+}
+
+/// What a `Host` stands for.
+#[derive(Debug)]
+pub enum Lookup {
+    /// A name in the table, live or not.
+    Found(Arc<Route>),
+    /// `agentfs.localhost`: the index and the control pages.
+    Control,
+    /// `localhost`: the index.
+    Index,
+    /// A name below `.localhost` that nothing has.
+    Unknown,
+    /// An IP literal or a name of some other domain: never ours.
+    Foreign,
+    /// Not a host at all.
+    Invalid,
+}
+
+// === impl Target ===
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => path.display().fmt(formatter),
+            Self::Tcp(address) => address.fmt(formatter),
+        }
+    }
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// A listener with an empty pool.
+    pub fn new(socket: Target, app: String, instance: String, port: u16) -> Self {
+        let (usage, health) = (Usage::default(), Health::default());
+        let requests = AtomicU64::new(0);
+        Self { socket, app, instance, port, names_clients: false, requests, usage, health }
+    }
+
+    /// The same, for a listener whose program reads the names of clients: one that the library made.
+    #[must_use]
+    pub fn naming_clients(self) -> Self {
+        Self { names_clients: true, ..self }
+    }
+
+    /// Requests in progress that will end by themselves: no event streams, no upgraded connections.
+    pub fn ending(&self) -> usize {
+        self.health.ending()
+    }
+
+    /// Begins anew, with another listener of the same name.
+    pub fn renew(&self) {
+        self.health.renew();
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    /// The upstreams in the order to try: as the policy says over those that answer, then those that
+    /// refused last time (one of them may be back before anybody said so).
+    pub fn candidates(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.candidates_after(None)
+    }
+
+    /// As [`Self::candidates`]; `picked`, where it answers, is the pick that was made before.
+    pub(crate) fn candidates_after(
+        &self,
+        picked: Option<&Arc<Upstream>>,
+    ) -> impl Iterator<Item = &Arc<Upstream>> {
+        let part = |answers: bool| {
+            self.entry.upstreams.iter().filter(move |upstream| upstream.health.answers() == answers)
+        };
+        let count = part(true).count();
+        let turn = || self.next.fetch_add(1, Ordering::Relaxed) % count;
+        let again = picked.and_then(|picked| part(true).position(|upstream| Arc::ptr_eq(upstream, picked)));
+        let first = match self.entry.policy {
+            _ if count < 2 => 0,
+            _ if let Some(again) = again => again,
+            Policy::First => 0,
+            Policy::RoundRobin => turn(),
+            Policy::LeastConnections => {
+                let turn = turn();
+                let load = |(index, upstream): &(usize, &Arc<Upstream>)| {
+                    (upstream.health.active(), (index + count - turn) % count)
+                };
+                part(true).enumerate().min_by_key(load).map_or(0, |(index, _)| index)
+            }
+        };
+        // Looked at beforehand, so that one that refuses in this turn is not asked a second time.
+        let refused: Vec<_> = part(false).collect();
+        part(true).cycle().skip(first).take(count).chain(refused)
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    /// A table of `entries`; of two with the same name the first counts. `http_port` is the port
+    /// in links.
+    pub fn new(entries: Vec<Entry>, http_port: u16) -> Self {
+        let mut routes = HashMap::with_capacity(entries.len());
+        let wildcards = entries.iter().any(|entry| entry.wildcard);
+        for entry in entries {
+            let name = entry.host.strip_suffix('.').unwrap_or(&entry.host).to_ascii_lowercase();
+            routes
+                .entry(name.into_boxed_str())
+                .or_insert_with(|| Arc::new(Route { entry, next: AtomicUsize::new(0) }));
+        }
+        Self { routes, wildcards, http_port, https_port: None }
+    }
+
+    /// The table with links that lead to the port for TLS, where there is one.
+    #[must_use]
+    pub fn with_https(self, https_port: Option<u16>) -> Self {
+        Self { https_port, ..self }
+    }
+
+    /// The URL of a host name, without a path.
+    pub fn url(&self, host: &str) -> String {
+        match (self.https_port, self.http_port) {
+            (Some(_), _) => self.secure_url(host),
+            (None, 80) => format!("http://{host}"),
+            (None, port) => format!("http://{host}:{port}"),
+        }
+    }
+
+    /// Whether URLs lead to a port for TLS.
+    pub(crate) fn has_https(&self) -> bool {
+        self.https_port.is_some()
+    }
+
+    /// The same over TLS.
+    pub(crate) fn secure_url(&self, host: &str) -> String {
+        match self.https_port {
+            None | Some(443) => format!("https://{host}"),
+            Some(port) => format!("https://{host}:{port}"),
+        }
+    }
+
+    fn hands_over(&self) -> bool {
+        self.routes().any(|route| route.entry.handoff.is_some())
+    }
+
+    /// All routes, in no order.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.routes.values().map(Arc::as_ref)
+    }
+
+    /// What a `Host` header's value (or an authority) leads to: exact name first, then the longest
+    /// wildcard above it. A port and one trailing dot are ignored, case does not matter.
+    pub fn lookup(&self, host: &str) -> Lookup {
+        let Some(name) = host_name(host) else { return Lookup::Invalid };
+        if name.starts_with('[') || name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+            return Lookup::Foreign;
+        }
+        let lowered;
+        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            lowered = name.to_ascii_lowercase();
+            &lowered
+        } else {
+            name
+        };
+        if let Some(route) = self.routes.get(name) {
+            return Lookup::Found(Arc::clone(route));
+        }
+        match name {
+            "agentfs.localhost" => return Lookup::Control,
+            "localhost" => return Lookup::Index,
+            _ => {}
+        }
+        let mut above = if self.wildcards { name.split_once('.') } else { None };
+        while let Some((_, parent)) = above {
+            match self.routes.get(parent) {
+                Some(route) if route.entry.wildcard => return Lookup::Found(Arc::clone(route)),
+                _ => above = parent.split_once('.'),
+            }
+        }
+        if name.ends_with(".localhost") { Lookup::Unknown } else { Lookup::Foreign }
+    }
+}
+
+// === impl TableHandle ===
+
+impl TableHandle {
+    /// A handle to `table`.
+    pub fn new(table: Table) -> Self {
+        let hands_over = AtomicBool::new(table.hands_over());
+        let table = RwLock::new(Arc::new(table));
+        Self(Arc::new(InForce { table, hands_over, waiting: Mutex::default() }))
+    }
+
+    /// The table in force.
+    pub fn load(&self) -> Arc<Table> {
+        Arc::clone(&self.0.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a connection may have to be handed over before anything of it is read.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.0.hands_over.load(Ordering::Relaxed)
+    }
+
+    /// Puts `table` into force for all requests from here on.
+    pub fn store(&self, table: Table) {
+        self.0.hands_over.store(table.hands_over(), Ordering::Relaxed);
+        *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        let waiting = std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready with the table in force as soon as it is another than `seen`.
+    pub(crate) fn poll_other(&self, seen: &Arc<Table>, context: &mut Context<'_>) -> Poll<Arc<Table>> {
+        // The lock first: a table that comes after the look below finds the waker.
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.load();
+        if !Arc::ptr_eq(&table, seen) {
+            return Poll::Ready(table);
+        }
+        if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            waiting.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(host: &str, wildcard: bool, sockets: &[&str]) -> Entry {
+        let upstreams = sockets.iter().map(|path| {
+            Arc::new(Upstream::new(Target::Unix(path.into()), "shop".to_owned(), "main".to_owned(), 80))
+        });
+        Entry {
+            host: host.to_owned(),
+            wildcard,
+            upstreams: upstreams.collect(),
+            policy: Policy::default(),
+            handoff: None,
+            dead: None,
+            starting: None,
+            title: String::new(),
+        }
+    }
+
+    fn found(table: &Table, host: &str) -> String {
+        match table.lookup(host) {
+            Lookup::Found(route) => route.entry.host.clone(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn names_match_as_the_rules_say() {
+        let table = Table::new(
+            vec![
+                entry("shop.localhost", false, &["/a"]),
+                entry("cart.shop.localhost", false, &["/b"]),
+                entry("wild.localhost", true, &["/c"]),
+                entry("exact.wild.localhost", false, &["/d"]),
+                entry("deep.wild.localhost", true, &["/e"]),
+                entry("by-hand.example", false, &["/f"]),
+            ],
+            4280,
+        );
+        for (host, expected) in [
+            ("shop.localhost", "shop.localhost"),
+            ("shop.localhost:4280", "shop.localhost"),
+            ("shop.localhost:", "shop.localhost"),
+            ("SHOP.LocalHost.", "shop.localhost"),
+            ("shop.localhost.:80", "shop.localhost"),
+            ("cart.shop.localhost", "cart.shop.localhost"),
+            ("other.shop.localhost", "Unknown"),
+            ("wild.localhost", "wild.localhost"),
+            ("a.b.wild.localhost", "wild.localhost"),
+            ("exact.wild.localhost", "exact.wild.localhost"),
+            ("x.exact.wild.localhost", "wild.localhost"),
+            ("x.deep.wild.localhost", "deep.wild.localhost"),
+            ("by-hand.example", "by-hand.example"),
+            ("evil-shop.localhost", "Unknown"),
+            ("shop.localhost.evil.com", "Foreign"),
+            ("example.com", "Foreign"),
+            ("127.0.0.1:80", "Foreign"),
+            ("[::1]:80", "Foreign"),
+            ("2130706433", "Foreign"),
+            ("agentfs.localhost", "Control"),
+            ("localhost:80", "Index"),
+            ("shop.localhost..", "Unknown_"),
+            ("", "Invalid"),
+            ("a b", "Invalid"),
+            ("user@shop.localhost", "Invalid"),
+            ("shop.localhost/x", "Invalid"),
+            ("shop.localhost,evil", "Invalid"),
+            ("shop.localhost:8x", "Invalid"),
+            ("shop.localhost:80:80", "Invalid"),
+            ("[::1]x", "Invalid"),
+            ("[::1", "Invalid"),
+        ] {
+            if expected == "Unknown_" {
+                assert!(!found(&table, host).contains("shop"), "{host}");
+            } else {
+                assert_eq!(found(&table, host), expected, "{host}");
+            }
+        }
+    }
+
+    #[test]
+    fn round_robin_prefers_those_that_answer() {
+        let table = Table::new(vec![entry("a.localhost", false, &["/1", "/2", "/3"])], 80);
+        let Lookup::Found(route) = table.lookup("a.localhost") else { panic!("not found") };
+        let firsts: Vec<_> =
+            (0..4).map(|_| route.candidates().next().expect("three").socket.clone()).collect();
+        assert_eq!(firsts[0], firsts[3]);
+        assert_ne!(firsts[0], firsts[1]);
+        route.entry.upstreams[0].health.set_refused(true);
+        for _ in 0..6 {
+            let order: Vec<_> = route.candidates().map(|upstream| upstream.socket.clone()).collect();
+            assert_eq!(order.len(), 3);
+            assert_eq!(order[2], Target::Unix("/1".into()));
+        }
+    }
+
+    #[test]
+    fn a_pick_that_was_made_stays() {
+        let table = Table::new(vec![entry("shop.localhost", false, &["/a", "/b", "/c"])], 80);
+        let Lookup::Found(route) = table.lookup("shop.localhost") else { panic!("no route") };
+        let picked = &route.entry.upstreams[1];
+        for _ in 0..4 {
+            let order: Vec<_> = route.candidates_after(Some(picked)).collect();
+            assert!(Arc::ptr_eq(order[0], picked) && order.len() == 3);
+        }
+        let other = entry("other.localhost", false, &["/b"]);
+        assert_eq!(route.candidates_after(other.upstreams.first()).count(), 3);
+    }
+
+    #[test]
+    fn whether_any_name_hands_over_is_known() {
+        let handle = TableHandle::new(Table::new(vec![entry("a.localhost", false, &["/a"])], 80));
+        assert!(!handle.hands_over());
+        let handed = Entry { handoff: Some(Arc::default()), ..entry("b.localhost", false, &["/b"]) };
+        handle.store(Table::new(vec![entry("a.localhost", false, &["/a"]), handed], 80));
+        assert!(handle.hands_over());
+        handle.store(Table::new(Vec::new(), 80));
+        assert!(!handle.hands_over());
+    }
+}
