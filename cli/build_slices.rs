@@ -31,7 +31,7 @@ pub(crate) fn choose(
         });
     }
     if !has_lipo() {
-        return Slices::OneOfTwo("there is no lipo to join both kinds; Apple's command line tools have it");
+        return Slices::OneOfTwo("cannot find lipo to join both kinds; install Apple's command line tools");
     }
     Slices::Both(other)
 }

@@ -73,14 +73,14 @@ impl Started {
             Self::Running(client) => return Some(client),
             Self::Failed(failure) => failure,
             Self::Starting(child) => match child.wait_with_output() {
-                Err(error) => Failure::of(format_args!("cannot wait for the collector's start: {error}")),
+                Err(error) => Failure::of(format_args!("cannot wait for the collector to start: {error}")),
                 Ok(output) => match Client::connect_within(&settings.paths, PATIENCE) {
                     Ok(client) => return Some(client),
                     Err(_) => Failure::of(first_line(&output.stderr)),
                 },
             },
         };
-        printer.warn(&format!("no collector, so no URL: {}", failure.message));
+        printer.warn(&format!("no collector is running, so the program has no URL: {}", failure.message));
         None
     }
 }
@@ -153,7 +153,7 @@ pub(crate) fn start(settings: &Settings) -> Result<DaemonInfo, Failure> {
             }
             Ok(Some(status)) => {
                 let failure = Failure::of(format_args!(
-                    "the collector ended at once ({status}): {}",
+                    "the collector exited at once ({status}): {}",
                     tail(settings, begin)
                 ));
                 return Err(failure.hint(format_args!("its log is {}", settings.paths.log.display())));
@@ -162,7 +162,7 @@ pub(crate) fn start(settings: &Settings) -> Result<DaemonInfo, Failure> {
         }
         if Instant::now() > deadline {
             let seconds = READY_TIME.as_secs();
-            let failure = Failure::of(format_args!("the collector does not answer after {seconds} s"));
+            let failure = Failure::of(format_args!("the collector did not answer within {seconds} s"));
             return Err(failure.hint(format_args!("its log is {}", settings.paths.log.display())));
         }
         std::thread::park_timeout(LOOK_PAUSE);
@@ -249,7 +249,7 @@ fn tail(settings: &Settings, begin: u64) -> String {
     };
     let text = read().unwrap_or_default();
     let error = text.lines().rev().find_map(|line| line.split_once("error: ").map(|(_, error)| error));
-    error.or_else(|| text.lines().last()).unwrap_or("it said nothing").to_owned()
+    error.or_else(|| text.lines().last()).unwrap_or("it wrote nothing to its log").to_owned()
 }
 
 fn cannot_start(error: &io::Error) -> Failure {

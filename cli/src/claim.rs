@@ -150,7 +150,10 @@ fn write_temporary(path: &Path, companion: &Companion) -> io::Result<PathBuf> {
 fn file(paths: &Paths, companion: &Companion) -> Result<PathBuf, Failure> {
     let names = app_name(&companion.app).zip(instance_name(&companion.instance));
     let (app, instance) = names.ok_or_else(|| {
-        Failure::new(Exit::Setup, format_args!("{}/{} are no names", companion.app, companion.instance))
+        Failure::new(
+            Exit::Setup,
+            format_args!("`{}/{}` is not a valid instance name", companion.app, companion.instance),
+        )
     })?;
     let name = SocketName { app, instance, kind: Kind::Companion };
     Ok(paths.run.join(name.format().as_str()))

@@ -82,7 +82,7 @@ impl Client {
                 }
                 _ => format!("cannot connect to {}: {error}", paths.control.display()),
             };
-            Failure::new(crate::exit::Exit::NotFound, message).hint("`agentfs daemon start` starts it")
+            Failure::new(crate::exit::Exit::NotFound, message).hint("run `agentfs daemon start`")
         })
     }
 
@@ -181,6 +181,7 @@ fn lost(what: &str, error: &io::Error) -> Failure {
         }
         _ => format!("cannot talk to the collector ({what}): {error}"),
     };
-    Failure::of(message)
-        .hint("`agentfs daemon status` tells whether it runs; its log is collector.log in AGENTFS_HOME")
+    Failure::of(message).hint(
+        "run `agentfs daemon status` to see whether it is running; its log is collector.log in AGENTFS_HOME",
+    )
 }

@@ -172,11 +172,11 @@ fn outcome(event: &Event) -> String {
 /// Why a call was left alone or refused.
 fn reason(why: &str) -> String {
     match why {
-        "cannot_reach_static" => "cannot reach: linked statically".to_owned(),
-        "cannot_reach_go" => "cannot reach: a Go program, its system calls are its own".to_owned(),
-        "cannot_reach_machine" => "cannot reach: for another kind of machine".to_owned(),
-        "cannot_reach_rights" => "cannot reach: changes its user or gains rights".to_owned(),
-        "cannot_reach_out_of_sight" => "cannot reach: the library is not in its file system".to_owned(),
+        "cannot_reach_static" => "cannot intercept: statically linked".to_owned(),
+        "cannot_reach_go" => "cannot intercept: Go programs make their own system calls".to_owned(),
+        "cannot_reach_machine" => "cannot intercept: built for another kind of machine".to_owned(),
+        "cannot_reach_rights" => "cannot intercept: changes its user or gains rights".to_owned(),
+        "cannot_reach_out_of_sight" => "cannot intercept: the library is not in its file system".to_owned(),
         why => why.replace('_', " "),
     }
 }

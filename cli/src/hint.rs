@@ -58,7 +58,7 @@ impl From<agentfs_collector::Error> for Failure {
     fn from(error: agentfs_collector::Error) -> Self {
         use agentfs_collector::Error;
         let hint = match &error {
-            Error::AlreadyRunning { .. } => Some("`agentfs daemon status` tells about it".to_owned()),
+            Error::AlreadyRunning { .. } => Some("run `agentfs daemon status` for details".to_owned()),
             Error::File { source, .. } | Error::Listen { source, .. } => Some(io_hint(source)),
             // The reason of a folder says what to do already.
             Error::Folder { .. } | Error::Runtime { .. } => None,
@@ -79,14 +79,14 @@ pub(crate) fn io_hint(error: &std::io::Error) -> String {
     use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "make room, or set AGENTFS_HOME to a folder on another disk"
+            "free some space, or set AGENTFS_HOME to a folder on another disk"
         }
-        ErrorKind::ReadOnlyFilesystem => "set AGENTFS_HOME to a folder on a disk that may be written to",
+        ErrorKind::ReadOnlyFilesystem => "set AGENTFS_HOME to a folder on a writable disk",
         ErrorKind::PermissionDenied => "set AGENTFS_HOME to a folder of your own",
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             "remove the file in the way, or set AGENTFS_HOME to another folder"
         }
-        _ => "`agentfs doctor` checks what agentfs needs",
+        _ => "run `agentfs doctor` to check what agentfs needs",
     }
     .to_owned()
 }

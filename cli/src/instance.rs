@@ -79,7 +79,7 @@ pub(crate) fn preload(
 ) -> Engine {
     if let Some(why) = unreached {
         printer.warn(&format!(
-            "{} keeps the host's ports, its calls cannot be intercepted: {}",
+            "{} uses the host's ports because its calls cannot be intercepted: {}",
             path.display(),
             cause(why)
         ));
@@ -92,9 +92,9 @@ pub(crate) fn preload(
 /// Why a program is beyond reach, for people.
 fn cause(why: Why) -> &'static str {
     match why {
-        Why::Static => "it is linked statically",
-        Why::Go => "Go programs make system calls of their own",
-        Why::OtherMachine => "it is for another kind of machine",
+        Why::Static => "it is statically linked",
+        Why::Go => "Go programs make their own system calls",
+        Why::OtherMachine => "it is built for another kind of machine",
         Why::GainsRights => "it changes its user or gains rights, so its loader ignores the library",
         _ => "the library cannot be loaded",
     }
@@ -155,8 +155,9 @@ pub(crate) fn free_port() -> Result<u16, Failure> {
 
 fn main_socket(settings: &Settings, app: &str, instance: &str) -> Result<PathBuf, Failure> {
     let names = app_name(app).zip(instance_name(instance));
-    let (app, instance) =
-        names.ok_or_else(|| Failure::new(Exit::Setup, format_args!("{app}/{instance} is no name")))?;
+    let (app, instance) = names.ok_or_else(|| {
+        Failure::new(Exit::Setup, format_args!("`{app}/{instance}` is not a valid instance name"))
+    })?;
     let name = SocketName { app, instance, kind: Kind::Main };
     Ok(settings.paths.run.join(name.format().as_str()))
 }

@@ -129,7 +129,7 @@ fn own_folder(folder: &Path, uid: u32, mode: u32) -> io::Result<()> {
     }
     let found = fs::symlink_metadata(folder)?;
     if !found.is_dir() || found.uid() != uid || found.mode() & 0o777 & !mode != 0 {
-        return Err(io::Error::other(format!("it is there and not a folder of ours (mode {mode:o})")));
+        return Err(io::Error::other(format!("it exists but is not a folder of ours (mode {mode:o})")));
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ impl LaunchAgent {
         let file = user_home.join(FOLDER).join(format!("{label}.plist"));
         if let Some(path) = [&binary, &settings.paths.log].into_iter().find(|path| path.to_str().is_none()) {
             return Err(Failure::of(format_args!(
-                "cannot write {} into XML: it is no UTF-8 text",
+                "cannot write {} into XML: it is not UTF-8 text",
                 path.display()
             )));
         }

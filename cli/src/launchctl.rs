@@ -49,9 +49,8 @@ impl Launchd {
     /// Where there is none: on every system but macOS.
     pub(crate) fn find(settings: &Settings) -> Result<Self, Failure> {
         let tool = crate::program::find(OsStr::new(TOOL), settings.search_path.as_deref()).map_err(|_| {
-            Failure::of("there is nothing to install here: this system has no launchd").hint(
-                "the collector starts by itself with the first command that needs it; `agentfs daemon start` starts it \
-                 now",
+            Failure::of("cannot install: this system has no launchd").hint(
+                "the first command that needs the collector starts it; to start it now, run `agentfs daemon start`",
             )
         })?;
         if settings.uid == 0 {
@@ -119,9 +118,9 @@ impl Launchd {
         }
         let file = agent.file().display();
         let words = first.unwrap_or_default();
-        Err(Failure::of(format_args!("launchd refuses {file}: {words}")).hint(
-            "`agentfs daemon install --print >x.plist; plutil -lint x.plist` looks at the file; System Settings, \
-             General, Login Items may have it switched off. Without it the collector starts by itself all the same",
+        Err(Failure::of(format_args!("launchd refused {file}: {words}")).hint(
+            "check the file with `agentfs daemon install --print >x.plist; plutil -lint x.plist`; it may be turned off in \
+                 System Settings, General, Login Items. Without it, the first command that needs the collector starts it",
         ))
     }
 

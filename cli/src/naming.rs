@@ -87,7 +87,7 @@ fn checked(flag: &str, given: &str, max: usize) -> Result<String, Failure> {
     }
     let failure = Failure::new(
         Exit::Usage,
-        format_args!("{flag} `{given}` is no DNS label of at most {max} bytes (a-z, 0-9, inner dashes)"),
+        format_args!("{flag} `{given}` is not a DNS label of at most {max} bytes (a-z, 0-9, inner dashes)"),
     );
     Err(match fold(given, max) {
         Some(folded) => failure.hint(format_args!("{flag} {folded}")),

@@ -53,7 +53,7 @@ pub(crate) fn find(name: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf,
     Err(match refused {
         Some((path, why)) => denied(&path, why),
         None => Failure::new(Exit::NoProgram, format_args!("cannot find the program `{shown}`"))
-            .hint("is it installed, and its folder in PATH?"),
+            .hint("check that it is installed and that its folder is in PATH"),
     })
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn cannot_start(path: &Path, error: &std::io::Error) -> Failure {
     let failure = Failure::new(exit, format_args!("cannot execute {}: {error}", path.display()));
     match error.kind() {
         std::io::ErrorKind::NotFound if path.exists() => {
-            failure.hint("the interpreter that its first line names is missing")
+            failure.hint("install the interpreter that its first line names")
         }
         _ => failure,
     }
@@ -152,7 +152,7 @@ fn executable(path: &Path) -> Found {
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => Found::Denied("it is a folder"),
         // A FIFO or a device, which must not be opened to look at it either.
-        Ok(found) if !found.is_file() => Found::Denied("it is no file"),
+        Ok(found) if !found.is_file() => Found::Denied("it is not a regular file"),
         Ok(_) if access(path, AccessFlags::X_OK).is_err() => Found::Denied("permission denied"),
         Ok(_) => Found::Yes,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Found::Denied("permission denied"),
@@ -163,7 +163,7 @@ fn executable(path: &Path) -> Found {
 fn denied(path: &Path, why: &str) -> Failure {
     let failure = Failure::new(Exit::NotExecutable, format_args!("cannot execute {}: {why}", path.display()));
     if why == "permission denied" {
-        failure.hint(format_args!("`chmod +x {}` makes a script executable", path.display()))
+        failure.hint(format_args!("to make a script executable, run `chmod +x {}`", path.display()))
     } else {
         failure
     }

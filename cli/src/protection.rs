@@ -99,14 +99,14 @@ mod mac {
         let program = Program { path: path.clone(), arguments: arguments.to_vec() };
         let found = resolve(settings, &cache, program);
         if found.path != path {
-            printer.detail(&format!("starts {} in the place of {}", found.path.display(), path.display()));
+            printer.detail(&format!("starting {} instead of {}", found.path.display(), path.display()));
         }
         if let Some(original) = tools::original_of(&cache, &found.path)
             && tools::lookup(&cache, &original).is_some_and(|tool| !tool.current)
         {
             let original = original.display();
             printer.warn(&format!(
-                "the copy of {original} is of an older one; `agentfs mac-tools {original}` renews it"
+                "the copy of {original} is outdated; renew it with `agentfs mac-tools {original}`"
             ));
         }
         let (judged, reasons) = reasons(&found.path);
@@ -139,7 +139,7 @@ mod mac {
             Effect::Loads => return None,
             Effect::Dropped | Effect::Killed => {
                 format!(
-                    "{path} keeps the host's ports: {reason}, so its calls cannot be intercepted; {advice}"
+                    "{path} uses the host's ports because its calls cannot be intercepted: {reason}; {advice}"
                 )
             }
             Effect::NotStarted => format!("{path} may not start: {reason}; {advice}"),
@@ -184,9 +184,9 @@ mod mac {
             if loads { free.push(name) } else { protected.push(format!("{name} ({})", found.display())) }
         }
         if protected.is_empty() {
-            return (format!("the interposer gets into {}", free.join(", ")), None);
+            return (format!("these load the interposer: {}", free.join(", ")), None);
         }
-        let found = format!("the interposer does not get into {}", protected.join(", "));
+        let found = format!("these do not load the interposer: {}", protected.join(", "));
         let hint = "install them with Homebrew, set AGENTFS_SHELL to another shell, or copy them with \
                     `agentfs mac-tools PROGRAM`";
         (found, Some(hint.to_owned()))

@@ -9,7 +9,7 @@ const LISTED: usize = 8;
 /// That `text` means nothing, because nothing runs.
 pub(crate) fn nothing_runs(text: &str) -> Failure {
     Failure::new(Exit::NotFound, format_args!("no instance `{text}` is running"))
-        .hint("nothing is running; `agentfs wrap -- COMMAND` starts something")
+        .hint("nothing is running; start something with `agentfs wrap -- COMMAND`")
 }
 
 /// The instances that `text` means: all of an app where only the app is named.
@@ -45,9 +45,9 @@ pub(crate) fn one<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<&'a Instanc
         [only] => Ok(only),
         several => {
             let failure =
-                Failure::new(Exit::Usage, format_args!("`{text}` means {} instances", several.len()));
+                Failure::new(Exit::Usage, format_args!("`{text}` matches {} instances", several.len()));
             let list = listed(several.iter().copied()).unwrap_or_default();
-            Err(failure.hint(format_args!("name one of {list}")))
+            Err(failure.hint(format_args!("choose one of {list}")))
         }
     }
 }
@@ -102,7 +102,7 @@ mod tests {
         let all = all();
         let several = one("shop", &all).unwrap_err();
         assert_eq!(several.exit, Exit::Usage);
-        assert_eq!(several.hint.as_deref(), Some("name one of shop/blue, shop/feature-cart"));
+        assert_eq!(several.hint.as_deref(), Some("choose one of shop/blue, shop/feature-cart"));
         let none = one("shop/red", &all).unwrap_err();
         assert_eq!(none.exit, Exit::NotFound);
         assert!(none.hint.unwrap().contains("api/k3f9"));

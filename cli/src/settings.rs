@@ -164,7 +164,7 @@ fn canonical(path: &Path) -> Result<PathBuf, Failure> {
     path.extend(missing.into_iter().rev());
     if path.to_str().is_none() {
         let failure =
-            Failure::of(format_args!("cannot use the home {}: it is no UTF-8 text", path.display()));
+            Failure::of(format_args!("cannot use the home {}: it is not UTF-8 text", path.display()));
         return Err(failure.hint("set AGENTFS_HOME to another folder"));
     }
     Ok(path)

@@ -54,19 +54,19 @@ fn parse(text: &str) -> Protection {
 /// One line, with what to do where programs are protected. None of it is wrong, so none of it fails.
 fn report(protection: &Protection) -> Check {
     let hint =
-        "name programs that are not Apple's (Homebrew, nvm, pyenv); docs/macos.md says which are Apple's";
+        "use programs that are not Apple's (Homebrew, nvm, pyenv); docs/macos.md says which are Apple's";
     let protected = |found: String| Check { hint: Some(hint.to_owned()), ..good("SIP", found) };
     match protection {
-        Protection::On => protected("on: the interposer stays out of Apple's own programs".to_owned()),
-        Protection::Off => good("SIP", "off: the interposer gets into Apple's own programs too"),
+        Protection::On => protected("on: Apple's own programs do not load the interposer".to_owned()),
+        Protection::Off => good("SIP", "off: Apple's own programs load the interposer too"),
         Protection::Custom { left } if left.is_empty() => {
-            good("SIP", "custom, without what keeps the interposer out of Apple's own programs")
+            good("SIP", "custom: Apple's own programs load the interposer too")
         }
         Protection::Custom { left } => protected(format!(
-            "custom: the interposer stays out of Apple's own programs ({})",
+            "custom: Apple's own programs do not load the interposer ({})",
             left.join(", ")
         )),
-        Protection::Unknown(words) => protected(format!("csrutil says something unknown: {words:?}")),
+        Protection::Unknown(words) => protected(format!("cannot understand what csrutil prints: {words:?}")),
     }
 }
 

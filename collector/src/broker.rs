@@ -128,7 +128,7 @@ fn serve(connection: &OwnedFd, places: &Places) -> nix::Result<()> {
 fn carry_out(request: &Request<'_>, caller: i32, places: &Places) -> nix::Result<Option<OwnedFd>> {
     if !member::belongs(caller, request.app, request.instance, &places.run) {
         log::warning!(
-            "process {caller} asked for a socket of {}/{} but is no part of it",
+            "process {caller} asked for a socket of {}/{} but is not part of it",
             request.app,
             request.instance
         );

@@ -52,10 +52,10 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FolderReason {
     /// It is a file or something else.
-    #[error("it is no folder; remove it or set AGENTFS_HOME to another place")]
+    #[error("it is not a folder; remove it or set AGENTFS_HOME to another place")]
     NotAFolder,
     /// It belongs to somebody else.
-    #[error("it belongs to user {owner}, not to us; set AGENTFS_HOME to a place of your own")]
+    #[error("it belongs to user {owner}, not to you; set AGENTFS_HOME to a folder of your own")]
     Foreign {
         /// Its owner.
         owner: u32,
@@ -64,7 +64,7 @@ pub enum FolderReason {
     #[error("it is a link that agentfs did not make; remove it or set AGENTFS_HOME to another place")]
     ForeignLink,
     /// Others may write to it.
-    #[error("others may write to it (mode {mode:o}); run `chmod go-w` on it or set AGENTFS_HOME")]
+    #[error("other users may write to it (mode {mode:o}); run `chmod go-w` on it or set AGENTFS_HOME")]
     Writable {
         /// Its permission bits.
         mode: u32,

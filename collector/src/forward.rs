@@ -86,12 +86,12 @@ impl Forwards {
     /// Adds a forward; a [`ForwardInfo`].
     pub(crate) async fn add(&self, params: ForwardParams) -> Answer {
         let (Some(_), Some(_)) = (app_name(&params.app), instance_name(&params.instance)) else {
-            let message = format!("{}/{} is no name of an instance", params.app, params.instance);
+            let message = format!("`{}/{}` is not a valid instance name", params.app, params.instance);
             return Err(error(ErrorCode::BadParams, message, None));
         };
         if self.lock().forwards.len() >= FORWARDS {
-            let hint = Some("`agentfs forward --list` shows them");
-            return Err(error(ErrorCode::Conflict, format!("there are {FORWARDS} forwards already"), hint));
+            let hint = Some("remove one; `agentfs forward --list` shows them");
+            return Err(error(ErrorCode::Conflict, format!("there are already {FORWARDS} forwards"), hint));
         }
         let counters = Arc::<Counters>::default();
         let served = Served {
@@ -150,8 +150,8 @@ impl Forwards {
                 Ok(json!({ "removed": true }))
             }
             None => {
-                let hint = Some("`agentfs forward --list` shows what there is");
-                Err(error(ErrorCode::NotFound, format!("nothing is forwarded from {listen}"), hint))
+                let hint = Some("run `agentfs forward --list` to see all forwards");
+                Err(error(ErrorCode::NotFound, format!("cannot find a forward from {listen}"), hint))
             }
         }
     }
@@ -195,14 +195,14 @@ fn internal(cause: &dyn std::fmt::Display) -> ControlError {
 }
 
 fn taken(listen: &str) -> ControlError {
-    let hint = Some("choose another port, or none for any free one");
-    error(ErrorCode::Conflict, format!("{listen} is taken"), hint)
+    let hint = Some("choose another port, or leave it out to get a free one");
+    error(ErrorCode::Conflict, format!("{listen} is already in use"), hint)
 }
 
 fn bind(listen: &str, port: u16, served: &Served) -> Result<TcpListener, ControlError> {
     let Ok(address) = listen.parse::<SocketAddr>() else {
         let hint = Some("write it as 127.0.0.1:5432 or [::1]:5432");
-        return Err(error(ErrorCode::BadParams, format!("`{listen}` is no address and port"), hint));
+        return Err(error(ErrorCode::BadParams, format!("`{listen}` is not an address and a port"), hint));
     };
     let dual = served.may_hand(address.port(), port) && served.place.takes_both(port);
     bind_in(address, dual).map_err(|cause| match cause.kind() {
@@ -349,7 +349,7 @@ async fn connect(
         }
     }
     let Place { app, instance, .. } = &served.place;
-    outcome.inspect_err(|error| log::debug!("{app}/{instance} has nobody on port {port}: {error}")).ok()
+    outcome.inspect_err(|error| log::debug!("{app}/{instance} does not accept on port {port}: {error}")).ok()
 }
 
 // === impl Served ===

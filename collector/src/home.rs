@@ -153,7 +153,7 @@ mod tests {
         let paths = paths(home.path());
         fs::write(&paths.run, "").unwrap();
         let message = prepare(&paths).unwrap_err().to_string();
-        assert!(message.contains("run") && message.contains("no folder"), "{message}");
+        assert!(message.contains("run") && message.contains("not a folder"), "{message}");
         fs::remove_file(&paths.run).unwrap();
         std::os::unix::fs::symlink("/nowhere", &paths.run).unwrap();
         assert!(matches!(prepare(&paths), Err(Error::Folder { reason: FolderReason::ForeignLink, .. })));

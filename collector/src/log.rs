@@ -20,7 +20,7 @@ pub enum Level {
 
 /// A text that is no level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no log level; use error, warn, info or debug")]
+#[error("`{0}` is not a log level; use error, warn, info or debug")]
 pub struct UnknownLevel(String);
 
 /// The level in force, as [`Level::number`]. One collector runs in one process, so it may be global.

@@ -12,7 +12,7 @@ pub(crate) struct CollectorMetrics {
     instances: AtomicUsize,
     /// Listeners that accept.
     listeners: AtomicUsize,
-    /// Routes made by hand.
+    /// Routes added by hand.
     hand_routes: AtomicUsize,
     /// Its events and subscribers are counted where they are.
     journal: Journal,
@@ -43,14 +43,14 @@ impl CollectorMetrics {
         for (name, kind, help, value) in [
             ("instances", "gauge", "Living instances.", gauge(&self.instances)),
             ("listeners", "gauge", "Listeners that accept.", gauge(&self.listeners)),
-            ("hand_routes", "gauge", "Routes made by hand.", gauge(&self.hand_routes)),
+            ("hand_routes", "gauge", "Routes added by hand.", gauge(&self.hand_routes)),
             ("journal_events_total", "counter", "Events written to the journal.", self.journal.sequence()),
             ("journal_subscribers", "gauge", "Open subscriptions.", number(self.journal.subscribers())),
             ("notices_total", "counter", "Notices received.", notices(&self.notices.received)),
             (
                 "notices_refused_total",
                 "counter",
-                "Datagrams that were no notice of ours.",
+                "Datagrams that were not valid notices.",
                 notices(&self.notices.refused),
             ),
             (

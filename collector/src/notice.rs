@@ -141,7 +141,7 @@ pub(crate) fn clear(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() && is_ours(&metadata) => fs::remove_file(path),
         Ok(_) => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket of ours is there"))
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket of ours"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

@@ -24,7 +24,7 @@ pub(crate) fn load(path: &Path) -> (Vec<HandRoute>, Vec<String>) {
             let aside = path.with_extension("json.torn");
             let kept = match fs::rename(path, &aside) {
                 Ok(()) => format!("it was moved to {}", aside.display()),
-                Err(error) => format!("it stays where it is: {error}"),
+                Err(error) => format!("it could not be moved: {error}"),
             };
             return (Vec::new(), vec![format!("cannot read {}: {error}; {kept}", path.display())]);
         }
@@ -33,7 +33,7 @@ pub(crate) fn load(path: &Path) -> (Vec<HandRoute>, Vec<String>) {
     for RouteInfo { host, target, wildcard, policy, handoff, .. } in stored.routes {
         match HandRoute::parse(&RouteParams { host, target, wildcard, replace: false, policy, handoff }) {
             Ok(route) => routes.push(route),
-            Err(error) => troubles.push(format!("a route in {} is left out: {error}", path.display())),
+            Err(error) => troubles.push(format!("a route in {} is ignored: {error}", path.display())),
         }
     }
     (routes, troubles)

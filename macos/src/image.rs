@@ -14,7 +14,7 @@ use std::fs::File;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It is something else.
-    #[error("it is no Mach-O file")]
+    #[error("it is not a Mach-O file")]
     NotMachO,
     /// It is broken.
     #[error("it is malformed: {0}")]
@@ -167,7 +167,7 @@ impl Slice {
     fn read<'a, R: ReadRef<'a>>(data: R, offset: u64, size: u64) -> Result<Self, Error> {
         let end = offset.checked_add(size).ok_or(Image::SHORT)?;
         if data.len().map_err(|()| Image::SHORT)? < end {
-            return Err(Error::Malformed("a slice ends behind the file"));
+            return Err(Error::Malformed("a slice ends beyond the end of the file"));
         }
         // Both magic numbers of either word size, as the file's own byte order writes them.
         let magic = data.read_bytes_at(offset, 4).map_err(|()| Error::NotMachO)?;
@@ -214,7 +214,7 @@ impl Slice {
                     let at = u64::from(place.dataoff.get(endian));
                     let length = u64::from(place.datasize.get(endian));
                     if at.checked_add(length).is_none_or(|end| end > size) {
-                        return Err(Error::Malformed("its code signature ends behind it"));
+                        return Err(Error::Malformed("its code signature ends beyond its end"));
                     }
                     let start = offset.checked_add(at).ok_or(COMMANDS)?;
                     slice.signature = Some(Signature::read(data, start, length)?);

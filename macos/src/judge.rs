@@ -133,9 +133,9 @@ impl Reason {
                 "use the same program from Homebrew, MacPorts, nvm, pyenv or rustup, or make a copy that is \
                  not protected with `agentfs mac-tools PROGRAM`"
             }
-            Self::SetId => "have a program of your own listen instead",
+            Self::SetId => "use a program of your own as the listener instead",
             Self::Restricted | Self::Hardened | Self::ValidatesLibraries => {
-                "`agentfs mac-tools PROGRAM` makes a copy without it; the maker can sign it with \
+                "`agentfs mac-tools PROGRAM` makes a copy without this; the developer can sign the program with \
                  com.apple.security.cs.allow-dyld-environment-variables and \
                  com.apple.security.cs.disable-library-validation"
             }
@@ -146,7 +146,7 @@ impl Reason {
             }
             Self::Unsigned => "`codesign --sign - PROGRAM` signs it for this Mac",
             Self::NotForThisMac(_) => "install it for this Mac's processor",
-            Self::Unreadable(_) => "is it the file that you mean?",
+            Self::Unreadable(_) => "check that it is the right file",
         }
     }
 }
@@ -154,19 +154,19 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::System => to.write_str("System Integrity Protection guards it as a part of macOS"),
+            Self::System => to.write_str("System Integrity Protection protects it as part of macOS"),
             Self::SetId => to.write_str("it changes its user or group when it starts"),
-            Self::Restricted => to.write_str("it is restricted by its maker"),
+            Self::Restricted => to.write_str("it is restricted by its developer"),
             Self::Hardened => to.write_str("it has the hardened runtime"),
-            Self::ValidatesLibraries => to.write_str("it loads only libraries of its own maker"),
-            Self::Arm64eOnly => to.write_str("it is for arm64e alone"),
+            Self::ValidatesLibraries => to.write_str("it loads only libraries of its own developer"),
+            Self::Arm64eOnly => to.write_str("it is built only for arm64e"),
             Self::NoLibraryFor(cpu) => {
-                write!(to, "it is for {cpu}, and this agentfs has no library for that")
+                write!(to, "it is built for {cpu}, and this agentfs has no library for that")
             }
             Self::Unsigned => to.write_str("it is not signed, so Apple silicon does not start it"),
             Self::NotForThisMac(cpus) => {
                 let names: Vec<String> = cpus.iter().map(Cpu::to_string).collect();
-                write!(to, "it is for {}, which this Mac does not run", names.join(", "))
+                write!(to, "it is built for {}, which this Mac cannot run", names.join(", "))
             }
             Self::Unreadable(error) => error.fmt(to),
         }

@@ -69,7 +69,7 @@ impl Signature {
     pub(crate) fn read<'a, R: ReadRef<'a>>(data: R, start: u64, size: u64) -> Result<Self, Error> {
         let blob = Blob { data, start, size };
         if blob.number(0)? != SUPER_BLOB {
-            return Err(Error::Malformed("its code signature is none"));
+            return Err(Error::Malformed("it has no valid code signature"));
         }
         let count = blob.number(8)?;
         if count > SIGNATURE_BLOBS {

@@ -49,7 +49,7 @@ pub enum Error {
         source: ImageError,
     },
     /// Nothing of it can be used.
-    #[error("cannot copy {}: it has slices for {cpus} alone, and none that the interposer is made for", path.display())]
+    #[error("cannot copy {}: it is built only for {cpus}, and the interposer is not", path.display())]
     NoSlice {
         /// The original.
         path: PathBuf,
@@ -408,12 +408,12 @@ mod tests {
             error.to_string()
         };
         let arm64e = bench.tool("a", &[Cpu::Arm64e]);
-        assert!(refuse(&arm64e, &codesign, &mac(&BOTH)).contains("arm64e alone"));
+        assert!(refuse(&arm64e, &codesign, &mac(&BOTH)).contains("only for arm64e"));
         let system = bench.tool("b", &[Cpu::X86_64, Cpu::Arm64e]);
         let words = refuse(&system, &codesign, &mac(&[Cpu::Arm64]));
-        assert!(words.contains("none that the interposer is made for"), "{words}");
+        assert!(words.contains("the interposer is not"), "{words}");
         fs::write(bench.path("c"), "#!/bin/sh\n").unwrap();
-        assert!(refuse(&bench.path("c"), &codesign, &mac(&BOTH)).contains("no Mach-O"));
+        assert!(refuse(&bench.path("c"), &codesign, &mac(&BOTH)).contains("not a Mach-O"));
         assert!(refuse(&bench.path("none"), &codesign, &mac(&BOTH)).contains("cannot read"));
         assert!(refuse(&system, &bench.path("no-codesign"), &mac(&BOTH)).contains("cannot sign"));
         assert!(refuse(&system, &bench.codesign(":"), &mac(&BOTH)).contains("protected as well"));

@@ -154,14 +154,14 @@ pub(crate) fn foreign(out: &mut Vec<u8>, reply: Reply) -> u16 {
 pub(crate) fn index(out: &mut Vec<u8>, reply: Reply, table: &Table) -> u16 {
     let live = Live::of(table);
     let fields = json!({ "live": live.json() });
-    page(out, reply, 200, "What runs here", "", &live, fields)
+    page(out, reply, 200, "What is running", "", &live, fields)
 }
 
 /// A name below `.localhost` that nothing has.
 pub(crate) fn unknown(out: &mut Vec<u8>, reply: Reply, host: &str, table: &Table) -> u16 {
     let live = Live::of(table);
     let fields = json!({ "error": "unknown_host", "host": host, "live": live.json() });
-    page(out, reply, 404, &format!("Nothing is called {host}"), "", &live, fields)
+    page(out, reply, 404, &format!("No app or instance is named {host}"), "", &live, fields)
 }
 
 /// A known name that gave no answer. Returns the status.
@@ -185,8 +185,7 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
     });
     let mut facts = String::new();
     let age = (seen.when_ms > 0).then(|| format!("{} ago", duration(now_ms.saturating_sub(seen.when_ms))));
-    let next =
-        (status == 503).then(|| format!("ask again in {RETRY_SECONDS} s; this page does so by itself"));
+    let next = (status == 503).then(|| format!("retry in {RETRY_SECONDS} s; this page reloads itself"));
     let start = (!seen.command.is_empty()).then(|| format!("agentfs wrap -- {}", seen.command));
     for (label, value) in [
         ("socket", Some(&seen.socket)),

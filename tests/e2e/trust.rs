@@ -187,12 +187,14 @@ fn a_store_that_cannot_be_written_is_said_and_the_rest_is_filled() {
     let output = machine.agentfs(&["trust"]).output().code(1);
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "{}", output.explain());
-    assert!(lines[0].contains("cannot be written") && lines[0].contains("no update-ca-certificates"));
-    assert!(lines[1].starts_with("Chromium  put in"), "{}", output.explain());
+    assert!(
+        lines[0].contains("cannot be written") && lines[0].contains("cannot find update-ca-certificates")
+    );
+    assert!(lines[1].starts_with("Chromium  installed"), "{}", output.explain());
     // A command that fails leaves nothing behind that would look as if it had worked.
     machine.tool("root/usr/sbin/update-ca-certificates", "echo 'no room' >&2; exit 1");
     let output = machine.agentfs(&["trust"]).output().code(1);
-    for word in ["because update-ca-certificates: no room", "sudo install -m 644", "already there"] {
+    for word in ["because update-ca-certificates: no room", "sudo install -m 644", "already installed"] {
         assert!(output.stdout.contains(word), "{word}: {}", output.explain());
     }
     assert_eq!(fs::read_dir(machine.path("root/usr/local/share/ca-certificates")).unwrap().count(), 0);
@@ -244,7 +246,7 @@ fn every_profile_of_firefox_is_filled() {
     fs::remove_file(machine.path("bin/certutil")).unwrap();
     assert_eq!(machine.stores(&["--undo"], 1), two("cannot_be_written"));
     let output = machine.agentfs(&["trust", "--undo"]).output().code(1);
-    assert!(output.stdout.contains("there is no certutil: install libnss3-tools"), "{}", output.explain());
+    assert!(output.stdout.contains("cannot find certutil: install libnss3-tools"), "{}", output.explain());
 }
 
 #[test]
@@ -375,8 +377,8 @@ fn a_pair_that_cannot_be_used_is_named_and_nothing_changes() {
         ("/nowhere/c.pem", one_key.as_str(), ["cannot read the certificate", "/nowhere/c.pem"]),
         (&one, "/nowhere/k.pem", ["cannot read the key", "/nowhere/k.pem"]),
         (&one, &two_key, ["does not belong to the certificate", &two_key]),
-        (&text, &one_key, ["holds no certificate", &text]),
-        (&one, &text, ["holds no private key", &text]),
+        (&text, &one_key, ["does not contain a certificate", &text]),
+        (&one, &text, ["does not contain a private key", &text]),
     ] {
         let start = machine.agentfs(&["daemon", "start", "--cert", certificate, "--key", key]);
         let _ = start.output().code(1).names(&words);

@@ -51,17 +51,17 @@ fn start(arguments: &StartArguments, settings: &Settings, printer: &Printer) -> 
         tls::enable(&settings.paths.home, own_pair(arguments)?.as_ref())?;
     }
     if let Some(info) = autostart::answer(settings) {
-        printer.talk(&format!("the collector runs already (pid {})", info.pid));
+        printer.talk(&format!("the collector is already running (pid {})", info.pid));
         if secure && let Some(info) = trust::reload(settings)? {
-            printer.talk(&format!("URLs are {} from here on", info.urls().url("*.localhost")));
+            printer.talk(&format!("URLs are now {}", info.urls().url("*.localhost")));
         }
         return with_router(&info);
     }
     let info = autostart::start(settings)?;
     let routes = with_router(&info)?;
     if let (true, Some(error)) = (secure, &info.tls_error) {
-        return Err(Failure::of(format_args!("the collector runs without TLS: {error}"))
-            .hint("`agentfs daemon start --tls` tries again"));
+        return Err(Failure::of(format_args!("the collector is running without TLS: {error}"))
+            .hint("run `agentfs daemon start --tls` to try again"));
     }
     printer.talk(&describe(&info));
     if let Some(error) = &info.tls_error {
@@ -75,10 +75,10 @@ fn with_router(info: &DaemonInfo) -> Result<Exit, Failure> {
     match &info.router_error {
         None => Ok(Exit::Success),
         Some(error) => Err(Failure::of(format_args!(
-            "the collector runs (pid {}) without its router: {error}",
+            "the collector is running (pid {}) without its router: {error}",
             info.pid
         ))
-        .hint("free the port or set AGENTFS_ROUTER to another; `agentfs daemon stop`, then start it again")),
+        .hint("free the port or set AGENTFS_ROUTER to another; then run `agentfs daemon stop` and `agentfs daemon start`")),
     }
 }
 
@@ -101,12 +101,12 @@ fn stop(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     let deadline = Instant::now() + STOP_TIME;
     while crate::liveness::is_running(info.pid, info.started_ms) {
         if Instant::now() > deadline {
-            let failure = Failure::of(format_args!("the collector (pid {}) does not end", info.pid));
-            return Err(failure.hint(format_args!("`kill -9 {}` ends it; nothing is lost", info.pid)));
+            let failure = Failure::of(format_args!("the collector (pid {}) does not stop", info.pid));
+            return Err(failure.hint(format_args!("run `kill -9 {}`; nothing is lost", info.pid)));
         }
         std::thread::park_timeout(LOOK_PAUSE);
     }
-    printer.talk(&format!("the collector (pid {}) has ended", info.pid));
+    printer.talk(&format!("the collector (pid {}) has stopped", info.pid));
     Ok(Exit::Success)
 }
 
@@ -146,12 +146,14 @@ fn install(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
         stop(settings, printer)?;
     }
     launchd.install(&agent)?;
-    printer.talk(&format!("launchd has {}", agent.file().display()));
+    printer.talk(&format!("launchd loaded {}", agent.file().display()));
     let info = autostart::await_answer(settings).ok_or_else(|| {
-        let failure = Failure::of("launchd took the LaunchAgent, and its collector does not answer");
+        let failure = Failure::of("launchd loaded the LaunchAgent, but its collector does not answer");
         let domain = launchd.domain(&agent);
-        failure
-            .hint(format_args!("`launchctl print {domain}` says why; its log is {}", agent.log().display()))
+        failure.hint(format_args!(
+            "run `launchctl print {domain}` to see why; its log is {}",
+            agent.log().display()
+        ))
     })?;
     printer.talk(&describe(&info));
     Ok(Exit::Success)
@@ -161,10 +163,13 @@ fn uninstall(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     let launchd = Launchd::find(settings)?;
     let agent = LaunchAgent::of(settings)?;
     if launchd.uninstall(&agent)? {
-        printer.talk(&format!("{} is removed", agent.file().display()));
+        printer.talk(&format!("removed {}", agent.file().display()));
         Ok(Exit::Success)
     } else {
-        Err(Failure::new(Exit::NotFound, format_args!("there is no {}", agent.file().display())))
+        Err(Failure::new(
+            Exit::NotFound,
+            format_args!("cannot find {}: the LaunchAgent is not installed", agent.file().display()),
+        ))
     }
 }
 
@@ -178,7 +183,7 @@ fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printe
     match agentfs_launchd::sockets(launch_agent::SOCKETS) {
         Ok(sockets) => config.router_sockets = sockets.into_iter().map(Into::into).collect(),
         // The router binds its own then.
-        Err(error) => printer.say(&format!("launchd gives no sockets: {error}")),
+        Err(error) => printer.say(&format!("launchd passed no sockets: {error}")),
     }
     config.tls_address = settings.router_tls;
     config.router_threads = settings.router_threads;
@@ -194,7 +199,7 @@ fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printe
 }
 
 fn describe(info: &DaemonInfo) -> String {
-    format!("the collector runs (pid {}), URLs at {}", info.pid, listen(info))
+    format!("the collector is running (pid {}); the router listens on {}", info.pid, listen(info))
 }
 
 fn listen(info: &DaemonInfo) -> String {
@@ -206,7 +211,7 @@ fn details(info: &DaemonInfo, settings: &Settings) -> String {
         info.version.clone()
     } else {
         format!(
-            "{} (this is {}; `agentfs daemon stop` lets the next command start it)",
+            "{} (this command is {}; run `agentfs daemon stop`, and the next command starts that)",
             info.version,
             env!("CARGO_PKG_VERSION")
         )

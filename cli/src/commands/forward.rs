@@ -35,7 +35,7 @@ pub(crate) fn run(
     }
     if let Some(listen) = &arguments.remove {
         let _: Value = client.call(method::FORWARD_REMOVE, json!({ "listen": listen }))?;
-        printer.talk(&format!("{listen} is forwarded no more"));
+        printer.talk(&format!("removed the forward from {listen}"));
         return Ok(Exit::Success);
     }
     let Some(target) = &arguments.target else {
@@ -70,7 +70,7 @@ fn target_of(target: &str) -> Result<(&str, Option<u16>), Failure> {
     let Some((name, port)) = target.rsplit_once(':') else { return Ok((target, None)) };
     match port.parse::<u16>() {
         Ok(port) if port != 0 => Ok((name, Some(port))),
-        _ => Err(Failure::new(Exit::Usage, format_args!("`{port}` in `{target}` is no port"))
+        _ => Err(Failure::new(Exit::Usage, format_args!("`{port}` in `{target}` is not a port"))
             .hint("write INSTANCE:PORT, as in shop/k3f9:5432")),
     }
 }
@@ -82,8 +82,10 @@ fn listen_of(text: &str) -> Result<String, Failure> {
     }
     match text.parse::<SocketAddr>() {
         Ok(address) => Ok(address.to_string()),
-        Err(_) => Err(Failure::new(Exit::Usage, format_args!("`{text}` is no port and no address with one"))
-            .hint("write 5432, 127.0.0.1:5432 or [::1]:5432")),
+        Err(_) => {
+            Err(Failure::new(Exit::Usage, format_args!("`{text}` is not a port or an address with a port"))
+                .hint("write 5432, 127.0.0.1:5432 or [::1]:5432"))
+        }
     }
 }
 
@@ -101,7 +103,7 @@ fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, F
         return Ok(Exit::Success);
     }
     if forwards.is_empty() {
-        printer.talk("no forwards; `agentfs forward INSTANCE:PORT` adds one");
+        printer.talk("no forwards; add one with `agentfs forward INSTANCE:PORT`");
         return Ok(Exit::Success);
     }
     let mut rows = vec![["LISTEN", "INSTANCE", "CONNECTIONS", "HANDED OVER"].map(str::to_owned).to_vec()];

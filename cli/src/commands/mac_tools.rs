@@ -16,8 +16,8 @@ pub(crate) fn run(
     _settings: &Settings,
     _printer: &Printer,
 ) -> Result<Exit, Failure> {
-    Err(Failure::of("cannot copy tools: mac-tools is for macOS, whose own programs take no library")
-        .hint("here the interposer gets into every dynamic program; `agentfs wrap` says which is none"))
+    Err(Failure::of("cannot copy tools: mac-tools is only for macOS, which protects its own programs")
+        .hint("on this system every dynamically linked program loads the interposer; run `agentfs wrap`"))
 }
 
 #[cfg(target_os = "macos")]
@@ -61,8 +61,9 @@ mod mac {
             let original = original(name)?;
             if arguments.remove {
                 if !tools::remove(&cache, &original).map_err(|error| failure(&error))? {
-                    let message = format_args!("there is no copy of {}", original.display());
-                    return Err(Failure::new(Exit::NotFound, message).hint("`agentfs mac-tools` lists them"));
+                    let message = format_args!("cannot find a copy of {}", original.display());
+                    return Err(Failure::new(Exit::NotFound, message)
+                        .hint("run `agentfs mac-tools` to list the copies"));
                 }
             } else {
                 let mac = this_mac();
@@ -86,7 +87,7 @@ mod mac {
         tools
             .iter()
             .map(|tool| {
-                let note = if tool.current { "" } else { "  (of an older one: copy it again)" };
+                let note = if tool.current { "" } else { "  (outdated: copy it again)" };
                 format!("{}  {}{note}\n", tool.original.display(), tool.copy.display())
             })
             .collect()
@@ -102,15 +103,17 @@ mod mac {
 
     fn failure(error: &Error) -> Failure {
         let hint = match error {
-            Error::Sign { .. } => "codesign comes with macOS; `codesign --sign - FILE` shows what is wrong",
+            Error::Sign { .. } => {
+                "run `codesign --sign - FILE` to see what is wrong; codesign comes with macOS"
+            }
             Error::NoSlice { .. } => {
-                "arm64e alone cannot be signed by anybody else; use the program from Homebrew or MacPorts. For \
+                "only Apple can sign arm64e programs; use the program from Homebrew or MacPorts. For \
                  x86_64 on Apple silicon agentfs needs a universal library (docs/macos.md)"
             }
             Error::Image { .. } => "a script needs no copy: `agentfs wrap` starts its interpreter itself",
             Error::StillProtected { .. } => "use the program from Homebrew or MacPorts",
-            Error::TooLarge(_) => "is it the file that you mean?",
-            Error::File { .. } => "`agentfs doctor` checks what agentfs needs",
+            Error::TooLarge(_) => "check that it is the right file",
+            Error::File { .. } => "run `agentfs doctor` to check what agentfs needs",
         };
         Failure::of(error).hint(hint)
     }

@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &PsArguments, settings: &Settings, printer: &Printe
         None => Snapshot::default(),
     };
     if snapshot.instances.is_empty() && !arguments.json {
-        printer.talk("nothing is running; `agentfs wrap -- COMMAND` starts something");
+        printer.talk("nothing is running; start something with `agentfs wrap -- COMMAND`");
         return Ok(Exit::Success);
     }
     printer.data(&text(&snapshot, arguments.json, settings)?)?;
@@ -62,7 +62,7 @@ fn watch(arguments: &PsArguments, settings: &Settings, printer: &Printer) -> Res
             match events.next(Some(wait))? {
                 Next::Event(_) => wait = SETTLE,
                 Next::Quiet => break,
-                Next::Closed => return Err(Failure::new(Exit::NotFound, "the collector has ended")),
+                Next::Closed => return Err(Failure::new(Exit::NotFound, "the collector has stopped")),
             }
         }
     }

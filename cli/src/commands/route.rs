@@ -35,7 +35,7 @@ pub(crate) fn run(
     if let Some(name) = &arguments.remove {
         let host = host(name);
         let _: Value = client.call(method::ROUTE_REMOVE, json!({ "host": host }))?;
-        printer.talk(&format!("{host} is no route any more"));
+        printer.talk(&format!("removed the route {host}"));
         return Ok(Exit::Success);
     }
     let (Some(name), Some(target)) = (&arguments.name, &arguments.target) else {
@@ -65,7 +65,7 @@ fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, F
         return Ok(Exit::Success);
     }
     if routes.is_empty() {
-        printer.talk("no routes; `agentfs route NAME TARGET` adds one");
+        printer.talk("no routes; add one with `agentfs route NAME TARGET`");
         return Ok(Exit::Success);
     }
     let mut rows = vec![["NAME", "TARGET", "URL", "POLICY", "HANDOFF"].map(str::to_owned).to_vec()];
@@ -131,7 +131,7 @@ fn absolute(target: &str) -> Result<String, Failure> {
     };
     path.into_os_string()
         .into_string()
-        .map_err(|_| Failure::new(Exit::Usage, format_args!("the path {target} is no UTF-8 text")))
+        .map_err(|_| Failure::new(Exit::Usage, format_args!("the path {target} is not UTF-8 text")))
 }
 
 #[cfg(test)]

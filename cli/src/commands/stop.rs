@@ -63,7 +63,7 @@ pub(crate) fn run(
         ask(instance, &mut told, printer);
     })?;
     if !gone {
-        printer.warn(&format!("not ended after {} s: killing", arguments.timeout));
+        printer.warn(&format!("still running after {} s: sending SIGKILL", arguments.timeout));
         let gone = wait(&mut client, &wanted, KILL_TIME, |instance| {
             for pid in processes(instance).into_iter().chain(instance.wrap_pid) {
                 send(pid, Signal::SIGKILL, printer);
@@ -72,12 +72,12 @@ pub(crate) fn run(
         if !gone {
             let names: Vec<String> =
                 wanted.iter().map(|(app, instance)| format!("{app}/{instance}")).collect();
-            return Err(Failure::of(format_args!("{} cannot be ended", names.join(", ")))
-                .hint("its sockets are held by processes that agentfs does not know or may not kill"));
+            return Err(Failure::of(format_args!("cannot stop {}", names.join(", ")))
+                .hint("processes that agentfs does not know or may not kill hold its sockets"));
         }
     }
     for (app, instance) in &wanted {
-        printer.talk(&format!("{app}/{instance} has ended"));
+        printer.talk(&format!("{app}/{instance} has stopped"));
     }
     Ok(Exit::Success)
 }

@@ -40,7 +40,7 @@ pub(crate) fn start(
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status().map(drop)
     };
-    run().map_err(|error| Failure::of(format_args!("cannot tell where the program listens: {error}")))
+    run().map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")))
 }
 
 /// Runs the command.
@@ -55,7 +55,7 @@ pub(crate) fn run(
     if !arguments.detached {
         return detach(settings)
             .map(|()| Exit::Success)
-            .map_err(|error| Failure::of(format_args!("cannot tell where the program listens: {error}")));
+            .map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")));
     }
     // What the terminal sends to the program's job is not meant for us. Fails only where we lead a group.
     let _ = nix::unistd::setsid();

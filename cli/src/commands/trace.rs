@@ -48,7 +48,7 @@ pub(crate) fn run(
         ..SubscribeParams::default()
     };
     let mut events = autostart::ensure(settings)?.subscribe(&params)?;
-    printer.talk("tracing; Ctrl-C ends it");
+    printer.talk("tracing; press Ctrl-C to stop");
     loop {
         match events.next(None)? {
             Next::Event(event) if arguments.requests && event.kind == EventKind::Call => {}
@@ -65,8 +65,11 @@ pub(crate) fn run(
             }
             Next::Quiet => {}
             Next::Closed => {
-                let failure = Failure::new(Exit::NotFound, "the collector has ended, and the trace with it");
-                return Err(failure.hint("programs run on; `agentfs trace` starts a collector again"));
+                let failure =
+                    Failure::new(Exit::NotFound, "the collector has stopped, so the trace ends here");
+                return Err(
+                    failure.hint("programs keep running; run `agentfs trace` to start a new collector")
+                );
             }
         }
     }

@@ -60,11 +60,11 @@ pub(crate) fn run(
     agentfs_collector::prepare_home(&settings.paths)?;
     let home = &settings.paths.home;
     if settings.uid == 0 && settings.variable("SUDO_UID").is_some_and(|uid| uid != "0") {
-        printer.warn("this is root's authority, not yours: run it without sudo, it says what needs root");
+        printer.warn("this installs root's local CA, not yours; run it without sudo: it shows which commands need root");
     }
     let authority = if arguments.undo { tls::find_ca(home)? } else { Some(tls::ensure_ca(home)?) };
     let Some(authority) = authority else {
-        printer.talk("there is no authority that anything could trust");
+        printer.talk("no local CA to remove");
         switch_off(settings, printer)?;
         return print(&[], arguments.json, printer);
     };
@@ -80,8 +80,8 @@ pub(crate) fn run(
         switch_on(settings, printer)?;
     } else {
         let path = authority.certificate_path().display();
-        return Err(Failure::of("TLS stays off: nothing trusts the authority").hint(format_args!(
-            "its certificate is {path}; `agentfs daemon start --tls` speaks TLS all the same"
+        return Err(Failure::of("TLS stays off: no store trusts the local CA").hint(format_args!(
+            "its certificate is {path}; run `agentfs daemon start --tls` to turn TLS on anyway"
         )));
     }
     Ok(exit)
@@ -129,8 +129,8 @@ fn switch_on(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
         tls::enable(home, None)?;
     }
     match reload(settings)? {
-        Some(info) => printer.talk(&format!("URLs are {} from here on", info.urls().url("*.localhost"))),
-        None => printer.talk("URLs begin with https from the collector's next start"),
+        Some(info) => printer.talk(&format!("URLs are now {}", info.urls().url("*.localhost"))),
+        None => printer.talk("URLs will begin with https when the collector starts"),
     }
     Ok(())
 }
@@ -163,12 +163,12 @@ pub(crate) fn reload(settings: &Settings) -> Result<Option<DaemonInfo>, Failure>
 impl Line {
     fn row(&self) -> Vec<String> {
         let state = match self.state {
-            State::PutIn => "put in",
-            State::AlreadyThere => "already there",
-            State::TakenOut => "taken out",
-            State::NotThere => "was not there",
+            State::PutIn => "installed",
+            State::AlreadyThere => "already installed",
+            State::TakenOut => "removed",
+            State::NotThere => "was not installed",
             State::CannotBeWritten => "cannot be written",
-            State::Yours => "yours to do",
+            State::Yours => "do this yourself",
         };
         let because = self.why.as_deref().map_or_else(String::new, |why| format!(", because {why}"));
         let then = self.hint.as_deref().map_or_else(String::new, |hint| format!(": {hint}"));

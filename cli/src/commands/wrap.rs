@@ -148,7 +148,7 @@ impl Wrap<'_> {
         let expected = urls.unwrap_or_else(|| instance::expected_urls(settings));
         let mut plan = instance::plan(settings, app, name, expected, engine)?;
         plan.port = chosen_port;
-        printer.detail(&format!("{app}/{name} is {}", plan.url));
+        printer.detail(&format!("{app}/{name} is at {}", plan.url));
         plan.only.clone_from(&arguments.only);
         plan.except.clone_from(&arguments.except);
         let mut variables = environment::build(&settings.environment, &plan);
@@ -186,7 +186,7 @@ impl Wrap<'_> {
         let child = supervise::spawn(&start.path, &start.arguments, &prepared.variables)
             .map_err(|error| program::cannot_start(&start.path, &error))?;
         if let Err(error) = claim.started(child.id()) {
-            printer.warn(&format!("cannot note the program's process: {error}"));
+            printer.warn(&format!("cannot record the program's process: {error}"));
         }
         Ok((child, follower))
     }
@@ -216,8 +216,8 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
         return Ok(());
     }
     let Some(client) = client else {
-        return Err(Failure::new(Exit::Setup, "--expose needs the collector, and none answers")
-            .hint("`agentfs daemon start` says why"));
+        return Err(Failure::new(Exit::Setup, "--expose needs the collector, but none answers")
+            .hint("run `agentfs daemon start` to see why"));
     };
     // `localhost` is both, and some programs (Node 18) try only the first. A machine may lack IPv6.
     let both = ["127.0.0.1", "[::1]"];
@@ -309,7 +309,7 @@ fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
         Err(error) if !autostart::is_absent(&error) => printer.detail(&error.to_string()),
         Err(_) => {
             if let Err(error) = claim.release(&settings.paths) {
-                printer.detail(&format!("cannot tidy up: {error}"));
+                printer.detail(&format!("cannot clean up: {error}"));
             }
         }
     }

@@ -77,7 +77,7 @@ fn connect(stage: &Stage) -> Result<Seen, Broken> {
     if !client.ip().is_loopback() || client.port() == 0 {
         return Err(format!("getsockname of the client is {client}").into());
     }
-    holds(format!("{client} and {target}, seen alike from both ends"))
+    holds(format!("both ends report {client} and {target}"))
 }
 
 /// The same port twice at the same time, each under its name.
@@ -94,7 +94,7 @@ fn two_instances(stage: &Stage) -> Result<Seen, Broken> {
             return Err(format!("http://{host}/ answers {status} `{body:.60}`").into());
         }
     }
-    holds(format!("both on {target}; localhost and http://NAME.check.localhost lead to each"))
+    holds(format!("both listen on {target}; each is reached by localhost and by http://NAME.check.localhost"))
 }
 
 /// EADDRINUSE within an instance.
@@ -103,7 +103,9 @@ fn twice(stage: &Stage) -> Result<Seen, Broken> {
     let (_server, _) = serve(stage, How::Wrapped("check/twice"), &target, "one")?;
     match stage.probe(How::Inside("check/twice"), &["bind", &target])?.finish() {
         Ok(()) => Err(format!("{target} was bound twice in one instance").into()),
-        Err(why) if why.contains("in use") => holds("the second bind in an instance fails, as natively"),
+        Err(why) if why.contains("in use") => {
+            holds("a second bind in the same instance fails, as it does natively")
+        }
         Err(why) => Err(why.into()),
     }
 }
@@ -148,11 +150,11 @@ fn host(stage: &Stage) -> Result<Seen, Broken> {
     let target = local(stage.port());
     expect("localhost", &ask(stage, How::Wrapped("check/host"), &target)?.text, "host")?;
     match stage.probe(How::Isolated("check/alone"), &["get", &target])?.finish() {
-        Ok(()) => return Err(format!("an isolated instance reaches {target} of the host").into()),
+        Ok(()) => return Err(format!("an isolated instance reaches the host's {target}").into()),
         Err(why) if why.contains("refused") => {}
         Err(why) => return Err(why.into()),
     }
-    holds(format!("{target} of the host is reached, and not with --isolate"))
+    holds(format!("the host's {target} is reached, but not with --isolate"))
 }
 
 /// A program that gives its children no environment keeps them in the instance.
@@ -162,7 +164,7 @@ fn empty_environment(stage: &Stage) -> Result<Seen, Broken> {
     let (_server, address) = listening(stage.probe(How::Wrapped("check/bare"), &words)?)?;
     expect("getsockname", &address, &target)?;
     expect("the answer", &ask(stage, How::Inside("check/bare"), &target)?.text, "bare")?;
-    holds("a child and what it became had none, and stayed in the instance")
+    holds("a child without an environment, and what it executed, stayed in the instance")
 }
 
 /// A listener that was killed refuses, and its port is free at once.
@@ -176,7 +178,7 @@ fn after_kill(stage: &Stage) -> Result<Seen, Broken> {
         return Err(format!("a connection to {target} after its server was killed: {killed}").into());
     }
     expect("the port after that", &bound, &target)?;
-    holds(format!("{target} refuses, and is bound again at once"))
+    holds(format!("{target} refuses connections and can be bound again at once"))
 }
 
 /// Names of full length fit into the path of a socket.
@@ -198,7 +200,7 @@ fn deep_home(stage: &Stage) -> Result<Seen, Broken> {
     let paths = stage.deep_home();
     let length = paths.home.join("run").as_os_str().len();
     holds(format!(
-        "a run dir of {length} bytes (paths end at {SOCKET_PATH_BYTES}) is {}",
+        "a run dir of {length} bytes (paths have at most {SOCKET_PATH_BYTES}) becomes {}",
         paths.base.display()
     ))
 }
@@ -214,12 +216,12 @@ fn node(stage: &Stage) -> Result<Seen, Broken> {
 /// A server in a language of which this machine has an interpreter.
 fn installed(stage: &Stage, name: &str, arguments: &[&str], text: &str) -> Result<Seen, Broken> {
     let Ok(path) = program::find(OsStr::new(name), stage.search_path()) else {
-        return Ok(Seen::NotTried(format!("there is no {name} in PATH")));
+        return Ok(Seen::NotTried(format!("{name} is not in PATH")));
     };
     if cfg!(target_os = "macos") && is_apples(&path) {
         let path = path.display();
         return Ok(Seen::NotTried(format!(
-            "{path} is Apple's, which macOS protects; one of Homebrew is not"
+            "macOS protects Apple's {path}; one from Homebrew is not protected"
         )));
     }
     let target = local(stage.port());
@@ -265,9 +267,9 @@ fn intercepted(why: String) -> Broken {
     if !why.to_lowercase().contains("in use") {
         return why.into();
     }
-    let hint = "`agentfs doctor` says whether the interposer can be loaded; docs/macos.md says what else keeps it out";
+    let hint = "run `agentfs doctor` to check whether the interposer can be loaded; docs/macos.md says what else keeps it out";
     Broken {
-        why: format!("its calls are not intercepted, it met the host's port: {why}"),
+        why: format!("its calls are not intercepted: it got the host's port: {why}"),
         hint: Some(hint.to_owned()),
     }
 }
@@ -287,7 +289,8 @@ fn ask(stage: &Stage, how: How<'_>, target: &str) -> Result<Answer, Broken> {
     let mut words = body.split(' ').map(str::to_owned);
     let mut word = || words.next().unwrap_or_default();
     let resolved = resolved.split(',').map(str::parse::<SocketAddr>).collect::<Result<Vec<_>, _>>();
-    let resolved = resolved.map_err(|_| format!("a client says that {target} is no address"))?;
+    let resolved =
+        resolved.map_err(|_| format!("a client resolved {target} to something that is not an address"))?;
     Ok(Answer { resolved, local, peer, text: word(), servers_own: word(), servers_peer: word() })
 }
 

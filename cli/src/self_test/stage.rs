@@ -180,7 +180,7 @@ impl Stage {
             words.insert(0, self.binary.as_os_str());
         }
         words.extend(command);
-        let (program, arguments) = words.split_first().ok_or("there is no command")?;
+        let (program, arguments) = words.split_first().ok_or("the command is empty")?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.environment.iter().cloned());
         command.env(env::HOME, &home.home).env(env::ROUTER, "127.0.0.1:0").current_dir(&self.root);
@@ -220,7 +220,7 @@ impl Stage {
         stream.read_to_string(&mut text).map_err(failed)?;
         let status = text.split_whitespace().nth(1).and_then(|status| status.parse().ok());
         let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-        status.zip(body).ok_or_else(|| format!("the router's answer is no HTTP: {text:.60}"))
+        status.zip(body).ok_or_else(|| format!("the router's answer is not HTTP: {text:.60}"))
     }
 
     /// Ends everything and removes it.
@@ -230,7 +230,7 @@ impl Stage {
         let removed = self.remove();
         stopped.into_iter().collect::<Result<Vec<_>, _>>()?;
         removed?;
-        Ok(format!("{} is removed, its collector has ended", self.root.display()))
+        Ok(format!("{} was removed; its collector has stopped", self.root.display()))
     }
 
     fn remove(&self) -> Result<(), String> {
@@ -276,7 +276,7 @@ impl Program {
                     Some((first, value)) if first == word => return Ok(value.to_owned()),
                     _ => {}
                 },
-                None => return Err(format!("it ended without saying `{word}`")),
+                None => return Err(format!("it exited without printing `{word}`")),
             }
         }
     }
@@ -353,7 +353,7 @@ fn go_on(end: Instant, time: Duration, interrupted: &AtomicBool) -> Result<(), S
         return Err("interrupted".to_owned());
     }
     if Instant::now() > end {
-        return Err(format!("not within the {} s that `--timeout` gives", time.as_secs()));
+        return Err(format!("not done within {} s (--timeout)", time.as_secs()));
     }
     Ok(())
 }
@@ -372,7 +372,7 @@ fn stop(paths: &Paths) -> Result<(), String> {
     let end = Instant::now() + STOP_TIME;
     while liveness::is_running(info.pid, info.started_ms) {
         if Instant::now() > end {
-            return Err(format!("the collector (pid {}) does not end", info.pid));
+            return Err(format!("the collector (pid {}) does not stop", info.pid));
         }
         std::thread::park_timeout(LOOK_PAUSE);
     }

@@ -53,7 +53,7 @@ pub(super) fn find(places: &Places) -> Vec<Keystore> {
 impl Keystore {
     fn keytool(&self) -> Result<&Path, Trouble> {
         self.keytool.as_deref().ok_or_else(|| Trouble {
-            why: "there is no keytool".to_owned(),
+            why: "cannot find keytool".to_owned(),
             remedy: "install a JDK, or add its folder bin to PATH".to_owned(),
         })
     }
@@ -88,7 +88,7 @@ impl Store for Keystore {
     }
 
     fn holds(&self, authority: &Authority) -> Result<bool, Trouble> {
-        let remedy = || "look whether `keytool -list` works with this keystore".to_owned();
+        let remedy = || "check whether `keytool -list` works with this keystore".to_owned();
         let keytool = self.keytool()?;
         match run(keytool, self.arguments("-exportcert", &alias(authority), &["-rfc"])) {
             Ok(done) if done.ok => Ok(is_certificate(authority, &done.stdout)),

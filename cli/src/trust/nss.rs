@@ -75,7 +75,7 @@ impl Database {
     fn certutil(&self) -> Result<&Path, Trouble> {
         self.certutil
             .as_deref()
-            .ok_or_else(|| Trouble { why: "there is no certutil".to_owned(), remedy: INSTALL.to_owned() })
+            .ok_or_else(|| Trouble { why: "cannot find certutil".to_owned(), remedy: INSTALL.to_owned() })
     }
 
     /// The arguments `what -d sql:FOLDER rest…`.
@@ -87,7 +87,7 @@ impl Database {
     }
 
     fn remedy(&self) -> String {
-        format!("close the browser, and look whether `certutil -L -d sql:{}` works", quoted(&self.folder))
+        format!("close the browser and check whether `certutil -L -d sql:{}` works", quoted(&self.folder))
     }
 
     /// Makes the database where there is none.

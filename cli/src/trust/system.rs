@@ -83,7 +83,7 @@ impl System {
         match found.find(|path| path.is_file()) {
             Some(program) => require(&program, arguments, remedy),
             None => {
-                let why = format!("there is no {name}");
+                let why = format!("cannot find {name}");
                 Err(Trouble { why, remedy: "install the package ca-certificates".to_owned() })
             }
         }

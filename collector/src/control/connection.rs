@@ -133,8 +133,8 @@ impl Connection {
             method::INSTANCE_DRAIN => return Outcome::Answer(self.drain(params).await),
             unknown => Err(error(
                 ErrorCode::UnknownMethod,
-                format!("there is no method `{unknown}`"),
-                Some("`daemon.info` tells this collector's version"),
+                format!("unknown method `{unknown}`"),
+                Some("call `daemon.info` for this collector's version"),
             )),
         };
         Outcome::Answer(match ask {
@@ -153,7 +153,7 @@ impl Connection {
 
     async fn ask(&self, ask: Ask) -> Answer {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let ending = || error(ErrorCode::Internal, "the collector is ending", Some("try again"));
+        let ending = || error(ErrorCode::Internal, "the collector is stopping", Some("try again"));
         self.shared.command_tx.send(Command { ask, answer_tx }).await.map_err(|_| ending())?;
         answer_rx.await.map_err(|_| ending())?
     }
@@ -221,7 +221,7 @@ async fn next_batch(subscription: &mut Subscription) -> Option<String> {
 
 fn read<T: DeserializeOwned>(params: Value) -> Result<T, ControlError> {
     serde_json::from_value(params)
-        .map_err(|cause| error(ErrorCode::BadParams, format!("the parameters do not fit: {cause}"), None))
+        .map_err(|cause| error(ErrorCode::BadParams, format!("invalid parameters: {cause}"), None))
 }
 
 /// A result as JSON.

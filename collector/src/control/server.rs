@@ -107,7 +107,7 @@ fn is_trusted(stream: &UnixStream) -> bool {
 
 fn refuse(stream: &UnixStream) {
     let hint = Some("close a connection; a subscription counts as one");
-    let busy = error(ErrorCode::Busy, format!("{CONTROL_CONNECTIONS} connections are open"), hint);
+    let busy = error(ErrorCode::Busy, format!("too many connections: {CONTROL_CONNECTIONS} are open"), hint);
     let reply = Reply { id: Value::Null, result: None, error: Some(busy) };
     if let Ok(mut line) = serde_json::to_vec(&reply) {
         line.push(b'\n');

@@ -260,7 +260,7 @@ impl Hub {
             .collect();
         for event in &events {
             if let Event::Seen { file, sight: Sight::Foreign(what) } = event {
-                self.warn(&format!("{} {what}; it is left alone", self.run_dir.path().join(file).display()));
+                self.warn(&format!("{} {what}; it is ignored", self.run_dir.path().join(file).display()));
             }
         }
         events
@@ -429,8 +429,8 @@ impl Hub {
     fn task_ended(&mut self, ended: Result<(&'static str, Option<String>), tokio::task::JoinError>) {
         match ended {
             Ok((_, None)) => {}
-            Ok((part, Some(error))) => self.warn(&format!("the {part} has ended: {error}")),
-            Err(error) => self.warn(&format!("a part has ended: {error}")),
+            Ok((part, Some(error))) => self.warn(&format!("the {part} has stopped: {error}")),
+            Err(error) => self.warn(&format!("a part has stopped: {error}")),
         }
     }
 
@@ -438,7 +438,7 @@ impl Hub {
     fn check_own_files(&mut self) {
         let lock = std::fs::metadata(&self.paths.lock);
         if !lock.is_ok_and(|lock| lock.ino() == self.lock_inode) || !self.paths.control.exists() {
-            crate::log::error!("{} was removed under this collector: it ends", self.paths.home.display());
+            crate::log::error!("{} was removed: this collector stops", self.paths.home.display());
             self.stopping = true;
         }
     }
@@ -456,12 +456,12 @@ impl Hub {
             return self.warn(&error.to_string());
         }
         if inode == Some(self.run_inode) {
-            return self.warn("the mode of the run dir was changed; it is 0700 again");
+            return self.warn("the mode of the run dir was changed; it is set to 0700 again");
         }
         self.run_inode = std::fs::metadata(self.run_dir.path()).map_or(0, |run| run.ino());
         let renewed = self.watcher.as_mut().map_or(Ok(()), Watcher::renew);
         match renewed {
-            Ok(()) => self.warn("the run dir was removed; it was made again"),
+            Ok(()) => self.warn("the run dir was removed; it was created again"),
             Err(error) => self.warn(&format!("cannot watch the new run dir: {error}")),
         }
     }

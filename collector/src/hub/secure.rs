@@ -81,7 +81,7 @@ impl Hub {
         let opened = open(&self.paths.home, self.switch.config.as_ref(), self.switch.address, kept);
         let secured = opened.map_err(|cause| {
             self.switch.info_tx.send_modify(|info| info.tls_error = Some(cause.clone()));
-            let state = if kept.is_some() { "TLS goes on as before" } else { "TLS stays off" };
+            let state = if kept.is_some() { "TLS is unchanged" } else { "TLS stays off" };
             self.warn(&format!("{state}: {cause}"));
             error(ErrorCode::Conflict, cause, Some(state))
         })?;
@@ -89,8 +89,8 @@ impl Hub {
         let https = (kept.is_none() || port.is_none()).then_some(secured.listeners);
         let replaced = https.is_some();
         self.switch.doors_tx.try_send(SecureDoors { https, tls: secured.config }).map_err(|_| {
-            let hint = Some("`agentfs daemon stop`; the next command starts it");
-            error(ErrorCode::Internal, "the router takes no changes", hint)
+            let hint = Some("run `agentfs daemon stop`; the next command starts the collector again");
+            error(ErrorCode::Internal, "the router does not accept changes", hint)
         })?;
         if let Some(note) = secured.note {
             self.warn(&note);

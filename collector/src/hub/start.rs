@@ -60,7 +60,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         Ok((watcher, hint_rx, lost)) => (Some(watcher), hint_rx, None, lost),
         Err(error) => {
             troubles.push(format!(
-                "cannot watch {}: {error}; changes are seen a second late",
+                "cannot watch {}: {error}; changes are noticed up to a second late",
                 paths.run.display()
             ));
             let (hint_tx, hint_rx) = mpsc::channel(HINT_QUEUE);
@@ -187,7 +187,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
             });
         }
         Err(error) => hub.warn(&format!(
-            "cannot serve processes that change their user: {error}; they reach the host's ports only"
+            "cannot serve processes that change their user: {error}; they reach only the host's ports"
         )),
     }
     let receiving = receiver.run(end_rx.clone());
@@ -223,9 +223,9 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     let _ = end_tx.send(true);
     let still_open = drain(hub.tasks).await;
     if still_open > 0 {
-        log::warning!("{still_open} parts did not end in time");
+        log::warning!("{still_open} parts did not stop in time");
     }
-    log::info!("collector ends");
+    log::info!("collector stopped");
     drop(lock);
     Ok(Report { events: journal.sequence(), still_open })
 }

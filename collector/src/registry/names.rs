@@ -144,7 +144,7 @@ impl Registry {
                 handoff: hand.handoff,
                 dead,
                 starting: None,
-                title: format!("by hand to {}", hand.given),
+                title: format!("{} (by hand)", hand.given),
             });
         }
         for (key, instance) in &self.instances {

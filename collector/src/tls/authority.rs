@@ -77,7 +77,7 @@ pub(super) fn prepare(folder: &Path) -> Result<(), TlsError> {
     if ours {
         return Ok(());
     }
-    let why = "it must be a folder of ours that nobody else may enter (`chmod 700`)";
+    let why = "it must be your own folder that nobody else may enter; run `chmod 700` on it";
     Err(TlsError::file("use", folder, io::Error::other(why)))
 }
 
@@ -91,17 +91,17 @@ fn make(path: &Path, key_path: &Path) -> Result<(), TlsError> {
 
 fn load(path: PathBuf, key_path: &Path) -> Result<Authority, TlsError> {
     use rustls::pki_types::pem::PemObject as _;
-    let hint = "remove both files of the authority and run `agentfs trust` again";
+    let hint = "remove both files of the local CA and run `agentfs trust` again";
     let text = fs::read_to_string(key_path).map_err(|source| TlsError::file("read", key_path, source))?;
     let key = KeyPair::from_pem(&text).map_err(|_| TlsError::Content {
         path: key_path.to_owned(),
-        what: "key",
+        what: "valid key",
         hint,
     })?;
     let text = fs::read(&path).map_err(|source| TlsError::file("read", &path, source))?;
     let certificate = CertificateDer::from_pem_slice(&text).map_err(|_| TlsError::Content {
         path: path.clone(),
-        what: "certificate",
+        what: "valid certificate",
         hint,
     })?;
     // A certificate holds its key as it is.
@@ -235,7 +235,7 @@ mod tests {
         let key = fs::read(folder.join("ca.key.pem")).unwrap();
         fs::write(folder.join("ca.key.pem"), "garbage").unwrap();
         let error = ensure_ca(home.path()).unwrap_err().to_string();
-        assert!(error.contains("ca.key.pem holds no key"), "{error}");
+        assert!(error.contains("ca.key.pem does not contain a valid key"), "{error}");
         fs::remove_file(folder.join("ca.pem")).unwrap();
         ensure_ca(home.path()).unwrap();
         fs::write(folder.join("ca.key.pem"), key).unwrap();

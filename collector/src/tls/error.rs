@@ -17,7 +17,7 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file does not hold what it should.
-    #[error("{} holds no {what}; {hint}", .path.display())]
+    #[error("{} does not contain a {what}; {hint}", .path.display())]
     Content {
         /// The file.
         path: PathBuf,

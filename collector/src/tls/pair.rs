@@ -53,7 +53,7 @@ impl OwnPair {
                 ("has expired", "renew it")
             }
             Err(rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. })) => {
-                ("is not valid yet", "look at this machine's clock")
+                ("is not valid yet", "check this machine's clock")
             }
             _ => return Ok(()),
         };
@@ -61,13 +61,13 @@ impl OwnPair {
     }
 
     pub(super) fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
-        let hint = "a file in PEM begins with -----BEGIN";
+        let hint = "a PEM file begins with -----BEGIN";
         let content = |path: &PathBuf, what| TlsError::Content { path: path.clone(), what, hint };
         let text = read(&self.certificate)
             .map_err(|source| TlsError::file("read the certificate", &self.certificate, source))?;
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&text)
             .collect::<Result<_, _>>()
-            .map_err(|_| content(&self.certificate, "certificate that can be read"))?;
+            .map_err(|_| content(&self.certificate, "valid certificate"))?;
         if chain.is_empty() {
             return Err(content(&self.certificate, "certificate"));
         }
@@ -95,7 +95,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     if !kind.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     let mut text = Vec::new();
     if file.take(PEM_BYTES + 1).read_to_end(&mut text)? as u64 > PEM_BYTES {
@@ -117,8 +117,8 @@ mod tests {
         let large = folder.path().join("large.pem");
         File::create(&large).unwrap().set_len(PEM_BYTES + 1).unwrap();
         for (path, why) in [
-            (pipe.as_path(), "no regular file"),
-            (Path::new("/dev/zero"), "no regular file"),
+            (pipe.as_path(), "not a regular file"),
+            (Path::new("/dev/zero"), "not a regular file"),
             (&large, "larger than"),
             (folder.path(), "directory"),
         ] {
@@ -171,9 +171,9 @@ mod tests {
         let empty = write("empty", "");
         for (certificate, key, word) in [
             (&one.certificate, &two.key, "does not belong"),
-            (&empty, &one.key, "empty holds no certificate"),
-            (&one.certificate, &empty, "empty holds no private key"),
-            (&one.key, &one.key, "holds no certificate"),
+            (&empty, &one.key, "empty does not contain a certificate"),
+            (&one.certificate, &empty, "empty does not contain a private key"),
+            (&one.key, &one.key, "does not contain a certificate"),
             (&folder.path().join("gone"), &one.key, "cannot read the certificate"),
             (&one.certificate, &folder.path().join("gone"), "cannot read the key"),
         ] {

@@ -56,7 +56,7 @@ pub fn enabled(home: &Path) -> Result<Option<TlsConfig>, TlsError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|source| TlsError::file("read", &path, source))?,
     };
-    let hint = "run `agentfs trust` again, or remove it to switch TLS off";
+    let hint = "run `agentfs trust` again, or remove the file to turn TLS off";
     let stored = if text.trim_ascii().is_empty() {
         Stored::default()
     } else {

@@ -78,7 +78,7 @@ impl<'a> Looker<'a> {
             return self.look_at_socket(file, &path, &path, &metadata, told);
         }
         if !metadata.is_file() {
-            return Sight::Foreign("is neither socket nor file".to_owned());
+            return Sight::Foreign("is neither a socket nor a file".to_owned());
         }
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => read_companion(&path),
@@ -93,14 +93,14 @@ impl<'a> Looker<'a> {
         let end = match fs::metadata(path) {
             // What lies in our own folder is trusted, what a link leads to only if it is ours.
             Ok(metadata) if inside.is_none() && metadata.file_type().is_socket() && !is_ours(&metadata) => {
-                Sight::Foreign(format!("leads to a socket of user {}", metadata.uid()))
+                Sight::Foreign(format!("is a link to a socket of user {}", metadata.uid()))
             }
             // The link may be longer than a socket address: the kernel follows it from the short name.
             Ok(metadata) if metadata.file_type().is_socket() => {
                 let end = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
                 self.look_at_socket(file, path, &end, &metadata, told)
             }
-            Ok(_) => Sight::Foreign("is a link to something that is no socket".to_owned()),
+            Ok(_) => Sight::Foreign("is a link to something that is not a socket".to_owned()),
             Err(error) => absent(&error),
         };
         Sight::Link { file: inside, end: Box::new(end) }
@@ -155,7 +155,7 @@ fn read_companion(path: &PathBuf) -> Sight {
         Ok((companion, written_ms)) => Sight::Companion { companion: Box::new(companion), written_ms },
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound => Sight::Gone,
-            _ => Sight::Foreign(format!("is no companion file: {error}")),
+            _ => Sight::Foreign(format!("is not a valid companion file: {error}")),
         },
     }
 }

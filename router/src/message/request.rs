@@ -177,7 +177,7 @@ impl<'head> Request<'head> {
             }
         }
         if host.is_none() && !is_http10 {
-            return Err(Refusal::bad("host: there is none"));
+            return Err(Refusal::bad("host: it is missing"));
         }
         let body = match (coding, length) {
             (None, None) => Body::NONE,

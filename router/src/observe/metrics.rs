@@ -178,7 +178,7 @@ fn render_usage(text: &mut String, series: &BTreeMap<String, Series>) {
         }
     }
     text.push_str(
-        "# HELP agentfs_response_bytes_total Bytes of their bodies.\n# TYPE agentfs_response_bytes_total counter\n",
+        "# HELP agentfs_response_bytes_total Bytes of response bodies.\n# TYPE agentfs_response_bytes_total counter\n",
     );
     for (labels, series) in &used {
         let _ = writeln!(text, "agentfs_response_bytes_total{{{labels}}} {}", series.bytes);

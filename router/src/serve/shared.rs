@@ -282,7 +282,7 @@ impl Shared {
             "/readyz" if self.is_draining() => pages::plain(out, reply, 503, "stopping\n"),
             "/readyz" => pages::plain(out, reply, 200, "ok\n"),
             "/metrics" => pages::metrics(out, reply, &self.metrics.render(table)),
-            _ => pages::plain(out, reply, 404, "no such page; there are / /livez /readyz /metrics\n"),
+            _ => pages::plain(out, reply, 404, "no such page; the pages are / /livez /readyz /metrics\n"),
         }
     }
 }
