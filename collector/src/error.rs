@@ -60,7 +60,7 @@ pub enum FolderReason {
         /// Its owner.
         owner: u32,
     },
-    /// It is a link that leads elsewhere than ours would.
+    /// It is a link that agentfs did not make.
     #[error("it is a link that agentfs did not make; remove it or set AGENTFS_HOME to another place")]
     ForeignLink,
     /// Others may write to it.

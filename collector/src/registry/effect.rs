@@ -64,6 +64,6 @@ pub(crate) enum Effect {
         /// The instance.
         key: Key,
     },
-    /// The names lead elsewhere than before: build the routing table anew.
+    /// The targets of names changed: build the routing table again.
     Routes,
 }

@@ -25,7 +25,7 @@ pub(crate) struct Registry {
     order: u64,
     /// What the event in hand leads to.
     effects: Vec<Effect>,
-    /// Whether the names lead elsewhere than at the last `Routes`.
+    /// Whether the targets of names changed since the last `Routes`.
     routes_changed: bool,
 }
 
@@ -112,7 +112,7 @@ impl Registry {
             match &sight {
                 Sight::Gone | Sight::Foreign(_) => return,
                 Sight::Stale => return self.effects.push(Effect::RemoveStale { file }),
-                // Somebody's link whose end is dead: nothing lives here until it comes back.
+                // A link made by somebody else to a dead socket: no listener until that comes back.
                 Sight::Link { end, .. }
                     if !matches!(**end, Sight::Socket { .. }) && !is_main_link(&key, &sight) =>
                 {
@@ -371,7 +371,7 @@ impl Registry {
         self.effects.push(Effect::Link { file, target, instead_of });
     }
 
-    /// Ends an instance of which nothing lives any more, and clears what it leaves behind.
+    /// Ends an instance of which nothing is left running, and removes its files.
     fn close(&mut self, now: u64, key: &Key) {
         let Some(instance) = self.instances.remove(key) else { return };
         self.routes_changed = true;

@@ -73,7 +73,7 @@ fn a_bound_socket_is_looked_at_again_and_routed_once_it_listens() {
         hosts(&registry),
         ["80.k3f9.shop.localhost", "80.shop.localhost", "k3f9.shop.localhost", "shop.localhost"]
     );
-    assert_eq!(see(&mut registry, file, LISTENS), [], "the same again is no news");
+    assert_eq!(see(&mut registry, file, LISTENS), [], "the same again changes nothing");
 }
 
 #[test]
