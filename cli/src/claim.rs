@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Names that are tried before we give up. Each further one has a random id: the second succeeds.
+/// Names that are tried before we give up. From the second on they have a random id, so the second succeeds.
 const TRIES: u32 = 16;
 
 /// A claimed name.
@@ -24,17 +24,17 @@ pub(crate) struct Claim {
     path: PathBuf,
 }
 
-/// What one attempt came to.
+/// Result of one attempt.
 enum Attempt {
     Claimed,
     Taken,
 }
 
-/// Claims the names of `wanted`, or the instance's with a random id behind it where they live already.
-/// `random` gives a new seed each time.
+/// Claims the names of `wanted`. If an instance with these names is running, adds a random id to the
+/// instance's name. `random` returns a new seed each time.
 ///
 /// # Errors
-/// Where the companion cannot be written.
+/// The companion cannot be written.
 pub(crate) fn claim(
     paths: &Paths,
     wanted: Companion,
@@ -62,10 +62,10 @@ pub(crate) fn claim(
 // === impl Claim ===
 
 impl Claim {
-    /// Tells the process of the program.
+    /// Records the process of the program.
     ///
     /// # Errors
-    /// Where the companion cannot be rewritten; the old one stays.
+    /// The companion cannot be rewritten; the old one stays.
     pub(crate) fn started(&mut self, pid: u32) -> io::Result<()> {
         self.companion.child_pid = pid;
         let temporary = write_temporary(&self.path, &self.companion)?;
@@ -82,19 +82,19 @@ impl Claim {
         if is_listening(paths, &self.companion) { Ok(()) } else { fs::remove_file(&self.path) }
     }
 
-    /// Takes the claim back: the program was never started.
+    /// Withdraws the claim: the program was never started.
     pub(crate) fn withdraw(&self) {
-        // A companion that stays is taken for a dead instance: harmless.
+        // A companion that stays looks like a dead instance, which is harmless.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 fn attempt(paths: &Paths, path: &Path, companion: &Companion) -> io::Result<Attempt> {
-    // The content is there before the name is, so nobody reads half a companion.
+    // The file is complete before it gets its name, so nobody reads half a companion.
     let temporary = write_temporary(path, companion)?;
     let result = match fs::hard_link(&temporary, path) {
-        // Somebody without a companion may listen under that name: a socket made by hand, or a daemon
-        // that was left behind.
+        // A listener without a companion may have that name: a socket made by hand, or a daemon that was left
+        // behind.
         Ok(()) if is_listening(paths, companion) => {
             fs::remove_file(path)?;
             Ok(Attempt::Taken)
@@ -109,7 +109,8 @@ fn attempt(paths: &Paths, path: &Path, companion: &Companion) -> io::Result<Atte
     result
 }
 
-/// Takes the place of a dead instance. Under the run lock, so that two who find it dead cannot both.
+/// Replaces a dead instance. Holds the run lock, so that of two processes which find it dead only one
+/// replaces it.
 fn take_over(paths: &Paths, path: &Path, temporary: &Path, new: &Companion) -> io::Result<Attempt> {
     if lives(paths, path, new) {
         return Ok(Attempt::Taken);

@@ -26,7 +26,7 @@ pub(crate) fn listener_line(
         return None;
     }
     let app = event.app.as_deref()?;
-    // The journal has the host name; the port is the router's of this moment.
+    // The journal has the host name; the port is the router's current one.
     let host = event.url.as_deref()?;
     let own = event.instance.as_deref().filter(|_| fork).map(|instance| own_host(host, app, instance));
     let url = urls.url(own.as_deref().unwrap_or(host));
@@ -38,7 +38,7 @@ pub(crate) fn listener_line(
     })
 }
 
-/// A host name of an instance by the instance's own name instead of the app's alone.
+/// The host name with the instance's name, for one that names only the app.
 fn own_host(host: &str, app: &str, instance: &str) -> String {
     let own = crate::instance::host(app, instance);
     match host.strip_suffix(&format!("{app}.localhost")) {
@@ -48,7 +48,7 @@ fn own_host(host: &str, app: &str, instance: &str) -> String {
     }
 }
 
-/// One line of `agentfs trace`: time, instance, program, call, address, what became of it.
+/// One line of `agentfs trace`: time, instance, program, call, address, result.
 pub(crate) fn trace_line(event: &Event) -> String {
     let who = match (event.app.as_deref(), event.instance.as_deref()) {
         (Some(app), Some(instance)) => format!("{app}/{instance}"),
@@ -80,12 +80,12 @@ pub(crate) fn trace_line(event: &Event) -> String {
     one_line(&line)
 }
 
-/// Names, commands and paths come from outside: one event stays one line, and no terminal obeys it.
+/// Names, commands and paths come from outside: they must not break the line or control the terminal.
 fn one_line(line: &str) -> String {
     line.trim_end().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
-/// A request: time, instance, method, status, duration, size, what was asked for.
+/// A request: time, instance, method, status, duration, size, URL.
 fn request_line(event: &Event, who: &str, method: &str) -> String {
     let status = match event.status.unwrap_or(0) {
         _ if event.outcome.as_deref() == Some(HANDED_OVER) => "into".to_owned(),
@@ -210,7 +210,7 @@ pub(crate) fn short(path: &str, user_home: Option<&Path>) -> String {
     }
 }
 
-/// Rows as columns that are as wide as their widest cell; the last one is as long as it is.
+/// Rows as columns, each as wide as its widest cell; the last column is not padded.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

@@ -1,4 +1,4 @@
-//! What a command fails with: the thing that is wrong, what to do next, and the exit status.
+//! Failure of a command: what is wrong, what to do next, and the exit status.
 use crate::exit::Exit;
 use agentfs_wire::control::{ControlError, ErrorCode};
 use std::fmt;
@@ -9,9 +9,9 @@ use std::fmt;
 pub(crate) struct Failure {
     /// The exit status that goes with it.
     pub(crate) exit: Exit,
-    /// A lower-case fragment that names the thing.
+    /// A lower-case fragment that names what is wrong.
     pub(crate) message: String,
-    /// What to do next, where we know.
+    /// What to do next, if known.
     pub(crate) hint: Option<String>,
 }
 
@@ -60,7 +60,7 @@ impl From<agentfs_collector::Error> for Failure {
         let hint = match &error {
             Error::AlreadyRunning { .. } => Some("run `agentfs daemon status` for details".to_owned()),
             Error::File { source, .. } | Error::Listen { source, .. } => Some(io_hint(source)),
-            // The reason of a folder says what to do already.
+            // The reason for a folder already says what to do.
             Error::Folder { .. } | Error::Runtime { .. } => None,
         };
         Self { exit: Exit::Failure, message: error.to_string(), hint }
@@ -69,7 +69,7 @@ impl From<agentfs_collector::Error> for Failure {
 
 impl From<agentfs_collector::tls::TlsError> for Failure {
     fn from(error: agentfs_collector::tls::TlsError) -> Self {
-        // It says itself what to do, where something can be done.
+        // Its message already says what to do.
         Self::of(error)
     }
 }

@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-/// The router's ports for HTTP: where it may bind any, and else.
+/// The router's ports for HTTP: if it may bind any port, and otherwise.
 const HTTP: [u16; 2] = [80, 4280];
 
 /// The router's ports for TLS, in the same way.
@@ -26,15 +26,15 @@ pub(crate) fn host(app: &str, instance: &str) -> String {
     format!("{instance}.{app}.localhost")
 }
 
-/// How URLs are written, as far as one can tell without a collector.
+/// How URLs are probably written, without asking a collector.
 pub(crate) fn expected_urls(settings: &Settings) -> UrlStyle {
     let port = |asked: Option<SocketAddr>, [usual, ordinary]: [u16; 2]| match asked {
         Some(address) if address.port() != 0 => address.port(),
-        // macOS lets everybody bind it, on a wildcard address.
+        // macOS lets every user bind it on a wildcard address.
         _ if settings.uid == 0 || cfg!(target_os = "macos") => usual,
         _ => ordinary,
     };
-    // A file that cannot be read switches nothing on.
+    // A file that cannot be read does not turn TLS on.
     let secure = matches!(agentfs_collector::tls::enabled(&settings.paths.home), Ok(Some(_)));
     UrlStyle {
         http_port: port(settings.router, HTTP),
@@ -45,7 +45,7 @@ pub(crate) fn expected_urls(settings: &Settings) -> UrlStyle {
 /// The plan of a program in an instance.
 ///
 /// # Errors
-/// Names that are no names, which only a foreign collector could give.
+/// Invalid names, which only a foreign collector could give.
 pub(crate) fn plan(
     settings: &Settings,
     app: &str,
@@ -68,7 +68,7 @@ pub(crate) fn plan(
     })
 }
 
-/// How the program at `path` is reached; tells where it cannot be.
+/// How the program at `path` is reached; warns if it cannot be.
 pub(crate) fn preload(
     settings: &Settings,
     printer: &Printer,
@@ -84,7 +84,8 @@ pub(crate) fn preload(
             cause(why)
         ));
     }
-    // A static program ignores the list and its children use it; the others' loaders would complain.
+    // A static program ignores the list, but its children use it. The loader of another machine's program
+    // would complain.
     let loaded = unreached != Some(Why::OtherMachine);
     Engine::Preload { home: settings.paths.home.clone(), library, loaded, isolate }
 }
@@ -100,11 +101,11 @@ fn cause(why: Why) -> &'static str {
     }
 }
 
-/// Tells whoever traces that the program at `path`, which is about to be started, is beyond reach. A hint like all
-/// notices: whoever does not take it misses it.
+/// Sends a notice for the trace: the program at `path`, which is about to start, cannot be intercepted. Like
+/// all notices it may be lost.
 pub(crate) fn tell_unreached(settings: &Settings, app: &str, instance: &str, path: &Path, why: Why) {
     let file = path.to_string_lossy();
-    // A notice has room for the end of a long path.
+    // Of a long path, a notice has room only for the end.
     let start = file.len().saturating_sub(128);
     let notice = Notice {
         call: Call::Exec,
@@ -131,7 +132,7 @@ pub(crate) fn tell_unreached(settings: &Settings, app: &str, instance: &str, pat
     }
 }
 
-/// The rules of a running instance; none where it has no companion, as one that was made by hand.
+/// The rules of a running instance; none if it has no companion (an instance made by hand).
 pub(crate) fn rules(settings: &Settings, app: &str, instance: &str) -> Rules {
     let read = || {
         let name =
@@ -145,7 +146,7 @@ pub(crate) fn rules(settings: &Settings, app: &str, instance: &str) -> Rules {
 /// A port of the host that nobody uses at this moment.
 ///
 /// # Errors
-/// Where the system has none.
+/// The system has none.
 pub(crate) fn free_port() -> Result<u16, Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     listener

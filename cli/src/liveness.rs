@@ -1,5 +1,4 @@
-//! Whether processes and listeners live, asked without disturbing them, and the removal of sockets that
-//! do not.
+//! Checks whether processes and listeners are alive, without disturbing them, and removes stale sockets.
 use agentfs_wire::companion::Companion;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::paths::Paths;
@@ -15,12 +14,12 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Milliseconds that a process may have started after its companion was written. Later ones only have
-/// its number.
+/// Milliseconds that a process may have started after its companion was written. A process that started later
+/// only has the same number.
 #[cfg(target_os = "linux")]
 const START_SLACK_MS: u64 = 10_000;
 
-/// Tries for the run lock, and the pause between two. It is held for microseconds.
+/// Attempts to get the run lock, and the pause between two. It is held for microseconds.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -35,8 +34,8 @@ pub(crate) enum State {
     Other,
 }
 
-/// Asks the kernel who holds a socket. A datagram socket cannot connect to a stream listener, so the
-/// listener never hears of it (EPROTOTYPE); a dead one refuses.
+/// Asks the kernel whether a process holds a socket. A datagram socket cannot connect to a stream socket
+/// (EPROTOTYPE), so the listener does not notice; a stale socket refuses.
 pub(crate) fn probe(path: &Path) -> State {
     let Ok(address) = UnixAddr::new(path) else { return State::Other };
     let flags = SockFlag::empty();
@@ -48,7 +47,7 @@ pub(crate) fn probe(path: &Path) -> State {
     }
 }
 
-/// Whether a process of an instance that was started at `started_ms` still runs.
+/// Whether a process of an instance that was started at `started_ms` is still running.
 pub(crate) fn is_running(pid: u32, started_ms: u64) -> bool {
     let Some(number) = i32::try_from(pid).ok().filter(|number| *number > 0) else { return false };
     match kill(Pid::from_raw(number), None) {
@@ -57,7 +56,7 @@ pub(crate) fn is_running(pid: u32, started_ms: u64) -> bool {
     }
 }
 
-/// Whether any process that the companion names still runs.
+/// Whether any process that the companion names is still running.
 pub(crate) fn has_process(companion: &Companion) -> bool {
     [companion.wrap_pid, companion.child_pid].iter().any(|pid| is_running(*pid, companion.started_ms))
 }
@@ -74,8 +73,8 @@ pub(crate) fn files_of(paths: &Paths, app: &str, instance: &str) -> Vec<PathBuf>
     names.collect()
 }
 
-/// Removes what an instance without processes left behind: stale sockets, group marks, links to nothing.
-/// The caller holds the run lock.
+/// Removes what an instance without processes left behind: stale sockets, group marks, dangling links. The
+/// caller holds the run lock.
 pub(crate) fn sweep(paths: &Paths, app: &str, instance: &str, _lock: &RunLock) -> io::Result<()> {
     let files = files_of(paths, app, instance);
     let (sockets, marks): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| is_socket(path));
@@ -83,7 +82,7 @@ pub(crate) fn sweep(paths: &Paths, app: &str, instance: &str, _lock: &RunLock) -
         ignore_missing(fs::remove_file(path))?;
     }
     for path in marks {
-        // A link that leads nowhere any more (its listener was just removed), or a group's mark.
+        // A dangling link (its listener was just removed), or a group's mark.
         let dangling = path.is_symlink() && !path.exists();
         let mark = path.extension().is_some_and(|suffix| suffix == "group");
         if dangling || mark {
@@ -105,7 +104,7 @@ impl RunLock {
     /// Waits for the lock, within bounds.
     ///
     /// # Errors
-    /// `WouldBlock` where somebody holds it all the time; else what the system says.
+    /// `WouldBlock` if somebody holds it all the time; else what the system says.
     pub(crate) fn take(paths: &Paths) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -136,7 +135,8 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Whether the process of that number is the one of that time: neither a zombie nor a successor.
+/// Whether the process with that number started at that time: not a zombie, and not a later process with the
+/// same number.
 #[cfg(target_os = "linux")]
 fn same_process(pid: u32, started_ms: u64) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
@@ -153,15 +153,15 @@ fn same_process(pid: u32, started_ms: u64) -> bool {
     born_ms <= started_ms.saturating_add(START_SLACK_MS)
 }
 
-/// Whether the process of that number is no zombie. kqueue(2) cannot be told to wait for the end of one that has
-/// ended: ESRCH, though kill(2) still knows it. A successor of the same number is not told from it here.
+/// Whether the process with that number is alive and not a zombie. kqueue(2) refuses to wait for a zombie
+/// (ESRCH), though kill(2) still finds it. A later process with the same number is not recognised here.
 #[cfg(not(target_os = "linux"))]
 fn same_process(pid: u32, _started_ms: u64) -> bool {
     use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
     let (Ok(ident), Ok(queue)) = (usize::try_from(pid), Kqueue::new()) else { return true };
     let change = KEvent::new(ident, EventFilter::EVFILT_PROC, EvFlags::EV_ADD, FilterFlag::NOTE_EXIT, 0, 0);
     let at_once = nix::libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // Closed with its queue, so nothing waits on.
+    // The wait ends when the queue is closed.
     queue.kevent(&[change], &mut [], Some(at_once)) != Err(Errno::ESRCH)
 }
 

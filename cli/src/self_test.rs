@@ -1,9 +1,9 @@
 //! `agentfs doctor --self-test`: whether agentfs keeps its promises on this machine. Starts small programs
 //! (`commands/probe.rs`, so that nothing needs to be installed) in a private home of its own, one check after
-//! the other, within a time that the user sets. Called by `doctor` alone; the user's collector is not asked.
+//! the other, within a time that the user sets. Called only by `doctor`; the user's collector is not used.
 //!
-//! One of the programs is not wrapped and holds a port of the host all the while. The others use that very
-//! port: one whose calls are not intercepted meets it, and cannot be mistaken for one that keeps its promise.
+//! One of the programs is not wrapped and holds a port of the host the whole time. The others use the same
+//! port. So a program whose calls are not intercepted finds the port in use, and the test notices.
 
 mod promises;
 mod stage;
@@ -13,15 +13,15 @@ use crate::settings::Settings;
 use stage::Stage;
 use std::time::Duration;
 
-/// A promise, and how it is tried: what was seen, or why it is broken.
+/// A promise, and the function that tests it: what was seen, or why it is broken.
 type Promise = (&'static str, fn(&Stage) -> Result<Seen, Broken>);
 
-/// What became of a promise that is not broken.
+/// Result for a promise that is not broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Seen {
     /// It holds.
     Holds(String),
-    /// It cannot be tried here, and need not be.
+    /// It cannot be tested here, and need not be.
     NotTried(String),
 }
 
@@ -40,7 +40,7 @@ impl From<String> for Broken {
     }
 }
 
-/// Tries every promise. Does not take much longer than `time`.
+/// Tests every promise. Does not take much longer than `time`.
 pub(crate) fn run(settings: &Settings, time: Duration) -> Vec<Check> {
     let stage = match Stage::set(settings, time) {
         Ok(stage) => stage,

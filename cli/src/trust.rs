@@ -1,8 +1,8 @@
-//! Trust stores: where the certificate of the local authority has to be so that programs believe it.
+//! Trust stores: where programs look for the certificates that they trust.
 //!
-//! Owns how each kind of store is found, asked and changed, with the store's own tool. Never makes the
-//! authority and never decides whether TLS is on: `commands/trust.rs` does. One file per kind of store;
-//! each has a `find` that looks at [`Places`] alone, so that a test can point it at folders of its own.
+//! Owns how each kind of store is found, read and changed, with the store's own tool. Never creates the local
+//! CA and never decides whether TLS is on: `commands/trust.rs` does. One file per kind of store; each has a
+//! `find` that uses only [`Places`], so that a test can use its own folders.
 mod java;
 mod keychain;
 mod node;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// Where to look for stores and for the tools that change them.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
-    /// What stands for `/` where the system's stores are looked for.
+    /// The folder used as `/` to find the system's stores.
     root: PathBuf,
     /// The user's own folder.
     user_home: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub(crate) struct Places {
     search_path: Option<OsString>,
 }
 
-/// Why a store cannot be asked or changed, and what to do about it.
+/// Why a store cannot be read or changed, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
     /// What is wrong.
@@ -57,19 +57,19 @@ pub(crate) trait Store {
     /// Whether the certificate is in it.
     ///
     /// # Errors
-    /// Where the store cannot be asked.
+    /// The store cannot be read.
     fn holds(&self, authority: &Authority) -> Result<bool, Trouble>;
 
     /// Puts the certificate in.
     ///
     /// # Errors
-    /// Where the store cannot be written; it is as it was then.
+    /// The store cannot be written; it is unchanged.
     fn put(&self, authority: &Authority) -> Result<(), Trouble>;
 
     /// Takes the certificate out.
     ///
     /// # Errors
-    /// Where the store cannot be written.
+    /// The store cannot be written.
     fn take(&self, authority: &Authority) -> Result<(), Trouble>;
 }
 
@@ -119,7 +119,7 @@ impl Places {
     }
 }
 
-/// The folders in a folder, by name; none where it cannot be read.
+/// The folders in a folder, by name; none if it cannot be read.
 fn folders_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();

@@ -1,4 +1,4 @@
-//! `agentfs daemon`: the collector's life.
+//! `agentfs daemon`: starts, stops and inspects the collector.
 use super::trust;
 use crate::args::{DaemonAction, DaemonArguments, StartArguments};
 use crate::autostart;
@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a collector may take to end.
+/// How long a collector may take to stop.
 const STOP_TIME: Duration = Duration::from_secs(10);
 
-/// Pause between two looks whether it has ended.
+/// Pause between two checks whether it has stopped.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs the command.
@@ -70,7 +70,7 @@ fn start(arguments: &StartArguments, settings: &Settings, printer: &Printer) -> 
     Ok(routes)
 }
 
-/// Fails where the collector runs and has no port for the router: no URL works then.
+/// Fails if the collector is running without a port for the router: no URL works then.
 fn with_router(info: &DaemonInfo) -> Result<Exit, Failure> {
     match &info.router_error {
         None => Ok(Exit::Success),
@@ -82,7 +82,8 @@ fn with_router(info: &DaemonInfo) -> Result<Exit, Failure> {
     }
 }
 
-/// The user's own certificate and key, if any; the collector's working directory is another.
+/// The user's own certificate and key, if any, as absolute paths: the collector has another working
+/// directory.
 fn own_pair(arguments: &StartArguments) -> Result<Option<OwnPair>, Failure> {
     let (Some(certificate), Some(key)) = (&arguments.cert, &arguments.key) else { return Ok(None) };
     let absolute = |path: &Path| {
@@ -141,7 +142,7 @@ fn install(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     let launchd = Launchd::find(settings)?;
     let agent = LaunchAgent::of(settings)?;
     agentfs_collector::prepare_home(&settings.paths)?;
-    // It holds the lock that launchd's collector needs.
+    // A running collector holds the lock that launchd's collector needs.
     if autostart::answer(settings).is_some() {
         stop(settings, printer)?;
     }
@@ -175,14 +176,14 @@ fn uninstall(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
 
 fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     if detached {
-        // Fails only where we lead a group already, and then no terminal of others can reach us.
+        // Fails only if we already lead a process group; then no other terminal can reach us.
         let _ = nix::unistd::setsid();
     }
     let mut config = Config::new(settings.paths.clone(), env!("CARGO_PKG_VERSION"));
     config.router_address = settings.router;
     match agentfs_launchd::sockets(launch_agent::SOCKETS) {
         Ok(sockets) => config.router_sockets = sockets.into_iter().map(Into::into).collect(),
-        // The router binds its own then.
+        // Then the router binds its own sockets.
         Err(error) => printer.say(&format!("launchd passed no sockets: {error}")),
     }
     config.tls_address = settings.router_tls;
@@ -190,7 +191,7 @@ fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printe
     config.log = settings.log;
     match agentfs_collector::serve(config) {
         Err(error @ Error::AlreadyRunning { .. }) if by_launchd => printer.say(&error.to_string()),
-        // Two commands that started one at once: whoever came first serves both.
+        // Two commands started a collector at once: the first one serves both.
         Err(Error::AlreadyRunning { .. }) if detached => {}
         Err(error) => return Err(error.into()),
         Ok(_) => {}

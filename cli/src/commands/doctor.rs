@@ -1,4 +1,4 @@
-//! `agentfs doctor`: tries what agentfs needs, one check a line, each failure with what to do.
+//! `agentfs doctor`: checks what agentfs needs. One line per check; a failure says what to do.
 use crate::args::DoctorArguments;
 use crate::autostart;
 use crate::check::{Check, from_failure, good, report};
@@ -25,7 +25,7 @@ const SAMPLE_HOST: &str = "agentfs-doctor.localhost";
 /// Runs the command.
 ///
 /// # Errors
-/// Where the result cannot be written. Checks that fail are the result.
+/// The result cannot be written. A failed check is a result, not an error.
 pub(crate) fn run(
     arguments: &DoctorArguments,
     settings: &Settings,
@@ -88,7 +88,7 @@ fn before_programs(settings: &Settings) -> Vec<Check> {
     checks
 }
 
-/// The self-test, where what it needs is there. Starts no collector but its own.
+/// The self-test, if what it needs is there. Starts only its own collector.
 fn self_test(settings: &Settings, time: Duration) -> Vec<Check> {
     let mut checks = vec![system()];
     checks.extend(before_programs(settings));
@@ -104,7 +104,7 @@ fn self_test(settings: &Settings, time: Duration) -> Vec<Check> {
     checks
 }
 
-/// What a report is about.
+/// The system that the report is about.
 fn system() -> Check {
     let version = env!("CARGO_PKG_VERSION");
     let kernel = Command::new("uname").arg("-srm").output();
@@ -144,7 +144,7 @@ fn disk(settings: &Settings) -> Check {
     }
 }
 
-/// Starts ourselves with the library and asks whether it is there.
+/// Starts this program with the library and checks whether it was loaded.
 fn loads(settings: &Settings, library: &Path) -> Check {
     let tried = autostart::own_binary().and_then(|binary| {
         let mut command = Command::new(binary);
@@ -212,7 +212,7 @@ fn router(info: &DaemonInfo) -> Check {
     }
 }
 
-/// Nothing where TLS was never switched on.
+/// Nothing if TLS was never turned on.
 fn tls(info: &DaemonInfo) -> Option<Check> {
     if let Some(error) = &info.tls_error {
         let hint = "fix it and run `agentfs daemon start --tls`, or turn TLS off with `agentfs trust --undo`";
@@ -223,7 +223,7 @@ fn tls(info: &DaemonInfo) -> Option<Check> {
     Some(good("tls", format_args!("port {port}; `agentfs trust` shows which stores trust it")))
 }
 
-/// Browsers and curl resolve `*.localhost` by themselves, and wrapped programs do through us.
+/// Browsers and curl resolve `*.localhost` themselves; in wrapped programs the library does.
 fn resolver() -> Check {
     let resolved = (SAMPLE_HOST, 80).to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
     let hint = "browsers, curl and wrapped programs resolve them anyway; for others install nss-myhostname \
@@ -247,7 +247,7 @@ fn resolver() -> Check {
     }
 }
 
-/// Programs that macOS keeps the interposer out of. Nothing is wrong with that, as long as one knows.
+/// Programs that macOS keeps the interposer out of. That is not a failure, but the user should know.
 #[cfg(target_os = "macos")]
 fn protected(settings: &Settings) -> Check {
     let (found, hint) = crate::protection::check(settings);

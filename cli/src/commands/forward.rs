@@ -23,7 +23,7 @@ struct Forwards {
 /// Runs the command.
 ///
 /// # Errors
-/// What the collector answers, or that it does not.
+/// What the collector answers, or that it does not answer.
 pub(crate) fn run(
     arguments: &ForwardArguments,
     settings: &Settings,

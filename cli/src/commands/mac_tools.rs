@@ -1,5 +1,5 @@
-//! `agentfs mac-tools`: copies of protected tools into which the interposer can be loaded. Only on macOS: nowhere
-//! else is a dynamic program protected.
+//! `agentfs mac-tools`: copies of protected tools into which the interposer can be loaded. Only for macOS:
+//! other systems do not protect dynamic programs.
 use crate::args::MacToolsArguments;
 use crate::exit::Exit;
 use crate::hint::Failure;
@@ -9,7 +9,7 @@ use crate::settings::Settings;
 /// Runs the command.
 ///
 /// # Errors
-/// Always: there is nothing to do.
+/// Always: not supported on this system.
 #[cfg(not(target_os = "macos"))]
 pub(crate) fn run(
     _arguments: &MacToolsArguments,
@@ -33,7 +33,7 @@ mod mac {
     use std::ffi::OsStr;
     use std::path::{Path, PathBuf};
 
-    /// Where the tools are that macOS protects.
+    /// Folders of the tools that macOS protects.
     const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
     /// Apple's program for signatures.
     const CODESIGN: &str = "/usr/bin/codesign";
@@ -41,7 +41,7 @@ mod mac {
     /// Runs the command.
     ///
     /// # Errors
-    /// A tool that is not there or cannot be copied; the ones before it are copied.
+    /// A tool is not found or cannot be copied; the tools before it are copied.
     pub(crate) fn run(
         arguments: &MacToolsArguments,
         settings: &Settings,
@@ -77,7 +77,7 @@ mod mac {
         Ok(Exit::Success)
     }
 
-    /// The tool that is meant: a bare name is one of the system's.
+    /// The path of a tool: a name without a slash is a tool of the system.
     fn original(name: &OsStr) -> Result<PathBuf, Failure> {
         let path = program::find(name, Some(OsStr::new(SYSTEM_PATH)))?;
         Ok(path.canonicalize().unwrap_or(path))

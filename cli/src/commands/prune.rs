@@ -1,4 +1,4 @@
-//! `agentfs prune`: has the collector remove what dead instances left behind.
+//! `agentfs prune`: lets the collector remove what dead instances left behind.
 use crate::args::PruneArguments;
 use crate::autostart;
 use crate::exit::Exit;
@@ -11,7 +11,7 @@ use serde_json::json;
 /// Runs the command.
 ///
 /// # Errors
-/// What the collector answers, or that it does not.
+/// What the collector answers, or that it does not answer.
 pub(crate) fn run(
     arguments: &PruneArguments,
     settings: &Settings,

@@ -13,7 +13,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
-/// Ages and request counts are brought up to date this often with `--watch`.
+/// How often `--watch` updates ages and request counts.
 const REFRESH: Duration = Duration::from_secs(1);
 
 /// Events that come together are shown together.
@@ -25,7 +25,7 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 /// Runs the command.
 ///
 /// # Errors
-/// Where the collector does not answer.
+/// The collector does not answer.
 pub(crate) fn run(arguments: &PsArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     if arguments.watch {
         return watch(arguments, settings, printer);
@@ -118,7 +118,7 @@ fn row(
     ]
 }
 
-/// A number of requests a second.
+/// Requests per second.
 fn rate(per_second: f64) -> String {
     match per_second {
         0.0 => "0".to_owned(),

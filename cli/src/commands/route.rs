@@ -1,4 +1,4 @@
-//! `agentfs route`: names given by hand.
+//! `agentfs route`: host names added by hand.
 use crate::args::{PolicyArgument, RouteArguments};
 use crate::autostart;
 use crate::client::Client;
@@ -22,7 +22,7 @@ struct Routes {
 /// Runs the command.
 ///
 /// # Errors
-/// What the collector answers, or that it does not.
+/// What the collector answers, or that it does not answer.
 pub(crate) fn run(
     arguments: &RouteArguments,
     settings: &Settings,
@@ -94,7 +94,7 @@ impl From<PolicyArgument> for Policy {
     }
 }
 
-/// A policy as it is asked for.
+/// The policy of the request.
 fn policy_name(policy: Policy) -> &'static str {
     match policy {
         Policy::RoundRobin => "round-robin",
@@ -113,7 +113,7 @@ fn host(name: &str) -> String {
     if name.contains('.') { name } else { format!("{name}.localhost") }
 }
 
-/// The target as the collector understands it, whose working directory is another: paths absolute.
+/// The target for the collector. Paths are absolute, because the collector has another working directory.
 fn absolute(target: &str) -> Result<String, Failure> {
     let looks_like_path = target.starts_with(['/', '.', '~'])
         || Path::new(target).extension().is_some_and(|suffix| suffix == "sock")
@@ -123,7 +123,8 @@ fn absolute(target: &str) -> Result<String, Failure> {
     }
     let path = std::path::absolute(target)
         .map_err(|error| Failure::new(Exit::Usage, format_args!("cannot use the path {target}: {error}")))?;
-    // `.` and `..` go, links in the folder are followed, the socket itself may be a link that moves.
+    // Removes `.` and `..` and follows links in the folder, but not the socket itself: it may be a link that
+    // changes.
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     let path = match (folder, path.file_name()) {
         (Some(folder), Some(name)) => folder.join(name),

@@ -16,7 +16,7 @@ use agentfs_wire::event::EventKind;
 /// Runs the command.
 ///
 /// # Errors
-/// Where the collector does not answer, or the command cannot be started.
+/// The collector does not answer, or the command cannot be started.
 pub(crate) fn run(
     arguments: TraceArguments,
     settings: &Settings,

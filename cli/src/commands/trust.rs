@@ -1,4 +1,4 @@
-//! `agentfs trust`: has this machine's programs believe the local authority, and switches TLS on.
+//! `agentfs trust`: installs the local CA in this machine's trust stores and turns TLS on.
 use crate::args::TrustArguments;
 use crate::client::Client;
 use crate::display;
@@ -33,15 +33,15 @@ struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum State {
-    /// The certificate was put in.
+    /// The certificate was installed.
     PutIn,
     /// It was there before.
     AlreadyThere,
-    /// It was taken out.
+    /// It was removed.
     TakenOut,
     /// It was not there.
     NotThere,
-    /// The store was found and cannot be asked or written.
+    /// The store was found but cannot be read or written.
     CannotBeWritten,
     /// Only the user can do it.
     Yours,
@@ -50,8 +50,8 @@ enum State {
 /// Runs the command.
 ///
 /// # Errors
-/// Where the authority cannot be made or read, or the collector refuses. What became of each store is
-/// the result.
+/// The CA cannot be made or read, or the collector refuses. A store that cannot be written is a result, not
+/// an error.
 pub(crate) fn run(
     arguments: &TrustArguments,
     settings: &Settings,
@@ -87,7 +87,7 @@ pub(crate) fn run(
     Ok(exit)
 }
 
-/// Puts the certificate into one store, or takes it out.
+/// Installs the certificate in one store, or removes it.
 fn treat(store: &dyn Store, authority: &Authority, undo: bool) -> Line {
     let state = store.holds(authority).and_then(|holds| match (holds, undo) {
         (true, false) => Ok(State::AlreadyThere),
@@ -122,7 +122,7 @@ fn print(lines: &[Line], as_json: bool, printer: &Printer) -> Result<Exit, Failu
     Ok(if failed { Exit::Failure } else { Exit::Success })
 }
 
-/// TLS from here on, with the user's own certificate where there is one.
+/// Turns TLS on. If the user set a certificate, it stays in use.
 fn switch_on(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
     let home = &settings.paths.home;
     if tls::enabled(home)?.is_none() {
@@ -135,7 +135,7 @@ fn switch_on(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// TLS no more, unless it is served with a certificate of the user's own, which is no business of ours.
+/// Turns TLS off, unless the user set a certificate: then TLS was not turned on by this command.
 fn switch_off(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
     let home = &settings.paths.home;
     if tls::enabled(home)?.is_some_and(|config| config.own.is_none()) {
@@ -146,10 +146,10 @@ fn switch_off(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has a collector that runs look again; what it says of itself then.
+/// Lets a running collector read its TLS settings again. Returns what it then reports.
 ///
 /// # Errors
-/// Why it cannot speak TLS.
+/// Why it cannot use TLS.
 pub(crate) fn reload(settings: &Settings) -> Result<Option<DaemonInfo>, Failure> {
     match Client::connect(&settings.paths) {
         Ok(mut client) => client.call(method::TLS_RELOAD, json!({})).map(Some),

@@ -1,6 +1,6 @@
-//! The promises, in the order in which they build upon one another. Each starts its own programs on the stage
-//! and compares what they print with what TCP would have shown them. Each has instance names of its own: that of
-//! a program which was just killed may be taken until its last process is gone.
+//! The promises, in the order in which they build on one another. Each starts its own programs on the stage
+//! and compares what they print with what TCP would have shown. Each uses its own instance names: the name of
+//! a program that was just killed is in use until its last process is gone.
 use super::stage::{How, Program, Stage};
 use super::{Broken, Promise, Seen};
 use crate::program;
@@ -27,7 +27,7 @@ pub(super) const ALL: [Promise; 14] = [
     ("node", node),
 ];
 
-/// A server on the port whose number it gets, one request after the other.
+/// A server on the given port that handles one request after the other.
 const PYTHON: &str = r#"
 import socket, sys, threading
 server = socket.socket()
@@ -145,7 +145,7 @@ fn names(stage: &Stage) -> Result<Seen, Broken> {
     holds(format!("{name} is loopback inside"))
 }
 
-/// What an instance does not serve is the host's, unless it is isolated.
+/// Ports that an instance does not serve are the host's, unless it is isolated.
 fn host(stage: &Stage) -> Result<Seen, Broken> {
     let target = local(stage.port());
     expect("localhost", &ask(stage, How::Wrapped("check/host"), &target)?.text, "host")?;
@@ -167,7 +167,7 @@ fn empty_environment(stage: &Stage) -> Result<Seen, Broken> {
     holds("a child without an environment, and what it executed, stayed in the instance")
 }
 
-/// A listener that was killed refuses, and its port is free at once.
+/// A port of a killed server refuses connections and is free at once.
 fn after_kill(stage: &Stage) -> Result<Seen, Broken> {
     let target = local(stage.port());
     let program = stage.probe(How::Isolated("check/killed"), &["restart", &target])?;
@@ -181,7 +181,7 @@ fn after_kill(stage: &Stage) -> Result<Seen, Broken> {
     holds(format!("{target} refuses connections and can be bound again at once"))
 }
 
-/// Names of full length fit into the path of a socket.
+/// Names of the maximum length fit into the path of a socket.
 fn long_names(stage: &Stage) -> Result<Seen, Broken> {
     let name = "an-app-of-exactly-24-byt/an-instance-of-20-by";
     let target = "127.0.0.1:65535";
@@ -191,7 +191,7 @@ fn long_names(stage: &Stage) -> Result<Seen, Broken> {
     holds(format!("{name} listens on {target}"))
 }
 
-/// A home that leaves no room for sockets gets them below /tmp.
+/// If the path of a home is too long for sockets, they are below /tmp.
 fn deep_home(stage: &Stage) -> Result<Seen, Broken> {
     let target = local(stage.port());
     let (_server, address) = serve(stage, How::Deep("check/one"), &target, "deep")?;
@@ -213,7 +213,7 @@ fn node(stage: &Stage) -> Result<Seen, Broken> {
     installed(stage, "node", &["-e", NODE], "node")
 }
 
-/// A server in a language of which this machine has an interpreter.
+/// A server in a language whose interpreter is installed on this machine.
 fn installed(stage: &Stage, name: &str, arguments: &[&str], text: &str) -> Result<Seen, Broken> {
     let Ok(path) = program::find(OsStr::new(name), stage.search_path()) else {
         return Ok(Seen::NotTried(format!("{name} is not in PATH")));
@@ -251,7 +251,7 @@ struct Answer {
     servers_peer: String,
 }
 
-/// A server; its program and the address that it says it has.
+/// Starts a server. Returns its program and the address that it reports.
 fn serve(stage: &Stage, how: How<'_>, address: &str, text: &str) -> Result<(Program, String), Broken> {
     listening(stage.probe(how, &["serve", address, text])?)
 }
@@ -262,7 +262,7 @@ fn listening(program: Program) -> Result<(Program, String), Broken> {
     Ok((program, address.to_string()))
 }
 
-/// Every port here is in use on the host: whoever is told so was not intercepted.
+/// Every port here is in use on the host: a program that gets this error was not intercepted.
 fn intercepted(why: String) -> Broken {
     if !why.to_lowercase().contains("in use") {
         return why.into();
@@ -274,7 +274,7 @@ fn intercepted(why: String) -> Broken {
     }
 }
 
-/// Names the program where it alone may be at fault.
+/// Adds the program's path, because the program itself may be at fault.
 fn blame(broken: Broken, path: &Path) -> Broken {
     Broken { why: format!("{}: {}", path.display(), broken.why), ..broken }
 }
@@ -294,7 +294,7 @@ fn ask(stage: &Stage, how: How<'_>, target: &str) -> Result<Answer, Broken> {
     Ok(Answer { resolved, local, peer, text: word(), servers_own: word(), servers_peer: word() })
 }
 
-/// Whether a program is in a folder whose programs System Integrity Protection keeps the library out of.
+/// Whether a program is in a folder that System Integrity Protection protects from the library.
 fn is_apples(path: &Path) -> bool {
     ["/usr/bin", "/bin", "/System"].iter().any(|folder| path.starts_with(folder))
 }
