@@ -1,5 +1,5 @@
-//! The control socket: newline-delimited JSON, answered in order. Owns connections and their limits;
-//! what needs the registry is asked of `hub` by a [`Command`].
+//! The control socket: newline-delimited JSON, answered in order. Owns connections and their limits. Sends a
+//! [`Command`] to `hub` for what needs the registry.
 
 mod connection;
 mod line;
@@ -11,7 +11,7 @@ use agentfs_wire::control::{ControlError, DrainParams, EndedParams, ErrorCode, R
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-/// A request that only the hub can answer. It is carried out even if its client has gone meanwhile.
+/// A request that only the hub can answer. It is carried out even if its client is gone by then.
 #[derive(Debug)]
 pub(crate) struct Command {
     /// What is asked.
@@ -23,13 +23,13 @@ pub(crate) struct Command {
 /// What a command asks for.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// Everything that lives.
+    /// List everything that is running.
     List,
-    /// A new route.
+    /// Add a route.
     RouteAdd(RouteParams),
-    /// A route less.
+    /// Remove a route.
     RouteRemove(String),
-    /// The routes made by hand.
+    /// List the routes added by hand.
     RouteList,
     /// Remove what is dead.
     Prune,
@@ -39,9 +39,9 @@ pub(crate) enum Ask {
     Drain(DrainParams),
     /// The counters.
     Metrics,
-    /// TLS as the home says by now.
+    /// Read the TLS settings of the home again.
     TlsReload,
-    /// End.
+    /// Stop the collector.
     Stop,
 }
 

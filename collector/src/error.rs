@@ -1,4 +1,4 @@
-//! Why a collector does not start. After the start nothing is fatal: troubles become warnings.
+//! Why a collector does not start. After the start nothing is fatal: errors become warnings.
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -9,7 +9,7 @@ pub enum Error {
     /// Another collector serves this home.
     #[error("another collector{} serves {}", .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(), .home.display())]
     AlreadyRunning {
-        /// Its process, where the lock file says it.
+        /// Its process, if the lock file has it.
         pid: Option<u32>,
         /// The home in question.
         home: PathBuf,

@@ -1,7 +1,7 @@
-//! Raw TCP from outside into an instance: a port of its own on this host, or an address of its own in 127/8 on
-//! which all of its ports are served. Owns the TCP listeners; finds the instance's sockets by their names in
-//! the run dir, as the interposer does, hands connections over where the program takes them (`handoff`), and
-//! passes bytes elsewhere. Called by `control`.
+//! Raw TCP from outside into an instance: either one port on this host, or all ports on the instance's own
+//! address in 127/8. Owns the TCP listeners. Finds the instance's sockets by their names in the run dir, as
+//! the interposer does. Hands connections over if the program takes them (`handoff`), and otherwise passes
+//! the bytes. Called by `control`.
 mod places;
 mod talk;
 
@@ -43,7 +43,7 @@ pub(crate) struct Forwards {
 
 #[derive(Debug, Default)]
 struct Active {
-    /// By what is listened on: `address:port`, or the bare address where all ports are served.
+    /// Key: the listening address, `address:port`, or only the address if all ports are served.
     forwards: BTreeMap<String, Forward>,
     tasks: JoinSet<()>,
 }
@@ -59,17 +59,17 @@ struct Forward {
 #[derive(Debug, Default)]
 struct Counters {
     all: AtomicU64,
-    /// Those that the program has itself.
+    /// Connections that were handed over to the program.
     handed: AtomicU64,
-    /// Those whose bytes pass here.
+    /// Connections whose bytes pass here.
     talks: Talks,
 }
 
-/// Whom a listener serves.
+/// What a listener serves.
 #[derive(Clone, Debug)]
 struct Served {
     place: Place,
-    /// Whether connections are handed over; `None`: where the program has the port that was dialled.
+    /// Whether connections are handed over; `None`: only if the program listens on the same port.
     handoff: Option<bool>,
     by: Arc<Handoff>,
     counters: Arc<Counters>,
@@ -78,7 +78,7 @@ struct Served {
 // === impl Forwards ===
 
 impl Forwards {
-    /// No forwards yet. `end_rx` ends them all.
+    /// Starts without forwards. `end_rx` ends all of them.
     pub(crate) fn new(run: PathBuf, journal: Journal, end_rx: watch::Receiver<bool>) -> Self {
         Self { run, journal, end_rx, handoff: Arc::default(), active: Mutex::default() }
     }
@@ -156,7 +156,7 @@ impl Forwards {
         }
     }
 
-    /// Connections into an instance that wait for an answer, as far as their bytes pass here.
+    /// Number of connections into an instance that wait for an answer, of those whose bytes pass here.
     pub(crate) fn waiting(&self, app: &str, instance: &str) -> usize {
         let active = self.lock();
         let of_it = active
@@ -211,15 +211,15 @@ fn bind(listen: &str, port: u16, served: &Served) -> Result<TcpListener, Control
     })
 }
 
-/// An address as it was asked for, whatever the family of the socket is.
+/// The address as it was requested, whatever the family of the socket is.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// The address in 127/8 that is an instance's own: from a hash of its name, so that it stays the same.
+/// An instance's own address in 127/8. It comes from a hash of the name, so it stays the same.
 fn own_address(app: &str, instance: &str) -> Ipv4Addr {
     let [a, b, c, ..] = agentfs_wire::peer::space(b"own address", app, instance).to_be_bytes();
-    // 127.0/16 is left to the host, and no part is 0 or 255.
+    // 127.0/16 is left to the host; no part is 0 or 255.
     Ipv4Addr::new(127, 64 + a % 128, 1 + b % 254, 1 + c % 254)
 }
 
@@ -239,7 +239,7 @@ async fn one_port(
     }
 }
 
-/// Serves every port of an instance on its own address, as its listeners come and go.
+/// Serves every port of an instance on its own address, and follows its listeners as they come and go.
 async fn all_ports(
     address: Ipv4Addr,
     served: Served,
@@ -292,7 +292,7 @@ fn kind_of(line: &str) -> Option<EventKind> {
     serde_json::from_str::<Event>(line).ok().map(|event| event.kind)
 }
 
-/// Accepts and passes on; each connection is one task, ended with this one.
+/// Accepts connections. Each is one task, which ends with this one.
 async fn accept(listener: TcpListener, ip: IpAddr, port: u16, served: Served) {
     let mut connections = JoinSet::new();
     loop {
@@ -301,7 +301,7 @@ async fn accept(listener: TcpListener, ip: IpAddr, port: u16, served: Served) {
                 Ok((client, address)) => {
                     connections.spawn(pass(client, address, ip, port, served.clone()));
                 }
-                // Out of descriptors: the listener stays readable, so give others time to close theirs.
+                // No descriptors left. The listener stays readable, so wait until others close theirs.
                 Err(error) => {
                     log::warning!("cannot accept a connection to forward: {error}");
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -317,15 +317,15 @@ async fn pass(client: TcpStream, address: SocketAddr, ip: IpAddr, port: u16, ser
     let Some(mut upstream) = connect(&client, address, ip, port, &served).await else { return };
     let _ = client.set_nodelay(true);
     let mut client = served.counters.talks.watch(client);
-    // Either side's failure is the end of the connection, and its own business.
+    // If either side fails, the connection ends; that is not our error.
     let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER_BYTES, BUFFER_BYTES)
         .await;
-    // A program that was offered the connection and did not get to it holds it open until then.
+    // A program that was offered the connection but did not take it keeps it open until then.
     let _ = nix::sys::socket::shutdown(client.get_ref().as_raw_fd(), nix::sys::socket::Shutdown::Both);
 }
 
-/// A connection to the program over which the bytes go. `None`: there is nothing to pass, because the program has
-/// the client's connection itself, or there is no program.
+/// A connection to the program over which to pass bytes. `None`: there is nothing to pass, because the
+/// program has the client's connection itself, or because no program listens.
 async fn connect(
     client: &TcpStream,
     address: SocketAddr,
@@ -355,7 +355,8 @@ async fn connect(
 // === impl Served ===
 
 impl Served {
-    /// Whether connections to `dialled` may be handed to the program on `port`, which sees the port dialled.
+    /// Whether connections to port `dialled` may be handed to the program on `port`, which then sees
+    /// `dialled`.
     fn may_hand(&self, dialled: u16, port: u16) -> bool {
         self.handoff.unwrap_or(dialled == port)
     }

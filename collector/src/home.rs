@@ -1,5 +1,5 @@
-//! Makes the folders of one AGENTFS_HOME and refuses those that are not ours. Owns no state; called by
-//! the collector at its start and by `agentfs wrap`, which must have a run dir before any collector.
+//! Creates the folders of one AGENTFS_HOME and refuses folders that are not ours. Has no state. Called by the
+//! collector at its start, and by `agentfs wrap`, which needs a run dir even before a collector runs.
 use crate::error::{Error, FolderReason};
 use agentfs_wire::paths::Paths;
 use std::fs::{self, DirBuilder, Metadata, Permissions};
@@ -7,14 +7,14 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// Permission bits of our folders: nobody else looks in.
+/// Permission bits of our folders: no access for others.
 pub(crate) const PRIVATE: u32 = 0o700;
 
-/// Makes home, base and run dir where they are missing, and checks those that are there.
+/// Creates home, base and run dir if they are missing, and checks those that exist.
 ///
 /// # Errors
-/// [`Error::Folder`] for a folder that is a file, a foreign link or somebody else's;
-/// [`Error::File`] where the system does not let us make it.
+/// [`Error::Folder`] for a folder that is a file, a foreign link or somebody else's; [`Error::File`] if it
+/// cannot be created.
 pub fn prepare(paths: &Paths) -> Result<(), Error> {
     make_parents(&paths.home)?;
     make(&paths.home)?;
@@ -35,7 +35,7 @@ pub fn prepare(paths: &Paths) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether `metadata` is of something that belongs to us.
+/// Whether the file of `metadata` belongs to us.
 pub(crate) fn is_ours(metadata: &Metadata) -> bool {
     metadata.uid() == nix::unistd::geteuid().as_raw()
 }
@@ -50,13 +50,13 @@ fn make_parents(home: &Path) -> Result<(), Error> {
 fn make(folder: &Path) -> Result<(), Error> {
     match DirBuilder::new().mode(PRIVATE).create(folder) {
         Ok(()) => Ok(()),
-        // What is there is judged by the checks.
+        // The checks judge what exists.
         Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(source) => Err(error("create", folder, source)),
     }
 }
 
-/// A home may be a folder that the user made: its readers are the user's business, its writers are not.
+/// The user may have made the home: others may read it if the user wants, but not write to it.
 fn check_home(home: &Path) -> Result<(), Error> {
     let metadata = fs::metadata(home).map_err(|source| error("read", home, source))?;
     owned_folder(home, &metadata)?;
@@ -67,7 +67,7 @@ fn check_home(home: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// A folder of sockets: not a link to somewhere else, ours, and closed to others.
+/// A folder of sockets: not a link, ours, and closed to others.
 fn check_private(folder: &Path) -> Result<(), Error> {
     let own = fs::symlink_metadata(folder).map_err(|source| error("read", folder, source))?;
     if own.is_symlink() && !is_ours(&own) {

@@ -1,6 +1,6 @@
-//! The numbered log of everything that happens. Owns the sequence: numbers are given in one place, so
-//! a snapshot and the events after its number are together complete. Never blocks a writer: a
-//! subscriber that is too slow misses events and is told how many.
+//! The numbered log of everything that happens. Owns the sequence: numbers are given in one place, so a
+//! snapshot and the events after its number have no gap. Never blocks a writer: a subscriber that is too slow
+//! misses events and is told how many.
 
 mod ring;
 mod subscribe;
@@ -48,7 +48,7 @@ impl Journal {
         inner.subscribers.retain_mut(|subscriber| subscriber.offer(&entry));
     }
 
-    /// Passes requests on to the subscribers that want them. They are not kept: a busy page would drive
+    /// Passes requests on to the subscribers that want them. They are not kept: one busy page would push
     /// everything else out of the journal.
     pub(crate) fn pass(&self, now: u64, requests: impl Iterator<Item = Event>) {
         let mut inner = self.lock();
@@ -75,8 +75,8 @@ impl Journal {
         inner.subscribers.len()
     }
 
-    /// Subscribes: the backlog that the filter asks for, then everything that follows, without gap and
-    /// without doubles.
+    /// Subscribes: first the backlog that the filter asks for, then everything that follows, without gaps or
+    /// duplicates.
     pub(crate) fn subscribe(&self, filter: Filter) -> Subscription {
         let mut inner = self.lock();
         let (backlog, missed) = inner.ring.since(&filter);

@@ -1,9 +1,10 @@
-//! Second names of what lies in the run dir, so that whoever empties it takes nothing away from a program that
-//! runs. Each listener, companion and group mark gets a hard link in `keep/`, beside the run dir. A name that
-//! vanished while its owner lives is linked back: a socket's name means the file's inode, not the path that was
-//! bound (net/unix/af_unix.c, `unix_find_bsd`). Owns the folder `keep`; called by `hub` at each reconciliation
-//! and where a file is gone. Never decides who lives: the kernel does for sockets, the registry for the rest.
-//! Sockets that a program binds by itself get no second name: it may remove its own.
+//! Second names of the files in the run dir, so that running programs stay reachable if somebody empties the
+//! run dir. Each listener, companion and group mark gets a hard link in `keep/`, beside the run dir. A file
+//! that was removed while its owner is running is linked back. It must be the same inode: the kernel finds a
+//! socket by the file's inode, not by the path that was bound (net/unix/af_unix.c, `unix_find_bsd`). Owns the
+//! folder `keep`; called by `hub` at each reconciliation and when a file is gone. Never decides who is alive:
+//! the kernel does for sockets, the registry for the rest. Sockets that a program binds by itself get no
+//! second name: it may remove its own files.
 use crate::watch::{Probe, Prober};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ pub(crate) struct Keep {
     run: PathBuf,
     /// The folder of second names, on the same file system.
     folder: PathBuf,
-    /// What lies there: file name → number of the file.
+    /// What it contains: file name → inode number.
     files: BTreeMap<String, u64>,
     prober: Prober,
 }
@@ -27,10 +28,10 @@ pub(crate) struct Keep {
 // === impl Keep ===
 
 impl Keep {
-    /// Finds what an earlier collector kept.
+    /// Reads what an earlier collector kept.
     pub(crate) fn open(run: PathBuf, folder: PathBuf) -> Self {
         let mut files = BTreeMap::new();
-        // A folder that cannot be read keeps nothing: then an emptied run dir stays empty.
+        // If the folder cannot be read, nothing is kept: then an emptied run dir stays empty.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             if let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) {
                 files.insert(name, metadata.ino());
@@ -39,8 +40,8 @@ impl Keep {
         Self { run, folder, files, prober: Prober::default() }
     }
 
-    /// Makes second names for what is new in the run dir, puts back what vanished from it, forgets what ended.
-    /// `lives` says whether the instance of a file does.
+    /// Makes second names for new files in the run dir, restores files that were removed from it, forgets
+    /// files whose owner ended. `lives` says whether the instance of a file is alive.
     pub(crate) fn reconcile(&mut self, there: &[String], lives: impl Fn(&str) -> bool) {
         let gone: Vec<String> =
             self.files.keys().filter(|file| there.binary_search(file).is_err()).cloned().collect();
@@ -51,7 +52,7 @@ impl Keep {
             let Ok(metadata) = fs::symlink_metadata(self.run.join(file)) else { continue };
             if is_worth(&metadata) && self.files.get(file) != Some(&metadata.ino()) {
                 self.forget(file);
-                // Where the disk is full, the next reconciliation tries again.
+                // If the disk is full, the next reconciliation tries again.
                 if fs::hard_link(self.run.join(file), self.folder.join(file)).is_ok() {
                     self.files.insert(file.clone(), metadata.ino());
                 }
@@ -59,8 +60,8 @@ impl Keep {
         }
     }
 
-    /// Puts back a file that is gone from the run dir, where its owner lives; else forgets it. Whether it is
-    /// there again.
+    /// Restores a file that is gone from the run dir if its owner is alive; otherwise forgets it. Returns
+    /// whether it was restored.
     pub(crate) fn restore(&mut self, file: &str, lives: bool) -> bool {
         if !self.files.contains_key(file) {
             return false;
@@ -77,7 +78,7 @@ impl Keep {
         }
         match fs::hard_link(&kept, self.run.join(file)) {
             Ok(()) => true,
-            // Somebody has taken the name since.
+            // Somebody else uses the name by now.
             Err(error) => error.kind() == io::ErrorKind::AlreadyExists,
         }
     }
@@ -89,7 +90,7 @@ impl Keep {
 
     fn forget(&mut self, file: &str) {
         if self.files.remove(file).is_some() {
-            // What stays is forgotten by the next collector.
+            // If it cannot be removed, the next collector forgets it.
             let _ = fs::remove_file(self.folder.join(file));
         }
     }
@@ -100,7 +101,7 @@ fn is_kept(file: &str) -> bool {
     SocketName::parse(file).is_ok_and(|name| name.kind != Kind::Main)
 }
 
-/// Whether a file is what its name promises.
+/// Whether a file has the type that its name says.
 fn is_worth(metadata: &Metadata) -> bool {
     metadata.file_type().is_socket() || metadata.is_file()
 }

@@ -1,4 +1,4 @@
-//! The two locks of a home: the one that makes the collector single, and the run lock under which
+//! The two locks of a home: one ensures that only one collector runs, the other (the run lock) is held while
 //! stale sockets are removed.
 use crate::error::Error;
 use agentfs_wire::paths::Paths;
@@ -9,8 +9,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Tries for the lock of a collector that is dying, and milliseconds between them: 2 s in all. Then it is
-/// named in the error.
+/// Attempts to get the lock of a collector that is dying, `LOCK_PAUSE_MS` apart: 2 s in all. Then the error
+/// names that collector.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE_MS: u8 = 20;
 
@@ -32,7 +32,7 @@ impl CollectorLock {
     /// Becomes the collector of a home.
     ///
     /// # Errors
-    /// [`Error::AlreadyRunning`] where there is one, [`Error::File`] where the file cannot be used.
+    /// [`Error::AlreadyRunning`] if there is one, [`Error::File`] if the file cannot be used.
     pub(crate) fn take(paths: &Paths) -> Result<Self, Error> {
         for _ in 0..LOCK_TRIES {
             match Self::try_take(paths) {
@@ -49,7 +49,7 @@ impl CollectorLock {
         let file = open(&paths.lock).map_err(|source| error("open", source))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
-                // Only for people and error messages; the lock itself is what counts.
+                // The text is only for people and error messages; only the lock counts.
                 file.set_len(0)
                     .and_then(|()| file.rewind())
                     .and_then(|()| writeln!(file, "{}", std::process::id()))
@@ -72,14 +72,14 @@ fn is_dying(pid: u32) -> bool {
     if nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), None) == Err(Errno::ESRCH) {
         return true;
     }
-    // Third field of /proc/PID/stat, behind the name in parentheses (proc(5)). Without /proc: alive.
+    // Third field of /proc/PID/stat, after the name in parentheses (proc(5)). Without /proc: alive.
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = status.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     matches!(state, Some('Z' | 'X'))
 }
 
-/// Waits a moment. At this point of the start there is nothing else that could be waited for: the kernel
-/// tells nobody that a lock is free, other than by blocking, which would have no bound.
+/// Waits a moment. There is no event to wait for: the kernel reports a free lock only to a blocking call,
+/// which has no time limit.
 fn pause() {
     let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(LOCK_PAUSE_MS));
 }
@@ -87,10 +87,10 @@ fn pause() {
 // === impl RunLock ===
 
 impl RunLock {
-    /// Takes the lock, or gives `None` where somebody else has it: try again a little later.
+    /// Takes the lock, or returns `None` if somebody else has it: try again a little later.
     ///
     /// # Errors
-    /// What the system says where the file cannot be opened.
+    /// What the system says if the file cannot be opened.
     pub(crate) fn try_take(path: &Path) -> io::Result<Option<Self>> {
         match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Self { _file: file })),
@@ -100,7 +100,8 @@ impl RunLock {
     }
 }
 
-/// Opens a lock file, makes it where it is missing. A link is not followed: somebody else's file is no lock of ours.
+/// Opens a lock file, and creates it if it is missing. Does not follow a link: somebody else's file is not
+/// our lock.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);

@@ -8,22 +8,22 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// How important a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Something of ours does not work.
+    /// Something in the collector does not work.
     Error,
-    /// Something of ours works with a limitation.
+    /// Something in the collector works with a limitation.
     Warn,
-    /// What a person wants to know of a healthy collector.
+    /// What a person wants to know about a healthy collector.
     Info,
     /// Everything.
     Debug,
 }
 
-/// A text that is no level.
+/// A text that is not a level.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a log level; use error, warn, info or debug")]
 pub struct UnknownLevel(String);
 
-/// The level in force, as [`Level::number`]. One collector runs in one process, so it may be global.
+/// The current level, as [`Level::number`]. A process runs only one collector, so it may be global.
 static LEVEL: AtomicU8 = AtomicU8::new(2);
 
 // === impl Level ===

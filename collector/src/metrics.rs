@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What the collector counts beside the router. The hub writes the gauges, anybody may render.
+/// What the collector counts in addition to the router. The hub writes the gauges; any part may render them.
 #[derive(Debug)]
 pub(crate) struct CollectorMetrics {
     /// Living instances.
@@ -14,7 +14,7 @@ pub(crate) struct CollectorMetrics {
     listeners: AtomicUsize,
     /// Routes added by hand.
     hand_routes: AtomicUsize,
-    /// Its events and subscribers are counted where they are.
+    /// Its events and subscribers are counted in the journal.
     journal: Journal,
     notices: Arc<NoticeCounters>,
 }
@@ -28,7 +28,7 @@ impl CollectorMetrics {
         Self { instances, listeners, hand_routes, journal, notices }
     }
 
-    /// Notes how many living instances, listeners that accept and routes made by hand there are.
+    /// Sets the number of running instances, listeners that accept and routes added by hand.
     pub(crate) fn set(&self, instances: usize, listeners: usize, hand_routes: usize) {
         self.instances.store(instances, Ordering::Relaxed);
         self.listeners.store(listeners, Ordering::Relaxed);

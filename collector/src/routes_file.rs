@@ -1,5 +1,5 @@
-//! The file of routes made by hand. Written whole beside itself and renamed into place, so that it is
-//! never torn by us; one that is torn all the same costs its routes, never the start.
+//! The file of routes added by hand. It is written completely under another name and then renamed, so the
+//! collector never damages it. If it is damaged anyway, its routes are lost, but the collector starts.
 use crate::limits::ROUTES_BYTES;
 use crate::registry::HandRoute;
 use agentfs_wire::control::{RouteInfo, RouteParams};
@@ -15,7 +15,7 @@ struct Stored {
     routes: Vec<RouteInfo>,
 }
 
-/// Reads the routes. What cannot be used is left out and named in the second list.
+/// Reads the routes. Entries that cannot be used are skipped and named in the second list.
 pub(crate) fn load(path: &Path) -> (Vec<HandRoute>, Vec<String>) {
     let stored = match read(path) {
         Ok(stored) => stored,
@@ -42,7 +42,7 @@ pub(crate) fn load(path: &Path) -> (Vec<HandRoute>, Vec<String>) {
 /// Writes the routes.
 ///
 /// # Errors
-/// What the system says; the old file is whole then.
+/// What the system says; the old file is unchanged then.
 pub(crate) fn save(path: &Path, routes: Vec<RouteInfo>) -> io::Result<()> {
     let routes = routes.into_iter().map(|route| RouteInfo { url: String::new(), ..route }).collect();
     let mut text = serde_json::to_vec_pretty(&Stored { routes })?;
@@ -50,7 +50,7 @@ pub(crate) fn save(path: &Path, routes: Vec<RouteInfo>) -> io::Result<()> {
     let fresh = path.with_extension("json.new");
     let written = write(&fresh, &text).and_then(|()| fs::rename(&fresh, path));
     if written.is_err() {
-        // On a full disk half a file would take the room that is missing. What is there stays otherwise.
+        // On a full disk half a file would only take space. Otherwise the file stays.
         let _ = fs::remove_file(&fresh);
     }
     written
@@ -115,7 +115,7 @@ mod tests {
         let (routes, troubles) = load(&path);
         assert_eq!((routes.len(), troubles.len()), (1, 1));
         assert!(routes[0].wildcard && routes[0].handoff && routes[0].given == "/x.sock");
-        // As it was written before there was hand-off.
+        // As written by a version without hand-off.
         fs::write(&path, r#"{"routes":[{"host":"a.localhost","target":"shop"}]}"#).unwrap();
         assert!(load(&path).0.first().is_some_and(|route| !route.handoff));
         fs::write(&path, r#"{"routes":[{"host":"a.loc"#).unwrap();

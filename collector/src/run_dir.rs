@@ -1,5 +1,5 @@
-//! Changes the run dir: removes what is dead, makes the main link. Every removal makes sure first that
-//! it removes what was meant. Called by `hub` for the registry's effects.
+//! Changes the run dir: removes what is dead, makes the main link. Before each removal it checks that the
+//! file is the one that was meant. Called by `hub` for the registry's effects.
 use crate::lock::RunLock;
 use crate::watch::{Probe, Prober};
 use agentfs_wire::companion::Companion;
@@ -18,12 +18,12 @@ pub(crate) struct RunDir {
     prober: Prober,
 }
 
-/// What became of a change.
+/// Result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// It was made.
     Done,
-    /// What is there is not what was meant; nothing was changed.
+    /// The file is not the one that was meant; nothing was changed.
     Different,
     /// Somebody else holds the run lock; try again a little later.
     Busy,
@@ -59,7 +59,7 @@ impl RunDir {
         Ok(change)
     }
 
-    /// Makes a relative link, where nothing is, or in place of the link to `instead_of`.
+    /// Makes a relative link if the name is free or is the link to `instead_of`.
     ///
     /// # Errors
     /// What the system says.
@@ -78,7 +78,7 @@ impl RunDir {
             Ok(old) if old == Path::new(instead_of) || old == self.path.join(instead_of) => {}
             _ => return Ok(Change::Different),
         }
-        // No name of ours: nobody takes the link for a file while it is being made.
+        // Not one of our names: so nobody uses the link before it is complete.
         let fresh = self.path.join(format!(".{file}.new"));
         removed(fs::remove_file(&fresh))?;
         symlink(target, &fresh)?;
@@ -100,8 +100,8 @@ impl RunDir {
         }
     }
 
-    /// Removes the companion that `wrap_pid` wrote at `started_ms`, not one of a later instance. Under the run lock,
-    /// as `wrap` takes a dead instance's place.
+    /// Removes the companion that `wrap_pid` wrote at `started_ms`, not that of a later instance. Holds the
+    /// run lock, because `wrap` replaces a dead instance under it.
     ///
     /// # Errors
     /// What the system says.

@@ -1,4 +1,4 @@
-//! The page that wrapped processes map to learn whether somebody traces. Byte 0 is 1 while at least
+//! The page that wrapped processes map to see whether somebody traces. Byte 0 is 1 while at least
 //! one subscription asks for calls.
 use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions};
@@ -16,7 +16,7 @@ pub(crate) struct TracePage {
     inner: Arc<Mutex<Inner>>,
 }
 
-/// A wish for calls. Withdrawn when dropped.
+/// A request for calls. Ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Wish {
     page: TracePage,
@@ -26,21 +26,21 @@ pub(crate) struct Wish {
 struct Inner {
     /// The file, which is never replaced: processes keep it mapped.
     file: File,
-    /// Living wishes.
+    /// Number of current requests.
     wishes: usize,
 }
 
 // === impl TracePage ===
 
 impl TracePage {
-    /// Opens the page, makes it where it is missing, and clears what a killed collector left.
+    /// Opens the page, creates it if it is missing, and clears what a killed collector left.
     ///
     /// # Errors
     /// What the system says.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        // What a link leads to is not ours to write to.
+        // The target of a link is not ours to write to.
         let file = options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)?;
         if file.metadata()?.len() < PAGE_BYTES {
             file.set_len(PAGE_BYTES)?;
@@ -49,7 +49,7 @@ impl TracePage {
         Ok(Self { inner: Arc::new(Mutex::new(Inner { file, wishes: 0 })) })
     }
 
-    /// Asks every wrapped process for its calls, as long as the result lives.
+    /// Asks every wrapped process for its calls, until the result is dropped.
     pub(crate) fn wish(&self) -> Wish {
         self.change(|wishes| wishes + 1);
         Wish { page: self.clone() }

@@ -1,5 +1,5 @@
-//! Sees what is in the run dir. Owns the file-system watcher (only hints), the look at one file (the
-//! truth) and the list of listening sockets. Knows nothing of the registry; called by `hub`.
+//! Sees what is in the run dir. Owns the file-system watcher (only hints), the check of one file (the facts)
+//! and the list of listening sockets. Does not know the registry; called by `hub`.
 
 mod accepting;
 mod hints;

@@ -1,10 +1,10 @@
 //! The HTTP router: host name → listener of an instance.
 //!
-//! Owns client connections, connections to applications, and the pages that we answer with
-//! ourselves. Never reads the run dir, decides about names or removes sockets: the hub hands it a
-//! [`Table`] and hears of refused connects. HTTP/1 is in our own hands, for three reasons: framing
-//! that two readers could read differently must be refused, an idle connection must hold no buffer,
-//! and the usual request must cost two reads and two writes.
+//! Owns client connections, connections to applications, and the pages that it answers with itself. Never
+//! reads the run dir, decides about names or removes sockets: the hub gives it a [`Table`] and gets reports
+//! of refused connects. HTTP/1 is our own code, for three reasons: it must refuse framing that two readers
+//! could understand differently, an idle connection must hold no buffer, and the usual request must cost two
+//! reads and two writes.
 //!
 //! ```text
 //! listen ─► connection ─► client (head) ─► request (checked, rewritten) ─► table (who)
@@ -12,9 +12,10 @@
 //!                └─► exchange: request body ─► upstream (pool)  ◄────────────┘
 //!                         client ◄─ answer ─┘     └─ 101 ─► upgrade
 //! ```
-//! HTTP/2 with clients is h2's framing: `http2` writes each request as an HTTP/1 head, so that the same rules see
-//! it, and reads the application's answer with the same code. What HTTP/1 cannot carry (gRPC), or what a
-//! listener speaks alone, goes on in HTTP/2 (`multiplex`).
+//! For HTTP/2 with clients, the crate h2 does the framing. `http2` writes each request as an HTTP/1 head, so
+//! that the same rules apply, and reads the application's answer with the same code. Requests that HTTP/1
+//! cannot carry (gRPC), and requests to a listener that speaks only HTTP/2, go to the application in HTTP/2,
+//! with hyper (`multiplex`).
 mod error;
 mod io;
 mod limits;

@@ -1,7 +1,7 @@
-//! Host name → upstreams. Pure: no sockets, no clock.
+//! Host name → upstreams. The lookup is pure: no sockets, no clock.
 //!
-//! The hub builds a [`Table`] whenever something changes and stores it in the [`TableHandle`];
-//! connections load it for each request. [`Upstream`]s outlive tables: they own the connection pools.
+//! The hub builds a [`Table`] whenever something changes and stores it in the [`TableHandle`]; connections
+//! load it for each request. [`Upstream`]s outlive tables, because they own the connection pools.
 use crate::message::host::host_name;
 use crate::observe::access::Usage;
 use crate::upstream::pool::Health;

@@ -43,8 +43,8 @@ pub(crate) struct Shared {
 // === impl Server ===
 
 impl Server {
-    /// Binds the control socket for us alone. The caller holds the collector's lock, so a socket that
-    /// is there is stale.
+    /// Binds the control socket, with access only for us. The caller holds the collector's lock, so an
+    /// existing socket is stale.
     ///
     /// # Errors
     /// What the system says.
@@ -60,7 +60,7 @@ impl Server {
         mpsc::channel(COMMAND_QUEUE)
     }
 
-    /// Serves until `end_rx` says so; open connections may then write what they were answered.
+    /// Serves until `end_rx` fires; open connections may then still write their replies.
     pub(crate) async fn run(self, shared: Arc<Shared>, mut end_rx: watch::Receiver<bool>) {
         let permits = Arc::new(Semaphore::new(CONTROL_CONNECTIONS));
         let mut connections = JoinSet::new();
@@ -98,7 +98,7 @@ impl Drop for Server {
     }
 }
 
-/// Whether the other end is us or root. The file's mode says so already; folders get opened by
+/// Whether the other end is us or root. The file's mode already ensures it, but modes get changed by
 /// accident.
 fn is_trusted(stream: &UnixStream) -> bool {
     let own = nix::unistd::geteuid().as_raw();
@@ -111,7 +111,7 @@ fn refuse(stream: &UnixStream) {
     let reply = Reply { id: Value::Null, result: None, error: Some(busy) };
     if let Ok(mut line) = serde_json::to_vec(&reply) {
         line.push(b'\n');
-        // A fresh socket has room for one line; whoever filled it does not read it either.
+        // A fresh socket has room for one line. If the client filled it, it does not read either.
         let _ = stream.try_write(&line);
     }
 }

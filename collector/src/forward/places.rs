@@ -1,4 +1,4 @@
-//! Where an instance listens, by the names in the run dir, and the sockets that stand before it.
+//! Where an instance listens, by the names in the run dir, and the TCP sockets that forward to it.
 use agentfs_wire::address::Scope;
 use agentfs_wire::limits::REUSEPORT_WORKERS;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
@@ -38,7 +38,7 @@ impl Place {
     /// take turns.
     pub(super) fn candidates(&self, port: u16, ip: IpAddr) -> Vec<PathBuf> {
         static TURN: AtomicUsize = AtomicUsize::new(0);
-        // A listener on 127.0.0.1 is meant whatever the address is that we listen on.
+        // A listener on 127.0.0.1 is used whatever address we listen on.
         let lo = Scope::V4(Ipv4Addr::LOCALHOST);
         let scopes = match ip {
             IpAddr::V4(_) => [lo, Scope::AnyV4, Scope::AnyDual, Scope::LoopbackV6, Scope::AnyV6],
@@ -47,7 +47,7 @@ impl Place {
         let alone = scopes.iter().filter_map(|scope| self.file(port, *scope, None));
         let mut found: Vec<PathBuf> = alone.collect();
         for scope in scopes {
-            // Members take the places from the first on, and may leave gaps.
+            // Members take the numbers from the first on, and may leave gaps.
             let mut members: Vec<PathBuf> =
                 (0..REUSEPORT_WORKERS).filter_map(|worker| self.file(port, scope, Some(worker))).collect();
             if !members.is_empty() {
@@ -59,8 +59,8 @@ impl Place {
         found
     }
 
-    /// Whether the instance's listener on `port` is an IPv6 socket that takes both families. What it accepts are
-    /// IPv6 sockets, so those that are handed to it must be.
+    /// Whether the instance's listener on `port` is an IPv6 socket for both families. It accepts IPv6
+    /// sockets, so connections that are handed to it must be IPv6 too.
     pub(super) fn takes_both(&self, port: u16) -> bool {
         let dual = (0..REUSEPORT_WORKERS).map(Some).chain([None]);
         [Scope::V4(Ipv4Addr::LOCALHOST), Scope::AnyV4]
@@ -77,10 +77,10 @@ impl Place {
     }
 }
 
-/// Connections that wait to be accepted; the kernel cuts it to `somaxconn`.
+/// Connections that may wait to be accepted; the kernel cuts it to `somaxconn`.
 const BACKLOG: u32 = 4096;
 
-/// Listens. `dual`: an IPv4 address by an IPv6 socket, where the system has those and lets them take IPv4.
+/// Listens. `dual`: on an IPv4 address with an IPv6 socket, if the system allows that.
 pub(super) fn bind_in(address: SocketAddr, dual: bool) -> io::Result<TcpListener> {
     if dual && let SocketAddr::V4(v4) = address {
         let mapped = SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0);

@@ -1,10 +1,10 @@
-//! The last events, each kept as the line that subscribers get: written once, however many read it.
+//! The last events, each kept as the line that subscribers get, so it is formatted only once.
 use super::subscribe::Filter;
 use agentfs_wire::event::{Event, EventKind};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// One event, numbered and written out.
+/// One event with its number, as text.
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// Its number.
@@ -21,7 +21,7 @@ pub(crate) struct Entry {
     pub(super) line: Box<str>,
 }
 
-/// A bounded row of events without gaps.
+/// A bounded sequence of events without gaps.
 #[derive(Debug)]
 pub(super) struct Ring {
     entries: VecDeque<Arc<Entry>>,
@@ -40,7 +40,7 @@ impl Ring {
         self.sequence
     }
 
-    /// Numbers and keeps an event. `None`, and no number used, for one that cannot be written.
+    /// Numbers and keeps an event. `None` if it cannot be formatted; then no number is used.
     pub(super) fn push(&mut self, now: u64, event: Event) -> Option<Arc<Entry>> {
         let entry = entry(self.sequence + 1, now, event)?;
         self.sequence += 1;
@@ -58,7 +58,7 @@ impl Ring {
 
     /// The kept events that a filter asks for, and how many of those it asks for are gone.
     pub(super) fn since(&self, filter: &Filter) -> (Vec<Arc<Entry>>, u64) {
-        // A number from another collector's life means nothing here: everything is new then.
+        // A number from an earlier collector means nothing here: then every event is new.
         let after = filter.after.map(|after| if after > self.sequence { 0 } else { after });
         let oldest = self.entries.front().map_or(self.sequence + 1, |entry| entry.sequence);
         let missed = after.map_or(0, |after| (oldest - 1).saturating_sub(after));
@@ -90,7 +90,7 @@ fn entry(sequence: u64, now: u64, mut event: Event) -> Option<Arc<Entry>> {
     }))
 }
 
-/// An event as a line. Text and numbers can always be written, so `None` does not happen.
+/// An event as a line. Text and numbers can always be formatted, so `None` does not happen.
 pub(super) fn line(event: &Event) -> Option<Box<str>> {
     let mut line = serde_json::to_string(event).ok()?;
     line.push('\n');

@@ -1,7 +1,7 @@
 //! Searches all processes for members of instances, by their environment (`/proc/PID/environ`, as it
-//! was when the program started). Needed for those that nobody told of: a program that went to the
-//! background before it bound anything, or everything after the collector was restarted. On systems
-//! without `/proc` it finds nothing, and instances end with the processes that are known.
+//! was when the program started). Needed for processes that nobody reported: a program that went to the
+//! background before it bound anything, or all processes after a restart of the collector. On systems without
+//! `/proc` it finds nothing, and an instance ends with the processes that are known.
 use crate::registry::Key;
 use agentfs_wire::env;
 use std::ffi::OsStr;
@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The processes of the run dir `run` that belong to one of `asked`. Takes milliseconds: call it where
+/// The processes of the run dir `run` that belong to one of `asked`. Takes milliseconds: call it only where
 /// blocking is allowed.
 pub(crate) fn survey(run: &Path, asked: &[Key]) -> Vec<(Key, u32)> {
     let mut living = Vec::new();
@@ -17,7 +17,7 @@ pub(crate) fn survey(run: &Path, asked: &[Key]) -> Vec<(Key, u32)> {
     for entry in processes.flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let Some(pid) = pid else { continue };
-        // Processes of others cannot be read, and those that ended meanwhile are gone.
+        // Processes of other users cannot be read, and some have ended meanwhile.
         let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
         if let Some(key) = member(&environment, run).filter(|key| asked.contains(key)) {
             living.push((key, pid));

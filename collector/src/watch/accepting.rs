@@ -1,14 +1,14 @@
-//! Which Unix sockets listen already. Linux says so in `/proc/net/unix` (proc(5)): the flag 00010000
-//! is `__SO_ACCEPTCON`. Elsewhere every socket that is bound is taken for listening; programs call
-//! `listen` microseconds after `bind`, and the router tries again where it is refused.
+//! Which Unix sockets are listening. Linux lists them in `/proc/net/unix` (proc(5)): the flag 00010000 is
+//! `__SO_ACCEPTCON`. On other systems every bound socket counts as listening; programs call `listen`
+//! microseconds after `bind`, and the router tries again if it is refused.
 use std::collections::HashMap;
 use std::path::Path;
 
 /// `__SO_ACCEPTCON` of linux/net.h.
 const ACCEPTING: u32 = 0x0001_0000;
 
-/// The named sockets of one moment: path → whether one of that name listens. An accepted connection
-/// has the name of its listener too, so one that listens decides.
+/// The named sockets at one moment: path → whether a socket with that name is listening. An accepted
+/// connection has the same name as its listener, so one that is listening is enough.
 #[derive(Debug, Default)]
 pub(crate) struct AcceptingSockets {
     by_path: HashMap<String, bool>,
@@ -17,7 +17,7 @@ pub(crate) struct AcceptingSockets {
 // === impl AcceptingSockets ===
 
 impl AcceptingSockets {
-    /// Reads the list. Where there is none, every socket counts as listening.
+    /// Reads the list. If there is none, every socket counts as listening.
     pub(crate) fn read() -> Self {
         match std::fs::read("/proc/net/unix") {
             Ok(text) => Self::parse(&String::from_utf8_lossy(&text)),
@@ -30,7 +30,7 @@ impl AcceptingSockets {
         for line in text.lines() {
             let mut fields = line.split_ascii_whitespace();
             let flags = fields.nth(3).and_then(|flags| u32::from_str_radix(flags, 16).ok());
-            // Type, state and inode stand between; a path may have blanks.
+            // Type, state and inode are between; a path may have blanks.
             let inode = fields.nth(2);
             let (Some(flags), Some(inode)) = (flags, inode) else { continue };
             let Some((_, path)) = line.split_once(&format!(" {inode} ")) else { continue };
@@ -39,8 +39,9 @@ impl AcceptingSockets {
         Self { by_path }
     }
 
-    /// Whether the socket at `path` listens. A name that is not in the list was bound under another
-    /// one, in another network namespace for instance: nobody can tell, so it counts as listening.
+    /// Whether the socket at `path` is listening. If the list does not have the name, it was bound under
+    /// another name, for instance in another network namespace: that cannot be checked, so it counts as
+    /// listening.
     pub(crate) fn contains(&self, path: &Path) -> bool {
         let whole = collapse(&path.to_string_lossy());
         let file = || path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
@@ -49,7 +50,7 @@ impl AcceptingSockets {
     }
 }
 
-/// A path with its doubled slashes made single: the interposer spells a socket's family that way.
+/// A path with double slashes replaced by single ones: the interposer marks a socket's family with them.
 fn collapse(path: &str) -> String {
     let mut text = String::with_capacity(path.len());
     for character in path.chars() {

@@ -1,5 +1,5 @@
-//! A second opinion on macOS: FSEvents does not tell of new sockets, but kqueue(2) says that the
-//! folder itself was written to. Not run yet on a Mac; type-checked only.
+//! A second watcher on macOS: FSEvents does not report new sockets, but kqueue(2) reports that the folder
+//! itself was written to. Only type-checked; not run on a Mac yet.
 use super::hints::{Hint, Hints};
 use nix::errno::Errno;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often the thread asks whether it should end.
+/// How often the thread checks whether it should end.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// A thread that waits for the folder to change. Asked to end when dropped.
@@ -36,8 +36,8 @@ impl FolderWatcher {
                 match wait(&queue, &folder) {
                     Ok(true) => hints.send(Hint::Everything),
                     Ok(false) | Err(Errno::EINTR) => {
-                        // The folder may have been replaced meanwhile. Only then: what happens between two
-                        // descriptors is not told.
+                        // The folder may have been replaced meanwhile. Open it again only then: changes
+                        // between two descriptors are not reported.
                         if let Some(other) = replacement(&run, &folder) {
                             folder = other;
                             hints.send(Hint::Everything);
@@ -57,7 +57,7 @@ impl Drop for FolderWatcher {
     }
 }
 
-/// The folder that is at `run`, if it is another one than `folder`.
+/// The folder at `run`, if it is not `folder`.
 fn replacement(run: &Path, folder: &File) -> Option<File> {
     let current = File::open(run).ok()?;
     let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino())).ok();

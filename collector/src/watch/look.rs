@@ -1,4 +1,4 @@
-//! Looks at one file of the run dir and says what it is, without disturbing whoever listens there.
+//! Checks one file of the run dir and reports what it is, without disturbing a listener.
 use super::accepting::AcceptingSockets;
 use crate::home::is_ours;
 use crate::limits::COMPANION_BYTES;
@@ -14,12 +14,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// Looks at several files at one moment; what several of them need is read once.
+/// Checks several files at one moment; shared data is read only once.
 pub(crate) struct Looker<'a> {
     run: &'a Path,
     prober: Prober,
     accepting: Option<AcceptingSockets>,
-    /// Whether a file with that inode number is known to listen: it needs no proof.
+    /// Whether a file with that inode number is known to listen: then no check is needed.
     known: &'a dyn Fn(&str, u64) -> bool,
 }
 
@@ -38,11 +38,11 @@ pub(crate) enum Probe {
     Stale,
     /// It is not there.
     Gone,
-    /// It is no stream socket, or the kernel will not say.
+    /// It is not a stream socket, or the kernel does not say.
     Unknown(Errno),
 }
 
-/// Names in the run dir that are names of ours. What else lies there is nobody's business.
+/// The names in the run dir that have our format. Other files are ignored.
 pub(crate) fn list(run: &Path) -> io::Result<Vec<String>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(run)? {
@@ -59,12 +59,12 @@ pub(crate) fn list(run: &Path) -> io::Result<Vec<String>> {
 // === impl Looker ===
 
 impl<'a> Looker<'a> {
-    /// A looker for a run dir. `known` says which sockets need no proof that they listen.
+    /// A checker for a run dir. `known` says which sockets are known to listen.
     pub(crate) fn new(run: &'a Path, known: &'a dyn Fn(&str, u64) -> bool) -> Self {
         Self { run, prober: Prober::default(), accepting: None, known }
     }
 
-    /// What `file` is. `told` says that a notice told of its `listen`.
+    /// What `file` is. `told`: a notice reported its `listen`.
     pub(crate) fn look(&mut self, file: &str, told: bool) -> Sight {
         let path = self.run.join(file);
         let metadata = match fs::symlink_metadata(&path) {
@@ -91,11 +91,12 @@ impl<'a> Looker<'a> {
         let Ok(text) = fs::read_link(path) else { return Sight::Gone };
         let inside = inside(self.run, &text);
         let end = match fs::metadata(path) {
-            // What lies in our own folder is trusted, what a link leads to only if it is ours.
+            // A file in our own folder is trusted; the target of a link only if it is ours.
             Ok(metadata) if inside.is_none() && metadata.file_type().is_socket() && !is_ours(&metadata) => {
                 Sight::Foreign(format!("is a link to a socket of user {}", metadata.uid()))
             }
-            // The link may be longer than a socket address: the kernel follows it from the short name.
+            // The path of the target may be too long for a socket address: the kernel follows the link from
+            // the short name.
             Ok(metadata) if metadata.file_type().is_socket() => {
                 let end = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
                 self.look_at_socket(file, path, &end, &metadata, told)
@@ -135,7 +136,7 @@ impl std::fmt::Debug for Looker<'_> {
     }
 }
 
-/// The file of the run dir that a link's text names, if it names one.
+/// The file of the run dir that a link's target names, if any.
 fn inside(run: &Path, text: &Path) -> Option<String> {
     let file = text.file_name()?;
     let folder = text.parent()?;
@@ -161,7 +162,7 @@ fn read_companion(path: &PathBuf) -> Sight {
 }
 
 fn try_read_companion(path: &PathBuf) -> io::Result<(Companion, u64)> {
-    // Neither a link nor a pipe that took the file's place may hold us up.
+    // If a link or a pipe replaced the file, it must not block us.
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
     let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
     let metadata = file.metadata()?;
@@ -178,8 +179,8 @@ fn try_read_companion(path: &PathBuf) -> io::Result<(Companion, u64)> {
 // === impl Prober ===
 
 impl Prober {
-    /// Probes by connecting a datagram socket: the kernel finds the socket, sees that it is of another
-    /// type and says so, and whoever listens there never learns of it.
+    /// Probes by connecting a datagram socket: the kernel finds the socket and reports that it has another
+    /// type. The listener does not notice.
     pub(crate) fn probe(&mut self, path: &Path) -> Probe {
         let socket = match self.socket.take().map_or_else(open, Ok) {
             Ok(socket) => self.socket.insert(socket),
@@ -195,7 +196,7 @@ impl Prober {
             Err(Errno::ENOENT) => Probe::Gone,
             Err(errno) => Probe::Unknown(errno),
             Ok(()) => {
-                // A datagram socket is bound there; let go of it.
+                // A datagram socket is bound there; disconnect from it.
                 self.socket = None;
                 Probe::Unknown(Errno::EPROTOTYPE)
             }
