@@ -1,6 +1,6 @@
-//! What a Mach-O file says about itself: its slices, their processors, and their code signatures. Universal
-//! files with 32 and 64 bit headers, programs of either word size. Pure over anything that can be read at an
-//! offset: bytes, or a file of which only headers are read.
+//! What a Mach-O file says about itself: its slices, their processors, and their code signatures. Reads
+//! universal files with 32 and 64 bit headers, and programs of either word size. Pure; reads from anything
+//! with offsets: bytes, or a file, of which only headers are read.
 use crate::limits::{LOAD_COMMANDS_BYTES, SLICES};
 use crate::signature::Signature;
 use object::endian::Endianness;
@@ -13,7 +13,7 @@ use std::fs::File;
 /// Why a file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It is something else.
+    /// It is not a Mach-O file.
     #[error("it is not a Mach-O file")]
     NotMachO,
     /// It is broken.
@@ -43,12 +43,12 @@ pub struct Image {
     pub slices: Vec<Slice>,
 }
 
-/// What one processor gets of a file.
+/// The part of a file for one processor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// The processor.
     pub cpu: Cpu,
-    /// Where it begins in the file, in bytes.
+    /// Its offset in the file, in bytes.
     pub offset: u64,
     /// Its bytes.
     pub size: u64,
@@ -151,7 +151,7 @@ fn slices<'a, R: ReadRef<'a>, F: FatArch>(data: R, arches: &[F]) -> Result<Vec<S
     let one = |arch: &F| {
         let (offset, size) = arch.file_range();
         let slice = Slice::read(data, offset, size)?;
-        // The kernel goes by the universal header, and refuses a slice that says something else.
+        // The kernel uses the universal header, and refuses a slice whose own header differs.
         if slice.cpu == Cpu::new(arch.cputype(), arch.cpusubtype()) {
             Ok(slice)
         } else {
@@ -204,7 +204,7 @@ impl Slice {
         while let Some(command) = commands.next().map_err(|_| COMMANDS)? {
             match command.cmd() {
                 macho::LC_SEGMENT | macho::LC_SEGMENT_64 => {
-                    // The name stands behind the command and its size in both.
+                    // In both formats the name comes after the command and its size.
                     let name = command.raw_data().get(8..24).ok_or(COMMANDS)?;
                     slice.restrict |= name.starts_with(b"__RESTRICT\0");
                 }

@@ -1,9 +1,9 @@
-//! What a process that has changed its user asks the collector to do in the run dir for it.
+//! The protocol by which a process that changed its user asks the collector to use the run dir for it.
 //!
-//! A server that is started by root and drops its privileges (nginx, `su postgres -c …`) may no longer
-//! enter the run dir, which is its owner's alone. It sends one [`Request`] over a `SOCK_SEQPACKET`
-//! connection to the abstract socket [`socket_name`] and gets one [`Answer`], with a descriptor beside it
-//! (`SCM_RIGHTS`) where a socket was asked for. The collector serves only processes of the instance that
+//! A server that root starts and that drops its privileges (nginx, `su postgres -c …`) can no longer enter
+//! the run dir, which only its owner can enter. It sends one [`Request`] over a `SOCK_SEQPACKET` connection
+//! to the abstract socket [`socket_name`]. It gets one [`Answer`], with a descriptor (`SCM_RIGHTS`) if it
+//! asked for a socket. The collector serves only processes of the instance that
 //! the request names, which it finds out from the kernel, not from the request. Linux only.
 use crate::text::Text;
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
@@ -26,11 +26,11 @@ pub enum Ask<'a> {
         /// File name in the run dir.
         file: &'a str,
     },
-    /// A stream socket bound to the file, clearing a stale one; EADDRINUSE where it is taken.
+    /// A stream socket bound to the file; a stale file is removed first. EADDRINUSE if the file is in use.
     Bind {
         /// File name in the run dir.
         file: &'a str,
-        /// Whether the path is spelt with a doubled slash (see `name`).
+        /// Whether the path is spelled with a double slash (see `name`).
         mapped: bool,
     },
     /// A stream socket bound to the abstract name and connected to the file.
@@ -60,7 +60,7 @@ pub struct Answer {
     pub errno: i32,
 }
 
-/// Name of the abstract socket, with its leading NUL: one for each folder that has a run dir.
+/// Name of the abstract socket, with its leading NUL. Each folder with a run dir has its own.
 pub fn socket_name(base: &[u8]) -> Text<32> {
     let mut name = Text::new();
     name.push("\0afs1/B/");
@@ -86,12 +86,12 @@ fn read<'a, T: BorrowDecode<'a, ()>>(message: &'a [u8]) -> Option<T> {
 // === impl Request ===
 
 impl<'a> Request<'a> {
-    /// Writes the request; its length, or `None` where it does not fit.
+    /// Writes the request. Returns its length, or `None` if it does not fit.
     pub fn encode(&self, buffer: &mut [u8]) -> Option<usize> {
         write(self, buffer)
     }
 
-    /// Reads a request; `None` where it is malformed or of another version.
+    /// Reads a request; `None` if it is malformed or of another version.
     pub fn decode(message: &'a [u8]) -> Option<Self> {
         read(message)
     }
@@ -100,12 +100,12 @@ impl<'a> Request<'a> {
 // === impl Answer ===
 
 impl Answer {
-    /// Writes the answer; its length, or `None` where it does not fit.
+    /// Writes the answer. Returns its length, or `None` if it does not fit.
     pub fn encode(&self, buffer: &mut [u8]) -> Option<usize> {
         write(self, buffer)
     }
 
-    /// Reads an answer; `None` where it is malformed or of another version.
+    /// Reads an answer; `None` if it is malformed or of another version.
     pub fn decode(message: &[u8]) -> Option<Self> {
         read(message)
     }

@@ -1,7 +1,7 @@
 //! A small string in a fixed buffer, for code that must not allocate.
 use core::fmt;
 
-/// Up to `N` bytes of UTF-8 text. Writing beyond the end fails and leaves the text as it was.
+/// Up to `N` bytes of UTF-8 text. Text that does not fit is not written, and the text stays unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
@@ -16,13 +16,13 @@ impl<const N: usize> Text<N> {
         Self { bytes: [0; N], length: 0 }
     }
 
-    /// A copy of `text`, or `None` where it is longer than `N` bytes.
+    /// A copy of `text`, or `None` if it is longer than `N` bytes.
     pub fn of(text: &str) -> Option<Self> {
         let mut new = Self::new();
         new.push(text).then_some(new)
     }
 
-    /// Appends `text`; `false` (and nothing appended) where it does not fit.
+    /// Appends `text`; `false` (and nothing appended) if it does not fit.
     pub fn push(&mut self, text: &str) -> bool {
         let Some(end) = self.length.checked_add(text.len()) else { return false };
         let Some(room) = self.bytes.get_mut(self.length..end) else { return false };
@@ -130,8 +130,8 @@ pub fn parse_number(text: &str, max: u64) -> Option<u64> {
     (value <= max).then_some(value)
 }
 
-/// The text before and after the first `byte` (ASCII). Unlike `str::split_once` it cannot panic, not even
-/// in code that the optimiser does not see through: the interposer must not have a panic path.
+/// The text before and after the first `byte` (ASCII). Unlike `str::split_once` it has no panic path, even if
+/// the optimiser does not see that it cannot panic: the interposer must not have one.
 pub fn cut(text: &str, byte: u8) -> Option<(&str, &str)> {
     let at = text.bytes().position(|one| one == byte)?;
     Some((text.get(..at)?, text.get(at.checked_add(1)?..)?))
