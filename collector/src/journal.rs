@@ -2,6 +2,7 @@
 //! a snapshot and the events after its number are together complete. Never blocks a writer: a
 //! subscriber that is too slow misses events and is told how many.
 
+mod entry;
 mod ring;
 mod subscribe;
 

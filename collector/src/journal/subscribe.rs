@@ -1,5 +1,5 @@
 //! One subscriber: what it wants, its bounded queue, and the count of what did not fit.
-use super::ring::{Entry, line};
+use super::entry::{Entry, line};
 use agentfs_wire::event::{Event, EventKind};
 use std::collections::VecDeque;
 use std::sync::Arc;

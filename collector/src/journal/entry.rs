@@ -1,0 +1,46 @@
+//! One event as subscribers get it: numbered, and written out once, however many read it.
+use agentfs_wire::event::{Event, EventKind};
+use std::sync::Arc;
+
+/// One event, numbered and written out.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Its number.
+    pub(super) sequence: u64,
+    /// Unix milliseconds.
+    pub(super) time_ms: u64,
+    /// The app concerned.
+    pub(super) app: Option<Box<str>>,
+    /// The instance concerned.
+    pub(super) instance: Option<Box<str>>,
+    /// Whether it is about a request.
+    pub(super) is_request: bool,
+    /// The event as JSON, with a newline.
+    pub(super) line: Box<str>,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Numbers an event and writes it out. `None` for one that cannot be written.
+    pub(super) fn new(sequence: u64, now: u64, mut event: Event) -> Option<Arc<Self>> {
+        event.sequence = sequence;
+        event.time_ms = now;
+        let line = line(&event)?;
+        Some(Arc::new(Self {
+            sequence,
+            time_ms: now,
+            is_request: event.kind == EventKind::Request,
+            app: event.app.map(String::into_boxed_str),
+            instance: event.instance.map(String::into_boxed_str),
+            line,
+        }))
+    }
+}
+
+/// An event as a line. Text and numbers can always be written, so `None` does not happen.
+pub(super) fn line(event: &Event) -> Option<Box<str>> {
+    let mut line = serde_json::to_string(event).ok()?;
+    line.push('\n');
+    Some(line.into_boxed_str())
+}
