@@ -5,7 +5,7 @@
 mod places;
 mod talk;
 
-use crate::control::{Answer, error};
+use crate::answer::{Answer, error};
 use crate::end::ended;
 use crate::journal::{Filter, Journal, Subscription};
 use crate::limits::FORWARDS;

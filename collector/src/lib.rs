@@ -4,6 +4,7 @@
 //! choice. The truth is in the run dir and in the kernel: a collector may be killed at any time, and
 //! the next one knows the same. `hub` says how the parts fit.
 
+mod answer;
 #[cfg(target_os = "linux")]
 mod broker;
 mod clock;

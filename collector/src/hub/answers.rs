@@ -2,8 +2,9 @@
 //! still waits.
 use super::drive::Hub;
 use super::routing;
+use crate::answer::{Answer, error};
 use crate::clock::now_ms;
-use crate::control::{Answer, Ask, Command, error};
+use crate::control::{Ask, Command};
 use crate::limits::{DRAIN_HOLD_MS, HAND_ROUTES};
 use crate::processes::survey;
 use crate::registry::{Event, HandRoute, Key, RouteTarget, Sight};

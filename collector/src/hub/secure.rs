@@ -1,7 +1,7 @@
 //! What the router needs to speak TLS, where that is switched on, at the start and later.
 use super::drive::Hub;
 use super::listen;
-use crate::control::{Answer, error};
+use crate::answer::{Answer, error};
 use crate::tls::{self, TlsConfig};
 use agentfs_router::SecureDoors;
 use agentfs_wire::control::{DaemonInfo, ErrorCode};
