@@ -3,12 +3,12 @@ use crate::client::{Client, REPLY_TIME};
 use crate::environment;
 use crate::hint::{Failure, io_hint};
 use crate::printer::Printer;
+use crate::program::own_binary;
 use crate::settings::Settings;
 use agentfs_wire::control::{DaemonInfo, method};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -211,14 +211,6 @@ pub(crate) fn own_command(settings: &Settings) -> io::Result<Command> {
     command.env_clear();
     command.envs(environment::of_collector(&settings.environment, &settings.paths.home));
     Ok(command)
-}
-
-/// This binary; where it was replaced meanwhile, the one that replaced it.
-pub(crate) fn own_binary() -> io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    let text = path.to_string_lossy();
-    // proc_pid_exe(5): the kernel marks a removed file so.
-    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
 }
 
 fn open_log(settings: &Settings) -> Result<File, Failure> {

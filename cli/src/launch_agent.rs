@@ -1,7 +1,7 @@
 //! The LaunchAgent that has launchd(8) start the collector at login: what is in its property list
 //! (launchd.plist(5)) and where it lies. Pure but for looking up this program's path; `launchctl` loads it.
-use crate::autostart::own_binary;
 use crate::hint::Failure;
+use crate::program::own_binary;
 use crate::settings::Settings;
 use agentfs_wire::env;
 use agentfs_wire::label::hash5;

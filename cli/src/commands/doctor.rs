@@ -146,7 +146,7 @@ fn disk(settings: &Settings) -> Check {
 
 /// Starts ourselves with the library and asks whether it is there.
 fn loads(settings: &Settings, library: &Path) -> Check {
-    let tried = autostart::own_binary().and_then(|binary| {
+    let tried = crate::program::own_binary().and_then(|binary| {
         let mut command = Command::new(binary);
         command.arg("doctor").arg("--loaded").arg(library).env(PRELOAD, library);
         command.env(env::HOME, &settings.paths.home).stdin(Stdio::null()).output()

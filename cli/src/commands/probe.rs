@@ -2,10 +2,10 @@
 //! library's sockets, as any other program would, and know nothing of agentfs. What they find they print, one
 //! `WORD VALUE` a line; what the system refuses ends them with its words.
 use crate::args::{ProbeAction, ProbeArguments};
-use crate::autostart::own_binary;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
+use crate::program::own_binary;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};

@@ -1,9 +1,9 @@
 //! Where the self-test plays: a private home below /tmp with a collector of its own, the programs that run
 //! there, and the time that is left. Owns all of it and removes it; judges nothing.
-use crate::autostart::own_binary;
 use crate::client::Client;
 use crate::environment::without_ours;
 use crate::liveness;
+use crate::program::own_binary;
 use crate::settings::Settings;
 use agentfs_wire::control::{DaemonInfo, method};
 use agentfs_wire::env;

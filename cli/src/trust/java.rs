@@ -1,7 +1,8 @@
 //! Java's keystores, one a JDK, changed by `keytool`. A JDK of the system's packages reads the system's
 //! store, or a keystore that the system's update command makes of it: that one is left alone.
+use super::places::{Places, folders_in};
+use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use super::{Places, Store, Trouble, folders_in};
 use agentfs_collector::tls::Authority;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

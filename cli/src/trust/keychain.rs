@@ -1,7 +1,8 @@
 //! The user's login keychain, which Safari, Chrome and everything of the system ask; changed by
 //! security(1), which has the user confirm it. Looked for everywhere, so that a test finds one on any system.
+use super::places::Places;
+use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use super::{Places, Store, Trouble};
 use agentfs_collector::tls::Authority;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

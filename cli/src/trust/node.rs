@@ -1,5 +1,5 @@
 //! Node.js has its authorities built in and reads one file more, which only its environment can name.
-use super::Places;
+use super::places::Places;
 use agentfs_collector::tls::Authority;
 
 /// What Node.js needs, where there is one: a text for people, and whether it has it already.

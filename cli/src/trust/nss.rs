@@ -1,6 +1,7 @@
 //! NSS databases: Chromium's, one a user, and Firefox's, one a profile. Both are changed by `certutil`.
+use super::places::{Places, folders_in};
+use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use super::{Places, Store, Trouble, folders_in};
 use agentfs_collector::tls::Authority;
 use std::ffi::OsString;
 use std::fs::DirBuilder;

@@ -1,7 +1,8 @@
 //! The system's store: a folder of certificates, from which a command makes the bundle that OpenSSL,
 //! GnuTLS, curl, Go and Python read.
+use super::places::Places;
+use super::store::{Store, Trouble};
 use super::tool::{quoted, require};
-use super::{Places, Store, Trouble};
 use agentfs_collector::tls::Authority;
 use std::fs;
 use std::io::{self, Write as _};

@@ -1,5 +1,5 @@
 //! Runs the tool of a store: its words are ours to report, never the user's terminal's.
-use super::Trouble;
+use super::store::Trouble;
 use agentfs_collector::tls::Authority;
 use std::ffi::OsStr;
 use std::path::Path;
