@@ -2,7 +2,7 @@
 //! is big-endian. Layout: xnu, `osfmk/kern/cs_blobs.h`. Says what the signature claims; whether it is valid is
 //! the kernel's to find out. Pure.
 use crate::entitlements::Entitlements;
-use crate::image::Error;
+use crate::error::Error;
 use crate::limits::{ENTITLEMENTS_BYTES, SIGNATURE_BLOBS};
 use object::read::ReadRef;
 
