@@ -147,3 +147,27 @@ impl Event {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One event of each kind and form, as collectors write them.
+    const GOLDEN: &str = include_str!("event/golden.jsonl");
+
+    /// Old data reads, and new data reads as the old.
+    #[test]
+    fn events_are_written_as_they_always_were() {
+        for line in GOLDEN.lines() {
+            let event: Event = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert_eq!(serde_json::to_string(&event).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_no_hindrance() {
+        let line = r#"{"sequence":1,"time_ms":2,"kind":"warning","detail":"full disk","added":[1,{}]}"#;
+        let event: Event = serde_json::from_str(line).unwrap();
+        assert_eq!((event.kind, event.detail.as_deref()), (EventKind::Warning, Some("full disk")));
+    }
+}
