@@ -289,7 +289,7 @@ async fn until_ended(events: &mut Subscription) {
 }
 
 fn kind_of(line: &str) -> Option<EventKind> {
-    serde_json::from_str::<Event>(line).ok().map(|event| event.kind)
+    serde_json::from_str::<Event>(line).ok().map(|event| event.kind())
 }
 
 /// Accepts and passes on; each connection is one task, ended with this one.
@@ -364,6 +364,7 @@ impl Served {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agentfs_wire::event::{What, Who};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
@@ -411,7 +412,7 @@ mod tests {
         let second = ForwardParams { listen: Some(info.listen.clone()), ..params(Some(5432)) };
         assert_eq!(forwards.add(second).await.unwrap_err().code, ErrorCode::Conflict);
         assert_eq!(forwards.list().unwrap()["forwards"][0]["connections"], 1);
-        journal.publish(0, Event::new(EventKind::InstanceEnded).of("shop", "main"));
+        journal.publish(0, What::InstanceEnded { of: Who::new("shop", "main") });
         while TcpStream::connect(&info.listen).await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -430,7 +431,8 @@ mod tests {
         drop(probe);
         let upstream = UnixListener::bind(run.path().join(format!("shop-main.{port}.sock"))).unwrap();
         let _upstream = tokio::spawn(echo(upstream));
-        journal.publish(0, Event::new(EventKind::ListenerUp).of("shop", "main"));
+        let of = Who::new("shop", "main");
+        journal.publish(0, What::InstanceStarted { of, pid: None, command: None });
         let address = format!("{}:{port}", info.listen);
         while TcpStream::connect(&address).await.is_err() {
             tokio::task::yield_now().await;

@@ -34,7 +34,7 @@ fn subscribe(home: &Home, params: Value) -> (Control, u64) {
 
 fn until_ended(control: &mut Control) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
-    while events.last().is_none_or(|event| event.kind != EventKind::InstanceEnded) {
+    while events.last().is_none_or(|event| event.kind() != EventKind::InstanceEnded) {
         events.push(control.event().unwrap_or_else(|error| panic!("{error} after {events:?}")));
     }
     events
@@ -53,7 +53,7 @@ fn a_subscription_has_neither_gaps_nor_doubles() {
     for (event, sequence) in events.iter().zip(first + 1..) {
         assert_eq!(event.sequence, sequence, "{events:?}");
     }
-    let kinds: Vec<EventKind> = events.iter().map(|event| event.kind).collect();
+    let kinds: Vec<EventKind> = events.iter().map(Event::kind).collect();
     let position = |kind| kinds.iter().position(|other| *other == kind);
     let order = [
         EventKind::InstanceStarted,

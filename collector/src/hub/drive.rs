@@ -20,7 +20,7 @@ use crate::registry::{Effect, Event, Key, Registry, Sight};
 use crate::run_dir::{Change, RunDir};
 use crate::watch::{Hint, Looker, Watcher, list};
 use agentfs_router::{RequestRecord, RouterEvent, RouterMetrics, TableHandle};
-use agentfs_wire::event::{Event as JournalEvent, EventKind};
+use agentfs_wire::event::What;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::notice::{Call, Outcome};
 use agentfs_wire::paths::Paths;
@@ -234,9 +234,7 @@ impl Hub {
         let now = now_ms();
         if self.warnings.is_due(now, text) {
             crate::log::warning!("{text}");
-            let mut event = JournalEvent::new(EventKind::Warning);
-            event.detail = Some(text.to_owned());
-            self.journal.publish(now, event);
+            self.journal.publish(now, What::Warning { text: text.to_owned() });
         }
     }
 
@@ -331,7 +329,7 @@ impl Hub {
 
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, looks: &mut BTreeSet<String>) {
         match effect {
-            Effect::Publish(event) => self.journal.publish(now_ms(), *event),
+            Effect::Publish(what) => self.journal.publish(now_ms(), *what),
             Effect::Look { file, after_ms: 0 } => {
                 looks.insert(file);
             }

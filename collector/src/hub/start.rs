@@ -23,7 +23,7 @@ use crate::watch::{Watcher, list};
 use crate::{home, log, notice, routes_file};
 use agentfs_router::{self as router, Doors, RequestLog, RouterMetrics, Table, TableHandle};
 use agentfs_wire::control::DaemonInfo;
-use agentfs_wire::event::{Event as JournalEvent, EventKind};
+use agentfs_wire::event::What;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::future::Future;
@@ -158,8 +158,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         _request_tx: request_tx,
     };
 
-    let started = JournalEvent::new(EventKind::CollectorStarted);
-    journal.publish(now_ms(), JournalEvent { pid: Some(std::process::id()), ..started });
+    journal.publish(now_ms(), What::CollectorStarted { pid: std::process::id() });
     let (routes, torn) = routes_file::load(&hub.paths.routes);
     troubles.extend(torn);
     troubles.iter().for_each(|trouble| hub.warn(trouble));

@@ -1,5 +1,5 @@
 //! One event as subscribers get it: numbered, and written out once, however many read it.
-use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::event::{Event, EventKind, What, Who};
 use std::sync::Arc;
 
 /// One event, numbered and written out.
@@ -9,10 +9,8 @@ pub(crate) struct Entry {
     pub(super) sequence: u64,
     /// Unix milliseconds.
     pub(super) time_ms: u64,
-    /// The app concerned.
-    pub(super) app: Option<Box<str>>,
     /// The instance concerned.
-    pub(super) instance: Option<Box<str>>,
+    pub(super) of: Option<Who>,
     /// Whether it is about a request.
     pub(super) is_request: bool,
     /// The event as JSON, with a newline.
@@ -23,16 +21,14 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Numbers an event and writes it out. `None` for one that cannot be written.
-    pub(super) fn new(sequence: u64, now: u64, mut event: Event) -> Option<Arc<Self>> {
-        event.sequence = sequence;
-        event.time_ms = now;
+    pub(super) fn new(sequence: u64, now: u64, what: What) -> Option<Arc<Self>> {
+        let event = Event { sequence, time_ms: now, what };
         let line = line(&event)?;
         Some(Arc::new(Self {
             sequence,
             time_ms: now,
-            is_request: event.kind == EventKind::Request,
-            app: event.app.map(String::into_boxed_str),
-            instance: event.instance.map(String::into_boxed_str),
+            of: event.what.of().cloned(),
+            is_request: event.kind() == EventKind::Request,
             line,
         }))
     }

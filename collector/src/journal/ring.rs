@@ -1,7 +1,7 @@
 //! The last events, each kept as the line that subscribers get.
 use super::entry::Entry;
 use super::subscribe::Filter;
-use agentfs_wire::event::Event;
+use agentfs_wire::event::What;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ impl Ring {
     }
 
     /// Numbers and keeps an event. `None`, and no number used, for one that cannot be written.
-    pub(super) fn push(&mut self, now: u64, event: Event) -> Option<Arc<Entry>> {
-        let entry = Entry::new(self.sequence + 1, now, event)?;
+    pub(super) fn push(&mut self, now: u64, what: What) -> Option<Arc<Entry>> {
+        let entry = Entry::new(self.sequence + 1, now, what)?;
         self.sequence += 1;
         if self.entries.len() >= self.capacity {
             self.entries.pop_front();
@@ -36,8 +36,8 @@ impl Ring {
     }
 
     /// An event that is passed on, but neither numbered nor kept.
-    pub(super) fn pass(&self, now: u64, event: Event) -> Option<Arc<Entry>> {
-        Entry::new(self.sequence, now, event)
+    pub(super) fn pass(&self, now: u64, what: What) -> Option<Arc<Entry>> {
+        Entry::new(self.sequence, now, what)
     }
 
     /// The kept events that a filter asks for, and how many of those it asks for are gone.

@@ -1,6 +1,6 @@
 //! One subscriber: what it wants, its bounded queue, and the count of what did not fit.
 use super::entry::{Entry, line};
-use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::event::{Event, What, Who};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -78,9 +78,7 @@ pub(super) fn pair(
 }
 
 fn lagged(missed: u64) -> Option<Item> {
-    let mut event = Event::new(EventKind::Lagged);
-    event.time_ms = crate::clock::now_ms();
-    event.missed = Some(missed);
+    let event = Event { sequence: 0, time_ms: crate::clock::now_ms(), what: What::Lagged { missed } };
     line(&event).map(Item::Lagged)
 }
 
@@ -103,12 +101,12 @@ impl Drop for Wish {
 
 impl Filter {
     pub(super) fn fits(&self, entry: &Entry) -> bool {
-        let fits = |wanted: &Option<String>, is: &Option<Box<str>>| {
-            wanted.is_none() || wanted.as_deref() == is.as_deref()
+        let fits = |wanted: &Option<String>, part: fn(&Who) -> &String| {
+            wanted.is_none() || wanted.as_ref() == entry.of.as_ref().map(part)
         };
         (self.requests || !entry.is_request)
-            && fits(&self.app, &entry.app)
-            && fits(&self.instance, &entry.instance)
+            && fits(&self.app, |of| &of.app)
+            && fits(&self.instance, |of| &of.instance)
     }
 }
 

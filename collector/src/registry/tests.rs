@@ -44,7 +44,7 @@ fn hosts(registry: &Registry) -> Vec<String> {
 
 fn kinds(effects: &[Effect]) -> Vec<EventKind> {
     let published = effects.iter().filter_map(|effect| match effect {
-        Effect::Publish(event) => Some(event.kind),
+        Effect::Publish(what) => Some(what.kind()),
         _ => None,
     });
     published.collect()
