@@ -1,7 +1,7 @@
 //! What the collector is told at its start. Whoever reads the environment (the command line tool)
 //! fills it in; nothing here does.
-use crate::log::Level;
 use crate::tls::TlsConfig;
+use agentfs_wire::level::Level;
 use agentfs_wire::paths::Paths;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;

@@ -33,7 +33,6 @@ mod watch;
 pub use config::{Config, Report};
 pub use error::{Error, FolderReason};
 pub use home::prepare as prepare_home;
-pub use log::{Level, UnknownLevel};
 
 use std::future::Future;
 use std::num::NonZero;

@@ -2,10 +2,10 @@
 //!
 //! Owns: file names of sockets ([`name`]), abstract names of client sockets ([`peer`]), the datagram
 //! that the interposer sends ([`notice`]), requests and replies of the control socket (`control`),
-//! journal events (`event`), how URLs are written (`url`), the file beside an instance (`companion`), where
-//! files live (`paths`), what macOS starts for a script and loads into a program ([`script`],
-//! [`slices`]), [`limits`] and environment names
-//! ([`mod@env`]). Never does I/O, never reads a clock or the environment.
+//! journal events (`event`), how URLs are written (`url`), levels of the log (`level`), the file beside an
+//! instance (`companion`), where files live (`paths`), what macOS starts for a script and loads into a program
+//! ([`script`], [`slices`]), [`limits`] and environment names ([`mod@env`]). Never does I/O, never reads a clock or
+//! the environment.
 //! Used by every other crate; without the feature `std` (the interposer) it neither allocates nor
 //! needs more than `core`.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -31,6 +31,8 @@ pub mod control;
 pub mod event;
 #[cfg(feature = "std")]
 pub mod label;
+#[cfg(feature = "std")]
+pub mod level;
 #[cfg(feature = "std")]
 pub mod paths;
 #[cfg(feature = "std")]
