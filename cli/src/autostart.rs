@@ -90,7 +90,7 @@ impl Started {
 /// # Errors
 /// Why there is none.
 pub(crate) fn ensure(settings: &Settings) -> Result<Client, Failure> {
-    agentfs_collector::prepare_home(&settings.paths)?;
+    agentfs_home::prepare(&settings.paths)?;
     if let Ok(client) = answering(settings, REPLY_TIME) {
         return Ok(client);
     }

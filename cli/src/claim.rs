@@ -1,9 +1,10 @@
 //! The claim on an instance's name: its companion file, which only one can create.
 //! Called by `wrap` before the program starts, and when the program has ended without a collector.
 use crate::hint::{Failure, io_hint};
-use crate::liveness::{self, RunLock, State};
+use crate::liveness;
 use crate::naming::{Names, with_id};
 use crate::{duration, exit::Exit};
+use agentfs_home::{Prober, RunLock};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::paths::Paths;
@@ -77,7 +78,7 @@ impl Claim {
     /// # Errors
     /// Where files cannot be removed.
     pub(crate) fn release(&self, paths: &Paths) -> io::Result<()> {
-        let lock = RunLock::take(paths)?;
+        let lock = RunLock::take(&paths.run_lock)?;
         liveness::sweep(paths, &self.companion.app, &self.companion.instance, &lock)?;
         if is_listening(paths, &self.companion) { Ok(()) } else { fs::remove_file(&self.path) }
     }
@@ -114,7 +115,7 @@ fn take_over(paths: &Paths, path: &Path, temporary: &Path, new: &Companion) -> i
     if lives(paths, path, new) {
         return Ok(Attempt::Taken);
     }
-    let lock = RunLock::take(paths)?;
+    let lock = RunLock::take(&paths.run_lock)?;
     if lives(paths, path, new) {
         return Ok(Attempt::Taken);
     }
@@ -129,9 +130,10 @@ fn lives(paths: &Paths, path: &Path, new: &Companion) -> bool {
 }
 
 fn is_listening(paths: &Paths, companion: &Companion) -> bool {
+    let mut prober = Prober::default();
     liveness::files_of(paths, &companion.app, &companion.instance)
         .iter()
-        .any(|path| liveness::probe(path) == State::Live)
+        .any(|path| prober.probe(path).is_held())
 }
 
 fn write_temporary(path: &Path, companion: &Companion) -> io::Result<PathBuf> {

@@ -54,16 +54,28 @@ impl From<ControlError> for Failure {
     }
 }
 
+impl From<agentfs_home::Error> for Failure {
+    fn from(error: agentfs_home::Error) -> Self {
+        use agentfs_home::Error;
+        let hint = match &error {
+            Error::AlreadyRunning { .. } => Some("`agentfs daemon status` tells about it".to_owned()),
+            Error::File { source, .. } => Some(io_hint(source)),
+            // The reason of a folder says what to do already.
+            Error::Folder { .. } => None,
+        };
+        Self { exit: Exit::Failure, message: error.to_string(), hint }
+    }
+}
+
 impl From<agentfs_collector::Error> for Failure {
     fn from(error: agentfs_collector::Error) -> Self {
         use agentfs_collector::Error;
-        let hint = match &error {
-            Error::AlreadyRunning { .. } => Some("`agentfs daemon status` tells about it".to_owned()),
-            Error::File { source, .. } | Error::Listen { source, .. } => Some(io_hint(source)),
-            // The reason of a folder says what to do already.
-            Error::Folder { .. } | Error::Runtime { .. } => None,
-        };
-        Self { exit: Exit::Failure, message: error.to_string(), hint }
+        let message = error.to_string();
+        match error {
+            Error::Home(error) => error.into(),
+            Error::Listen { source, .. } => Self::of(message).hint(io_hint(&source)),
+            Error::Runtime { .. } => Self::of(message),
+        }
     }
 }
 

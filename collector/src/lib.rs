@@ -13,26 +13,19 @@ mod control;
 mod end;
 mod error;
 mod forward;
-mod home;
 mod hub;
 mod journal;
-mod keep;
 mod limits;
-mod lock;
 mod log;
 mod metrics;
 mod notice;
 mod processes;
 mod registry;
-mod routes_file;
-mod run_dir;
 pub mod tls;
-mod trace_page;
 mod watch;
 
 pub use config::{Config, Report};
-pub use error::{Error, FolderReason};
-pub use home::prepare as prepare_home;
+pub use error::Error;
 
 use std::future::Future;
 use std::num::NonZero;

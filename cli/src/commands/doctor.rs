@@ -114,7 +114,7 @@ fn system() -> Check {
 }
 
 fn folders(settings: &Settings) -> Check {
-    match agentfs_collector::prepare_home(&settings.paths) {
+    match agentfs_home::prepare(&settings.paths) {
         Ok(()) => good("folders", format_args!("{} is ours alone", settings.paths.run.display())),
         Err(error) => from_failure("folders", error.into()),
     }

@@ -54,7 +54,7 @@ mod mac {
             return Ok(Exit::Success);
         }
         if !arguments.remove {
-            agentfs_collector::prepare_home(&settings.paths)?;
+            agentfs_home::prepare(&settings.paths)?;
         }
         let mut done = Vec::new();
         for name in &arguments.tools {

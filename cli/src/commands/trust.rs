@@ -57,7 +57,7 @@ pub(crate) fn run(
     settings: &Settings,
     printer: &Printer,
 ) -> Result<Exit, Failure> {
-    agentfs_collector::prepare_home(&settings.paths)?;
+    agentfs_home::prepare(&settings.paths)?;
     let home = &settings.paths.home;
     if settings.uid == 0 && settings.variable("SUDO_UID").is_some_and(|uid| uid != "0") {
         printer.warn("this is root's authority, not yours: run it without sudo, it says what needs root");

@@ -58,8 +58,7 @@ pub(crate) fn run_telling(
     if !stays {
         wanted.child_pid = std::process::id();
     }
-    agentfs_collector::prepare_home(&settings.paths)
-        .map_err(|error| Failure::from(error).exit(Exit::Setup))?;
+    agentfs_home::prepare(&settings.paths).map_err(|error| Failure::from(error).exit(Exit::Setup))?;
     // While a collector starts, the rest goes on.
     let starting = autostart::begin(settings);
     let cooperative = arguments.no_interpose || settings.no_interpose;

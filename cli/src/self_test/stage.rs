@@ -121,7 +121,7 @@ impl Stage {
             interrupted,
         };
         for paths in &stage.homes {
-            agentfs_collector::prepare_home(paths).map_err(|error| error.to_string())?;
+            agentfs_home::prepare(paths).map_err(|error| error.to_string())?;
             // Programs load the library from where they always do.
             std::os::unix::fs::symlink(&settings.paths.lib, &paths.lib)
                 .map_err(|error| format!("cannot link {}: {error}", paths.lib.display()))?;

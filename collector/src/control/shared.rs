@@ -2,7 +2,7 @@
 use super::Command;
 use crate::forward::Forwards;
 use crate::journal::Journal;
-use crate::trace_page::TracePage;
+use agentfs_home::TracePage;
 use agentfs_wire::control::DaemonInfo;
 use tokio::sync::{mpsc, watch};
 

@@ -22,7 +22,7 @@ pub(super) struct Place {
 impl Place {
     /// Ports that the instance has listeners on.
     pub(super) fn ports(&self) -> BTreeSet<u16> {
-        let files = crate::watch::list(&self.run).unwrap_or_default();
+        let files = agentfs_home::list(&self.run).unwrap_or_default();
         files
             .iter()
             .filter_map(|file| SocketName::parse(file).ok())

@@ -8,7 +8,6 @@ use super::warnings::Warnings;
 use crate::clock::now_ms;
 use crate::control::Command;
 use crate::journal::Journal;
-use crate::keep::Keep;
 use crate::limits::{
     HINT_QUEUE, KEEP_DELAY, LOOKS_FLOOD, NOTICE_BATCH, RECONCILE, REQUEST_BATCH, RUN_LOCK_RETRY_MS,
     STALE_REST_MS, SURVEY_DELAY,
@@ -17,8 +16,8 @@ use crate::metrics::CollectorMetrics;
 use crate::notice::Told;
 use crate::processes::{Processes, survey};
 use crate::registry::{Effect, Event, Key, Registry, Sight};
-use crate::run_dir::{Change, RunDir};
-use crate::watch::{Hint, Looker, Watcher, list};
+use crate::watch::{Hint, Looker, Watcher};
+use agentfs_home::{Change, Keep, RunDir, list};
 use agentfs_router::{RequestRecord, RouterEvent, RouterMetrics, TableHandle};
 use agentfs_wire::event::What;
 use agentfs_wire::name::{Kind, SocketName};
@@ -446,11 +445,11 @@ impl Hub {
     fn check_run_dir(&mut self) {
         let run = std::fs::metadata(self.run_dir.path()).ok();
         let inode = run.as_ref().map(MetadataExt::ino);
-        let closed = run.is_some_and(|run| run.mode() & 0o777 == crate::home::PRIVATE);
+        let closed = run.is_some_and(|run| run.mode() & 0o777 == agentfs_home::PRIVATE);
         if self.stopping || (inode == Some(self.run_inode) && closed) {
             return;
         }
-        if let Err(error) = crate::home::prepare(&self.paths) {
+        if let Err(error) = agentfs_home::prepare(&self.paths) {
             return self.warn(&error.to_string());
         }
         if inode == Some(self.run_inode) {

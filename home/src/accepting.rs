@@ -10,7 +10,7 @@ const ACCEPTING: u32 = 0x0001_0000;
 /// The named sockets of one moment: path → whether one of that name listens. An accepted connection
 /// has the name of its listener too, so one that listens decides.
 #[derive(Debug, Default)]
-pub(crate) struct AcceptingSockets {
+pub struct AcceptingSockets {
     by_path: HashMap<String, bool>,
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct AcceptingSockets {
 
 impl AcceptingSockets {
     /// Reads the list. Where there is none, every socket counts as listening.
-    pub(crate) fn read() -> Self {
+    pub fn read() -> Self {
         match std::fs::read("/proc/net/unix") {
             Ok(text) => Self::parse(&String::from_utf8_lossy(&text)),
             Err(_) => Self::default(),
@@ -41,7 +41,7 @@ impl AcceptingSockets {
 
     /// Whether the socket at `path` listens. A name that is not in the list was bound under another
     /// one, in another network namespace for instance: nobody can tell, so it counts as listening.
-    pub(crate) fn contains(&self, path: &Path) -> bool {
+    pub fn contains(&self, path: &Path) -> bool {
         let whole = collapse(&path.to_string_lossy());
         let file = || path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
         let found = self.by_path.get(&whole).or_else(|| self.by_path.get(&file()));

@@ -4,7 +4,7 @@
 //! bound (net/unix/af_unix.c, `unix_find_bsd`). Owns the folder `keep`; called by `hub` at each reconciliation
 //! and where a file is gone. Never decides who lives: the kernel does for sockets, the registry for the rest.
 //! Sockets that a program binds by itself get no second name: it may remove its own.
-use crate::watch::{Probe, Prober};
+use crate::probe::{Probe, Prober};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 /// The second names of one run dir.
 #[derive(Debug)]
-pub(crate) struct Keep {
+pub struct Keep {
     /// The run dir.
     run: PathBuf,
     /// The folder of second names, on the same file system.
@@ -28,7 +28,7 @@ pub(crate) struct Keep {
 
 impl Keep {
     /// Finds what an earlier collector kept.
-    pub(crate) fn open(run: PathBuf, folder: PathBuf) -> Self {
+    pub fn open(run: PathBuf, folder: PathBuf) -> Self {
         let mut files = BTreeMap::new();
         // A folder that cannot be read keeps nothing: then an emptied run dir stays empty.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -41,7 +41,7 @@ impl Keep {
 
     /// Makes second names for what is new in the run dir, puts back what vanished from it, forgets what ended.
     /// `lives` says whether the instance of a file does.
-    pub(crate) fn reconcile(&mut self, there: &[String], lives: impl Fn(&str) -> bool) {
+    pub fn reconcile(&mut self, there: &[String], lives: impl Fn(&str) -> bool) {
         let gone: Vec<String> =
             self.files.keys().filter(|file| there.binary_search(file).is_err()).cloned().collect();
         for file in gone {
@@ -61,7 +61,7 @@ impl Keep {
 
     /// Puts back a file that is gone from the run dir, where its owner lives; else forgets it. Whether it is
     /// there again.
-    pub(crate) fn restore(&mut self, file: &str, lives: bool) -> bool {
+    pub fn restore(&mut self, file: &str, lives: bool) -> bool {
         if !self.files.contains_key(file) {
             return false;
         }
@@ -83,7 +83,7 @@ impl Keep {
     }
 
     /// Whether a file of the run dir has no second name and should have one.
-    pub(crate) fn wants(&self, file: &str) -> bool {
+    pub fn wants(&self, file: &str) -> bool {
         !self.files.contains_key(file) && is_kept(file)
     }
 
@@ -108,7 +108,7 @@ fn is_worth(metadata: &Metadata) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::list;
+    use crate::run_dir::list;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     fn home() -> (tempfile::TempDir, PathBuf, PathBuf) {

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// Permission bits of our folders: nobody else looks in.
-pub(crate) const PRIVATE: u32 = 0o700;
+pub const PRIVATE: u32 = 0o700;
 
 /// Makes home, base and run dir where they are missing, and checks those that are there.
 ///
@@ -36,7 +36,7 @@ pub fn prepare(paths: &Paths) -> Result<(), Error> {
 }
 
 /// Whether `metadata` is of something that belongs to us.
-pub(crate) fn is_ours(metadata: &Metadata) -> bool {
+pub fn is_ours(metadata: &Metadata) -> bool {
     metadata.uid() == nix::unistd::geteuid().as_raw()
 }
 
