@@ -19,12 +19,26 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("agentfs-wire", &[]),
     ("agentfs-interpose", &["agentfs-wire"]),
     ("agentfs-home", &["agentfs-wire"]),
+    ("agentfs-tls", &[]),
     ("agentfs-handoff", &["agentfs-wire"]),
     ("agentfs-router", &["agentfs-handoff", "agentfs-wire"]),
-    ("agentfs-collector", &["agentfs-handoff", "agentfs-home", "agentfs-router", "agentfs-wire"]),
+    (
+        "agentfs-collector",
+        &["agentfs-handoff", "agentfs-home", "agentfs-router", "agentfs-tls", "agentfs-wire"],
+    ),
     ("agentfs-launchd", &[]),
     ("agentfs-macos", &["agentfs-wire"]),
-    ("agentfs", &["agentfs-collector", "agentfs-home", "agentfs-launchd", "agentfs-macos", "agentfs-wire"]),
+    (
+        "agentfs",
+        &[
+            "agentfs-collector",
+            "agentfs-home",
+            "agentfs-launchd",
+            "agentfs-macos",
+            "agentfs-tls",
+            "agentfs-wire",
+        ],
+    ),
     ("agentfs-fixtures", &[]),
     ("agentfs-tests", &["agentfs-wire", "agentfs-fixtures"]),
 ];
@@ -180,24 +194,44 @@ fn is_test_module(file: &Path) -> bool {
         .any(|parent| std::fs::read_to_string(parent).is_ok_and(|text| text.contains(&declared)))
 }
 
-/// What a line takes from libc that is neither a constant nor a C integer type.
-fn libc_functions(line: &str) -> Vec<&str> {
+/// The names that a text takes from a crate, `crate::NAME` or `crate::{NAME, NAME}`.
+fn names_of<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     let mut found = Vec::new();
-    for (_, rest) in line.match_indices("libc::").map(|(at, mark)| line.split_at(at + mark.len())) {
+    for (_, rest) in text.match_indices(name).map(|(at, mark)| text.split_at(at + mark.len())) {
+        let rest = rest.strip_prefix("::").unwrap_or("as a whole");
         let list = rest.strip_prefix('{').map_or(rest, |list| list.split('}').next().unwrap());
         let names = list.split(',').take(if rest.starts_with('{') { usize::MAX } else { 1 });
-        let names = names
-            .map(|name| name.trim().split(|end: char| !end.is_alphanumeric() && end != '_').next().unwrap());
-        found.extend(names.filter(|name| name.chars().any(char::is_lowercase) && !name.starts_with("c_")));
+        found.extend(
+            names.map(|name| {
+                name.trim().split(|end: char| !end.is_alphanumeric() && end != '_').next().unwrap()
+            }),
+        );
     }
+    found.retain(|name| !name.is_empty());
     found
 }
 
 #[test]
-fn functions_of_libc_are_recognised() {
-    assert_eq!(libc_functions("use libc::{AF_INET, bind, c_int};"), ["bind"]);
-    assert_eq!(libc_functions("libc::close(fd) + libc::EINVAL"), ["close"]);
-    assert_eq!(libc_functions("fn f(error: libc::c_int)"), [""; 0]);
+fn names_of_a_crate_are_read() {
+    assert_eq!(
+        names_of("use libc::{AF_INET, bind as b};\nlibc::close(fd)", "libc"),
+        ["AF_INET", "bind", "close"]
+    );
+    assert_eq!(names_of("use libc;", "libc"), ["as"]);
+}
+
+/// The command line runs the collector and knows nothing else of it: it asks on the control socket.
+#[test]
+fn the_cli_only_runs_the_collector() {
+    let may = ["cli/src/commands/daemon.rs", "cli/src/hint.rs"].map(|file| root().join(file));
+    for file in sources(&root().join("cli")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for name in names_of(&text, "agentfs_collector") {
+            assert!(may.contains(&file), "{} uses {name} of the collector", file.display());
+            let runs = ["serve", "Config", "Report", "Error"].contains(&name);
+            assert!(runs, "{} uses {name} of the collector", file.display());
+        }
+    }
 }
 
 /// Shells of the collector meet in `hub` and never import one another.
@@ -223,7 +257,6 @@ fn shells_of_the_collector_do_not_know_each_other() {
 const CIRCLES: &[(&str, &str)] = &[
     ("collector/src/hub", "to be untied"),
     ("collector/src/registry", "to be untied"),
-    ("collector/src/tls", "to be untied"),
     ("handoff/src", "to be untied"),
     ("interpose/src", "to be untied"),
     ("router/src", "to be untied"),

@@ -79,8 +79,8 @@ impl From<agentfs_collector::Error> for Failure {
     }
 }
 
-impl From<agentfs_collector::tls::TlsError> for Failure {
-    fn from(error: agentfs_collector::tls::TlsError) -> Self {
+impl From<agentfs_tls::TlsError> for Failure {
+    fn from(error: agentfs_tls::TlsError) -> Self {
         // It says itself what to do, where something can be done.
         Self::of(error)
     }

@@ -35,7 +35,7 @@ pub(crate) fn expected_urls(settings: &Settings) -> UrlStyle {
         _ => ordinary,
     };
     // A file that cannot be read switches nothing on.
-    let secure = matches!(agentfs_collector::tls::enabled(&settings.paths.home), Ok(Some(_)));
+    let secure = matches!(agentfs_tls::enabled(&settings.paths.home), Ok(Some(_)));
     UrlStyle {
         http_port: port(settings.router, HTTP),
         https_port: secure.then(|| port(settings.router_tls, HTTPS)),

@@ -1,6 +1,6 @@
 //! What the collector is told at its start. Whoever reads the environment (the command line tool)
 //! fills it in; nothing here does.
-use crate::tls::TlsConfig;
+use agentfs_tls::TlsConfig;
 use agentfs_wire::level::Level;
 use agentfs_wire::paths::Paths;
 use std::net::{SocketAddr, TcpListener};
@@ -17,7 +17,7 @@ pub struct Config {
     /// Sockets for the router that somebody else opened (launchd). Where there are some and no address is
     /// asked for, they are used instead of the default ones.
     pub router_sockets: Vec<TcpListener>,
-    /// With what to serve TLS; absent: as [`crate::tls::enabled`] says, so that it is off until it was
+    /// With what to serve TLS; absent: as [`agentfs_tls::enabled`] says, so that it is off until it was
     /// switched on once.
     pub tls: Option<TlsConfig>,
     /// Address on which the router speaks TLS instead of the default ones (`AGENTFS_ROUTER_TLS`).

@@ -21,7 +21,6 @@ mod metrics;
 mod notice;
 mod processes;
 mod registry;
-pub mod tls;
 mod watch;
 
 pub use config::{Config, Report};

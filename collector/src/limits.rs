@@ -118,9 +118,6 @@ pub(crate) const DRAIN_HOLD_MS: u64 = 3_600_000;
 /// Bytes of the largest companion file that is read. A larger one is foreign.
 pub(crate) const COMPANION_BYTES: u64 = 1024 * 1024;
 
-/// Bytes of the largest certificate or key of the user's own. A larger file is refused.
-pub(crate) const PEM_BYTES: u64 = 1024 * 1024;
-
 /// The same warning is told once in this time; repetitions are only counted.
 pub(crate) const WARNING_REPEAT_MS: u64 = 60_000;
 

@@ -7,7 +7,7 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::trust::{self, Places, Store, Trouble};
-use agentfs_collector::tls::{self, Authority};
+use agentfs_tls::{self as tls, Authority};
 use agentfs_wire::control::{DaemonInfo, method};
 use serde::Serialize;
 use serde_json::json;

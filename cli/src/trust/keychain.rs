@@ -3,7 +3,7 @@
 use super::places::Places;
 use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

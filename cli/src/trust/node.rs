@@ -1,6 +1,6 @@
 //! Node.js has its authorities built in and reads one file more, which only its environment can name.
 use super::places::Places;
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 
 /// What Node.js needs, where there is one: a text for people, and whether it has it already.
 pub(crate) fn advice(places: &Places, authority: &Authority, undo: bool) -> Option<(bool, String)> {

@@ -2,7 +2,7 @@
 use super::places::{Places, folders_in};
 use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;

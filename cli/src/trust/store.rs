@@ -1,5 +1,5 @@
 //! What every trust store can do.
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::path::Path;
 
 /// Why a store cannot be asked or changed, and what to do about it.

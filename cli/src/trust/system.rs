@@ -3,7 +3,7 @@
 use super::places::Places;
 use super::store::{Store, Trouble};
 use super::tool::{quoted, require};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -1,6 +1,6 @@
 //! Runs the tool of a store: its words are ours to report, never the user's terminal's.
 use super::store::Trouble;
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,6 +1,6 @@
 //! TLS: the local authority, certificates by name, both protocols, both ports.
 use crate::harness::{App, Collector, PATIENCE, config, eventually, home};
-use agentfs_collector::tls::{self, OwnPair, TlsConfig};
+use agentfs_tls::{self as tls, OwnPair, TlsConfig};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};

@@ -3,10 +3,15 @@
 //!
 //! Owns `home/tls` (0700): the authority's certificate and key, and the file `enabled`, without which
 //! TLS is off. Never touches a trust store: `agentfs trust` does that with the certificate's path. The
-//! router gets a ready [`rustls::ServerConfig`] and knows nothing of all this.
+//! router gets a ready [`rustls::ServerConfig`] and knows nothing of all this. Used by the collector, which
+//! serves, and by the command line, which switches on and off.
 mod authority;
+mod clock;
 mod error;
+mod folder;
+mod limits;
 mod pair;
+mod provider;
 mod resolver;
 mod state;
 
@@ -15,10 +20,11 @@ pub use error::TlsError;
 pub use pair::OwnPair;
 pub use state::{disable, enable, enabled};
 
+use folder::folder;
+use provider::provider;
 use resolver::Resolver;
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, ring};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What TLS is to be served with.
@@ -28,23 +34,15 @@ pub struct TlsConfig {
     pub own: Option<OwnPair>,
 }
 
-/// The folder of one home.
-fn folder(home: &Path) -> PathBuf {
-    home.join("tls")
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
-}
-
-/// Everything that a TLS handshake needs. Makes the authority where there is none.
+/// Everything that a TLS handshake needs. Makes the authority where there is none. `warn` is called where a
+/// certificate cannot be made later.
 ///
 /// # Errors
 /// [`TlsError`] where a certificate or key cannot be read, used or made.
-pub(crate) fn server_config(home: &Path, config: &TlsConfig) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(home: &Path, config: &TlsConfig, warn: fn(&str)) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider();
     let own = config.own.as_ref().map(|pair| pair.load(&provider)).transpose()?;
-    let resolver = Resolver::new(ensure_ca(home)?, own, &provider)?;
+    let resolver = Resolver::new(ensure_ca(home)?, own, &provider, warn)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Unusable)?
