@@ -130,6 +130,7 @@ fn rate(per_second: f64) -> String {
 
 /// A command on one line of bounded length.
 fn command(words: &[String]) -> String {
+    /// Characters of a command line that are shown.
     const LONGEST: usize = 40;
     let line: String =
         words.join(" ").chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
