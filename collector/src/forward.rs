@@ -2,7 +2,7 @@
 //! which all of its ports are served. Owns the TCP listeners; finds the instance's sockets by their names in
 //! the run dir, as the interposer does, hands connections over where the program takes them (`handoff`), and
 //! passes bytes elsewhere. Called by `control`.
-mod places;
+mod files;
 mod talk;
 
 use crate::answer::{Answer, error};
@@ -14,7 +14,7 @@ use agentfs_handoff::{Families, Handoff, Offer, dial};
 use agentfs_wire::control::{ControlError, ErrorCode, ForwardInfo, ForwardParams};
 use agentfs_wire::event::{Event, EventKind};
 use agentfs_wire::name::{app_name, instance_name};
-use places::{Place, bind_in};
+use files::{InstanceFiles, bind_in};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io;
@@ -68,7 +68,7 @@ struct Counters {
 /// Whom a listener serves.
 #[derive(Clone, Debug)]
 struct Served {
-    place: Place,
+    files: InstanceFiles,
     /// Whether connections are handed over; `None`: where the program has the port that was dialled.
     handoff: Option<bool>,
     by: Arc<Handoff>,
@@ -95,7 +95,7 @@ impl Forwards {
         }
         let counters = Arc::<Counters>::default();
         let served = Served {
-            place: Place {
+            files: InstanceFiles {
                 run: self.run.clone(),
                 app: params.app.clone(),
                 instance: params.instance.clone(),
@@ -204,7 +204,7 @@ fn bind(listen: &str, port: u16, served: &Served) -> Result<TcpListener, Control
         let hint = Some("write it as 127.0.0.1:5432 or [::1]:5432");
         return Err(error(ErrorCode::BadParams, format!("`{listen}` is no address and port"), hint));
     };
-    let dual = served.may_hand(address.port(), port) && served.place.takes_both(port);
+    let dual = served.may_hand(address.port(), port) && served.files.takes_both(port);
     bind_in(address, dual).map_err(|cause| match cause.kind() {
         std::io::ErrorKind::AddrInUse => taken(listen),
         _ => error(ErrorCode::Conflict, format!("cannot listen on {listen}: {cause}"), None),
@@ -249,7 +249,7 @@ async fn all_ports(
     let mut ports: BTreeMap<u16, AbortHandle> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
-        let present = served.place.ports();
+        let present = served.files.ports();
         ports.retain(|port, task| {
             let stays = present.contains(port);
             if !stays {
@@ -261,7 +261,7 @@ async fn all_ports(
             if ports.contains_key(&port) {
                 continue;
             }
-            let dual = served.may_hand(port, port) && served.place.takes_both(port);
+            let dual = served.may_hand(port, port) && served.files.takes_both(port);
             match bind_in((address, port).into(), dual) {
                 Ok(listener) => {
                     let task = tasks.spawn(accept(listener, IpAddr::V4(address), port, served.clone()));
@@ -333,7 +333,7 @@ async fn connect(
     port: u16,
     served: &Served,
 ) -> Option<UnixStream> {
-    let candidates = served.place.candidates(port, ip);
+    let candidates = served.files.candidates(port, ip);
     let dialled = client.local_addr().map_or(0, |local| local.port());
     let mut outcome = Err(io::ErrorKind::NotFound.into());
     for path in candidates {
@@ -348,7 +348,7 @@ async fn connect(
             break;
         }
     }
-    let Place { app, instance, .. } = &served.place;
+    let InstanceFiles { app, instance, .. } = &served.files;
     outcome.inspect_err(|error| log::debug!("{app}/{instance} has nobody on port {port}: {error}")).ok()
 }
 
