@@ -11,8 +11,8 @@ pub(crate) struct Entry {
     pub(super) time_ms: u64,
     /// The instance concerned.
     pub(super) of: Option<Who>,
-    /// Whether it is about a request.
-    pub(super) is_request: bool,
+    /// What it is about.
+    pub(super) kind: EventKind,
     /// The event as JSON, with a newline.
     pub(super) line: Box<str>,
 }
@@ -28,7 +28,7 @@ impl Entry {
             sequence,
             time_ms: now,
             of: event.what.of().cloned(),
-            is_request: event.kind() == EventKind::Request,
+            kind: event.kind(),
             line,
         }))
     }

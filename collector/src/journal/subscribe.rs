@@ -1,6 +1,6 @@
 //! One subscriber: what it wants, its bounded queue, and the count of what did not fit.
 use super::entry::{Entry, line};
-use agentfs_wire::event::{Event, What, Who};
+use agentfs_wire::event::{Event, EventKind, What, Who};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -104,7 +104,7 @@ impl Filter {
         let fits = |wanted: &Option<String>, part: fn(&Who) -> &String| {
             wanted.is_none() || wanted.as_ref() == entry.of.as_ref().map(part)
         };
-        (self.requests || !entry.is_request)
+        (self.requests || entry.kind != EventKind::Request)
             && fits(&self.app, |of| &of.app)
             && fits(&self.instance, |of| &of.instance)
     }
@@ -113,6 +113,14 @@ impl Filter {
 // === impl Item ===
 
 impl Item {
+    /// What it tells of.
+    pub(crate) fn kind(&self) -> EventKind {
+        match self {
+            Self::Event(entry) => entry.kind,
+            Self::Lagged(_) => EventKind::Lagged,
+        }
+    }
+
     /// The line to send, with its newline.
     pub(crate) fn line(&self) -> &str {
         match self {
