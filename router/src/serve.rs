@@ -3,6 +3,7 @@ pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod exchange;
 pub(crate) mod handover;
+mod handshake;
 pub(crate) mod http2;
 pub(crate) mod listen;
 pub(crate) mod shared;

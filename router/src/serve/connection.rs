@@ -163,7 +163,7 @@ async fn start(shared: &Shared, facts: Facts, route: Arc<Route>, out: &mut Vec<u
 /// first bytes as well: a client that agreed to HTTP/2 begins with its first line.
 async fn handshake(client: Client, acceptor: TlsAcceptor, shared: &Shared) -> Option<Client> {
     let Transport::Plain(stream) = client.stream else { return None };
-    let accept = acceptor.accept(Rewound::new(client.read, stream));
+    let accept = super::handshake::accept(acceptor.config(), Rewound::new(client.read, stream));
     match tokio::time::timeout(HEAD_TIME, accept).await {
         Ok(Ok(stream)) => Some(Client::new(Transport::Tls(Box::new(stream)), client.peer, client.address)),
         // The client was told why, or has gone.
