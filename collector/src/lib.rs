@@ -27,6 +27,7 @@ mod routes_file;
 mod run_dir;
 pub mod tls;
 mod trace_page;
+mod warnings;
 mod watch;
 
 pub use config::{Config, Report};

@@ -6,6 +6,7 @@
 )]
 mod bad_input;
 mod balance;
+mod broker;
 mod clients;
 mod collector;
 mod commands;

@@ -148,6 +148,7 @@ impl Wrap<'_> {
         let expected = urls.unwrap_or_else(|| instance::expected_urls(settings));
         let mut plan = instance::plan(settings, app, name, expected, engine)?;
         plan.port = chosen_port;
+        plan.secret = claim.companion.secret;
         printer.detail(&format!("{app}/{name} is {}", plan.url));
         plan.only.clone_from(&arguments.only);
         plan.except.clone_from(&arguments.except);
@@ -280,6 +281,7 @@ fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Resu
         started_ms: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rules: rules(arguments, settings),
+        secret: instance::new_secret(settings),
     })
 }
 
