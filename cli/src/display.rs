@@ -1,6 +1,7 @@
 //! How events, listeners and tables look to a person. Pure.
 use crate::duration;
 use agentfs_wire::event::{Event, EventKind, HANDED_OVER};
+use agentfs_wire::text::visible;
 use agentfs_wire::url::UrlStyle;
 use std::path::Path;
 
@@ -58,7 +59,7 @@ pub(crate) fn trace_line(event: &Event) -> String {
     if event.kind == EventKind::Request
         && let Some(method) = &event.method
     {
-        return one_line(&request_line(event, &who, method));
+        return visible(request_line(event, &who, method).trim_end()).to_string();
     }
     let program = match (event.program.as_deref(), event.pid) {
         (Some(program), Some(pid)) => format!("{program}[{pid}]"),
@@ -77,12 +78,7 @@ pub(crate) fn trace_line(event: &Event) -> String {
         duration::time_of_day(event.time_ms),
         outcome(event),
     );
-    one_line(&line)
-}
-
-/// Names, commands and paths come from outside: one event stays one line, and no terminal obeys it.
-fn one_line(line: &str) -> String {
-    line.trim_end().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+    visible(line.trim_end()).to_string()
 }
 
 /// A request: time, instance, method, status, duration, size, what was asked for.
@@ -210,15 +206,17 @@ pub(crate) fn short(path: &str, user_home: Option<&Path>) -> String {
     }
 }
 
-/// Rows as columns that are as wide as their widest cell; the last one is as long as it is.
+/// Rows as columns that are as wide as their widest cell; the last one is as long as it is. Cells are made visible.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let seen = |row: &Vec<String>| row.iter().map(|cell| visible(cell).to_string()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(seen).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let line: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         text.push_str(line.join("  ").trim_end());
@@ -290,7 +288,7 @@ mod tests {
         };
         assert_eq!(
             trace_line(&event),
-            "01:02:03.004  shop/blue             GET       200  1.23 ms  45.7 kB  shop.localhost/a?b [2J"
+            "01:02:03.004  shop/blue             GET       200  1.23 ms  45.7 kB  shop.localhost/a?b\\u{1b}[2J"
         );
         let gone = Event { status: Some(0), duration_us: Some(999), bytes: None, ..event };
         assert!(trace_line(&gone).contains("GET      gone   999 µs      0 B  shop"), "{}", trace_line(&gone));
@@ -322,6 +320,8 @@ mod tests {
     fn columns_are_as_wide_as_needed() {
         let rows = [vec!["A".to_owned(), "B".to_owned()], vec!["long".to_owned(), "→".to_owned()]];
         assert_eq!(table(&rows), "A     B\nlong  →\n");
+        let rows = [vec!["a\nb".to_owned(), "c\x1b[2J".to_owned()]];
+        assert_eq!(table(&rows), "a\\nb  c\\u{1b}[2J\n");
     }
 
     #[test]

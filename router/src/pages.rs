@@ -6,6 +6,7 @@ use crate::error::Refusal;
 use crate::limits::PAGE_NAMES;
 use crate::message::request::{Facts, Format};
 use crate::table::{Entry, LastSeen, Lookup, Route, Table};
+use agentfs_wire::text::visible;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -196,7 +197,7 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
         ("next", next.as_ref()),
     ] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            let _ = writeln!(facts, "{label}: {value}");
+            let _ = writeln!(facts, "{label}: {}", visible(value));
         }
     }
     let fields = json!({
@@ -283,7 +284,7 @@ fn page(
 fn text(title: &str, facts: &str, live: &Live) -> String {
     let mut text = format!("agentfs: {title}\n{facts}");
     for (_, url, title) in &live.names {
-        let _ = writeln!(text, "  {url}  {title}");
+        let _ = writeln!(text, "  {url}  {}", visible(title));
     }
     if live.more > 0 {
         let _ = writeln!(text, "  and {} more", live.more);
@@ -313,7 +314,7 @@ fn html(title: &str, facts: &str, live: &Live, refresh: bool) -> String {
     if !live.names.is_empty() {
         html.push_str("<table>");
         for (host, url, title) in &live.names {
-            let (host, url, title) = (escape(host), escape(url), escape(title));
+            let (host, url, title) = (escape(host), escape(url), escape(&visible(title).to_string()));
             let _ = write!(html, "<tr><td><a href=\"{url}\">{host}</a><td>{title}");
         }
         html.push_str("</table>");
@@ -369,6 +370,41 @@ mod tests {
         let names = Live::of(&Table::new(entries.collect(), 80)).names;
         let names: Vec<_> = names.iter().map(|(host, ..)| host.as_str()).collect();
         assert_eq!(names, ["81.shop.localhost", "82.gone.localhost", "shop.localhost"]);
+    }
+
+    #[test]
+    fn names_are_one_line_and_obeyed_by_no_terminal() {
+        let live = Live { names: vec![("a".into(), "http://a/".into(), "x\x1b[2J\n".into())], more: 0 };
+        assert_eq!(text("t", "", &live), "agentfs: t\n  http://a/  x\\u{1b}[2J\\n\n");
+        let seen = LastSeen { directory: "/a\nnext: b\x1b]0;\u{202e}".into(), ..LastSeen::default() };
+        let entry = Entry {
+            host: "shop.localhost".to_owned(),
+            wildcard: false,
+            upstreams: Vec::new(),
+            policy: Policy::default(),
+            handoff: None,
+            dead: Some(seen),
+            starting: None,
+            title: String::new(),
+        };
+        let answer = |format| {
+            let facts = Facts {
+                is_head: false,
+                idempotent: true,
+                is_http10: false,
+                keep_alive: false,
+                upgrade: false,
+                body: crate::message::body::Body::Length(0),
+                format,
+            };
+            let mut out = Vec::new();
+            failed(&mut out, Reply { facts, close: true }, &entry, Cause::NoListener, 1);
+            String::from_utf8(out).unwrap()
+        };
+        let plain = answer(Format::Text);
+        assert!(plain.ends_with("started in: /a\\nnext: b\\u{1b}]0;\\u{202e}\n"), "{plain}");
+        assert!(!answer(Format::Html).contains("<td>next"));
+        assert!(answer(Format::Json).contains(r#""directory":"/a\nnext: b\u001b]0;"#));
     }
 
     #[test]

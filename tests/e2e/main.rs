@@ -11,6 +11,7 @@ mod clients;
 mod collector;
 mod commands;
 mod descriptors;
+mod display;
 mod fallback;
 mod faults;
 mod handoff;
