@@ -45,6 +45,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     let paths = config.paths;
     home::prepare(&paths)?;
     let lock = CollectorLock::take(&paths)?;
+    log::limit(&paths);
     raise_open_files();
     let page =
         TracePage::open(&paths.trace_page).map_err(|source| file_error("open", &paths.trace_page, source))?;
