@@ -231,6 +231,7 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
                 port: Some(*port),
                 listen: Some(format!("{address}:{port}")),
                 handoff: None,
+                lan: false,
             };
             let _: Value =
                 client.call(method::FORWARD_ADD, params).map_err(|error| error.exit(Exit::Setup))?;
