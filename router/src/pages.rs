@@ -27,6 +27,15 @@ pub(crate) struct Reply {
     pub(crate) close: bool,
 }
 
+/// What whoever reads a page may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sees {
+    /// Names, and whether they answer: any user of this machine.
+    Names,
+    /// Folders, command lines and paths as well: the collector's own user, and root.
+    Everything,
+}
+
 /// Why a known name got no answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cause {
@@ -152,21 +161,28 @@ pub(crate) fn foreign(out: &mut Vec<u8>, reply: Reply) -> u16 {
 }
 
 /// What runs.
-pub(crate) fn index(out: &mut Vec<u8>, reply: Reply, table: &Table) -> u16 {
-    let live = Live::of(table);
+pub(crate) fn index(out: &mut Vec<u8>, reply: Reply, sees: Sees, table: &Table) -> u16 {
+    let live = Live::of(table, sees);
     let fields = json!({ "live": live.json() });
     page(out, reply, 200, "What runs here", "", &live, fields)
 }
 
 /// A name below `.localhost` that nothing has.
-pub(crate) fn unknown(out: &mut Vec<u8>, reply: Reply, host: &str, table: &Table) -> u16 {
-    let live = Live::of(table);
+pub(crate) fn unknown(out: &mut Vec<u8>, reply: Reply, sees: Sees, host: &str, table: &Table) -> u16 {
+    let live = Live::of(table, sees);
     let fields = json!({ "error": "unknown_host", "host": host, "live": live.json() });
     page(out, reply, 404, &format!("Nothing is called {host}"), "", &live, fields)
 }
 
 /// A known name that gave no answer. Returns the status.
-pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Cause, now_ms: u64) -> u16 {
+pub(crate) fn failed(
+    out: &mut Vec<u8>,
+    reply: Reply,
+    sees: Sees,
+    entry: &Entry,
+    cause: Cause,
+    now_ms: u64,
+) -> u16 {
     let host = &entry.host;
     let (status, error, title) = match cause {
         Cause::Request(refusal) => {
@@ -184,6 +200,11 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
         socket: entry.upstreams.first().map(|upstream| upstream.socket.to_string()).unwrap_or_default(),
         ..LastSeen::default()
     });
+    let seen = match sees {
+        Sees::Everything => seen,
+        Sees::Names => LastSeen { when_ms: seen.when_ms, ..LastSeen::default() },
+    };
+    let shown = |text: &str| (sees == Sees::Everything).then(|| text.to_owned());
     let mut facts = String::new();
     let age = (seen.when_ms > 0).then(|| format!("{} ago", duration(now_ms.saturating_sub(seen.when_ms))));
     let next =
@@ -203,10 +224,10 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
     let fields = json!({
         "error": error,
         "host": host,
-        "socket": seen.socket,
+        "socket": shown(&seen.socket),
         "last_seen_ms": (seen.when_ms > 0).then_some(seen.when_ms),
-        "command": seen.command,
-        "directory": seen.directory,
+        "command": shown(&seen.command),
+        "directory": shown(&seen.directory),
         "message": title,
     });
     page(out, reply, status, &title, &facts, &Live::default(), fields)
@@ -230,7 +251,7 @@ struct Live {
 }
 
 impl Live {
-    fn of(table: &Table) -> Self {
+    fn of(table: &Table, sees: Sees) -> Self {
         let live = |route: &&Route| !route.entry.upstreams.is_empty() && !is_said_twice(table, &route.entry);
         let mut routes: Vec<_> = table.routes().filter(live).collect();
         routes.sort_by(|left, right| left.entry.host.cmp(&right.entry.host));
@@ -239,7 +260,9 @@ impl Live {
         let names = routes.into_iter().map(|route| {
             let host = route.entry.host.clone();
             let url = format!("{}/", table.url(&host));
-            (host, url, route.entry.title.clone())
+            // It may be a path.
+            let title = if sees == Sees::Everything { route.entry.title.clone() } else { String::new() };
+            (host, url, title)
         });
         Self { names: names.collect(), more }
     }
@@ -284,7 +307,7 @@ fn page(
 fn text(title: &str, facts: &str, live: &Live) -> String {
     let mut text = format!("agentfs: {title}\n{facts}");
     for (_, url, title) in &live.names {
-        let _ = writeln!(text, "  {url}  {}", visible(title));
+        let _ = writeln!(text, "{}", format!("  {url}  {}", visible(title)).trim_end());
     }
     if live.more > 0 {
         let _ = writeln!(text, "  and {} more", live.more);
@@ -367,7 +390,7 @@ mod tests {
         let hosts = ["shop.localhost", "80.shop.localhost", "81.shop.localhost", "82.gone.localhost"];
         let entries =
             hosts.iter().zip([&main, &main, &other, &other]).map(|(host, upstream)| entry(host, upstream));
-        let names = Live::of(&Table::new(entries.collect(), 80)).names;
+        let names = Live::of(&Table::new(entries.collect(), 80), Sees::Names).names;
         let names: Vec<_> = names.iter().map(|(host, ..)| host.as_str()).collect();
         assert_eq!(names, ["81.shop.localhost", "82.gone.localhost", "shop.localhost"]);
     }
@@ -387,7 +410,7 @@ mod tests {
             starting: None,
             title: String::new(),
         };
-        let answer = |format| {
+        let answer_to = |sees, format| {
             let facts = Facts {
                 is_head: false,
                 idempotent: true,
@@ -398,13 +421,19 @@ mod tests {
                 format,
             };
             let mut out = Vec::new();
-            failed(&mut out, Reply { facts, close: true }, &entry, Cause::NoListener, 1);
+            failed(&mut out, Reply { facts, close: true }, sees, &entry, Cause::NoListener, 1);
             String::from_utf8(out).unwrap()
         };
+        let answer = |format| answer_to(Sees::Everything, format);
         let plain = answer(Format::Text);
         assert!(plain.ends_with("started in: /a\\nnext: b\\u{1b}]0;\\u{202e}\n"), "{plain}");
         assert!(!answer(Format::Html).contains("<td>next"));
         assert!(answer(Format::Json).contains(r#""directory":"/a\nnext: b\u001b]0;"#));
+        for format in [Format::Text, Format::Html, Format::Json] {
+            let names = answer_to(Sees::Names, format);
+            assert!(names.contains("shop.localhost is known") && !names.contains("/a"), "{names}");
+        }
+        assert!(answer_to(Sees::Names, Format::Json).contains(r#""directory":null"#));
     }
 
     #[test]

@@ -6,5 +6,6 @@ pub(crate) mod handover;
 mod handshake;
 pub(crate) mod http2;
 pub(crate) mod listen;
+pub(crate) mod reader;
 pub(crate) mod shared;
 pub(crate) mod upgrade;

@@ -20,6 +20,7 @@ mod hostile;
 mod interposer;
 mod lifecycle;
 mod names;
+mod pages;
 mod programs;
 mod rebind;
 mod router;
