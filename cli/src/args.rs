@@ -252,6 +252,9 @@ pub(crate) struct ForwardArguments {
     /// Port of 127.0.0.1, or ADDRESS:PORT, to listen on
     #[arg(value_name = "LISTEN")]
     pub(crate) listen: Option<String>,
+    /// Let other machines in: LISTEN may be an address that they reach, such as 0.0.0.0
+    #[arg(long, requires = "listen")]
+    pub(crate) lan: bool,
     /// Hand connections into the program also where LISTEN has another port, which the program then sees
     #[arg(long, conflicts_with = "proxy")]
     pub(crate) handoff: bool,

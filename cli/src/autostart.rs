@@ -6,6 +6,7 @@ use crate::printer::Printer;
 use crate::program::own_binary;
 use crate::settings::Settings;
 use agentfs_wire::control::{DaemonInfo, method};
+use agentfs_wire::limits::LOG_BYTES;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -23,9 +24,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Pause between two looks whether it answers.
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
-
-/// Bytes of the log beyond which it begins anew with the next collector.
-const LOG_BYTES: u64 = 1024 * 1024;
 
 /// Bytes of the log's end that explain a start that failed.
 const TAIL_BYTES: u64 = 600;

@@ -8,9 +8,9 @@ use agentfs_home::{Prober, RunLock};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::paths::Paths;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Names that are tried before we give up. Each further one has a random id: the second succeeds.
@@ -142,7 +142,9 @@ fn write_temporary(path: &Path, companion: &Companion) -> io::Result<PathBuf> {
     let temporary = PathBuf::from(temporary);
     let bytes = serde_json::to_vec(companion).map_err(io::Error::other)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    if let Err(error) = file.write_all(&bytes) {
+    // Where the file was there already, too: it has the instance's secret.
+    let private = file.set_permissions(Permissions::from_mode(0o600));
+    if let Err(error) = private.and_then(|()| file.write_all(&bytes)) {
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
@@ -185,6 +187,7 @@ mod tests {
             started_ms: 0,
             version: String::new(),
             rules: Rules::default(),
+            secret: None,
         }
     }
 
@@ -196,6 +199,8 @@ mod tests {
     fn a_living_name_is_never_shared() {
         let (_home, paths) = home();
         assert_eq!(take(&paths, std::process::id()).companion.instance, "blue");
+        let mode = fs::metadata(paths.run.join("shop-blue.json")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "it may have a secret");
         let second = take(&paths, std::process::id()).companion.instance;
         assert!(second.starts_with("blue-"), "{second}");
         assert_eq!(fs::read_dir(&paths.run).unwrap().count(), 2, "no temporary file is left");

@@ -1,6 +1,7 @@
 //! How events, listeners and tables look to a person. Pure.
 use crate::duration;
 use agentfs_wire::event::{Call, Event, EventKind, Listener, Request, RequestEnd, What, Who};
+use agentfs_wire::text::visible;
 use agentfs_wire::url::UrlStyle;
 use std::borrow::Cow;
 use std::path::Path;
@@ -55,7 +56,9 @@ pub(crate) fn trace_line(event: &Event) -> String {
         What::Request(request) => request_columns(request),
         what => columns(what).line(),
     };
-    one_line(&format!("{time}  {who:WHO_WIDTH$}  {columns}"))
+    // Names, commands and paths come from outside: one event stays one line, and no terminal obeys it.
+    let line = format!("{time}  {who:WHO_WIDTH$}  {columns}");
+    visible(line.trim_end()).to_string()
 }
 
 /// What a trace line tells behind time and instance.
@@ -126,11 +129,6 @@ impl Columns<'_> {
         let rest: Vec<&str> = self.rest.iter().map(AsRef::as_ref).filter(|part| !part.is_empty()).collect();
         format!("{program:PROGRAM_WIDTH$}  {call:CALL_WIDTH$}  {address:ADDRESS_WIDTH$}  {}", rest.join("  "))
     }
-}
-
-/// Names, commands and paths come from outside: one event stays one line, and no terminal obeys it.
-fn one_line(line: &str) -> String {
-    line.trim_end().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 /// Method, status, duration, size, what was asked for.
@@ -243,15 +241,17 @@ pub(crate) fn short(path: &str, user_home: Option<&Path>) -> String {
     }
 }
 
-/// Rows as columns that are as wide as their widest cell; the last one is as long as it is.
+/// Rows as columns that are as wide as their widest cell; the last one is as long as it is. Cells are made visible.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let seen = |row: &Vec<String>| row.iter().map(|cell| visible(cell).to_string()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(seen).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let line: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         text.push_str(line.join("  ").trim_end());
@@ -349,7 +349,7 @@ mod tests {
         let line = |request: &Request| trace_line(&event(What::Request(Box::new(request.clone()))));
         assert_eq!(
             line(&request),
-            "01:02:03.004  shop/blue             GET       200  1.23 ms  45.7 kB  shop.localhost/a?b [2J"
+            "01:02:03.004  shop/blue             GET       200  1.23 ms  45.7 kB  shop.localhost/a?b\\u{1b}[2J"
         );
         let gone = Request { end: RequestEnd::ClientLeft, duration_us: 999, bytes: 0, ..request };
         assert!(line(&gone).contains("GET      gone   999 µs      0 B  shop"), "{}", line(&gone));
@@ -383,6 +383,8 @@ mod tests {
     fn columns_are_as_wide_as_needed() {
         let rows = [vec!["A".to_owned(), "B".to_owned()], vec!["long".to_owned(), "→".to_owned()]];
         assert_eq!(table(&rows), "A     B\nlong  →\n");
+        let rows = [vec!["a\nb".to_owned(), "c\x1b[2J".to_owned()]];
+        assert_eq!(table(&rows), "a\\nb  c\\u{1b}[2J\n");
     }
 
     #[test]

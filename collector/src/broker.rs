@@ -1,11 +1,15 @@
 //! Opens sockets of the run dir for processes of an instance that have changed their user and may no longer
 //! enter it (see `agentfs_wire::broker`). Only root can change users, so only root's collector serves
-//! this. Owns the abstract socket; knows nothing of the registry. Each request is answered and closed.
+//! this. Everybody on the machine may connect, so whoever asks has to know the secret of its instance (`member`), and
+//! what is refused is logged once in a while. Owns the abstract socket; knows nothing of the registry. Each request is
+//! answered and closed.
 mod member;
 
+use crate::clock::now_ms;
 use crate::end::ended;
 use crate::limits::{BROKER_CONNECTIONS, BROKER_TIMEOUT};
 use crate::log;
+use crate::warnings::Warnings;
 use agentfs_home::{Change, Probe, Prober, RunDir};
 use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
 use agentfs_wire::limits::REUSEPORT_WORKERS;
@@ -15,17 +19,17 @@ use agentfs_wire::peer::Peer;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect,
-    getsockopt, listen, recv, sendmsg, setsockopt, socket,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind,
+    connect, getsockopt, listen, recv, sendmsg, setsockopt, socket,
 };
 use nix::sys::time::TimeVal;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::net::UnixListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 /// The listening end.
@@ -41,6 +45,7 @@ pub(crate) struct Broker {
 struct Places {
     run: PathBuf,
     run_lock: PathBuf,
+    warnings: Mutex<Warnings>,
 }
 
 // === impl Broker ===
@@ -60,7 +65,8 @@ impl Broker {
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
         bind(socket.as_raw_fd(), &address)?;
         listen(&socket, Backlog::new(64)?)?;
-        let places = Places { run: paths.run.clone(), run_lock: paths.run_lock.clone() };
+        let warnings = Mutex::default();
+        let places = Places { run: paths.run.clone(), run_lock: paths.run_lock.clone(), warnings };
         let socket = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))?;
         Ok(Some(Self { socket, places: Arc::new(places) }))
     }
@@ -72,14 +78,14 @@ impl Broker {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             let connection = tokio::select! {
                 () = ended(&mut end_rx) => return,
-                connection = self.accept() => connection,
+                connection = self.socket.accept() => connection,
             };
             match connection {
-                Ok(connection) => {
+                Ok((connection, _)) => {
                     let places = Arc::clone(&self.places);
                     // Detached on purpose: it ends by its own timeouts, and the permit counts it.
-                    drop(tokio::task::spawn_blocking(move || {
-                        if let Err(error) = serve(&connection, &places) {
+                    drop(tokio::spawn(async move {
+                        if let Err(error) = answer(connection, places).await {
                             log::debug!("broker: {error}");
                         }
                         drop(permit);
@@ -89,13 +95,15 @@ impl Broker {
             }
         }
     }
+}
 
-    async fn accept(&self) -> io::Result<OwnedFd> {
-        let (connection, _) = self.socket.accept().await?;
-        let connection = connection.into_std()?;
-        connection.set_nonblocking(false)?;
-        Ok(connection.into())
-    }
+/// Waits for one request and has it answered. Who is silent keeps no thread busy.
+async fn answer(connection: UnixStream, places: Arc<Places>) -> io::Result<()> {
+    tokio::time::timeout(BROKER_TIMEOUT, connection.readable()).await??;
+    let connection = connection.into_std()?;
+    connection.set_nonblocking(false)?;
+    tokio::task::spawn_blocking(move || serve(&connection.into(), &places)).await??;
+    Ok(())
 }
 
 /// Answers one request.
@@ -105,7 +113,7 @@ fn serve(connection: &OwnedFd, places: &Places) -> nix::Result<()> {
     setsockopt(connection, SendTimeout, &timeout)?;
     let mut message = [0; REQUEST_BYTES];
     let length = recv(connection.as_raw_fd(), &mut message, MsgFlags::empty())?;
-    let caller = getsockopt(connection, PeerCredentials)?.pid();
+    let caller = getsockopt(connection, PeerCredentials)?;
     let result = match Request::decode(message.get(..length).unwrap_or(&[])) {
         Some(request) => carry_out(&request, caller, places),
         None => Err(Errno::EINVAL),
@@ -124,13 +132,13 @@ fn serve(connection: &OwnedFd, places: &Places) -> nix::Result<()> {
     Ok(())
 }
 
-fn carry_out(request: &Request<'_>, caller: i32, places: &Places) -> nix::Result<Option<OwnedFd>> {
-    if !member::belongs(caller, request.app, request.instance, &places.run) {
-        log::warning!(
-            "process {caller} asked for a socket of {}/{} but is no part of it",
-            request.app,
-            request.instance
-        );
+fn carry_out(
+    request: &Request<'_>,
+    caller: UnixCredentials,
+    places: &Places,
+) -> nix::Result<Option<OwnedFd>> {
+    if !member::proves(request, &places.run) {
+        places.refused(caller);
         return Err(Errno::EACCES);
     }
     let file = match request.ask {
@@ -163,6 +171,24 @@ fn carry_out(request: &Request<'_>, caller: i32, places: &Places) -> nix::Result
                 }
             }
             outcome.map(Some)
+        }
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    /// Says that somebody was refused. What it asked for is its own invention, and it may ask without end: one line a
+    /// minute, whoever it is.
+    fn refused(&self, caller: UnixCredentials) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if warnings.is_due(now_ms(), "refused") {
+            log::warning!(
+                "process {} of user {} asked for a socket of an instance without its secret, and was refused; further \
+                 refusals within a minute are not logged",
+                caller.pid(),
+                caller.uid()
+            );
         }
     }
 }

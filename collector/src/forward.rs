@@ -9,6 +9,7 @@ mod talk;
 use crate::answer::{Answer, error};
 use crate::journal::{Filter, Journal};
 use crate::limits::FORWARDS;
+use crate::log;
 use agentfs_handoff::Handoff;
 use agentfs_wire::control::{ControlError, ErrorCode, ForwardInfo, ForwardParams};
 use agentfs_wire::name::{app_name, instance_name};
@@ -91,10 +92,12 @@ impl Forwards {
             port: params.port,
             connections: 0,
             handed: 0,
+            lan: false,
         };
         let (listen, task) = match params.port {
             Some(port) => {
-                let listener = bind(params.listen.as_deref().unwrap_or("127.0.0.1:0"), port, &served)?;
+                let listen = params.listen.as_deref().unwrap_or("127.0.0.1:0");
+                let listener = bind(address_of(listen, params.lan)?, port, &served)?;
                 let address = canonical(listener.local_addr().map_err(|cause| internal(&cause))?);
                 let task =
                     self.lock().tasks.spawn(one_port(listener, address.ip(), port, served, events, end_rx));
@@ -110,7 +113,11 @@ impl Forwards {
                 (listen, task)
             }
         };
-        let info = info(listen.clone());
+        let lan = listen.parse().is_ok_and(|address| !is_of_this_machine(address));
+        if lan {
+            log::warning!("{}/{} is open to the network on {listen}", params.app, params.instance);
+        }
+        let info = ForwardInfo { lan, ..info(listen.clone()) };
         let answer = serde_json::to_value(&info).map_err(|cause| internal(&cause));
         self.lock().forwards.insert(listen, Forward { info, counters, task });
         answer
@@ -173,15 +180,33 @@ fn taken(listen: &str) -> ControlError {
     error(ErrorCode::Conflict, format!("{listen} is taken"), hint)
 }
 
-fn bind(listen: &str, port: u16, served: &Served) -> Result<TcpListener, ControlError> {
+/// Whether only this machine reaches an address. An IPv4 address within IPv6 is that IPv4 address.
+fn is_of_this_machine(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// What to listen on. `lan`: other machines may be let in.
+fn address_of(listen: &str, lan: bool) -> Result<SocketAddr, ControlError> {
     let Ok(address) = listen.parse::<SocketAddr>() else {
         let hint = Some("write it as 127.0.0.1:5432 or [::1]:5432");
-        return Err(error(ErrorCode::BadParams, format!("`{listen}` is no address and port"), hint));
+        return Err(error(ErrorCode::BadParams, format!("`{listen}` is not an address and port"), hint));
     };
+    if !lan && !is_of_this_machine(address) {
+        let hint = Some("use 127.0.0.1 or [::1]; add --lan if other machines are to reach the app");
+        return Err(error(
+            ErrorCode::BadParams,
+            format!("`{listen}` would open the app to the network"),
+            hint,
+        ));
+    }
+    Ok(address)
+}
+
+fn bind(address: SocketAddr, port: u16, served: &Served) -> Result<TcpListener, ControlError> {
     let dual = served.may_hand(address.port(), port) && served.files.takes_both(port);
     bind_in(address, dual).map_err(|cause| match cause.kind() {
-        std::io::ErrorKind::AddrInUse => taken(listen),
-        _ => error(ErrorCode::Conflict, format!("cannot listen on {listen}: {cause}"), None),
+        std::io::ErrorKind::AddrInUse => taken(&address.to_string()),
+        _ => error(ErrorCode::Conflict, format!("cannot listen on {address}: {cause}"), None),
     })
 }
 
@@ -217,6 +242,7 @@ mod tests {
             port,
             listen: None,
             handoff: None,
+            lan: false,
         }
     }
 
@@ -274,6 +300,31 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(says(&address).await, "hello");
+    }
+
+    #[tokio::test]
+    async fn the_network_is_let_in_only_where_that_was_asked_for() {
+        let run = tempfile::tempdir_in("/tmp").unwrap();
+        let (forwards, _end, _journal) = forwards(run.path());
+        for open in
+            ["0.0.0.0:0", "[::]:0", "[::ffff:0.0.0.0]:0", "[::127.0.0.1]:0", "192.0.2.1:0", "[fe80::1]:0"]
+        {
+            let params = ForwardParams { listen: Some(open.to_owned()), ..params(Some(1)) };
+            let refused = forwards.add(params).await.unwrap_err();
+            assert_eq!(refused.code, ErrorCode::BadParams, "{open}");
+            assert!(refused.message.contains(open) && refused.hint.unwrap().contains("--lan"), "{open}");
+        }
+        for (listen, lan, open) in [
+            ("127.0.0.1:0", false, false),
+            ("127.9.9.9:0", false, false),
+            ("[::ffff:127.0.0.1]:0", false, false),
+            ("127.0.0.1:0", true, false),
+            ("0.0.0.0:0", true, true),
+        ] {
+            let params = ForwardParams { listen: Some(listen.to_owned()), lan, ..params(Some(1)) };
+            let info: ForwardInfo = serde_json::from_value(forwards.add(params).await.unwrap()).unwrap();
+            assert_eq!(info.lan, open, "{listen}");
+        }
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ mod metrics;
 mod notice;
 mod processes;
 mod registry;
+mod warnings;
 mod watch;
 
 pub use config::{Config, Report};

@@ -1,16 +1,31 @@
-//! Lines for a person on standard error: a time, a level, a text. Owns the level filter and nothing
-//! else; what programs should read goes into the journal.
+//! Lines for a person on standard error: a time, a level, a text. Owns the level filter and the limit of the file that
+//! standard error is in a collector that runs in the background; what programs should read goes into the journal.
+mod file;
+
 pub(crate) use agentfs_wire::level::Level;
+use agentfs_wire::limits::LOG_LINE_CHARACTERS;
+use agentfs_wire::paths::Paths;
+use agentfs_wire::text::visible;
 use std::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// The level in force, as a number. One collector runs in one process, so it may be global.
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
+/// The file that standard error is, if it is ours to limit. Whoever writes a line holds it.
+static FILE: Mutex<Option<file::LogFile>> = Mutex::new(None);
+
 /// Sets the level for the rest of the process.
 pub(crate) fn set(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// Keeps the log of `paths` within its limit, where standard error is that file: not a terminal, and not what somebody
+/// else gave us and looks after.
+pub(crate) fn limit(paths: &Paths) {
+    *FILE.lock().unwrap_or_else(PoisonError::into_inner) = file::LogFile::of_stderr(paths);
 }
 
 /// Writes one line, if its level is wanted. A standard error that cannot be written to is ignored:
@@ -18,8 +33,17 @@ pub(crate) fn set(level: Level) {
 pub(crate) fn line(level: Level, text: fmt::Arguments<'_>) {
     if level as u8 <= LEVEL.load(Ordering::Relaxed) {
         let time = crate::clock::format_utc(crate::clock::now_ms());
-        let line = format!("{time} {:5} {text}\n", level.name());
+        let mut text = text.to_string();
+        if let Some((end, _)) = text.char_indices().nth(LOG_LINE_CHARACTERS) {
+            text.truncate(end);
+            text.push('…');
+        }
+        let line = format!("{time} {:5} {}\n", level.name(), visible(&text));
+        let mut file = FILE.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = std::io::stderr().write_all(line.as_bytes());
+        if let Some(file) = &mut *file {
+            file.written(line.len());
+        }
     }
 }
 

@@ -95,3 +95,23 @@ fn only_the_owner_gets_in() {
     assert_eq!(mode(&home.paths().run), 0o700);
     assert_eq!(mode(&home.paths().control), 0o600);
 }
+
+/// "the log file has a size limit while running"
+#[test]
+fn a_log_that_is_full_is_put_aside_while_the_collector_runs() {
+    let home = Home::new();
+    let log = home.paths().log.clone();
+    std::fs::create_dir_all(&home.paths().home).unwrap();
+    let most = usize::try_from(agentfs_wire::limits::LOG_BYTES).unwrap();
+    for _ in 0..2 {
+        let line = "x".repeat(99) + "\n";
+        std::fs::write(&log, line.repeat(most / line.len())).unwrap();
+        home.start_daemon();
+        let old = std::fs::read_to_string(&home.paths().old_log).unwrap();
+        assert!(old.starts_with("xxx") && old.ends_with('\n') && old.len() < most + 1000, "{}", old.len());
+        assert!(old.contains("collector"), "what is full has the line that filled it");
+        let _ = home.agentfs(&["daemon", "stop"]).output().success();
+        let log = std::fs::read_to_string(&log).unwrap();
+        assert!(log.ends_with("collector ends\n") && !log.contains("xxx"), "{log}");
+    }
+}

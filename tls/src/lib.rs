@@ -15,7 +15,7 @@ mod provider;
 mod resolver;
 mod state;
 
-pub use authority::{Authority, ensure_ca, find_ca};
+pub use authority::{Authority, ensure_ca, find_ca, renew_ca};
 pub use error::TlsError;
 pub use pair::OwnPair;
 pub use state::{disable, enable, enabled};
@@ -42,7 +42,14 @@ pub struct TlsConfig {
 pub fn server_config(home: &Path, config: &TlsConfig, warn: fn(&str)) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider();
     let own = config.own.as_ref().map(|pair| pair.load(&provider)).transpose()?;
-    let resolver = Resolver::new(ensure_ca(home)?, own, &provider, warn)?;
+    let authority = ensure_ca(home)?;
+    if authority.is_too_wide() {
+        warn(&format!(
+            "{} may sign for more than `localhost` names; run `agentfs trust` to replace it",
+            authority.certificate_path().display()
+        ));
+    }
+    let resolver = Resolver::new(authority, own, &provider, warn)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Unusable)?

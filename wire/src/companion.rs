@@ -1,5 +1,6 @@
 //! The companion file `{app}-{instance}.json`: what a name cannot say. Written once by whoever starts
 //! the instance (created exclusively, so it is also the claim on the name), removed with the instance.
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -45,6 +46,10 @@ pub struct Companion {
     /// Its rules; absent in files of older versions.
     #[serde(default)]
     pub rules: Rules,
+    /// What its processes prove with that they are its own, where they may change their user: only root's can. The file
+    /// is therefore for its owner's eyes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
 }
 
 #[cfg(test)]
@@ -56,10 +61,17 @@ mod tests {
         let text = r#"{"app":"a","instance":"b","directory":"/","checkout":null,"fork":false,"branch":null,
             "command":[],"wrap_pid":7,"child_pid":8,"started_ms":9,"version":"0.1.0"}"#;
         let companion: Companion = serde_json::from_str(text).unwrap();
-        assert_eq!(companion.rules, Rules::default());
+        assert_eq!((&companion.rules, companion.secret), (&Rules::default(), None));
         let rules = Rules { isolate: true, only: vec![80], except: Vec::new() };
-        let text = serde_json::to_string(&Companion { rules: rules.clone(), ..companion }).unwrap();
+        let text = serde_json::to_string(&Companion { rules: rules.clone(), ..companion.clone() }).unwrap();
+        assert!(!text.contains("secret"), "{text}");
         assert!(text.contains(r#""rules":{"isolate":true,"only":[80],"except":[]}"#), "{text}");
         assert_eq!(serde_json::from_str::<Companion>(&text).unwrap().rules, rules);
+        let secret = Secret::parse("000102030405060708090a0b0c0d0e0f");
+        let text = serde_json::to_string(&Companion { secret, ..companion }).unwrap();
+        assert!(text.ends_with(r#""secret":"000102030405060708090a0b0c0d0e0f"}"#), "{text}");
+        let read: Companion = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.secret, secret);
+        assert!(!format!("{read:?}").contains("0001"), "{read:?}");
     }
 }

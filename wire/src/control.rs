@@ -342,6 +342,9 @@ pub struct ForwardParams {
     /// Whether connections are handed into the program; absent: where it has the port that is dialled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handoff: Option<bool>,
+    /// Whether the address may be one that other machines reach.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lan: bool,
 }
 
 /// A forward.
@@ -361,6 +364,9 @@ pub struct ForwardInfo {
     /// Those of them that the program got itself.
     #[serde(default)]
     pub handed: u64,
+    /// Whether other machines may reach it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lan: bool,
 }
 
 /// Reads one request line.

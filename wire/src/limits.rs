@@ -38,6 +38,14 @@ pub const NOTICE_QUIET_MS: u64 = 20;
 /// connection closed.
 pub const CONTROL_LINE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Bytes of the log of a collector that runs in the background. Beyond it, the log becomes `collector.log.1`, in the
+/// place of the one before, and a new one begins: together they have the last of what happened and never take more than
+/// twice this.
+pub const LOG_BYTES: u64 = 1024 * 1024;
+
+/// Characters of one line of that log. What is longer ends in `…`.
+pub const LOG_LINE_CHARACTERS: usize = 4096;
+
 /// Control connections at once. Further ones are answered with `busy` and closed.
 pub const CONTROL_CONNECTIONS: usize = 256;
 

@@ -127,7 +127,10 @@ fn status(as_json: bool, settings: &Settings, printer: &Printer) -> Result<Exit,
         }
         (None, true) => format!("{}\n", json!({ "running": false, "home": settings.paths.home })),
         (Some(info), false) => details(info, settings),
-        (None, false) => format!("not running\nhome     {}\n", settings.paths.home.display()),
+        (None, false) => {
+            let home = settings.paths.home.display().to_string();
+            display::table(&[vec!["not running".to_owned()], vec!["home   ".to_owned(), home]])
+        }
     };
     printer.data(&text)?;
     Ok(if info.is_some() { Exit::Success } else { Exit::NotFound })

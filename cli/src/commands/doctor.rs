@@ -57,7 +57,7 @@ fn check(settings: &Settings) -> Vec<Check> {
         Ok(info) => {
             checks.push(collector(&info));
             checks.push(router(&info));
-            checks.extend(tls(&info));
+            checks.extend(tls(&info, settings));
         }
         Err(failure) => checks.push(from_failure("collector", failure)),
     }
@@ -209,7 +209,7 @@ fn router(info: &DaemonInfo) -> Check {
 }
 
 /// Nothing where TLS was never switched on.
-fn tls(info: &DaemonInfo) -> Option<Check> {
+fn tls(info: &DaemonInfo, settings: &Settings) -> Option<Check> {
     if let Some(error) = &info.tls_error {
         let hint =
             "put it right and run `agentfs daemon start --tls`, or `agentfs trust --undo` to do without";
@@ -217,6 +217,12 @@ fn tls(info: &DaemonInfo) -> Option<Check> {
         return Some(Check { name: "tls", ok, found, hint: Some(hint.to_owned()) });
     }
     let port = info.https_port?;
+    let authority = agentfs_tls::find_ca(&settings.paths.home).ok().flatten();
+    if authority.is_some_and(|authority| authority.is_too_wide()) {
+        let found = "the local authority may sign for more than `localhost` names".to_owned();
+        let hint = Some("`agentfs trust` replaces it".to_owned());
+        return Some(Check { name: "tls", ok: false, found, hint });
+    }
     Some(good("tls", format_args!("port {port}; `agentfs trust` tells who trusts it")))
 }
 

@@ -87,7 +87,8 @@ mod mac {
             .iter()
             .map(|tool| {
                 let note = if tool.current { "" } else { "  (of an older one: copy it again)" };
-                format!("{}  {}{note}\n", tool.original.display(), tool.copy.display())
+                let line = format!("{}  {}{note}", tool.original.display(), tool.copy.display());
+                format!("{}\n", agentfs_wire::text::visible(&line))
             })
             .collect()
     }

@@ -62,15 +62,25 @@ pub(crate) fn run(
     if settings.uid == 0 && settings.variable("SUDO_UID").is_some_and(|uid| uid != "0") {
         printer.warn("this is root's authority, not yours: run it without sudo, it says what needs root");
     }
-    let authority = if arguments.undo { tls::find_ca(home)? } else { Some(tls::ensure_ca(home)?) };
+    let places = Places::of(settings);
+    let mut lines = Vec::new();
+    let found = tls::find_ca(home)?;
+    let authority = if arguments.undo {
+        found
+    } else {
+        if let Some(earlier) = found.filter(Authority::is_too_wide) {
+            printer.talk("the authority may sign for more than `localhost` names: a new one takes its place");
+            let treated = trust::find(&places).into_iter().map(|store| treat(store.as_ref(), &earlier, true));
+            lines.extend(treated.filter(|line| line.state != State::NotThere));
+        }
+        Some(tls::renew_ca(home)?)
+    };
     let Some(authority) = authority else {
         printer.talk("there is no authority that anything could trust");
         switch_off(settings, printer)?;
         return print(&[], arguments.json, printer);
     };
-    let places = Places::of(settings);
-    let mut lines: Vec<Line> =
-        trust::find(&places).iter().map(|store| treat(store.as_ref(), &authority, arguments.undo)).collect();
+    lines.extend(trust::find(&places).iter().map(|store| treat(store.as_ref(), &authority, arguments.undo)));
     let trusted = lines.iter().any(|line| matches!(line.state, State::PutIn | State::AlreadyThere));
     lines.extend(node(&places, &authority, arguments.undo));
     let exit = print(&lines, arguments.json, printer)?;

@@ -147,6 +147,7 @@ impl Wrap<'_> {
         let expected = urls.unwrap_or_else(|| instance::expected_urls(settings));
         let mut plan = instance::plan(settings, app, name, expected, engine)?;
         plan.port = chosen_port;
+        plan.secret = claim.companion.secret;
         printer.detail(&format!("{app}/{name} is {}", plan.url));
         plan.only.clone_from(&arguments.only);
         plan.except.clone_from(&arguments.except);
@@ -229,6 +230,7 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
                 port: Some(*port),
                 listen: Some(format!("{address}:{port}")),
                 handoff: None,
+                lan: false,
             };
             let _: Value =
                 client.call(method::FORWARD_ADD, params).map_err(|error| error.exit(Exit::Setup))?;
@@ -279,6 +281,7 @@ fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Resu
         started_ms: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rules: rules(arguments, settings),
+        secret: instance::new_secret(settings),
     })
 }
 

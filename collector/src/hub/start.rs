@@ -4,7 +4,6 @@ use super::listen;
 use super::looks::Looks;
 use super::routing::Upstreams;
 use super::secure::{self, Secured, Switch};
-use super::warnings::Warnings;
 use crate::clock::now_ms;
 use crate::config::{Config, Report};
 use crate::control::{Server, Shared};
@@ -15,6 +14,7 @@ use crate::limits::{DOORS_QUEUE, DRAIN, HINT_QUEUE, OPEN_FILES, REQUEST_QUEUE, R
 use crate::metrics::CollectorMetrics;
 use crate::processes::Processes;
 use crate::registry::{Event, HandRoute, Registry};
+use crate::warnings::Warnings;
 use crate::watch::Watcher;
 use crate::{log, notice};
 use agentfs_home::{CollectorLock, Keep, RunDir, TracePage, list, routes};
@@ -42,6 +42,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     let paths = config.paths;
     agentfs_home::prepare(&paths)?;
     let lock = CollectorLock::take(&paths)?;
+    log::limit(&paths);
     raise_open_files();
     let page =
         TracePage::open(&paths.trace_page, |error| log::warning!("cannot write the trace page: {error}"))

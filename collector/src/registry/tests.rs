@@ -33,6 +33,7 @@ fn companion(instance: &str, wrap_pid: u32, folder: &str) -> Sight {
         started_ms: 500,
         version: "1".into(),
         rules: Rules::default(),
+        secret: None,
     };
     Sight::Companion { companion: Box::new(companion), written_ms: 600 }
 }

@@ -180,6 +180,7 @@ impl Collector {
             started_ms: now_ms(),
             version: "1.2.3".into(),
             rules: Rules::default(),
+            secret: None,
         };
         edit(&mut companion);
         let file = self.run(&format!("{app}-{instance}.json"));
