@@ -141,8 +141,6 @@ fn try_read_companion(path: &PathBuf) -> io::Result<(Companion, u64)> {
 mod tests {
     use super::*;
     use agentfs_home::list;
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
-    use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
@@ -166,6 +164,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn bound_is_not_listening() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
+        use std::os::fd::AsRawFd;
         let run = tempfile::tempdir().unwrap();
         let path = run.path().join("a-b.80.sock");
         let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
