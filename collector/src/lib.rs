@@ -21,6 +21,7 @@ mod metrics;
 mod notice;
 mod processes;
 mod registry;
+mod secret;
 mod warnings;
 mod watch;
 

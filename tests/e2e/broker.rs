@@ -130,6 +130,32 @@ fn nobody_is_a_member_of_what_was_made_by_hand() {
     assert_eq!(output.stdout, "13 0\n".repeat(3), "{}", output.explain());
 }
 
+/// A process of somebody else's whose environment names an instance is no part of it: it is not listed, `stop` does not
+/// end it, and the instance does not live on by it.
+#[test]
+fn a_stranger_does_not_become_a_process_of_an_instance() {
+    if cannot_change_user() {
+        return;
+    }
+    let home = Home::new();
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let running = home.wrap("shop", "one", &[&server]).spawn();
+    home.listener("shop", "one", 5000);
+    let stranger =
+        home.program(DROP[0]).args(&DROP[1..]).args(["/bin/sh", "-c", "echo READY; read line; echo $line"]);
+    let stranger = stranger.env(env::APP, "shop").env(env::INSTANCE, "one").env(env::RUN, &home.paths().run);
+    let mut stranger = stranger.env(env::SECRET, "f".repeat(32)).open_input().spawn();
+    stranger.wait_for("READY");
+    // A collector that starts looks for the members of all instances.
+    home.kill_daemon();
+    home.start_daemon();
+    home.listener("shop", "one", 5000);
+    let _ = running.terminate();
+    home.gone("shop", "one");
+    stranger.write(b"alive\n");
+    assert!(stranger.finish().success().stdout.ends_with("alive\n"));
+}
+
 /// Serves on 8080 for good, and at each line on one more port; says who it is and what it reached.
 const DROPPED: &str = r"
 import os, socket, sys

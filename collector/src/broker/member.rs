@@ -1,39 +1,13 @@
 //! Whether whoever asks belongs to an instance: whether it knows the instance's secret, which stands in the companion.
 //! What a process says of itself, its environment for one, proves nothing: everybody may set it.
-use crate::limits::COMPANION_BYTES;
+use crate::secret;
 use agentfs_wire::broker::Request;
-use agentfs_wire::companion::Companion;
-use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
-use agentfs_wire::secret::Secret;
-use nix::fcntl::OFlag;
-use nix::unistd::geteuid;
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Whether `request` has the secret of the instance that it names. An instance without a companion, as one that was
 /// made by hand, or without a secret in it has no members.
 pub(super) fn proves(request: &Request<'_>, run: &Path) -> bool {
-    secret_of(request.app, request.instance, run).is_some_and(|secret| secret.is(request.secret))
-}
-
-/// The secret of an instance, from a companion that nobody but us can have read or written.
-fn secret_of(app: &str, instance: &str, run: &Path) -> Option<Secret> {
-    let name = SocketName { app: app_name(app)?, instance: instance_name(instance)?, kind: Kind::Companion };
-    // Neither a link nor a pipe in its place is followed or waited for.
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let path = run.join(name.format().as_str());
-    let file = File::options().read(true).custom_flags(flags.bits()).open(path).ok()?;
-    let metadata = file.metadata().ok()?;
-    let private = metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0;
-    if !metadata.is_file() || !private || metadata.len() > COMPANION_BYTES {
-        return None;
-    }
-    let mut text = Vec::new();
-    file.take(COMPANION_BYTES).read_to_end(&mut text).ok()?;
-    let companion: Companion = serde_json::from_slice(&text).ok()?;
-    ((companion.app.as_str(), companion.instance.as_str()) == (app, instance)).then_some(companion.secret)?
+    secret::of(request.app, request.instance, run).is_some_and(|secret| secret.is(request.secret))
 }
 
 #[cfg(test)]

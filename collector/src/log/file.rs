@@ -17,6 +17,8 @@ pub(super) struct LogFile {
     path: PathBuf,
     old_path: PathBuf,
     length: u64,
+    /// Whether standard output is the file, too.
+    with_stdout: bool,
 }
 
 /// The file behind a descriptor.
@@ -33,17 +35,20 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 impl LogFile {
     /// The log of `paths`, where standard error is that file.
     pub(super) fn of_stderr(paths: &Paths) -> Option<Self> {
-        Self::of(io::stderr().as_fd(), paths)
+        Self::of(io::stderr().as_fd(), io::stdout().as_fd(), paths)
     }
 
-    fn of(descriptor: BorrowedFd<'_>, paths: &Paths) -> Option<Self> {
+    fn of(descriptor: BorrowedFd<'_>, stdout: BorrowedFd<'_>, paths: &Paths) -> Option<Self> {
         let ours = behind(descriptor).and_then(|file| file.metadata()).ok()?;
         let named = fs::symlink_metadata(&paths.log).ok()?;
         let length = ours.len();
+        let stdout = behind(stdout).and_then(|file| file.metadata());
+        let with_stdout = stdout.is_ok_and(|stdout| is_same(&stdout, &ours));
         (named.is_file() && is_ours(&named) && is_same(&ours, &named)).then(|| Self {
             path: paths.log.clone(),
             old_path: paths.old_log.clone(),
             length,
+            with_stdout,
         })
     }
 
@@ -55,7 +60,10 @@ impl LogFile {
         }
         let renewed = self.renew().and_then(|file| {
             dup2_stderr(&file)?;
-            Ok(dup2_stdout(&file)?)
+            if self.with_stdout {
+                dup2_stdout(&file)?;
+            }
+            Ok(())
         });
         if renewed.is_err() {
             // The limit holds all the same, on a full disk for one: what is there is lost.
@@ -83,14 +91,16 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let paths = Paths::new(home.path(), 0);
         let other = File::create(home.path().join("other")).unwrap();
-        assert!(LogFile::of(other.as_fd(), &paths).is_none(), "there is no log");
+        assert!(LogFile::of(other.as_fd(), other.as_fd(), &paths).is_none(), "there is no log");
         std::os::unix::fs::symlink("other", &paths.log).unwrap();
-        assert!(LogFile::of(other.as_fd(), &paths).is_none(), "a link is not followed");
+        assert!(LogFile::of(other.as_fd(), other.as_fd(), &paths).is_none(), "a link is not followed");
         fs::remove_file(&paths.log).unwrap();
         fs::write(&paths.log, "before\n").unwrap();
-        assert!(LogFile::of(other.as_fd(), &paths).is_none());
+        assert!(LogFile::of(other.as_fd(), other.as_fd(), &paths).is_none());
         let log = File::options().append(true).open(&paths.log).unwrap();
-        assert_eq!(LogFile::of(log.as_fd(), &paths).unwrap().length, 7);
+        let found = LogFile::of(log.as_fd(), other.as_fd(), &paths).unwrap();
+        assert_eq!((found.length, found.with_stdout), (7, false));
+        assert!(LogFile::of(log.as_fd(), log.as_fd(), &paths).unwrap().with_stdout);
     }
 
     #[test]
@@ -100,7 +110,12 @@ mod tests {
         let read = |path: &Path| fs::read_to_string(path).unwrap();
         for text in ["first", "second", "third"] {
             fs::write(&paths.log, text).unwrap();
-            let log = LogFile { path: paths.log.clone(), old_path: paths.old_log.clone(), length: 0 };
+            let log = LogFile {
+                path: paths.log.clone(),
+                old_path: paths.old_log.clone(),
+                length: 0,
+                with_stdout: false,
+            };
             let fresh = log.renew().unwrap();
             assert_eq!((read(&paths.old_log).as_str(), fresh.metadata().unwrap().len()), (text, 0));
             assert_eq!(fresh.metadata().unwrap().mode() & 0o777, 0o600);
