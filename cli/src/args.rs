@@ -259,6 +259,9 @@ pub(crate) struct ForwardArguments {
     /// Where to listen: a port of 127.0.0.1, or ADDRESS:PORT
     #[arg(value_name = "LISTEN")]
     pub(crate) listen: Option<String>,
+    /// Allow other machines: LISTEN may be an address that they can reach, such as 0.0.0.0
+    #[arg(long, requires = "listen")]
+    pub(crate) lan: bool,
     /// Hand connections to the program even if LISTEN has another port (the program then sees that port)
     #[arg(long, conflicts_with = "proxy")]
     pub(crate) handoff: bool,

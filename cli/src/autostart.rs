@@ -4,12 +4,13 @@ use crate::client::{Client, REPLY_TIME};
 use crate::environment;
 use crate::hint::{Failure, io_hint};
 use crate::printer::Printer;
+use crate::program::own_binary;
 use crate::settings::Settings;
 use agentfs_wire::control::{DaemonInfo, method};
+use agentfs_wire::limits::LOG_BYTES;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,9 +25,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Pause between two checks whether it answers.
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
-
-/// Bytes of the log above which the next collector empties it.
-const LOG_BYTES: u64 = 1024 * 1024;
 
 /// Bytes from the end of the log that are searched for the reason of a failed start.
 const TAIL_BYTES: u64 = 600;
@@ -91,7 +89,7 @@ impl Started {
 /// # Errors
 /// Why there is none.
 pub(crate) fn ensure(settings: &Settings) -> Result<Client, Failure> {
-    agentfs_collector::prepare_home(&settings.paths)?;
+    agentfs_home::prepare(&settings.paths)?;
     if let Ok(client) = answering(settings, REPLY_TIME) {
         return Ok(client);
     }
@@ -212,14 +210,6 @@ pub(crate) fn own_command(settings: &Settings) -> io::Result<Command> {
     command.env_clear();
     command.envs(environment::of_collector(&settings.environment, &settings.paths.home));
     Ok(command)
-}
-
-/// The path of this binary. If the file was replaced, the path of the new one.
-pub(crate) fn own_binary() -> io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    let text = path.to_string_lossy();
-    // proc_pid_exe(5): the kernel marks a removed file like this.
-    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
 }
 
 fn open_log(settings: &Settings) -> Result<File, Failure> {

@@ -1,5 +1,6 @@
 //! One line of what `agentfs doctor` reports. Pure.
 use crate::hint::Failure;
+use agentfs_wire::text::visible;
 use serde::Serialize;
 
 /// One check.
@@ -31,9 +32,9 @@ pub(crate) fn report(checks: &[Check]) -> String {
     let mut text = String::new();
     for check in checks {
         let mark = if check.ok { "ok  " } else { "FAIL" };
-        text.push_str(&format!("{mark}  {:12}  {}\n", check.name, check.found));
+        text.push_str(&format!("{mark}  {:12}  {}\n", check.name, visible(&check.found)));
         if let Some(hint) = &check.hint {
-            text.push_str(&format!("      {:12}  hint: {hint}\n", ""));
+            text.push_str(&format!("      {:12}  hint: {}\n", "", visible(hint)));
         }
     }
     text

@@ -1,15 +1,16 @@
 //! The claim on an instance's name: its companion file, which only one can create.
 //! Called by `wrap` before the program starts, and when the program has ended without a collector.
 use crate::hint::{Failure, io_hint};
-use crate::liveness::{self, RunLock, State};
+use crate::liveness;
 use crate::naming::{Names, with_id};
 use crate::{duration, exit::Exit};
+use agentfs_home::{Prober, RunLock};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::paths::Paths;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Names that are tried before we give up. From the second on they have a random id, so the second succeeds.
@@ -77,7 +78,7 @@ impl Claim {
     /// # Errors
     /// Where files cannot be removed.
     pub(crate) fn release(&self, paths: &Paths) -> io::Result<()> {
-        let lock = RunLock::take(paths)?;
+        let lock = RunLock::take(&paths.run_lock)?;
         liveness::sweep(paths, &self.companion.app, &self.companion.instance, &lock)?;
         if is_listening(paths, &self.companion) { Ok(()) } else { fs::remove_file(&self.path) }
     }
@@ -115,7 +116,7 @@ fn take_over(paths: &Paths, path: &Path, temporary: &Path, new: &Companion) -> i
     if lives(paths, path, new) {
         return Ok(Attempt::Taken);
     }
-    let lock = RunLock::take(paths)?;
+    let lock = RunLock::take(&paths.run_lock)?;
     if lives(paths, path, new) {
         return Ok(Attempt::Taken);
     }
@@ -130,9 +131,10 @@ fn lives(paths: &Paths, path: &Path, new: &Companion) -> bool {
 }
 
 fn is_listening(paths: &Paths, companion: &Companion) -> bool {
+    let mut prober = Prober::default();
     liveness::files_of(paths, &companion.app, &companion.instance)
         .iter()
-        .any(|path| liveness::probe(path) == State::Live)
+        .any(|path| prober.probe(path).is_held())
 }
 
 fn write_temporary(path: &Path, companion: &Companion) -> io::Result<PathBuf> {
@@ -141,7 +143,9 @@ fn write_temporary(path: &Path, companion: &Companion) -> io::Result<PathBuf> {
     let temporary = PathBuf::from(temporary);
     let bytes = serde_json::to_vec(companion).map_err(io::Error::other)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    if let Err(error) = file.write_all(&bytes) {
+    // Even if the file existed before: it contains the instance's secret.
+    let private = file.set_permissions(Permissions::from_mode(0o600));
+    if let Err(error) = private.and_then(|()| file.write_all(&bytes)) {
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
@@ -187,6 +191,7 @@ mod tests {
             started_ms: 0,
             version: String::new(),
             rules: Rules::default(),
+            secret: None,
         }
     }
 
@@ -198,6 +203,8 @@ mod tests {
     fn a_living_name_is_never_shared() {
         let (_home, paths) = home();
         assert_eq!(take(&paths, std::process::id()).companion.instance, "blue");
+        let mode = fs::metadata(paths.run.join("shop-blue.json")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "it may have a secret");
         let second = take(&paths, std::process::id()).companion.instance;
         assert!(second.starts_with("blue-"), "{second}");
         assert_eq!(fs::read_dir(&paths.run).unwrap().count(), 2, "no temporary file is left");

@@ -1,6 +1,7 @@
 //! The environment of a wrapped program. Pure: turns the environment that we got into the program's.
 use crate::interposer;
 use agentfs_wire::env;
+use agentfs_wire::secret::Secret;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The variable with the libraries that this system's loader loads first.
 #[cfg(not(target_os = "macos"))]
 pub(crate) const PRELOAD: &str = env::LD_PRELOAD;
-/// The list of libraries that this system's loader loads first.
+/// The variable with the libraries that this system's loader loads first.
 #[cfg(target_os = "macos")]
 pub(crate) const PRELOAD: &str = env::DYLD_INSERT_LIBRARIES;
 
@@ -40,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) url: String,
     /// `PORT`, if the program should get one.
     pub(crate) port: Option<u16>,
+    /// The secret that proves that a program belongs to the instance, if the instance has one.
+    pub(crate) secret: Option<Secret>,
     /// The only ports of the instance; empty: all ports.
     pub(crate) only: Vec<u16>,
     /// Ports that stay on the host.
@@ -112,6 +115,9 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
             set(env::HOME, home.as_os_str());
             set(env::RUN, plan.run.as_os_str());
             set(env::INTERPOSE, library.as_os_str());
+            if let Some(secret) = &plan.secret {
+                set(env::SECRET, OsStr::new(secret.reveal()));
+            }
             if *isolate {
                 set(env::ISOLATE, OsStr::new("1"));
             }
@@ -199,6 +205,7 @@ mod tests {
             host: "blue.shop.localhost".to_owned(),
             url: "http://blue.shop.localhost".to_owned(),
             port: None,
+            secret: None,
             only: Vec::new(),
             except: Vec::new(),
             engine,
@@ -242,6 +249,22 @@ mod tests {
             assert_eq!(get(&variables, name).as_deref(), Some(value), "{name}");
         }
         assert_eq!(get(&variables, "AGENTFS_ISOLATE"), None);
+    }
+
+    #[test]
+    fn only_a_program_with_the_library_gets_the_secret() {
+        let digits = "000102030405060708090a0b0c0d0e0f";
+        let inherited = pairs(&[("AGENTFS_SECRET", "of an outer instance")]);
+        for (secret, engine, expected) in [
+            (Secret::parse(digits), preload(), Some(digits)),
+            (Secret::parse(digits), Engine::Cooperative { nested: true }, None),
+            (None, preload(), None),
+        ] {
+            let plan = Plan { secret, ..plan(engine) };
+            assert_eq!(get(&build(&inherited, &plan), "AGENTFS_SECRET").as_deref(), expected);
+            assert!(!format!("{plan:?}").contains(digits), "{plan:?}");
+        }
+        assert!(of_collector(&inherited, Path::new("/h")).iter().all(|(key, _)| key != env::SECRET));
     }
 
     #[test]

@@ -142,7 +142,7 @@ pub(crate) fn until_end(mut events: Events, view: &View, pid: u32, started_ms: u
             Ok(Next::Event(event)) => {
                 view.say(&event);
                 // A dead instance with that name may be removed while the new one starts.
-                if event.kind == EventKind::InstanceEnded && !liveness::is_running(pid, started_ms) {
+                if event.kind() == EventKind::InstanceEnded && !liveness::is_running(pid, started_ms) {
                     return;
                 }
             }
@@ -159,7 +159,7 @@ fn follow(mut events: Events, view: &View, ended: &AtomicBool) {
         match events.next(Some(LOOK)) {
             Ok(Next::Event(event)) => {
                 view.say(&event);
-                if event.kind == EventKind::InstanceEnded && ended.load(Ordering::Acquire) {
+                if event.kind() == EventKind::InstanceEnded && ended.load(Ordering::Acquire) {
                     return;
                 }
             }
@@ -195,7 +195,7 @@ impl View {
                     self.printer.say(&line);
                 }
             }
-            Tell::Trace { requests: true, .. } if event.kind == EventKind::Call => {}
+            Tell::Trace { requests: true, .. } if event.kind() == EventKind::Call => {}
             Tell::Trace { json: false, .. } => self.printer.raw(&format!("{}\n", display::trace_line(event))),
             Tell::Trace { json: true, .. } => {
                 if let Ok(line) = serde_json::to_string(event) {

@@ -54,21 +54,33 @@ impl From<ControlError> for Failure {
     }
 }
 
-impl From<agentfs_collector::Error> for Failure {
-    fn from(error: agentfs_collector::Error) -> Self {
-        use agentfs_collector::Error;
+impl From<agentfs_home::Error> for Failure {
+    fn from(error: agentfs_home::Error) -> Self {
+        use agentfs_home::Error;
         let hint = match &error {
             Error::AlreadyRunning { .. } => Some("run `agentfs daemon status` for details".to_owned()),
-            Error::File { source, .. } | Error::Listen { source, .. } => Some(io_hint(source)),
+            Error::File { source, .. } => Some(io_hint(source)),
             // The reason for a folder already says what to do.
-            Error::Folder { .. } | Error::Runtime { .. } => None,
+            Error::Folder { .. } => None,
         };
         Self { exit: Exit::Failure, message: error.to_string(), hint }
     }
 }
 
-impl From<agentfs_collector::tls::TlsError> for Failure {
-    fn from(error: agentfs_collector::tls::TlsError) -> Self {
+impl From<agentfs_collector::Error> for Failure {
+    fn from(error: agentfs_collector::Error) -> Self {
+        use agentfs_collector::Error;
+        let message = error.to_string();
+        match error {
+            Error::Home(error) => error.into(),
+            Error::Listen { source, .. } => Self::of(message).hint(io_hint(&source)),
+            Error::Runtime { .. } => Self::of(message),
+        }
+    }
+}
+
+impl From<agentfs_tls::TlsError> for Failure {
+    fn from(error: agentfs_tls::TlsError) -> Self {
         // Its message already says what to do.
         Self::of(error)
     }

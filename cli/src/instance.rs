@@ -6,11 +6,14 @@ use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use agentfs_wire::companion::{Companion, Rules};
+use agentfs_wire::companion::Companion;
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
+use agentfs_wire::secret::{SECRET_BYTES, Secret};
 use agentfs_wire::url::UrlStyle;
+use std::fs::File;
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -35,7 +38,7 @@ pub(crate) fn expected_urls(settings: &Settings) -> UrlStyle {
         _ => ordinary,
     };
     // A file that cannot be read does not turn TLS on.
-    let secure = matches!(agentfs_collector::tls::enabled(&settings.paths.home), Ok(Some(_)));
+    let secure = matches!(agentfs_tls::enabled(&settings.paths.home), Ok(Some(_)));
     UrlStyle {
         http_port: port(settings.router, HTTP),
         https_port: secure.then(|| port(settings.router_tls, HTTPS)),
@@ -62,6 +65,7 @@ pub(crate) fn plan(
         url: urls.url(&host),
         host,
         port: None,
+        secret: None,
         only: Vec::new(),
         except: Vec::new(),
         engine,
@@ -132,15 +136,23 @@ pub(crate) fn tell_unreached(settings: &Settings, app: &str, instance: &str, pat
     }
 }
 
-/// The rules of a running instance; none if it has no companion (an instance made by hand).
-pub(crate) fn rules(settings: &Settings, app: &str, instance: &str) -> Rules {
-    let read = || {
-        let name =
-            SocketName { app: app_name(app)?, instance: instance_name(instance)?, kind: Kind::Companion };
-        let bytes = std::fs::read(settings.paths.run.join(name.format().as_str())).ok()?;
-        serde_json::from_slice::<Companion>(&bytes).ok()
-    };
-    read().map(|companion| companion.rules).unwrap_or_default()
+/// The companion of a running instance; none if the instance was made by hand.
+pub(crate) fn companion(settings: &Settings, app: &str, instance: &str) -> Option<Companion> {
+    let name = SocketName { app: app_name(app)?, instance: instance_name(instance)?, kind: Kind::Companion };
+    let bytes = std::fs::read(settings.paths.run.join(name.format().as_str())).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// A secret for a new instance of root. Other users' instances do not need one: their programs cannot change
+/// their user.
+pub(crate) fn new_secret(settings: &Settings) -> Option<Secret> {
+    if settings.uid != 0 || !cfg!(target_os = "linux") {
+        return None;
+    }
+    let mut random = [0; SECRET_BYTES];
+    // Without a secret, the broker does not serve this instance; everything else works.
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).ok()?;
+    Some(Secret::of(random))
 }
 
 /// A port of the host that nobody uses at this moment.

@@ -1,7 +1,7 @@
 //! The LaunchAgent with which launchd(8) starts the collector at login: the content of its property list
 //! (launchd.plist(5)) and its path. Pure, except that it looks up this program's path. `launchctl` loads it.
-use crate::autostart::own_binary;
 use crate::hint::Failure;
+use crate::program::own_binary;
 use crate::settings::Settings;
 use agentfs_wire::env;
 use agentfs_wire::label::hash5;

@@ -1,6 +1,8 @@
-//! Output: data goes to standard output, messages go to standard error. Owns quiet, verbose and colour. A
-//! closed standard output is not an error: the reader has seen enough.
+//! Output: data goes to standard output, messages go to standard error. Owns quiet, verbose and colour. Each
+//! message is one line without control characters, whatever names it repeats. A closed standard output is not
+//! an error: the reader has seen enough.
 use crate::hint::Failure;
+use agentfs_wire::text::visible;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 /// The one way to standard output and standard error.
@@ -68,14 +70,13 @@ impl Printer {
     /// Prints a warning, if messages are wanted.
     pub(crate) fn warn(&self, text: &str) {
         if self.talks {
-            self.say(&format!("{} {text}", self.paint("33", "warning:")));
+            self.line(&self.paint("33", "warning: "), text);
         }
     }
 
     /// Writes one line to standard error in any case.
     pub(crate) fn say(&self, text: &str) {
-        // One write, so that lines of several processes do not mix. If it fails, nobody can be told.
-        let _ = io::stderr().lock().write_all(format!("agentfs: {text}\n").as_bytes());
+        self.line("", text);
     }
 
     /// Writes lines to standard error as they are.
@@ -85,10 +86,15 @@ impl Printer {
 
     /// Reports a failure.
     pub(crate) fn failure(&self, failure: &Failure) {
-        self.say(&format!("{} {}", self.paint("31", "error:"), failure.message));
+        self.line(&self.paint("31", "error: "), &failure.message);
         if let Some(hint) = &failure.hint {
-            self.raw(&format!("  {} {hint}\n", self.paint("36", "hint:")));
+            self.raw(&format!("  {}{}\n", self.paint("36", "hint: "), visible(hint)));
         }
+    }
+
+    /// One write, so that lines of several processes do not mix. If it fails, nobody can be told.
+    fn line(&self, mark: &str, text: &str) {
+        self.raw(&format!("agentfs: {mark}{}\n", visible(text)));
     }
 
     fn paint(&self, code: &str, text: &str) -> String {

@@ -22,6 +22,14 @@ const INTERPRETERS: usize = 4;
 /// Bytes of a file's beginning that the kernel reads for `#!` (execve(2)).
 const HEAD_BYTES: u64 = 256;
 
+/// The path of this binary. If the file was replaced, the path of the new one.
+pub(crate) fn own_binary() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let text = path.to_string_lossy();
+    // proc_pid_exe(5): the kernel marks a removed file like this.
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
+}
+
 /// Finds the program called `name`.
 ///
 /// # Errors

@@ -7,38 +7,13 @@
 
 mod promises;
 mod stage;
+mod verdict;
 
 use crate::check::{Check, good};
 use crate::settings::Settings;
 use stage::Stage;
 use std::time::Duration;
-
-/// A promise, and the function that tests it: what was seen, or why it is broken.
-type Promise = (&'static str, fn(&Stage) -> Result<Seen, Broken>);
-
-/// Result for a promise that is not broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Seen {
-    /// It holds.
-    Holds(String),
-    /// It cannot be tested here, and need not be.
-    NotTried(String),
-}
-
-/// Why a promise is broken, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Broken {
-    why: String,
-    hint: Option<String>,
-}
-
-// === impl Broken ===
-
-impl From<String> for Broken {
-    fn from(why: String) -> Self {
-        Self { why, hint: None }
-    }
-}
+use verdict::{Broken, Seen};
 
 /// Tests every promise. Does not take much longer than `time`.
 pub(crate) fn run(settings: &Settings, time: Duration) -> Vec<Check> {

@@ -1,8 +1,8 @@
 //! Flags, environment and paths, resolved once into one struct. Only this module reads the environment.
 use crate::exit::Exit;
 use crate::hint::Failure;
-use agentfs_collector::Level;
 use agentfs_wire::env;
+use agentfs_wire::level::Level;
 use agentfs_wire::paths::Paths;
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! The collector's configuration. The command line tool reads the environment and fills it in; nothing here
 //! does.
-use crate::log::Level;
-use crate::tls::TlsConfig;
+use agentfs_tls::TlsConfig;
+use agentfs_wire::level::Level;
 use agentfs_wire::paths::Paths;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
@@ -17,7 +17,7 @@ pub struct Config {
     /// Sockets for the router that launchd opened. If there are some and no address is set, they are used
     /// instead of the default ones.
     pub router_sockets: Vec<TcpListener>,
-    /// How to serve TLS. Absent: as [`crate::tls::enabled`] says; so TLS is off until it is turned on once.
+    /// How to serve TLS. Absent: as [`agentfs_tls::enabled`] says; so TLS is off until it is turned on once.
     pub tls: Option<TlsConfig>,
     /// Address on which the router speaks TLS instead of the default ones (`AGENTFS_ROUTER_TLS`). Used only
     /// if TLS is on.

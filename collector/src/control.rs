@@ -4,11 +4,13 @@
 mod connection;
 mod line;
 mod server;
+mod shared;
 
-pub(crate) use server::{Server, Shared};
+pub(crate) use server::Server;
+pub(crate) use shared::Shared;
 
-use agentfs_wire::control::{ControlError, DrainParams, EndedParams, ErrorCode, RouteParams};
-use serde_json::Value;
+use crate::answer::Answer;
+use agentfs_wire::control::{DrainParams, EndedParams, RouteParams};
 use tokio::sync::oneshot;
 
 /// A request that only the hub can answer. It is carried out even if its client is gone by then.
@@ -43,12 +45,4 @@ pub(crate) enum Ask {
     TlsReload,
     /// Stop the collector.
     Stop,
-}
-
-/// What the hub answers.
-pub(crate) type Answer = Result<Value, ControlError>;
-
-/// An error with its hint.
-pub(crate) fn error(code: ErrorCode, message: impl Into<String>, hint: Option<&str>) -> ControlError {
-    ControlError { code, message: message.into(), hint: hint.map(str::to_owned) }
 }

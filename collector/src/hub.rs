@@ -20,6 +20,5 @@ mod requests;
 mod routing;
 mod secure;
 mod start;
-mod warnings;
 
 pub(crate) use start::run;

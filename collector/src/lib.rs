@@ -5,6 +5,7 @@
 //! one knows the same. Routes added by hand (`routes_file`) and TLS (`tls`) are kept in files. `hub` explains
 //! how the parts work together.
 
+mod answer;
 #[cfg(target_os = "linux")]
 mod broker;
 mod clock;
@@ -13,27 +14,20 @@ mod control;
 mod end;
 mod error;
 mod forward;
-mod home;
 mod hub;
 mod journal;
-mod keep;
 mod limits;
-mod lock;
 mod log;
 mod metrics;
 mod notice;
 mod processes;
 mod registry;
-mod routes_file;
-mod run_dir;
-pub mod tls;
-mod trace_page;
+mod secret;
+mod warnings;
 mod watch;
 
 pub use config::{Config, Report};
-pub use error::{Error, FolderReason};
-pub use home::prepare as prepare_home;
-pub use log::{Level, UnknownLevel};
+pub use error::Error;
 
 use std::future::Future;
 use std::num::NonZero;

@@ -119,12 +119,6 @@ pub(crate) const DRAIN_HOLD_MS: u64 = 3_600_000;
 /// Bytes of the largest companion file that is read. A larger one is ignored as foreign.
 pub(crate) const COMPANION_BYTES: u64 = 1024 * 1024;
 
-/// Bytes of the largest certificate or key that a user gives. A larger file is refused.
-pub(crate) const PEM_BYTES: u64 = 1024 * 1024;
-
-/// Bytes of the largest routes file that is read. A larger one is treated as damaged.
-pub(crate) const ROUTES_BYTES: u64 = 16 * 1024 * 1024;
-
 /// Milliseconds in which the same warning is given only once; repetitions are counted.
 pub(crate) const WARNING_REPEAT_MS: u64 = 60_000;
 

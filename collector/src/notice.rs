@@ -1,9 +1,9 @@
 //! Receives the datagrams of the interposer, checks sender and content, and passes them on as owned values.
 //! Owns the socket and its counters; does not know the registry.
 use crate::end::ended;
-use crate::home::is_ours;
 use crate::limits::{NOTICE_BUFFER_BYTES, NOTICE_QUEUE};
 use crate::registry::Key;
+use agentfs_home::is_ours;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{app_name, instance_name};

@@ -1,6 +1,7 @@
 //! What a Mach-O file says about itself: its slices, their processors, and their code signatures. Reads
 //! universal files with 32 and 64 bit headers, and programs of either word size. Pure; reads from anything
 //! with offsets: bytes, or a file, of which only headers are read.
+pub use crate::error::Error;
 use crate::limits::{LOAD_COMMANDS_BYTES, SLICES};
 use crate::signature::Signature;
 use object::endian::Endianness;
@@ -9,17 +10,6 @@ use object::read::ReadRef;
 use object::read::macho::{FatArch, MachHeader, MachOFatFile32, MachOFatFile64};
 use std::fmt;
 use std::fs::File;
-
-/// Why a file cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// It is not a Mach-O file.
-    #[error("it is not a Mach-O file")]
-    NotMachO,
-    /// It is broken.
-    #[error("it is malformed: {0}")]
-    Malformed(&'static str),
-}
 
 /// A processor that a slice is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 //! decides for the user.
 
 pub mod entitlements;
+mod error;
 pub mod image;
 pub mod judge;
 pub mod limits;

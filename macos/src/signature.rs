@@ -2,7 +2,7 @@
 //! is big-endian. Layout: xnu, `osfmk/kern/cs_blobs.h`. Reports what the signature claims; only the kernel
 //! checks whether it is valid. Pure.
 use crate::entitlements::Entitlements;
-use crate::image::Error;
+use crate::error::Error;
 use crate::limits::{ENTITLEMENTS_BYTES, SIGNATURE_BLOBS};
 use object::read::ReadRef;
 

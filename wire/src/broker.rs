@@ -3,14 +3,14 @@
 //! A server that root starts and that drops its privileges (nginx, `su postgres -c …`) can no longer enter
 //! the run dir, which only its owner can enter. It sends one [`Request`] over a `SOCK_SEQPACKET` connection
 //! to the abstract socket [`socket_name`]. It gets one [`Answer`], with a descriptor (`SCM_RIGHTS`) if it
-//! asked for a socket. The collector serves only processes of the instance that
-//! the request names, which it finds out from the kernel, not from the request. Linux only.
+//! asked for a socket. The collector serves only a process that knows the secret of the instance that the
+//! request names ([`crate::secret`]). Linux only.
 use crate::text::Text;
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{BorrowDecode, Decode, Encode};
 
 /// First byte of requests and answers.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Bytes of the longest request.
 pub const REQUEST_BYTES: usize = 512;
@@ -43,12 +43,14 @@ pub enum Ask<'a> {
 }
 
 /// One request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Request<'a> {
     /// The app that the process belongs to.
     pub app: &'a str,
     /// The instance that the process belongs to.
     pub instance: &'a str,
+    /// The instance's secret, as proof. Empty if the process has none.
+    pub secret: &'a str,
     /// What to do.
     pub ask: Ask<'a>,
 }
@@ -97,6 +99,18 @@ impl<'a> Request<'a> {
     }
 }
 
+impl core::fmt::Debug for Request<'_> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { app, instance, secret: _, ask } = self;
+        formatter
+            .debug_struct("Request")
+            .field("app", app)
+            .field("instance", instance)
+            .field("ask", ask)
+            .finish_non_exhaustive()
+    }
+}
+
 // === impl Answer ===
 
 impl Answer {
@@ -124,13 +138,27 @@ mod tests {
             Ask::Bind { file: "a-b.80.l.sock", mapped: true },
             Ask::Connect { file: "a-b.80.sock", name: b"\0afs1/C/x" },
         ] {
-            let request = Request { app: "a", instance: "b", ask };
+            let request = Request { app: "a", instance: "b", secret: "0011", ask };
+            assert!(!format!("{request:?}").contains("0011"), "{request:?}");
             let length = request.encode(&mut buffer).unwrap();
             assert_eq!(Request::decode(&buffer[..length]), Some(request));
             assert_eq!(Request::decode(&buffer[..length - 1]), None);
         }
         let length = Answer { errno: 98 }.encode(&mut buffer).unwrap();
         assert_eq!(Answer::decode(&buffer[..length]), Some(Answer { errno: 98 }));
+    }
+
+    /// What an interposer sends, byte by byte: a collector of another build must be able to read it.
+    #[test]
+    fn a_request_is_these_bytes() {
+        let request =
+            Request { app: "a", instance: "b", secret: "c", ask: Ask::Bind { file: "d", mapped: true } };
+        let mut buffer = [0; REQUEST_BYTES];
+        let length = request.encode(&mut buffer).unwrap();
+        let text = |byte| [1, 0, 0, 0, 0, 0, 0, 0, byte];
+        let expected =
+            [&[2][..], &text(b'a'), &text(b'b'), &text(b'c'), &[1, 0, 0, 0], &text(b'd'), &[1]].concat();
+        assert_eq!(&buffer[..length], expected);
     }
 
     proptest! {

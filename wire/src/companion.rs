@@ -1,6 +1,7 @@
 //! The companion file `{app}-{instance}.json`: facts about an instance that its name does not contain. The
 //! command that starts the instance writes it once. It is created exclusively, so it is also the claim on the
 //! name. It is removed with the instance.
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -46,6 +47,10 @@ pub struct Companion {
     /// Its rules; absent in files of older versions.
     #[serde(default)]
     pub rules: Rules,
+    /// The secret with which processes of another user prove that they belong to the instance. Only instances of
+    /// root have one: only their processes can change their user. So only the owner may read the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
 }
 
 #[cfg(test)]
@@ -57,10 +62,17 @@ mod tests {
         let text = r#"{"app":"a","instance":"b","directory":"/","checkout":null,"fork":false,"branch":null,
             "command":[],"wrap_pid":7,"child_pid":8,"started_ms":9,"version":"0.1.0"}"#;
         let companion: Companion = serde_json::from_str(text).unwrap();
-        assert_eq!(companion.rules, Rules::default());
+        assert_eq!((&companion.rules, companion.secret), (&Rules::default(), None));
         let rules = Rules { isolate: true, only: vec![80], except: Vec::new() };
-        let text = serde_json::to_string(&Companion { rules: rules.clone(), ..companion }).unwrap();
+        let text = serde_json::to_string(&Companion { rules: rules.clone(), ..companion.clone() }).unwrap();
+        assert!(!text.contains("secret"), "{text}");
         assert!(text.contains(r#""rules":{"isolate":true,"only":[80],"except":[]}"#), "{text}");
         assert_eq!(serde_json::from_str::<Companion>(&text).unwrap().rules, rules);
+        let secret = Secret::parse("000102030405060708090a0b0c0d0e0f");
+        let text = serde_json::to_string(&Companion { secret, ..companion }).unwrap();
+        assert!(text.ends_with(r#""secret":"000102030405060708090a0b0c0d0e0f"}"#), "{text}");
+        let read: Companion = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.secret, secret);
+        assert!(!format!("{read:?}").contains("0001"), "{read:?}");
     }
 }

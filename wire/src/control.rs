@@ -246,7 +246,7 @@ pub struct RouteInfo {
     pub host: String,
     /// Target as given.
     pub target: String,
-    /// Whether sub-domains fall back to it.
+    /// Whether subdomains without their own route use it.
     #[serde(default)]
     pub wildcard: bool,
     /// URL.
@@ -343,6 +343,9 @@ pub struct ForwardParams {
     /// Whether connections are handed to the program; absent: only if it listens on the same port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handoff: Option<bool>,
+    /// Whether the address may be one that other machines can reach.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lan: bool,
 }
 
 /// A forward.
@@ -362,6 +365,9 @@ pub struct ForwardInfo {
     /// Connections that were handed to the program.
     #[serde(default)]
     pub handed: u64,
+    /// Whether other machines can reach it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lan: bool,
 }
 
 /// Reads one request line.

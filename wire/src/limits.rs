@@ -39,6 +39,13 @@ pub const NOTICE_QUIET_MS: u64 = 20;
 /// closed.
 pub const CONTROL_LINE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Bytes of the log of a collector that runs in the background. At this size the log is renamed to `collector.log.1`,
+/// which replaces the previous one, and a new log is created. So both together never take more than twice this.
+pub const LOG_BYTES: u64 = 1024 * 1024;
+
+/// Characters of one line of that log. A longer line is cut and ends with `…`.
+pub const LOG_LINE_CHARACTERS: usize = 4096;
+
 /// Control connections at once. Further ones are answered with `busy` and closed.
 pub const CONTROL_CONNECTIONS: usize = 256;
 

@@ -26,6 +26,8 @@ pub struct Paths {
     pub run_lock: PathBuf,
     /// Log of a collector that was started in the background, `home/collector.log`.
     pub log: PathBuf,
+    /// The previous log, `home/collector.log.1` (see `limits::LOG_BYTES`).
+    pub old_log: PathBuf,
     /// Routes added by hand, `home/routes.json`: written under another name, then renamed.
     pub routes: PathBuf,
     /// Unpacked interposers, `home/lib`.
@@ -53,6 +55,7 @@ impl Paths {
             run_lock: base.join("run.lock"),
             lock: home.join("collector.lock"),
             log: home.join("collector.log"),
+            old_log: home.join("collector.log.1"),
             routes: home.join("routes.json"),
             lib: home.join("lib"),
             base,

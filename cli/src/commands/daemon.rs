@@ -11,8 +11,9 @@ use crate::launch_agent::{self, LaunchAgent};
 use crate::launchctl::Launchd;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use agentfs_collector::tls::{self, OwnPair};
 use agentfs_collector::{Config, Error};
+use agentfs_home::Error as HomeError;
+use agentfs_tls::{self as tls, OwnPair};
 use agentfs_wire::control::{DaemonInfo, method};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -45,7 +46,7 @@ pub(crate) fn run(
 }
 
 fn start(arguments: &StartArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
-    agentfs_collector::prepare_home(&settings.paths)?;
+    agentfs_home::prepare(&settings.paths)?;
     let secure = arguments.tls || arguments.cert.is_some();
     if secure {
         tls::enable(&settings.paths.home, own_pair(arguments)?.as_ref())?;
@@ -127,7 +128,10 @@ fn status(as_json: bool, settings: &Settings, printer: &Printer) -> Result<Exit,
         }
         (None, true) => format!("{}\n", json!({ "running": false, "home": settings.paths.home })),
         (Some(info), false) => details(info, settings),
-        (None, false) => format!("not running\nhome     {}\n", settings.paths.home.display()),
+        (None, false) => {
+            let home = settings.paths.home.display().to_string();
+            display::table(&[vec!["not running".to_owned()], vec!["home   ".to_owned(), home]])
+        }
     };
     printer.data(&text)?;
     Ok(if info.is_some() { Exit::Success } else { Exit::NotFound })
@@ -141,7 +145,7 @@ fn print_agent(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> 
 fn install(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     let launchd = Launchd::find(settings)?;
     let agent = LaunchAgent::of(settings)?;
-    agentfs_collector::prepare_home(&settings.paths)?;
+    agentfs_home::prepare(&settings.paths)?;
     // A running collector holds the lock that launchd's collector needs.
     if autostart::answer(settings).is_some() {
         stop(settings, printer)?;
@@ -190,9 +194,11 @@ fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printe
     config.router_threads = settings.router_threads;
     config.log = settings.log;
     match agentfs_collector::serve(config) {
-        Err(error @ Error::AlreadyRunning { .. }) if by_launchd => printer.say(&error.to_string()),
+        Err(Error::Home(error @ HomeError::AlreadyRunning { .. })) if by_launchd => {
+            printer.say(&error.to_string());
+        }
         // Two commands started a collector at once: the first one serves both.
-        Err(Error::AlreadyRunning { .. }) if detached => {}
+        Err(Error::Home(HomeError::AlreadyRunning { .. })) if detached => {}
         Err(error) => return Err(error.into()),
         Ok(_) => {}
     }

@@ -57,7 +57,7 @@ fn check(settings: &Settings) -> Vec<Check> {
         Ok(info) => {
             checks.push(collector(&info));
             checks.push(router(&info));
-            checks.extend(tls(&info));
+            checks.extend(tls(&info, settings));
         }
         Err(failure) => checks.push(from_failure("collector", failure)),
     }
@@ -114,7 +114,7 @@ fn system() -> Check {
 }
 
 fn folders(settings: &Settings) -> Check {
-    match agentfs_collector::prepare_home(&settings.paths) {
+    match agentfs_home::prepare(&settings.paths) {
         Ok(()) => good("folders", format_args!("{} is yours alone", settings.paths.run.display())),
         Err(error) => from_failure("folders", error.into()),
     }
@@ -146,7 +146,7 @@ fn disk(settings: &Settings) -> Check {
 
 /// Starts this program with the library and checks whether it was loaded.
 fn loads(settings: &Settings, library: &Path) -> Check {
-    let tried = autostart::own_binary().and_then(|binary| {
+    let tried = crate::program::own_binary().and_then(|binary| {
         let mut command = Command::new(binary);
         command.arg("doctor").arg("--loaded").arg(library).env(PRELOAD, library);
         command.env(env::HOME, &settings.paths.home).stdin(Stdio::null()).output()
@@ -213,13 +213,19 @@ fn router(info: &DaemonInfo) -> Check {
 }
 
 /// Nothing if TLS was never turned on.
-fn tls(info: &DaemonInfo) -> Option<Check> {
+fn tls(info: &DaemonInfo, settings: &Settings) -> Option<Check> {
     if let Some(error) = &info.tls_error {
         let hint = "fix it and run `agentfs daemon start --tls`, or turn TLS off with `agentfs trust --undo`";
         let (ok, found) = (false, error.clone());
         return Some(Check { name: "tls", ok, found, hint: Some(hint.to_owned()) });
     }
     let port = info.https_port?;
+    let authority = agentfs_tls::find_ca(&settings.paths.home).ok().flatten();
+    if authority.is_some_and(|authority| authority.is_too_wide()) {
+        let found = "the local CA can sign for more than `localhost` names".to_owned();
+        let hint = Some("run `agentfs trust` to replace it".to_owned());
+        return Some(Check { name: "tls", ok: false, found, hint });
+    }
     Some(good("tls", format_args!("port {port}; `agentfs trust` shows which stores trust it")))
 }
 

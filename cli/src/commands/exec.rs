@@ -32,11 +32,13 @@ pub(crate) fn run(
     if let Some(why) = unreached {
         instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
     }
-    let rules = instance::rules(settings, &target.app, &target.instance);
+    let companion = instance::companion(settings, &target.app, &target.instance);
+    let (rules, secret) = companion.map(|companion| (companion.rules, companion.secret)).unwrap_or_default();
     let isolate = arguments.isolate || rules.isolate;
     let engine = instance::preload(settings, printer, &start.path, library, isolate, unreached);
     let engine = start.adjust(engine);
     let mut plan = instance::plan(settings, &target.app, &target.instance, info.urls(), engine)?;
+    plan.secret = secret;
     plan.only = rules.only;
     plan.except = rules.except;
     // The instance's rules, whatever our own environment says.

@@ -42,6 +42,13 @@ pub(crate) fn run(
         return Err(Failure::new(Exit::Usage, "a forward needs an instance and a port"));
     };
     let (name, port) = target_of(target)?;
+    if let (None, Some(listen)) = (port, &arguments.listen) {
+        let failure =
+            Failure::new(Exit::Usage, format_args!("every port of {name} cannot be served on `{listen}`"));
+        return Err(failure.hint(
+            "leave it out to serve all ports on an address of their own, or name one port: INSTANCE:PORT",
+        ));
+    }
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
     let instance = reference::one(name, &snapshot.instances)?;
     let params = ForwardParams {
@@ -54,8 +61,17 @@ pub(crate) fn run(
             (_, true) => Some(false),
             _ => None,
         },
+        lan: arguments.lan,
     };
     let forward: ForwardInfo = client.call(method::FORWARD_ADD, params)?;
+    if forward.lan {
+        // Even if stderr is not a terminal: nobody should open a port to the network without knowing it.
+        printer.say(&format!(
+            "warning: {} is open to the network; other machines can reach {}",
+            forward.listen,
+            described(&forward)
+        ));
+    }
     if arguments.json {
         printer.data(&format!("{}\n", json(&forward)?))?;
     } else {
@@ -106,10 +122,13 @@ fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, F
         printer.talk("no forwards; add one with `agentfs forward INSTANCE:PORT`");
         return Ok(Exit::Success);
     }
-    let mut rows = vec![["LISTEN", "INSTANCE", "CONNECTIONS", "HANDED OVER"].map(str::to_owned).to_vec()];
+    let heads = ["LISTEN", "OPEN TO", "INSTANCE", "CONNECTIONS", "HANDED OVER"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for forward in forwards {
         let target = described(&forward);
-        rows.push(vec![forward.listen, target, forward.connections.to_string(), forward.handed.to_string()]);
+        let reach = if forward.lan { "THE NETWORK" } else { "this machine" }.to_owned();
+        let (connections, handed) = (forward.connections.to_string(), forward.handed.to_string());
+        rows.push(vec![forward.listen, reach, target, connections, handed]);
     }
     printer.data(&display::table(&rows))?;
     Ok(Exit::Success)

@@ -54,7 +54,7 @@ mod mac {
             return Ok(Exit::Success);
         }
         if !arguments.remove {
-            agentfs_collector::prepare_home(&settings.paths)?;
+            agentfs_home::prepare(&settings.paths)?;
         }
         let mut done = Vec::new();
         for name in &arguments.tools {
@@ -88,7 +88,8 @@ mod mac {
             .iter()
             .map(|tool| {
                 let note = if tool.current { "" } else { "  (outdated: copy it again)" };
-                format!("{}  {}{note}\n", tool.original.display(), tool.copy.display())
+                let line = format!("{}  {}{note}", tool.original.display(), tool.copy.display());
+                format!("{}\n", agentfs_wire::text::visible(&line))
             })
             .collect()
     }

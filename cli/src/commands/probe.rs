@@ -2,10 +2,10 @@
 //! sockets, like any other program, and know nothing of agentfs. They print what they find, one `WORD VALUE`
 //! per line. If the system refuses something, they exit with its message.
 use crate::args::{ProbeAction, ProbeArguments};
-use crate::autostart::own_binary;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
+use crate::program::own_binary;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};

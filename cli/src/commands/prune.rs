@@ -6,6 +6,7 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use agentfs_wire::control::{Pruned, method};
+use agentfs_wire::text::visible;
 use serde_json::json;
 
 /// Runs the command.
@@ -26,8 +27,7 @@ pub(crate) fn run(
     }
     let mut lines = String::new();
     for file in &pruned.removed {
-        lines.push_str(file);
-        lines.push('\n');
+        lines.push_str(&format!("{}\n", visible(file)));
     }
     printer.data(&lines)?;
     for left in &pruned.left {

@@ -8,6 +8,7 @@ use crate::hint::Failure;
 use crate::printer::{Flow, Printer};
 use crate::settings::Settings;
 use agentfs_wire::control::{InstanceInfo, ListenerInfo, Snapshot, SubscribeParams, method};
+use agentfs_wire::text::visible;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -130,9 +131,9 @@ fn rate(per_second: f64) -> String {
 
 /// A command on one line of bounded length.
 fn command(words: &[String]) -> String {
+    /// Characters of a command line that are shown.
     const LONGEST: usize = 40;
-    let line: String =
-        words.join(" ").chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    let line = visible(&words.join(" ")).to_string();
     if line.chars().count() <= LONGEST {
         return line;
     }
@@ -173,8 +174,8 @@ mod tests {
         let shown = table(std::slice::from_ref(&instance), 120_000, home);
         assert_eq!(
             shown,
-            "APP   INSTANCE  ADDRESS       URL                    PID   AGE  REQUESTS  REQ/S  COMMAND      FOLDER\n\
-             shop  blue      0.0.0.0:8080  http://shop.localhost  4712  1m   7         0.7    npm run dev  ~/shop\n"
+            "APP   INSTANCE  ADDRESS       URL                    PID   AGE  REQUESTS  REQ/S  COMMAND       FOLDER\n\
+             shop  blue      0.0.0.0:8080  http://shop.localhost  4712  1m   7         0.7    npm run\\ndev  ~/shop\n"
         );
         instance.listeners.clear();
         assert!(table(&[instance], 120_000, home).contains("shop  blue      -        -    4712  2m   -"));

@@ -51,7 +51,7 @@ pub(crate) fn run(
     printer.talk("tracing; press Ctrl-C to stop");
     loop {
         match events.next(None)? {
-            Next::Event(event) if arguments.requests && event.kind == EventKind::Call => {}
+            Next::Event(event) if arguments.requests && event.kind() == EventKind::Call => {}
             Next::Event(event) => {
                 let line = if arguments.json {
                     serde_json::to_string(&event)

@@ -7,7 +7,7 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::trust::{self, Places, Store, Trouble};
-use agentfs_collector::tls::{self, Authority};
+use agentfs_tls::{self as tls, Authority};
 use agentfs_wire::control::{DaemonInfo, method};
 use serde::Serialize;
 use serde_json::json;
@@ -57,20 +57,31 @@ pub(crate) fn run(
     settings: &Settings,
     printer: &Printer,
 ) -> Result<Exit, Failure> {
-    agentfs_collector::prepare_home(&settings.paths)?;
+    agentfs_home::prepare(&settings.paths)?;
     let home = &settings.paths.home;
     if settings.uid == 0 && settings.variable("SUDO_UID").is_some_and(|uid| uid != "0") {
         printer.warn("this installs root's local CA, not yours; run it without sudo: it shows which commands need root");
     }
-    let authority = if arguments.undo { tls::find_ca(home)? } else { Some(tls::ensure_ca(home)?) };
+    let places = Places::of(settings);
+    let mut lines = Vec::new();
+    let found = tls::find_ca(home)?;
+    let authority = if arguments.undo {
+        found
+    } else {
+        if let Some(earlier) = found.filter(Authority::is_too_wide) {
+            printer
+                .talk("the local CA can sign for more than `localhost` names; replacing it with a new one");
+            let treated = trust::find(&places).into_iter().map(|store| treat(store.as_ref(), &earlier, true));
+            lines.extend(treated.filter(|line| line.state != State::NotThere));
+        }
+        Some(tls::renew_ca(home)?)
+    };
     let Some(authority) = authority else {
         printer.talk("no local CA to remove");
         switch_off(settings, printer)?;
         return print(&[], arguments.json, printer);
     };
-    let places = Places::of(settings);
-    let mut lines: Vec<Line> =
-        trust::find(&places).iter().map(|store| treat(store.as_ref(), &authority, arguments.undo)).collect();
+    lines.extend(trust::find(&places).iter().map(|store| treat(store.as_ref(), &authority, arguments.undo)));
     let trusted = lines.iter().any(|line| matches!(line.state, State::PutIn | State::AlreadyThere));
     lines.extend(node(&places, &authority, arguments.undo));
     let exit = print(&lines, arguments.json, printer)?;

@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: WrapArguments, settings: &Settings, printer: &Print
 /// Runs the command and reports what it does.
 ///
 /// # Errors
-/// What kept the program from being started.
+/// Why the program could not be started.
 pub(crate) fn run_telling(
     arguments: WrapArguments,
     settings: &Settings,
@@ -58,8 +58,7 @@ pub(crate) fn run_telling(
     if !stays {
         wanted.child_pid = std::process::id();
     }
-    agentfs_collector::prepare_home(&settings.paths)
-        .map_err(|error| Failure::from(error).exit(Exit::Setup))?;
+    agentfs_home::prepare(&settings.paths).map_err(|error| Failure::from(error).exit(Exit::Setup))?;
     // A collector starts in parallel.
     let starting = autostart::begin(settings);
     let cooperative = arguments.no_interpose || settings.no_interpose;
@@ -148,6 +147,7 @@ impl Wrap<'_> {
         let expected = urls.unwrap_or_else(|| instance::expected_urls(settings));
         let mut plan = instance::plan(settings, app, name, expected, engine)?;
         plan.port = chosen_port;
+        plan.secret = claim.companion.secret;
         printer.detail(&format!("{app}/{name} is at {}", plan.url));
         plan.only.clone_from(&arguments.only);
         plan.except.clone_from(&arguments.except);
@@ -231,6 +231,7 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
                 port: Some(*port),
                 listen: Some(format!("{address}:{port}")),
                 handoff: None,
+                lan: false,
             };
             let _: Value =
                 client.call(method::FORWARD_ADD, params).map_err(|error| error.exit(Exit::Setup))?;
@@ -281,6 +282,7 @@ fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Resu
         started_ms: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rules: rules(arguments, settings),
+        secret: instance::new_secret(settings),
     })
 }
 

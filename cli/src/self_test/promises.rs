@@ -2,12 +2,15 @@
 //! and compares what they print with what TCP would have shown. Each uses its own instance names: the name of
 //! a program that was just killed is in use until its last process is gone.
 use super::stage::{How, Program, Stage};
-use super::{Broken, Promise, Seen};
+use super::verdict::{Broken, Seen};
 use crate::program;
 use agentfs_wire::limits::SOCKET_PATH_BYTES;
 use std::ffi::OsStr;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
+
+/// A promise, and the function that tests it: what was seen, or why it is broken.
+type Promise = (&'static str, fn(&Stage) -> Result<Seen, Broken>);
 
 /// Every promise.
 pub(super) const ALL: [Promise; 14] = [

@@ -1,9 +1,9 @@
 //! The stage of the self-test: a private home below /tmp with its own collector, the programs that run there,
 //! and the time that is left. Owns all of it and removes it; does not judge results.
-use crate::autostart::own_binary;
 use crate::client::Client;
 use crate::environment::without_ours;
 use crate::liveness;
+use crate::program::own_binary;
 use crate::settings::Settings;
 use agentfs_wire::control::{DaemonInfo, method};
 use agentfs_wire::env;
@@ -121,7 +121,7 @@ impl Stage {
             interrupted,
         };
         for paths in &stage.homes {
-            agentfs_collector::prepare_home(paths).map_err(|error| error.to_string())?;
+            agentfs_home::prepare(paths).map_err(|error| error.to_string())?;
             // Programs load the library from its usual place.
             std::os::unix::fs::symlink(&settings.paths.lib, &paths.lib)
                 .map_err(|error| format!("cannot link {}: {error}", paths.lib.display()))?;

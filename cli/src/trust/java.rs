@@ -1,8 +1,9 @@
 //! Java's keystores, one per JDK, changed by `keytool`. A JDK from the system's packages reads the system's
 //! store, or a keystore that the system's update command makes from it: that one is not changed.
+use super::places::{Places, folders_in};
+use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use super::{Places, Store, Trouble, folders_in};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,9 @@
 //! The user's login keychain, which Safari, Chrome and the system use. It is changed by security(1), which
 //! asks the user to confirm. Searched for on every system, so that it can be tested on any.
+use super::places::Places;
+use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use super::{Places, Store, Trouble};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! Node.js has its CAs built in. It reads one more file, which only an environment variable can name.
-use super::Places;
-use agentfs_collector::tls::Authority;
+use super::places::Places;
+use agentfs_tls::Authority;
 
 /// What Node.js needs, if it is installed: whether it is set already, and a text for people.
 pub(crate) fn advice(places: &Places, authority: &Authority, undo: bool) -> Option<(bool, String)> {

@@ -1,7 +1,8 @@
 //! NSS databases: Chromium's, one per user, and Firefox's, one per profile. Both are changed by `certutil`.
+use super::places::{Places, folders_in};
+use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use super::{Places, Store, Trouble, folders_in};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;

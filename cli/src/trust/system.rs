@@ -1,8 +1,9 @@
 //! The system's store: a folder of certificates. A command makes from it the bundle that OpenSSL, GnuTLS,
 //! curl, Go and Python read.
+use super::places::Places;
+use super::store::{Store, Trouble};
 use super::tool::{quoted, require};
-use super::{Places, Store, Trouble};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -1,6 +1,6 @@
 //! Runs the tool of a store. Its output is ours to report; it does not go to the terminal.
-use super::Trouble;
-use agentfs_collector::tls::Authority;
+use super::store::Trouble;
+use agentfs_tls::Authority;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,7 +1,7 @@
 //! One control connection: requests in, replies out in the same order, then maybe a stream of events.
 use super::line::{self, Line};
-use super::server::Shared;
-use super::{Answer, Ask, Command, error};
+use super::{Ask, Command, Shared};
+use crate::answer::{Answer, error};
 use crate::end::ended;
 use crate::journal::{Filter, Subscription};
 use crate::limits::{CONTROL_WRITE, SUBSCRIPTION_BATCH};

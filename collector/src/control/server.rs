@@ -1,12 +1,10 @@
 //! Accepts control connections, within their limit.
-use super::{Command, connection, error};
+use super::{Command, Shared, connection};
+use crate::answer::error;
 use crate::end::ended;
-use crate::forward::Forwards;
-use crate::journal::Journal;
 use crate::limits::COMMAND_QUEUE;
 use crate::notice::clear;
-use crate::trace_page::TracePage;
-use agentfs_wire::control::{DaemonInfo, ErrorCode, Reply};
+use agentfs_wire::control::{ErrorCode, Reply};
 use agentfs_wire::limits::CONTROL_CONNECTIONS;
 use serde_json::Value;
 use std::fs;
@@ -23,21 +21,6 @@ use tokio::task::JoinSet;
 pub(crate) struct Server {
     listener: UnixListener,
     path: PathBuf,
-}
-
-/// What every connection needs.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    /// Who we are: hub --changes--> connections
-    pub(crate) info_rx: watch::Receiver<DaemonInfo>,
-    /// What happened.
-    pub(crate) journal: Journal,
-    /// Raw TCP into instances.
-    pub(crate) forwards: Forwards,
-    /// Who wants calls.
-    pub(crate) page: TracePage,
-    /// connections --commands--> hub
-    pub(crate) command_tx: mpsc::Sender<Command>,
 }
 
 // === impl Server ===

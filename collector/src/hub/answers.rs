@@ -2,13 +2,14 @@
 //! still waits.
 use super::drive::Hub;
 use super::routing;
+use crate::answer::{Answer, error};
 use crate::clock::now_ms;
-use crate::control::{Answer, Ask, Command, error};
+use crate::control::{Ask, Command};
 use crate::limits::{DRAIN_HOLD_MS, HAND_ROUTES};
 use crate::processes::survey;
 use crate::registry::{Event, HandRoute, Key, RouteTarget, Sight};
-use crate::routes_file;
 use crate::watch::Looker;
+use agentfs_home::routes;
 use agentfs_wire::control::{DrainParams, Draining, EndedParams, ErrorCode, Pruned, RouteInfo, RouteParams};
 use serde_json::json;
 
@@ -91,7 +92,7 @@ impl Hub {
     }
 
     fn store(&mut self, routes: Vec<RouteInfo>) -> Result<(), agentfs_wire::control::ControlError> {
-        routes_file::save(&self.paths.routes, routes).map_err(|cause| {
+        routes::save(&self.paths.routes, routes).map_err(|cause| {
             let message = format!("cannot write {}: {cause}", self.paths.routes.display());
             self.warn(&message);
             error(ErrorCode::Internal, message, Some("the routes are unchanged"))

@@ -1,9 +1,9 @@
 //! What the router needs to speak TLS, where that is switched on, at the start and later.
 use super::drive::Hub;
 use super::listen;
-use crate::control::{Answer, error};
-use crate::tls::{self, TlsConfig};
+use crate::answer::{Answer, error};
 use agentfs_router::SecureDoors;
+use agentfs_tls::{self as tls, TlsConfig};
 use agentfs_wire::control::{DaemonInfo, ErrorCode};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -54,7 +54,7 @@ pub(super) fn open(
         None => tls::enabled(home).map_err(|error| error.to_string())?,
     };
     let Some(config) = config else { return Ok(Secured::default()) };
-    let config = tls::server_config(home, &config).map_err(|error| error.to_string())?;
+    let config = tls::server_config(home, &config, warn).map_err(|error| error.to_string())?;
     if kept.is_some() {
         return Ok(Secured { config: Some(config), port: kept, ..Secured::default() });
     }
@@ -66,6 +66,11 @@ pub(super) fn open(
         note: bound.note,
         error: None,
     })
+}
+
+/// Logs why a certificate cannot be made during a handshake.
+fn warn(text: &str) {
+    crate::log::warning!("{text}");
 }
 
 // === impl Hub ===

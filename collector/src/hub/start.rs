@@ -4,26 +4,23 @@ use super::listen;
 use super::looks::Looks;
 use super::routing::Upstreams;
 use super::secure::{self, Secured, Switch};
-use super::warnings::Warnings;
 use crate::clock::now_ms;
 use crate::config::{Config, Report};
 use crate::control::{Server, Shared};
 use crate::error::Error;
 use crate::forward::Forwards;
 use crate::journal::Journal;
-use crate::keep::Keep;
 use crate::limits::{DOORS_QUEUE, DRAIN, HINT_QUEUE, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE};
-use crate::lock::CollectorLock;
 use crate::metrics::CollectorMetrics;
 use crate::processes::Processes;
-use crate::registry::{Event, Registry};
-use crate::run_dir::RunDir;
-use crate::trace_page::TracePage;
-use crate::watch::{Watcher, list};
-use crate::{home, log, notice, routes_file};
+use crate::registry::{Event, HandRoute, Registry};
+use crate::warnings::Warnings;
+use crate::watch::Watcher;
+use crate::{log, notice};
+use agentfs_home::{CollectorLock, Keep, RunDir, TracePage, list, routes};
 use agentfs_router::{self as router, Doors, RequestLog, RouterMetrics, Table, TableHandle};
 use agentfs_wire::control::DaemonInfo;
-use agentfs_wire::event::{Event as JournalEvent, EventKind};
+use agentfs_wire::event::What;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::future::Future;
@@ -43,11 +40,13 @@ use tokio::time::Instant;
 pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<Report, Error> {
     log::set(config.log);
     let paths = config.paths;
-    home::prepare(&paths)?;
+    agentfs_home::prepare(&paths)?;
     let lock = CollectorLock::take(&paths)?;
+    log::limit(&paths);
     raise_open_files();
     let page =
-        TracePage::open(&paths.trace_page).map_err(|source| file_error("open", &paths.trace_page, source))?;
+        TracePage::open(&paths.trace_page, |error| log::warning!("cannot write the trace page: {error}"))
+            .map_err(|source| file_error("open", &paths.trace_page, source))?;
     let (receiver, notice_rx, notices) = notice::Receiver::bind(&paths.notice)
         .map_err(|source| Error::Listen { path: paths.notice.clone(), source })?;
     let inode = |path: &Path| {
@@ -158,9 +157,8 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         _request_tx: request_tx,
     };
 
-    let started = JournalEvent::new(EventKind::CollectorStarted);
-    journal.publish(now_ms(), JournalEvent { pid: Some(std::process::id()), ..started });
-    let (routes, torn) = routes_file::load(&hub.paths.routes);
+    journal.publish(now_ms(), What::CollectorStarted { pid: std::process::id() });
+    let (routes, torn) = routes::load(&hub.paths.routes, HandRoute::parse);
     troubles.extend(torn);
     troubles.iter().for_each(|trouble| hub.warn(trouble));
     hub.tell(routes.into_iter().map(|route| Event::RouteAdded { route }).collect());
@@ -249,7 +247,7 @@ async fn drain(mut tasks: JoinSet<(&'static str, Option<String>)>) -> usize {
 }
 
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::File { action, path: path.to_owned(), source }
+    agentfs_home::Error::File { action, path: path.to_owned(), source }.into()
 }
 
 /// Takes as many descriptors as we may have.

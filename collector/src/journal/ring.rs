@@ -1,25 +1,9 @@
-//! The last events, each kept as the line that subscribers get, so it is formatted only once.
+//! The last events, each kept as the line that subscribers get.
+use super::entry::Entry;
 use super::subscribe::Filter;
-use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::event::What;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// One event with its number, as text.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// Its number.
-    pub(super) sequence: u64,
-    /// Unix milliseconds.
-    pub(super) time_ms: u64,
-    /// The app concerned.
-    pub(super) app: Option<Box<str>>,
-    /// The instance concerned.
-    pub(super) instance: Option<Box<str>>,
-    /// Whether it is about a request.
-    pub(super) is_request: bool,
-    /// The event as JSON, with a newline.
-    pub(super) line: Box<str>,
-}
 
 /// A bounded sequence of events without gaps.
 #[derive(Debug)]
@@ -41,8 +25,8 @@ impl Ring {
     }
 
     /// Numbers and keeps an event. `None` if it cannot be formatted; then no number is used.
-    pub(super) fn push(&mut self, now: u64, event: Event) -> Option<Arc<Entry>> {
-        let entry = entry(self.sequence + 1, now, event)?;
+    pub(super) fn push(&mut self, now: u64, what: What) -> Option<Arc<Entry>> {
+        let entry = Entry::new(self.sequence + 1, now, what)?;
         self.sequence += 1;
         if self.entries.len() >= self.capacity {
             self.entries.pop_front();
@@ -52,8 +36,8 @@ impl Ring {
     }
 
     /// An event that is passed on, but neither numbered nor kept.
-    pub(super) fn pass(&self, now: u64, event: Event) -> Option<Arc<Entry>> {
-        entry(self.sequence, now, event)
+    pub(super) fn pass(&self, now: u64, what: What) -> Option<Arc<Entry>> {
+        Entry::new(self.sequence, now, what)
     }
 
     /// The kept events that a filter asks for, and how many of those it asks for are gone.
@@ -74,25 +58,4 @@ impl Ring {
         };
         (self.entries.iter().filter(wanted).map(Arc::clone).collect(), missed)
     }
-}
-
-fn entry(sequence: u64, now: u64, mut event: Event) -> Option<Arc<Entry>> {
-    event.sequence = sequence;
-    event.time_ms = now;
-    let line = line(&event)?;
-    Some(Arc::new(Entry {
-        sequence,
-        time_ms: now,
-        is_request: event.kind == EventKind::Request,
-        app: event.app.map(String::into_boxed_str),
-        instance: event.instance.map(String::into_boxed_str),
-        line,
-    }))
-}
-
-/// An event as a line. Text and numbers can always be formatted, so `None` does not happen.
-pub(super) fn line(event: &Event) -> Option<Box<str>> {
-    let mut line = serde_json::to_string(event).ok()?;
-    line.push('\n');
-    Some(line.into_boxed_str())
 }

@@ -1,6 +1,6 @@
 //! One subscriber: its filter, its bounded queue, and the count of events that did not fit.
-use super::ring::{Entry, line};
-use agentfs_wire::event::{Event, EventKind};
+use super::entry::{Entry, line};
+use agentfs_wire::event::{Event, EventKind, What, Who};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -78,9 +78,7 @@ pub(super) fn pair(
 }
 
 fn lagged(missed: u64) -> Option<Item> {
-    let mut event = Event::new(EventKind::Lagged);
-    event.time_ms = crate::clock::now_ms();
-    event.missed = Some(missed);
+    let event = Event { sequence: 0, time_ms: crate::clock::now_ms(), what: What::Lagged { missed } };
     line(&event).map(Item::Lagged)
 }
 
@@ -103,18 +101,26 @@ impl Drop for Wish {
 
 impl Filter {
     pub(super) fn fits(&self, entry: &Entry) -> bool {
-        let fits = |wanted: &Option<String>, is: &Option<Box<str>>| {
-            wanted.is_none() || wanted.as_deref() == is.as_deref()
+        let fits = |wanted: &Option<String>, part: fn(&Who) -> &String| {
+            wanted.is_none() || wanted.as_ref() == entry.of.as_ref().map(part)
         };
-        (self.requests || !entry.is_request)
-            && fits(&self.app, &entry.app)
-            && fits(&self.instance, &entry.instance)
+        (self.requests || entry.kind != EventKind::Request)
+            && fits(&self.app, |of| &of.app)
+            && fits(&self.instance, |of| &of.instance)
     }
 }
 
 // === impl Item ===
 
 impl Item {
+    /// The kind of event.
+    pub(crate) fn kind(&self) -> EventKind {
+        match self {
+            Self::Event(entry) => entry.kind,
+            Self::Lagged(_) => EventKind::Lagged,
+        }
+    }
+
     /// The line to send, with its newline.
     pub(crate) fn line(&self) -> &str {
         match self {

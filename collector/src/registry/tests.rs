@@ -33,6 +33,7 @@ fn companion(instance: &str, wrap_pid: u32, folder: &str) -> Sight {
         started_ms: 500,
         version: "1".into(),
         rules: Rules::default(),
+        secret: None,
     };
     Sight::Companion { companion: Box::new(companion), written_ms: 600 }
 }
@@ -44,7 +45,7 @@ fn hosts(registry: &Registry) -> Vec<String> {
 
 fn kinds(effects: &[Effect]) -> Vec<EventKind> {
     let published = effects.iter().filter_map(|effect| match effect {
-        Effect::Publish(event) => Some(event.kind),
+        Effect::Publish(what) => Some(what.kind()),
         _ => None,
     });
     published.collect()

@@ -98,7 +98,7 @@ impl Watcher {
             inner,
             run: run.to_owned(),
             #[cfg(target_os = "macos")]
-            _folder: super::kqueue::FolderWatcher::start(run, hints).ok(),
+            _folder: super::kqueue::FolderWatcher::start(run, move || hints.send(Hint::Everything)).ok(),
         };
         Ok((watcher, hint_rx, overflow))
     }

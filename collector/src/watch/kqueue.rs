@@ -1,6 +1,5 @@
 //! A second watcher on macOS: FSEvents does not report new sockets, but kqueue(2) reports that the folder
 //! itself was written to. Only type-checked; not run on a Mac yet.
-use super::hints::{Hint, Hints};
 use nix::errno::Errno;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use std::fs::File;
@@ -24,8 +23,8 @@ pub(super) struct FolderWatcher {
 // === impl FolderWatcher ===
 
 impl FolderWatcher {
-    /// Watches `run` and hints at everything whenever it changes.
-    pub(super) fn start(run: &Path, hints: Hints) -> io::Result<Self> {
+    /// Watches `run` and calls `changed` whenever it changes.
+    pub(super) fn start(run: &Path, changed: impl Fn() + Send + 'static) -> io::Result<Self> {
         let mut folder = File::open(run)?;
         let run = run.to_owned();
         let queue = Kqueue::new()?;
@@ -34,13 +33,13 @@ impl FolderWatcher {
         std::thread::Builder::new().name("agentfs-folder".to_owned()).spawn(move || {
             while !ended.load(Ordering::Acquire) {
                 match wait(&queue, &folder) {
-                    Ok(true) => hints.send(Hint::Everything),
+                    Ok(true) => changed(),
                     Ok(false) | Err(Errno::EINTR) => {
                         // The folder may have been replaced meanwhile. Open it again only then: changes
                         // between two descriptors are not reported.
                         if let Some(other) = replacement(&run, &folder) {
                             folder = other;
-                            hints.send(Hint::Everything);
+                            changed();
                         }
                     }
                     Err(_) => break,

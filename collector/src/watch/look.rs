@@ -1,15 +1,10 @@
 //! Checks one file of the run dir and reports what it is, without disturbing a listener.
-use super::accepting::AcceptingSockets;
-use crate::home::is_ours;
 use crate::limits::COMPANION_BYTES;
 use crate::registry::Sight;
+use agentfs_home::{AcceptingSockets, Probe, Prober, is_ours};
 use agentfs_wire::companion::Companion;
-use agentfs_wire::name::SocketName;
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -21,39 +16,6 @@ pub(crate) struct Looker<'a> {
     accepting: Option<AcceptingSockets>,
     /// Whether a file with that inode number is known to listen: then no check is needed.
     known: &'a dyn Fn(&str, u64) -> bool,
-}
-
-/// Asks the kernel whether a socket is held by a process.
-#[derive(Debug, Default)]
-pub(crate) struct Prober {
-    socket: Option<OwnedFd>,
-}
-
-/// What the kernel says of a socket file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Probe {
-    /// A process holds it.
-    Live,
-    /// Nobody holds it: it refuses.
-    Stale,
-    /// It is not there.
-    Gone,
-    /// It is not a stream socket, or the kernel does not say.
-    Unknown(Errno),
-}
-
-/// The names in the run dir that have our format. Other files are ignored.
-pub(crate) fn list(run: &Path) -> io::Result<Vec<String>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(run)? {
-        if let Ok(name) = entry?.file_name().into_string()
-            && SocketName::parse(&name).is_ok()
-        {
-            files.push(name);
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
 }
 
 // === impl Looker ===
@@ -176,51 +138,10 @@ fn try_read_companion(path: &PathBuf) -> io::Result<(Companion, u64)> {
     Ok((companion, u64::try_from(written.as_millis()).unwrap_or(u64::MAX)))
 }
 
-// === impl Prober ===
-
-impl Prober {
-    /// Probes by connecting a datagram socket: the kernel finds the socket and reports that it has another
-    /// type. The listener does not notice.
-    pub(crate) fn probe(&mut self, path: &Path) -> Probe {
-        let socket = match self.socket.take().map_or_else(open, Ok) {
-            Ok(socket) => self.socket.insert(socket),
-            Err(errno) => return Probe::Unknown(errno),
-        };
-        let address = match UnixAddr::new(path) {
-            Ok(address) => address,
-            Err(errno) => return Probe::Unknown(errno),
-        };
-        match connect(socket.as_raw_fd(), &address) {
-            Err(Errno::EPROTOTYPE) => Probe::Live,
-            Err(Errno::ECONNREFUSED) => Probe::Stale,
-            Err(Errno::ENOENT) => Probe::Gone,
-            Err(errno) => Probe::Unknown(errno),
-            Ok(()) => {
-                // A datagram socket is bound there; disconnect from it.
-                self.socket = None;
-                Probe::Unknown(Errno::EPROTOTYPE)
-            }
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn open() -> nix::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    socket(AddressFamily::Unix, SockType::Datagram, flags, None)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open() -> nix::Result<OwnedFd> {
-    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::empty(), None)?;
-    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    Ok(socket)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agentfs_home::list;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
@@ -244,6 +165,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn bound_is_not_listening() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
+        use std::os::fd::AsRawFd;
         let run = tempfile::tempdir().unwrap();
         let path = run.path().join("a-b.80.sock");
         let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();

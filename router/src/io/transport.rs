@@ -34,12 +34,17 @@ impl Transport {
         }
     }
 
-    /// Whether the client can get no answer any more.
-    pub(crate) fn is_gone(&self) -> bool {
+    /// The TCP connection that carries it.
+    pub(crate) fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Plain(stream) => peer::is_gone(stream, false),
-            Self::Tls(stream) => peer::is_gone(&stream.get_ref().0.stream, true),
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => &stream.get_ref().0.stream,
         }
+    }
+
+    /// Whether the client can no longer get an answer.
+    pub(crate) fn is_gone(&self) -> bool {
+        peer::is_gone(self.tcp(), matches!(self, Self::Tls(_)))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::serve::client::{Client, Next};
 use crate::serve::exchange::{End, Exchange};
 use crate::serve::handover::{self, Outcome};
 use crate::serve::http2;
+use crate::serve::reader::Reader;
 use crate::serve::shared::{Busy, Prepared, Shared};
 use crate::serve::upgrade;
 use crate::table::{Route, Upstream};
@@ -93,12 +94,13 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
             access.note(shared, &request);
             match secure && origin.scheme == "http" {
                 true => shared.redirect(&request, pages::Moved::ForAll, &mut out),
-                false => shared.prepare(&request, origin, &mut out),
+                false => shared.prepare(&request, origin, Reader::Of(client.stream.tcp()), &mut out),
             }
         });
         client.read.consume(length);
         if let Ok(Prepared::Starting { facts, route }) = &prepared {
-            let starting = Box::pin(start(shared, *facts, Arc::clone(route), &mut out));
+            let reader = Reader::Of(client.stream.tcp());
+            let starting = Box::pin(start(shared, reader, *facts, Arc::clone(route), &mut out));
             prepared = Ok(starting.await);
         }
         let then = match prepared {
@@ -148,14 +150,21 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
 }
 
 /// Waits for an application that was just started; `out` holds its request, or in the end our page.
-async fn start(shared: &Shared, facts: Facts, route: Arc<Route>, out: &mut Vec<u8>) -> Prepared {
+async fn start(
+    shared: &Shared,
+    reader: Reader<'_>,
+    facts: Facts,
+    route: Arc<Route>,
+    out: &mut Vec<u8>,
+) -> Prepared {
     if let Some(route) = shared.started(&route).await {
         return Prepared::Forward { facts, route };
     }
     out.clear();
     let close = !facts.keep_alive || !facts.body.is_finished() || shared.is_draining();
     let reply = Reply { facts, close };
-    let status = pages::failed(out, reply, &route.entry, pages::Cause::Starting, pages::now_ms());
+    let (cause, now) = (pages::Cause::Starting, pages::now_ms());
+    let status = pages::failed(out, reply, reader.sees(), &route.entry, cause, now);
     Prepared::Page { status, close }
 }
 
@@ -163,7 +172,7 @@ async fn start(shared: &Shared, facts: Facts, route: Arc<Route>, out: &mut Vec<u
 /// first bytes as well: a client that agreed to HTTP/2 begins with its first line.
 async fn handshake(client: Client, acceptor: TlsAcceptor, shared: &Shared) -> Option<Client> {
     let Transport::Plain(stream) = client.stream else { return None };
-    let accept = acceptor.accept(Rewound::new(client.read, stream));
+    let accept = super::handshake::accept(acceptor.config(), Rewound::new(client.read, stream));
     match tokio::time::timeout(HEAD_TIME, accept).await {
         Ok(Ok(stream)) => Some(Client::new(Transport::Tls(Box::new(stream)), client.peer, client.address)),
         // The client was told why, or has gone.
@@ -308,7 +317,8 @@ async fn answer_failure(
     let entry = &known.as_deref().unwrap_or(route).entry;
     let close = !facts.keep_alive || !exchange.is_received() || shared.is_draining();
     let mut out = take_head();
-    let status = pages::failed(&mut out, Reply { facts, close }, entry, cause, pages::now_ms());
+    let (reply, sees) = (Reply { facts, close }, Reader::Of(client.stream.tcp()).sees());
+    let status = pages::failed(&mut out, reply, sees, entry, cause, pages::now_ms());
     access.end(shared, None, status, 0);
     let written = client.stream.write_all(&out).await;
     give_head(out);

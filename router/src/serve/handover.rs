@@ -12,6 +12,7 @@ use crate::message::head::{Head, Scanner};
 use crate::message::request::{Origin, with_request};
 use crate::observe::access::Access;
 use crate::serve::client::{Client, HTTP2_PREFACE};
+use crate::serve::reader::Reader;
 use crate::serve::shared::{Busy, Prepared, Shared};
 use crate::table::{Lookup, Route, Target, Upstream};
 use crate::upstream::pool::is_refusal;
@@ -118,7 +119,7 @@ async fn route_of(client: &Client, head: &[u8], shared: &Shared, access: &mut Ac
         }
         access.note(shared, &request);
         let origin = Origin { address: &client.address, scheme: client.stream.scheme() };
-        shared.prepare(&request, origin, &mut out).map(Some)
+        shared.prepare(&request, origin, Reader::Of(client.stream.tcp()), &mut out).map(Some)
     });
     give_head(out);
     match prepared {

@@ -15,6 +15,7 @@ use self::stream::{Both, Hints};
 use crate::error::{Failure, Refusal};
 use crate::io::buffer::{give_head, take_head};
 use crate::io::inflow::Inflow;
+use crate::io::owner::Ends;
 use crate::io::tasks::Tasks;
 use crate::io::transport::Rewound;
 use crate::limits::{
@@ -25,6 +26,7 @@ use crate::observe::access::Access;
 use crate::pages::{self, Cause, Reply};
 use crate::serve::client::Client;
 use crate::serve::listen::ended;
+use crate::serve::reader::Reader;
 use crate::serve::shared::{Busy, Prepared, Shared};
 use crate::serve::upgrade;
 use crate::table::{Route, Upstream};
@@ -47,6 +49,8 @@ struct Session {
     peer: ClientAddress,
     address: Box<str>,
     scheme: &'static str,
+    /// Both ends of the connection.
+    ends: Option<Ends>,
     /// Requests so far.
     requests: AtomicU64,
 }
@@ -54,7 +58,7 @@ struct Session {
 /// Serves a connection whose first line said HTTP/2.
 pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
     let Client { stream, read, peer, address, .. } = client;
-    let scheme = stream.scheme();
+    let (scheme, ends) = (stream.scheme(), Ends::of(stream.tcp()));
     let tasks = Tasks::default();
     let mut stop_rx = shared.stop_rx.clone();
     let mut builder = h2::server::Builder::new();
@@ -66,7 +70,7 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
         .max_concurrent_streams(HTTP2_STREAMS);
     let handshake = builder.handshake::<_, Bytes>(Rewound::new(read, stream));
     let Ok(Ok(mut connection)) = timeout(HEAD_TIME, handshake).await else { return };
-    let session = Arc::new(Session { shared, peer, address, scheme, requests: AtomicU64::new(0) });
+    let session = Arc::new(Session { shared, peer, address, scheme, ends, requests: AtomicU64::new(0) });
     let mut tick = interval_at(Instant::now() + HEAD_TIME, HEAD_TIME);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut seen, mut quiet_since) = (0, Instant::now());
@@ -156,7 +160,7 @@ async fn answer(session: &Session, request: Request<Inflow>, hints: &Hints) -> R
         }
         Ok((Prepared::Starting { facts, route }, _, head)) => match shared.started(&route).await {
             Some(route) => forward(session, &route, facts, head, request, hints, access).await,
-            None => failed(shared, &route, facts, Cause::Starting, access).await,
+            None => failed(session, &route, facts, Cause::Starting, access).await,
         },
     }
 }
@@ -174,7 +178,10 @@ fn prepare(
         with_request(&head, |request| {
             access.note(&session.shared, &request);
             let facts = request.facts;
-            session.shared.prepare(&request, origin, &mut out).map(|prepared| (prepared, facts))
+            session
+                .shared
+                .prepare(&request, origin, Reader::At(session.ends), &mut out)
+                .map(|prepared| (prepared, facts))
         })
     });
     give_head(head);
@@ -213,7 +220,7 @@ async fn forward(
     let only = |upstream: &Arc<Upstream>| upstream.health.multiplex().is_only();
     if !facts.upgrade && (onward::is_grpc(request.headers()) || route.entry.upstreams.iter().any(only)) {
         invite();
-        return send_onward(shared, route, facts, &head, Some(request.into_body()), access).await;
+        return send_onward(session, route, facts, &head, Some(request.into_body()), access).await;
     }
     // What comes in a tunnel is no body.
     let body = request.into_body();
@@ -263,7 +270,7 @@ async fn forward(
                 match upload.into_whole() {
                     Some((head, body)) => {
                         invite();
-                        return send_onward(shared, route, facts, &head, body, access).await;
+                        return send_onward(session, route, facts, &head, body, access).await;
                     }
                     None => break Cause::Garbage("answer: it speaks HTTP/2 only; try again"),
                 }
@@ -282,12 +289,12 @@ async fn forward(
         upload.rewind();
         wanted.fresh = true;
     };
-    failed(shared, route, facts, cause, access).await
+    failed(session, route, facts, cause, access).await
 }
 
 /// As [`forward`], to an application that speaks HTTP/2.
 async fn send_onward(
-    shared: &Arc<Shared>,
+    session: &Session,
     route: &Route,
     facts: Facts,
     head: &[u8],
@@ -295,26 +302,28 @@ async fn send_onward(
     access: Access,
 ) -> Response<Outbound> {
     let mut access = Some(access);
-    match onward::forward(shared, route, head, body, &mut access).await {
+    match onward::forward(&session.shared, route, head, body, &mut access).await {
         Ok(response) => response.map(|rest| Outbound::Onward(Box::new(rest))),
-        Err(cause) => failed(shared, route, facts, cause, access.unwrap_or_else(Access::begin)).await,
+        Err(cause) => failed(session, route, facts, cause, access.unwrap_or_else(Access::begin)).await,
     }
 }
 
 async fn failed(
-    shared: &Shared,
+    session: &Session,
     route: &Route,
     facts: Facts,
     cause: Cause,
     access: Access,
 ) -> Response<Outbound> {
+    let shared = &session.shared;
     let known = match cause {
         Cause::NoListener => shared.last_seen(route).await,
         _ => None,
     };
     let entry = &known.as_deref().unwrap_or(route).entry;
     let mut out = take_head();
-    let status = pages::failed(&mut out, Reply { facts, close: false }, entry, cause, pages::now_ms());
+    let (reply, sees) = (Reply { facts, close: false }, Reader::At(session.ends).sees());
+    let status = pages::failed(&mut out, reply, sees, entry, cause, pages::now_ms());
     access.end(shared, None, status, 0);
     let response = message::page(&out, &facts);
     give_head(out);

@@ -8,6 +8,7 @@ use crate::message::request::{Facts, Origin, Request};
 use crate::observe::access::RequestLog;
 use crate::observe::metrics::RouterMetrics;
 use crate::pages::{self, Reply};
+use crate::serve::reader::Reader;
 use crate::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
 use crate::upstream::multiplex::Lane;
 use crate::upstream::pool::{Link, Stream, Wanted, is_refusal};
@@ -213,6 +214,7 @@ impl Shared {
         &self,
         request: &Request<'_>,
         origin: Origin<'_>,
+        reader: Reader<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Prepared, Refusal> {
         let table = self.table.load();
@@ -233,16 +235,19 @@ impl Shared {
                 return Ok(Prepared::Starting { facts, route });
             }
             Lookup::Found(route) if route.entry.upstreams.is_empty() => {
-                pages::failed(out, reply, &route.entry, pages::Cause::NoListener, pages::now_ms())
+                let (cause, now) = (pages::Cause::NoListener, pages::now_ms());
+                pages::failed(out, reply, reader.sees(), &route.entry, cause, now)
             }
             Lookup::Found(route) => {
                 request.write(out, origin)?;
                 return Ok(Prepared::Forward { facts, route });
             }
             Lookup::Invalid => return Err(Refusal::bad("host")),
-            Lookup::Control => self.control(request, reply, &table, out),
-            Lookup::Index if request.path() == "/" => pages::index(out, reply, &table),
-            Lookup::Index | Lookup::Unknown => pages::unknown(out, reply, request.host, &table),
+            Lookup::Control => self.control(request, reply, reader, &table, out),
+            Lookup::Index if request.path() == "/" => pages::index(out, reply, reader.sees(), &table),
+            Lookup::Index | Lookup::Unknown => {
+                pages::unknown(out, reply, reader.sees(), request.host, &table)
+            }
             Lookup::Foreign => pages::foreign(out, reply),
         };
         Ok(Prepared::Page { status, close })
@@ -272,12 +277,19 @@ impl Shared {
         Ok(Prepared::Page { status, close })
     }
 
-    fn control(&self, request: &Request<'_>, reply: Reply, table: &Table, out: &mut Vec<u8>) -> u16 {
+    fn control(
+        &self,
+        request: &Request<'_>,
+        reply: Reply,
+        reader: Reader<'_>,
+        table: &Table,
+        out: &mut Vec<u8>,
+    ) -> u16 {
         if !matches!(request.method(), "GET" | "HEAD") {
             return pages::plain(out, reply, 405, "only GET and HEAD are served here\n");
         }
         match request.path().split('?').next().unwrap_or_default() {
-            "/" => pages::index(out, reply, table),
+            "/" => pages::index(out, reply, reader.sees(), table),
             "/livez" => pages::plain(out, reply, 200, "ok\n"),
             "/readyz" if self.is_draining() => pages::plain(out, reply, 503, "stopping\n"),
             "/readyz" => pages::plain(out, reply, 200, "ok\n"),

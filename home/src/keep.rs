@@ -5,7 +5,7 @@
 //! folder `keep`; called by `hub` at each reconciliation and when a file is gone. Never decides who is alive:
 //! the kernel does for sockets, the registry for the rest. Sockets that a program binds by itself get no
 //! second name: it may remove its own files.
-use crate::watch::{Probe, Prober};
+use crate::probe::{Probe, Prober};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 /// The second names of one run dir.
 #[derive(Debug)]
-pub(crate) struct Keep {
+pub struct Keep {
     /// The run dir.
     run: PathBuf,
     /// The folder of second names, on the same file system.
@@ -29,7 +29,7 @@ pub(crate) struct Keep {
 
 impl Keep {
     /// Reads what an earlier collector kept.
-    pub(crate) fn open(run: PathBuf, folder: PathBuf) -> Self {
+    pub fn open(run: PathBuf, folder: PathBuf) -> Self {
         let mut files = BTreeMap::new();
         // If the folder cannot be read, nothing is kept: then an emptied run dir stays empty.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -42,7 +42,7 @@ impl Keep {
 
     /// Makes second names for new files in the run dir, restores files that were removed from it, forgets
     /// files whose owner ended. `lives` says whether the instance of a file is alive.
-    pub(crate) fn reconcile(&mut self, there: &[String], lives: impl Fn(&str) -> bool) {
+    pub fn reconcile(&mut self, there: &[String], lives: impl Fn(&str) -> bool) {
         let gone: Vec<String> =
             self.files.keys().filter(|file| there.binary_search(file).is_err()).cloned().collect();
         for file in gone {
@@ -62,7 +62,7 @@ impl Keep {
 
     /// Restores a file that is gone from the run dir if its owner is alive; otherwise forgets it. Returns
     /// whether it was restored.
-    pub(crate) fn restore(&mut self, file: &str, lives: bool) -> bool {
+    pub fn restore(&mut self, file: &str, lives: bool) -> bool {
         if !self.files.contains_key(file) {
             return false;
         }
@@ -84,7 +84,7 @@ impl Keep {
     }
 
     /// Whether a file of the run dir has no second name and should have one.
-    pub(crate) fn wants(&self, file: &str) -> bool {
+    pub fn wants(&self, file: &str) -> bool {
         !self.files.contains_key(file) && is_kept(file)
     }
 
@@ -109,7 +109,7 @@ fn is_worth(metadata: &Metadata) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::list;
+    use crate::run_dir::list;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     fn home() -> (tempfile::TempDir, PathBuf, PathBuf) {

@@ -1,8 +1,9 @@
 //! Changes the run dir: removes what is dead, makes the main link. Before each removal it checks that the
 //! file is the one that was meant. Called by `hub` for the registry's effects.
 use crate::lock::RunLock;
-use crate::watch::{Probe, Prober};
+use crate::probe::{Probe, Prober};
 use agentfs_wire::companion::Companion;
+use agentfs_wire::name::SocketName;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, symlink};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The run dir of one home.
 #[derive(Debug)]
-pub(crate) struct RunDir {
+pub struct RunDir {
     /// The folder.
     path: PathBuf,
     /// The lock under which sockets are removed.
@@ -20,7 +21,7 @@ pub(crate) struct RunDir {
 
 /// Result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     /// It was made.
     Done,
     /// The file is not the one that was meant; nothing was changed.
@@ -29,15 +30,30 @@ pub(crate) enum Change {
     Busy,
 }
 
+/// The names in the run dir that have our format. Other files are ignored.
+pub fn list(run: &Path) -> io::Result<Vec<String>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(run)? {
+        if let Ok(name) = entry?.file_name().into_string()
+            && SocketName::parse(&name).is_ok()
+        {
+            files.push(name);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
 // === impl RunDir ===
 
 impl RunDir {
-    pub(crate) fn new(path: PathBuf, lock: PathBuf) -> Self {
+    /// The run dir at `path`, whose sockets are removed under `lock`.
+    pub fn new(path: PathBuf, lock: PathBuf) -> Self {
         Self { path, lock, prober: Prober::default() }
     }
 
     /// The folder.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
@@ -45,7 +61,7 @@ impl RunDir {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn remove_stale(&mut self, file: &str) -> io::Result<Change> {
+    pub fn remove_stale(&mut self, file: &str) -> io::Result<Change> {
         let path = self.path.join(file);
         let Some(lock) = RunLock::try_take(&self.lock)? else { return Ok(Change::Busy) };
         let change = match fs::symlink_metadata(&path) {
@@ -63,7 +79,7 @@ impl RunDir {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn link(&self, file: &str, target: &str, instead_of: Option<&str>) -> io::Result<Change> {
+    pub fn link(&self, file: &str, target: &str, instead_of: Option<&str>) -> io::Result<Change> {
         let path = self.path.join(file);
         let Some(instead_of) = instead_of else {
             return match symlink(target, &path) {
@@ -91,7 +107,7 @@ impl RunDir {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn remove_link(&self, file: &str) -> io::Result<Change> {
+    pub fn remove_link(&self, file: &str) -> io::Result<Change> {
         let path = self.path.join(file);
         match fs::read_link(&path) {
             Ok(_) => removed(fs::remove_file(&path)),
@@ -105,7 +121,7 @@ impl RunDir {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn remove_companion(&self, file: &str, wrap_pid: u32, started_ms: u64) -> io::Result<Change> {
+    pub fn remove_companion(&self, file: &str, wrap_pid: u32, started_ms: u64) -> io::Result<Change> {
         let path = self.path.join(file);
         let Some(lock) = RunLock::try_take(&self.lock)? else { return Ok(Change::Busy) };
         let text = match fs::read(&path) {
@@ -127,7 +143,7 @@ impl RunDir {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn remove_mark(&self, file: &str) -> io::Result<Change> {
+    pub fn remove_mark(&self, file: &str) -> io::Result<Change> {
         let path = self.path.join(file);
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_file() => removed(fs::remove_file(&path)),

@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// Permission bits of our folders: no access for others.
-pub(crate) const PRIVATE: u32 = 0o700;
+pub const PRIVATE: u32 = 0o700;
 
 /// Creates home, base and run dir if they are missing, and checks those that exist.
 ///
@@ -36,7 +36,7 @@ pub fn prepare(paths: &Paths) -> Result<(), Error> {
 }
 
 /// Whether the file of `metadata` belongs to us.
-pub(crate) fn is_ours(metadata: &Metadata) -> bool {
+pub fn is_ours(metadata: &Metadata) -> bool {
     metadata.uid() == nix::unistd::geteuid().as_raw()
 }
 

@@ -12,13 +12,13 @@ const PAGE_BYTES: u64 = 4096;
 
 /// The page, shared by the subscriptions.
 #[derive(Clone, Debug)]
-pub(crate) struct TracePage {
+pub struct TracePage {
     inner: Arc<Mutex<Inner>>,
 }
 
 /// A request for calls. Ends when dropped.
 #[derive(Debug)]
-pub(crate) struct Wish {
+pub struct Wish {
     page: TracePage,
 }
 
@@ -28,16 +28,19 @@ struct Inner {
     file: File,
     /// Number of current requests.
     wishes: usize,
+    /// Is called if the page cannot be written.
+    complain: fn(&io::Error),
 }
 
 // === impl TracePage ===
 
 impl TracePage {
-    /// Opens the page, creates it if it is missing, and clears what a killed collector left.
+    /// Opens the page, creates it if it is missing, and clears what a killed collector left. `complain` is
+    /// called if the page cannot be written later.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path, complain: fn(&io::Error)) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         // The target of a link is not ours to write to.
@@ -46,11 +49,12 @@ impl TracePage {
             file.set_len(PAGE_BYTES)?;
         }
         file.write_all_at(&[0], 0)?;
-        Ok(Self { inner: Arc::new(Mutex::new(Inner { file, wishes: 0 })) })
+        Ok(Self { inner: Arc::new(Mutex::new(Inner { file, wishes: 0, complain })) })
     }
 
     /// Asks every wrapped process for its calls, until the result is dropped.
-    pub(crate) fn wish(&self) -> Wish {
+    #[must_use]
+    pub fn wish(&self) -> Wish {
         self.change(|wishes| wishes + 1);
         Wish { page: self.clone() }
     }
@@ -59,7 +63,7 @@ impl TracePage {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.wishes = update(inner.wishes);
         if let Err(error) = inner.file.write_all_at(&[u8::from(inner.wishes > 0)], 0) {
-            crate::log::warning!("cannot write the trace page: {error}");
+            (inner.complain)(&error);
         }
     }
 }
@@ -81,7 +85,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trace.page");
         std::fs::write(&path, [1; 10]).unwrap();
-        let page = TracePage::open(&path).unwrap();
+        let page = TracePage::open(&path, |error| panic!("{error}")).unwrap();
         let first = || std::fs::read(&path).unwrap()[0];
         assert_eq!((first(), std::fs::metadata(&path).unwrap().len()), (0, PAGE_BYTES));
         let (a, b) = (page.wish(), page.wish());

@@ -10,7 +10,7 @@ const ACCEPTING: u32 = 0x0001_0000;
 /// The named sockets at one moment: path → whether a socket with that name is listening. An accepted
 /// connection has the same name as its listener, so one that is listening is enough.
 #[derive(Debug, Default)]
-pub(crate) struct AcceptingSockets {
+pub struct AcceptingSockets {
     by_path: HashMap<String, bool>,
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct AcceptingSockets {
 
 impl AcceptingSockets {
     /// Reads the list. If there is none, every socket counts as listening.
-    pub(crate) fn read() -> Self {
+    pub fn read() -> Self {
         match std::fs::read("/proc/net/unix") {
             Ok(text) => Self::parse(&String::from_utf8_lossy(&text)),
             Err(_) => Self::default(),
@@ -42,7 +42,7 @@ impl AcceptingSockets {
     /// Whether the socket at `path` is listening. If the list does not have the name, it was bound under
     /// another name, for instance in another network namespace: that cannot be checked, so it counts as
     /// listening.
-    pub(crate) fn contains(&self, path: &Path) -> bool {
+    pub fn contains(&self, path: &Path) -> bool {
         let whole = collapse(&path.to_string_lossy());
         let file = || path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
         let found = self.by_path.get(&whole).or_else(|| self.by_path.get(&file()));

@@ -1,6 +1,7 @@
 //! The two locks of a home: one ensures that only one collector runs, the other (the run lock) is held while
 //! stale sockets are removed.
 use crate::error::Error;
+use crate::limits::{COLLECTOR_LOCK_PAUSE_MS, COLLECTOR_LOCK_TRIES, RUN_LOCK_PAUSE_MS, RUN_LOCK_TRIES};
 use agentfs_wire::paths::Paths;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -9,20 +10,15 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Attempts to get the lock of a collector that is dying, `LOCK_PAUSE_MS` apart: 2 s in all. Then the error
-/// names that collector.
-const LOCK_TRIES: u32 = 100;
-const LOCK_PAUSE_MS: u8 = 20;
-
 /// Proof that this process is the collector of its home. Released by the kernel with the process.
 #[derive(Debug)]
-pub(crate) struct CollectorLock {
+pub struct CollectorLock {
     _file: Flock<File>,
 }
 
 /// Proof that nobody else removes sockets of the run dir. Released when dropped.
 #[derive(Debug)]
-pub(crate) struct RunLock {
+pub struct RunLock {
     _file: Flock<File>,
 }
 
@@ -33,11 +29,13 @@ impl CollectorLock {
     ///
     /// # Errors
     /// [`Error::AlreadyRunning`] if there is one, [`Error::File`] if the file cannot be used.
-    pub(crate) fn take(paths: &Paths) -> Result<Self, Error> {
-        for _ in 0..LOCK_TRIES {
+    pub fn take(paths: &Paths) -> Result<Self, Error> {
+        for _ in 0..COLLECTOR_LOCK_TRIES {
             match Self::try_take(paths) {
                 // A collector that was killed holds the lock until its last thread is gone.
-                Err(Error::AlreadyRunning { pid: Some(pid), .. }) if is_dying(pid) => pause(),
+                Err(Error::AlreadyRunning { pid: Some(pid), .. }) if is_dying(pid) => {
+                    pause(COLLECTOR_LOCK_PAUSE_MS);
+                }
                 result => return result,
             }
         }
@@ -80,21 +78,38 @@ fn is_dying(pid: u32) -> bool {
 
 /// Waits a moment. There is no event to wait for: the kernel reports a free lock only to a blocking call,
 /// which has no time limit.
-fn pause() {
-    let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(LOCK_PAUSE_MS));
+fn pause(ms: u8) {
+    let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(ms));
 }
 
 // === impl RunLock ===
 
 impl RunLock {
+    /// Waits for the lock, for a limited time.
+    ///
+    /// # Errors
+    /// `WouldBlock` if somebody holds it all the time; else what the system says.
+    pub fn take(path: &Path) -> io::Result<Self> {
+        for _ in 0..RUN_LOCK_TRIES {
+            if let Some(lock) = Self::try_take(path)? {
+                return Ok(lock);
+            }
+            pause(RUN_LOCK_PAUSE_MS);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Takes the lock, or returns `None` if somebody else has it: try again a little later.
     ///
     /// # Errors
     /// What the system says if the file cannot be opened.
-    pub(crate) fn try_take(path: &Path) -> io::Result<Option<Self>> {
-        match Flock::lock(open(path)?, FlockArg::LockExclusiveNonblock) {
+    pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
+        let file = open(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display()))
+        })?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Self { _file: file })),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
             Err((_, errno)) => Err(errno.into()),
         }
     }
@@ -130,7 +145,8 @@ mod tests {
         let path = home.path().join("run.lock");
         let first = RunLock::try_take(&path).unwrap();
         assert!(first.is_some() && RunLock::try_take(&path).unwrap().is_none());
+        assert_eq!(RunLock::take(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock, "within bounds");
         drop(first);
-        assert!(RunLock::try_take(&path).unwrap().is_some());
+        RunLock::take(&path).unwrap();
     }
 }

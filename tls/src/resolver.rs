@@ -1,6 +1,7 @@
 //! Which certificate a handshake gets: by the name that the client asks for (SNI).
 use super::TlsError;
 use super::authority::Authority;
+use crate::limits::{CERTIFICATE_FRESH_MS, CERTIFICATES};
 use rcgen::KeyPair;
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
@@ -9,12 +10,6 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-
-/// Names that certificates are kept for. At the limit all are forgotten and made again when asked for.
-const NAMES: usize = 4096;
-
-/// Milliseconds after which a certificate is made anew: long before its end.
-const FRESH_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// Makes and keeps certificates.
 #[derive(Debug)]
@@ -25,6 +20,8 @@ pub(super) struct Resolver {
     key: KeyPair,
     signing: Arc<dyn SigningKey>,
     made: RwLock<HashMap<Box<str>, Made>>,
+    /// Is called with the reason if a certificate cannot be made.
+    warn: fn(&str),
 }
 
 #[derive(Clone, Debug)]
@@ -40,11 +37,12 @@ impl Resolver {
         authority: Authority,
         own: Option<CertifiedKey>,
         provider: &CryptoProvider,
+        warn: fn(&str),
     ) -> Result<Self, TlsError> {
         let key = KeyPair::generate()?;
         let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let signing = provider.key_provider.load_private_key(der).map_err(TlsError::Unusable)?;
-        Ok(Self { authority, own: own.map(Arc::new), key, signing, made: RwLock::default() })
+        Ok(Self { authority, own: own.map(Arc::new), key, signing, made: RwLock::default(), warn })
     }
 
     /// The certificate for `name`; `None` for a name that is none of this machine's.
@@ -55,21 +53,21 @@ impl Resolver {
         {
             return Some(Arc::clone(own));
         }
-        if !self.authority.signs_for(&name) {
+        if !Authority::signs_for(&name) {
             return None;
         }
         let now = crate::clock::now_ms();
-        let is_fresh = |made: &&Made| now.saturating_sub(made.when_ms) < FRESH_MS;
+        let is_fresh = |made: &&Made| now.saturating_sub(made.when_ms) < CERTIFICATE_FRESH_MS;
         let kept = self.made.read().unwrap_or_else(PoisonError::into_inner).get(name.as_str()).cloned();
         if let Some(made) = kept.as_ref().filter(is_fresh) {
             return Some(Arc::clone(&made.certified));
         }
         let certificate = self.authority.sign(&name, &self.key);
-        let certificate = certificate.inspect_err(|error| crate::log::warning!("{name}: {error}")).ok()?;
+        let certificate = certificate.inspect_err(|error| (self.warn)(&format!("{name}: {error}"))).ok()?;
         let chain = vec![certificate, CertificateDer::from(self.authority.certificate_der().to_vec())];
         let certified = Arc::new(CertifiedKey::new(chain, Arc::clone(&self.signing)));
         let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
-        if made.len() >= NAMES {
+        if made.len() >= CERTIFICATES {
             made.clear();
         }
         made.insert(name.into_boxed_str(), Made { certified: Arc::clone(&certified), when_ms: now });

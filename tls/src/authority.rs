@@ -1,7 +1,7 @@
-//! The local authority: one key and certificate a home, made once.
+//! The local certificate authority (CA): one key and certificate per home, made once.
 //!
-//! Its certificate may sign for names of this machine only (RFC 5280 4.2.1.10), so that whoever steals
-//! the key cannot pretend to be any site of the world to a browser that trusts it.
+//! Its certificate can sign only for `localhost` names and loopback addresses (RFC 5280 4.2.1.10), and only for
+//! servers. So a thief of the key cannot pretend to be another site to a browser that trusts the CA.
 use super::{TlsError, folder};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
@@ -15,18 +15,21 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Top-level names that lead to this machine or its neighbours and to no site of the world.
-const DOMAINS: [&str; 4] = ["localhost", "test", "local", "internal"];
+/// The only top-level name that always leads to this machine (RFC 6761 6.3). Every route is below it.
+const DOMAIN: &str = "localhost";
+
+/// Other top-level names that the CA of an earlier version can sign for.
+const EARLIER_DOMAINS: [&str; 3] = ["test", "local", "internal"];
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long the authority lives. Whoever replaces it has to trust the new one.
+/// How long the CA is valid. A new one must be installed again.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * DAY.as_secs());
 
 /// How long a certificate is valid; well below the 398 days that browsers allow.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
 
-/// The authority of one home.
+/// The CA of one home.
 #[derive(Debug)]
 pub struct Authority {
     /// First bytes of its key's hash, in hexadecimal.
@@ -36,11 +39,44 @@ pub struct Authority {
     path: PathBuf,
 }
 
-/// The authority of `home`: the one that is there, else a new one.
+/// The CA of `home`: the existing one, or else a new one.
 ///
 /// # Errors
-/// [`TlsError`] where its files cannot be read or written, or do not hold what they should.
+/// [`TlsError`] if its files cannot be read or written, or if their content is wrong.
 pub fn ensure_ca(home: &Path) -> Result<Authority, TlsError> {
+    locked(
+        home,
+        |path, key_path| if path.exists() && key_path.exists() { Ok(()) } else { make(path, key_path) },
+    )
+}
+
+/// Replaces a CA that can sign for more than it should ([`Authority::is_too_wide`]) with a new one. The old key is
+/// removed, so that nobody can steal it.
+///
+/// # Errors
+/// As for [`ensure_ca`].
+pub fn renew_ca(home: &Path) -> Result<Authority, TlsError> {
+    locked(home, |path, key_path| {
+        let renewed = load(path.to_owned(), key_path).is_ok_and(|authority| !authority.is_too_wide());
+        if renewed {
+            return Ok(());
+        }
+        // Remove the old key first, so that a certificate is never beside the key of another one.
+        match fs::remove_file(key_path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(TlsError::file("remove", key_path, source));
+            }
+            _ => {}
+        }
+        make(path, key_path)
+    })
+}
+
+/// The CA of `home`, after `prepared` has made sure of its two files. One process at a time.
+fn locked(
+    home: &Path,
+    prepared: impl FnOnce(&Path, &Path) -> Result<(), TlsError>,
+) -> Result<Authority, TlsError> {
     let folder = folder(home);
     prepare(&folder)?;
     // The collector and `agentfs trust` may both come first: one makes it, the other waits.
@@ -49,13 +85,11 @@ pub fn ensure_ca(home: &Path) -> Result<Authority, TlsError> {
     let lock = lock.map_err(|source| TlsError::file("open", &lock_path, source))?;
     lock.lock().map_err(|source| TlsError::file("lock", &lock_path, source))?;
     let (path, key_path) = (folder.join("ca.pem"), folder.join("ca.key.pem"));
-    if !path.exists() || !key_path.exists() {
-        make(&path, &key_path)?;
-    }
+    prepared(&path, &key_path)?;
     load(path, &key_path)
 }
 
-/// The authority of `home`, where there is one.
+/// The CA of `home`, if there is one.
 ///
 /// # Errors
 /// As for [`ensure_ca`].
@@ -123,10 +157,11 @@ fn params(key: &KeyPair) -> CertificateParams {
     params.distinguished_name = name;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let domains = DOMAINS.map(|domain| GeneralSubtree::DnsName(domain.to_owned()));
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let loopback = [CidrSubnet::from_v4_prefix([127, 0, 0, 0], 8), localhost_v6()];
+    let domain = std::iter::once(GeneralSubtree::DnsName(DOMAIN.to_owned()));
     params.name_constraints = Some(NameConstraints {
-        permitted_subtrees: domains.into_iter().chain(loopback.map(GeneralSubtree::IpAddress)).collect(),
+        permitted_subtrees: domain.chain(loopback.map(GeneralSubtree::IpAddress)).collect(),
         excluded_subtrees: Vec::new(),
     });
     valid(&mut params, AUTHORITY_LIFE);
@@ -185,10 +220,21 @@ impl Authority {
         &self.certificate
     }
 
-    /// Whether it may sign for `name` (lower case).
-    pub(super) fn signs_for(&self, name: &str) -> bool {
-        let top = name.rsplit('.').next().unwrap_or_default();
-        DOMAINS.contains(&top)
+    /// Whether it signs for `name` (lower case).
+    pub(super) fn signs_for(name: &str) -> bool {
+        name.strip_suffix(DOMAIN).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+
+    /// Whether its certificate, made by an earlier version, can sign for more than `localhost` names. We do not sign
+    /// for other names, but a thief of the key could.
+    pub fn is_too_wide(&self) -> bool {
+        // RFC 5280 4.2.1.10: GeneralSubtree ::= SEQUENCE { [2] IA5String }.
+        let permits = |domain: &str| {
+            let length = u8::try_from(domain.len()).unwrap_or(u8::MAX);
+            let subtree = [&[0x30, length.saturating_add(2), 0x82, length], domain.as_bytes()].concat();
+            self.certificate.windows(subtree.len()).any(|window| window == subtree)
+        };
+        EARLIER_DOMAINS.into_iter().any(permits)
     }
 
     /// A certificate for `name` with `key`; for `localhost` also for both loopback addresses.
@@ -224,7 +270,39 @@ mod tests {
         assert!(find_ca(&home.path().join("tls")).unwrap().is_none());
         let mode = |name: &str| fs::metadata(home.path().join(name)).unwrap().mode() & 0o777;
         assert_eq!((mode("tls"), mode("tls/ca.key.pem")), (0o700, 0o600));
-        assert!(first.signs_for("a.b.localhost") && !first.signs_for("localhost.example.com"));
+    }
+
+    #[test]
+    fn it_signs_for_localhost_names_only() {
+        for name in ["localhost", "a.localhost", "a.b.localhost"] {
+            assert!(Authority::signs_for(name), "{name}");
+        }
+        for name in
+            ["", "notlocalhost", "localhost.example.com", "a.test", "a.local", "metadata.google.internal"]
+        {
+            assert!(!Authority::signs_for(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn one_that_may_sign_for_more_is_replaced_with_its_key() {
+        let home = tempfile::tempdir().unwrap();
+        let made = ensure_ca(home.path()).unwrap();
+        assert!(!made.is_too_wide());
+        assert_eq!(renew_ca(home.path()).unwrap().certificate_der(), made.certificate_der());
+        let folder = home.path().join("tls");
+        let key = fs::read_to_string(folder.join("ca.key.pem")).unwrap();
+        let mut earlier = params(&KeyPair::from_pem(&key).unwrap());
+        let constraints = earlier.name_constraints.as_mut().unwrap();
+        let domains = EARLIER_DOMAINS.map(|domain| GeneralSubtree::DnsName(domain.to_owned()));
+        constraints.permitted_subtrees.extend(domains);
+        let earlier = earlier.self_signed(&KeyPair::from_pem(&key).unwrap()).unwrap();
+        fs::write(folder.join("ca.pem"), earlier.pem()).unwrap();
+        assert!(ensure_ca(home.path()).unwrap().is_too_wide(), "the collector still uses it");
+        let renewed = renew_ca(home.path()).unwrap();
+        assert!(!renewed.is_too_wide() && renewed.id() != made.id());
+        assert_ne!(fs::read_to_string(folder.join("ca.key.pem")).unwrap(), key);
+        assert_eq!(ensure_ca(home.path()).unwrap().certificate_der(), renewed.certificate_der());
     }
 
     #[test]

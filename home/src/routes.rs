@@ -1,9 +1,9 @@
 //! The file of routes added by hand. It is written completely under another name and then renamed, so the
 //! collector never damages it. If it is damaged anyway, its routes are lost, but the collector starts.
 use crate::limits::ROUTES_BYTES;
-use crate::registry::HandRoute;
 use agentfs_wire::control::{RouteInfo, RouteParams};
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,8 +15,12 @@ struct Stored {
     routes: Vec<RouteInfo>,
 }
 
-/// Reads the routes. Entries that cannot be used are skipped and named in the second list.
-pub(crate) fn load(path: &Path) -> (Vec<HandRoute>, Vec<String>) {
+/// Reads the routes, each as `parse` does. Entries that cannot be used are skipped and named in the
+/// second list.
+pub fn load<T, E: Display>(
+    path: &Path,
+    parse: impl Fn(&RouteParams) -> Result<T, E>,
+) -> (Vec<T>, Vec<String>) {
     let stored = match read(path) {
         Ok(stored) => stored,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), Vec::new()),
@@ -31,7 +35,7 @@ pub(crate) fn load(path: &Path) -> (Vec<HandRoute>, Vec<String>) {
     };
     let (mut routes, mut troubles) = (Vec::new(), Vec::new());
     for RouteInfo { host, target, wildcard, policy, handoff, .. } in stored.routes {
-        match HandRoute::parse(&RouteParams { host, target, wildcard, replace: false, policy, handoff }) {
+        match parse(&RouteParams { host, target, wildcard, replace: false, policy, handoff }) {
             Ok(route) => routes.push(route),
             Err(error) => troubles.push(format!("a route in {} is ignored: {error}", path.display())),
         }
@@ -43,7 +47,7 @@ pub(crate) fn load(path: &Path) -> (Vec<HandRoute>, Vec<String>) {
 ///
 /// # Errors
 /// What the system says; the old file is unchanged then.
-pub(crate) fn save(path: &Path, routes: Vec<RouteInfo>) -> io::Result<()> {
+pub fn save(path: &Path, routes: Vec<RouteInfo>) -> io::Result<()> {
     let routes = routes.into_iter().map(|route| RouteInfo { url: String::new(), ..route }).collect();
     let mut text = serde_json::to_vec_pretty(&Stored { routes })?;
     text.push(b'\n');
@@ -73,6 +77,10 @@ mod tests {
     use super::*;
     use agentfs_wire::control::Policy;
 
+    fn read_all(path: &Path) -> (Vec<RouteParams>, Vec<String>) {
+        load(path, |route| if route.host.contains(' ') { Err("bad host") } else { Ok(route.clone()) })
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn a_full_disk_leaves_the_routes_as_they_were() {
@@ -95,14 +103,14 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), before);
         assert!(fs::symlink_metadata(&fresh).is_err());
         save(&path, vec![info("b.localhost")]).unwrap();
-        assert_eq!(load(&path).0.len(), 1);
+        assert_eq!(read_all(&path).0.len(), 1);
     }
 
     #[test]
     fn routes_survive_and_a_torn_file_does_not_hurt() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("routes.json");
-        assert_eq!(load(&path), (Vec::new(), Vec::new()));
+        assert_eq!(read_all(&path), (Vec::new(), Vec::new()));
         let info = |host: &str, target: &str| RouteInfo {
             host: host.into(),
             target: target.into(),
@@ -112,14 +120,14 @@ mod tests {
             handoff: true,
         };
         save(&path, vec![info("a.localhost", "/x.sock"), info("not a host", "/y.sock")]).unwrap();
-        let (routes, troubles) = load(&path);
+        let (routes, troubles) = read_all(&path);
         assert_eq!((routes.len(), troubles.len()), (1, 1));
-        assert!(routes[0].wildcard && routes[0].handoff && routes[0].given == "/x.sock");
+        assert!(routes[0].wildcard && routes[0].handoff && routes[0].target == "/x.sock");
         // As written by a version without hand-off.
         fs::write(&path, r#"{"routes":[{"host":"a.localhost","target":"shop"}]}"#).unwrap();
-        assert!(load(&path).0.first().is_some_and(|route| !route.handoff));
+        assert!(read_all(&path).0.first().is_some_and(|route| !route.handoff));
         fs::write(&path, r#"{"routes":[{"host":"a.loc"#).unwrap();
-        let (routes, troubles) = load(&path);
+        let (routes, troubles) = read_all(&path);
         assert!(routes.is_empty() && troubles[0].contains("moved to"), "{troubles:?}");
         assert!(path.with_extension("json.torn").exists() && !path.exists());
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Warnings that were told, and when.
 #[derive(Debug, Default)]
-pub(super) struct Warnings {
+pub(crate) struct Warnings {
     told: BTreeMap<String, u64>,
 }
 
@@ -12,7 +12,7 @@ pub(super) struct Warnings {
 
 impl Warnings {
     /// Whether to tell a warning (again).
-    pub(super) fn is_due(&mut self, now: u64, text: &str) -> bool {
+    pub(crate) fn is_due(&mut self, now: u64, text: &str) -> bool {
         let recently = |told: &u64| now.saturating_sub(*told) < WARNING_REPEAT_MS;
         if self.told.get(text).is_some_and(recently) {
             return false;
