@@ -2,7 +2,7 @@
 //!
 //! HTML for browsers, JSON for programs that ask for it, text for the rest. All names come from
 //! outside and are escaped; a foreign host learns nothing about what runs here.
-use crate::error::Refusal;
+use crate::error::{Failure, Refusal};
 use crate::limits::PAGE_NAMES;
 use crate::message::request::{Facts, Format};
 use crate::table::{Entry, LastSeen, Lookup, Route, Table};
@@ -39,6 +39,22 @@ pub(crate) enum Cause {
     Garbage(&'static str),
     /// The request's body turned out wrong.
     Request(Refusal),
+}
+
+impl From<Failure> for Cause {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::ClientBody(what) => Self::Request(Refusal::bad(what)),
+            Failure::ClientSlow => Self::Request(Refusal::TIMEOUT),
+            Failure::Garbage(what) => Self::Garbage(what),
+            Failure::OtherProtocol => Self::Garbage("answer: it speaks HTTP/2 only; try again"),
+            Failure::Silent
+            | Failure::Unread
+            | Failure::Undelivered
+            | Failure::ClientGone
+            | Failure::Truncated => Self::Silent,
+        }
+    }
 }
 
 /// Milliseconds since 1970.

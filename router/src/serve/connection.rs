@@ -17,6 +17,7 @@ use crate::serve::shared::{Busy, Prepared, Shared};
 use crate::serve::upgrade;
 use crate::table::{Route, Upstream};
 use crate::upstream::pool::{ClientAddress, Link, Wanted};
+use crate::upstream::retry::{Again, again};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -220,20 +221,15 @@ async fn forward(
             }
             Err(failure) => failure,
         };
-        let again = match failure {
-            Failure::Undelivered if link.reused => true,
-            Failure::Undelivered => deaths.next().is_some() && Box::pin(shared.is_dead(upstream)).await,
-            Failure::Unread if link.reused && repeatable && !wanted.fresh => true,
-            Failure::Unread => {
-                repeatable && deaths.next().is_some() && Box::pin(shared.is_dead(upstream)).await
-            }
-            // Nothing was understood, so it may be sent again, while we still have it whole.
-            Failure::OtherProtocol => {
+        let again = match again(&failure, link.reused, repeatable, wanted.fresh) {
+            Again::Never => false,
+            Again::Fresh => true,
+            Again::IfDead => deaths.next().is_some() && Box::pin(shared.is_dead(upstream)).await,
+            Again::InHttp2 => {
                 upstream.health.multiplex().set_only(true);
+                // We have it whole as long as none of its body is sent.
                 facts.body.is_finished()
             }
-            Failure::Silent => link.reused && repeatable && !wanted.fresh,
-            _ => false,
         };
         if again {
             retry(shared, &mut exchange, &mut wanted.fresh);
@@ -245,18 +241,9 @@ async fn forward(
             access.end(shared, Some(upstream), status, exchange.bytes);
             return Ended::Then(Then::Close);
         }
-        let cause = match failure {
-            Failure::ClientBody(what) => pages::Cause::Request(Refusal::bad(what)),
-            Failure::ClientSlow => pages::Cause::Request(Refusal::TIMEOUT),
-            Failure::Garbage(what) => pages::Cause::Garbage(what),
-            Failure::OtherProtocol => pages::Cause::Garbage("answer: it speaks HTTP/2 only; try again"),
-            Failure::Silent
-            | Failure::Unread
-            | Failure::Undelivered
-            | Failure::ClientGone
-            | Failure::Truncated => pages::Cause::Silent,
-        };
-        return Ended::Then(answer_failure(client, shared, route, facts, &exchange, cause, access).await);
+        return Ended::Then(
+            answer_failure(client, shared, route, facts, &exchange, failure.into(), access).await,
+        );
     }
 }
 

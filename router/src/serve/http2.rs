@@ -12,7 +12,7 @@ mod stream;
 use self::outbound::{Outbound, Tunnel};
 use self::relay::Relay;
 use self::stream::{Both, Hints};
-use crate::error::{Failure, Refusal};
+use crate::error::Refusal;
 use crate::io::buffer::{give_head, take_head};
 use crate::io::inflow::Inflow;
 use crate::io::tasks::Tasks;
@@ -29,6 +29,7 @@ use crate::serve::shared::{Busy, Prepared, Shared};
 use crate::serve::upgrade;
 use crate::table::{Route, Upstream};
 use crate::upstream::pool::{ClientAddress, Wanted};
+use crate::upstream::retry::{Again, again};
 use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper::{Request, Response};
@@ -252,31 +253,23 @@ async fn forward(
             Err(failure) => failure,
         };
         upload = relay.into_upload();
-        match failure {
-            Failure::Undelivered if reused => {}
-            Failure::Unread if reused && repeatable && !wanted.fresh => {}
-            Failure::Undelivered if deaths.next().is_some() && shared.is_dead(upstream).await => {}
-            Failure::Unread if repeatable && deaths.next().is_some() && shared.is_dead(upstream).await => {}
-            Failure::OtherProtocol => {
+        let again = match again(&failure, reused, repeatable, wanted.fresh) {
+            Again::Never => false,
+            Again::Fresh => true,
+            Again::IfDead => deaths.next().is_some() && shared.is_dead(upstream).await,
+            Again::InHttp2 => {
                 upstream.health.multiplex().set_only(true);
-                // Nothing was understood, so it may be sent again, while we still have it whole.
                 match upload.into_whole() {
                     Some((head, body)) => {
                         invite();
                         return send_onward(shared, route, facts, &head, body, access).await;
                     }
-                    None => break Cause::Garbage("answer: it speaks HTTP/2 only; try again"),
+                    None => break failure.into(),
                 }
             }
-            Failure::Silent if reused && repeatable && !wanted.fresh => {}
-            Failure::Garbage(what) => break Cause::Garbage(what),
-            Failure::ClientBody(what) => break Cause::Request(Refusal::bad(what)),
-            Failure::ClientSlow => break Cause::Request(Refusal::TIMEOUT),
-            Failure::Silent
-            | Failure::Unread
-            | Failure::Undelivered
-            | Failure::Truncated
-            | Failure::ClientGone => break Cause::Silent,
+        };
+        if !again {
+            break failure.into();
         }
         shared.metrics.retries.add(1);
         upload.rewind();

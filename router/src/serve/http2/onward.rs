@@ -9,6 +9,7 @@ use crate::serve::shared::Shared;
 use crate::table::{Route, Upstream};
 use crate::upstream::bridge::remove_hops;
 use crate::upstream::multiplex::{Lane, Sending};
+use crate::upstream::retry::{Again, again};
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::{HeaderMap, Response};
@@ -16,9 +17,6 @@ use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-
-/// How often a request that was not sent is tried again on another connection.
-const TRIES: usize = 3;
 
 /// The rest of an answer.
 #[derive(Debug)]
@@ -50,8 +48,9 @@ pub(super) async fn forward(
     access: &mut Option<Access>,
 ) -> Result<Response<Onward>, Cause> {
     let mut request = message::onward(head)?.map(|()| body.map_or(Sending::Nothing, Sending::Http2));
-    for tried in 1.. {
-        let opened = shared.open_http2(route, tried > 1).await;
+    let mut fresh = false;
+    loop {
+        let opened = shared.open_http2(route, fresh).await;
         let Some((upstream, mut lane)) = opened else { return Err(Cause::NoListener) };
         match lane.sender.try_send_request(request).await {
             Ok(response) => {
@@ -62,20 +61,32 @@ pub(super) async fn forward(
                 let rest = Onward { body, _lane: lane, upstream, access, bytes: 0, shared };
                 return Ok(Response::from_parts(parts, rest));
             }
-            Err(mut error) => match error.take_message() {
-                Some(unsent) if tried < TRIES && lane.reused => request = unsent,
-                _ => {
-                    // It may be another program by now.
-                    upstream.health.multiplex().set_only(false);
-                    let error = error.into_error();
-                    let ended = error.source().is_some_and(|source| source.is::<std::io::Error>());
-                    let silent = ended || error.is_closed() || error.is_canceled();
-                    return Err(if silent { Cause::Silent } else { Cause::Garbage("answer in HTTP/2") });
+            Err(mut error) => {
+                let unsent = error.take_message();
+                let failure = failure(&error.into_error(), lane.reused && unsent.is_some());
+                match (again(&failure, lane.reused, false, fresh), unsent) {
+                    (Again::Fresh, Some(unsent)) => request = unsent,
+                    _ => {
+                        // It may be another program by now.
+                        upstream.health.multiplex().set_only(false);
+                        return Err(failure.into());
+                    }
                 }
-            },
+            }
         }
+        fresh = true;
+        shared.metrics.retries.add(1);
     }
-    Err(Cause::Silent)
+}
+
+/// What an error says. A fresh connection that takes no request is one to a program that speaks something else.
+fn failure(error: &hyper::Error, unsent: bool) -> Failure {
+    let ended = error.source().is_some_and(|source| source.is::<std::io::Error>());
+    match unsent {
+        true => Failure::Undelivered,
+        false if ended || error.is_closed() || error.is_canceled() => Failure::Silent,
+        false => Failure::Garbage("answer in HTTP/2"),
+    }
 }
 
 // === impl Onward ===
