@@ -47,14 +47,14 @@ pub(crate) const HEAD_TIME: Duration = Duration::from_secs(15);
 /// How long a connection may stay open between two requests. Then it is closed.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(120);
 
-/// How long an upload may stand still. Then 408.
+/// How long an upload may stand still, over HTTP/1 and HTTP/2. Then 408, or the end of an answer that has begun.
 pub(crate) const UPLOAD_IDLE: Duration = Duration::from_secs(600);
 
 /// How long a listener's full backlog is waited for. Then the next replica, or 502.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(5);
 
-/// Bytes and time that are spent on reading what a client still sends after it was answered, so
-/// that the reset does not destroy the answer. Then the connection is closed.
+/// Bytes and time that are spent on what a client still sends after it was answered: its application gets it while it
+/// reads on, and no reset destroys the answer. Then the connection is closed.
 pub(crate) const LINGER_BYTES: usize = 16 * 1024 * 1024;
 /// See [`LINGER_BYTES`].
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);

@@ -2,7 +2,9 @@
 pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod exchange;
+pub(crate) mod forward;
 pub(crate) mod handover;
+pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod listen;
 pub(crate) mod shared;

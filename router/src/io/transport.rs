@@ -34,6 +34,14 @@ impl Transport {
         }
     }
 
+    /// Whether the event loop knows of something to read, an end or an error.
+    pub(crate) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(context),
+            Self::Tls(stream) => stream.get_ref().0.stream.poll_read_ready(context),
+        }
+    }
+
     /// Whether the client can get no answer any more.
     pub(crate) fn is_gone(&self) -> bool {
         match self {

@@ -2,9 +2,9 @@
 //! for the client. Pure.
 use crate::limits::{HEADER_LINES, HEADER_LINES_INLINE};
 use crate::message::body::Body;
+use crate::message::head::FRAME_HEAD;
 use crate::message::headers::{self, Connection, Kind, put};
 use crate::message::request::Facts;
-use crate::upstream::multiplex::FRAME_HEAD;
 use std::mem::MaybeUninit;
 
 /// What the exchange must know of a response, after its head was written.

@@ -4,7 +4,8 @@ use crate::io::buffer::{Expect, ReadBuffer};
 use crate::io::timer::Timer;
 use crate::io::transport::Transport;
 use crate::limits::{
-    HEAD_TIME, KEEP_ALIVE, LINGER_BYTES, LINGER_TIME, REQUEST_HEAD_BYTES, REQUEST_LINE_BYTES,
+    HEAD_BUFFER_BYTES, HEAD_TIME, KEEP_ALIVE, LINGER_BYTES, LINGER_TIME, REQUEST_HEAD_BYTES,
+    REQUEST_LINE_BYTES,
 };
 use crate::message::body::is_token;
 use crate::message::head::{Head, Scanner};
@@ -31,6 +32,8 @@ pub(crate) struct Client {
     pub(crate) address: Box<str>,
     /// Whether it has sent a whole head before.
     spoke: bool,
+    /// Whether it has ended its sending side while it waited for an answer.
+    ended: bool,
 }
 
 /// What a client sends next.
@@ -52,7 +55,15 @@ pub(crate) enum Next {
 
 impl Client {
     pub(crate) fn new(stream: Transport, peer: ClientAddress, address: Box<str>) -> Self {
-        Self { stream, read: ReadBuffer::default(), timer: Timer::default(), peer, address, spoke: false }
+        Self {
+            stream,
+            read: ReadBuffer::default(),
+            timer: Timer::default(),
+            peer,
+            address,
+            spoke: false,
+            ended: false,
+        }
     }
 
     /// Waits for the next request. `since`: when its first byte was there, where that is known already.
@@ -139,6 +150,28 @@ impl Client {
         line.is_none_or(|line| {
             matches!(line, [.., b' ', b'H', b'T', b'T', b'P', b'/', _, b'.', _, b'\r', b'\n'])
         })
+    }
+
+    /// Ready once the client is known to have left. Reads a little ahead of what is asked for: a reset is told to
+    /// whoever reads. Nothing is asked of the kernel while the client keeps silent.
+    pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.ended && self.read.filled().len() < HEAD_BUFFER_BYTES {
+            if ready!(self.stream.poll_read_ready(context)).is_err() {
+                return Poll::Ready(());
+            }
+            match ready!(self.read.poll_fill(context, &mut self.stream, Expect::Little)) {
+                Ok(1..) => {}
+                // The end of what it sends is not the end of its interest.
+                Ok(_) => {
+                    self.ended = true;
+                    if self.is_gone() {
+                        return Poll::Ready(());
+                    }
+                }
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
     }
 
     /// Whether the client can get no answer any more.

@@ -2,23 +2,25 @@
 //!
 //! Decides what each request gets: a page of ours, an application (with the next replica when one
 //! refuses, and once more when a kept connection turns out closed), or a tunnel. Called by `listen`.
-use crate::error::{Failure, Refusal};
-use crate::io::buffer::{ReadBuffer, give_head, take_head};
+use crate::error::Refusal;
+use crate::io::buffer::{give_head, take_head};
 use crate::io::transport::{Rewound, Transport};
-use crate::limits::{DEATHS, HEAD_TIME};
+use crate::limits::HEAD_TIME;
 use crate::message::request::{Facts, Origin, with_request};
+use crate::message::response::Answer;
 use crate::observe::access::Access;
 use crate::pages::{self, Reply};
 use crate::serve::client::{Client, Next};
-use crate::serve::exchange::{End, Exchange};
+use crate::serve::exchange::Source as _;
+use crate::serve::forward::{Ended, Job, forward};
 use crate::serve::handover::{self, Outcome};
+use crate::serve::http1::Http1;
 use crate::serve::http2;
 use crate::serve::shared::{Busy, Prepared, Shared};
 use crate::serve::upgrade;
-use crate::table::{Route, Upstream};
-use crate::upstream::pool::{ClientAddress, Link, Wanted};
-use crate::upstream::retry::{Again, again};
-use std::future::{Future, poll_fn};
+use crate::table::Route;
+use crate::upstream::pool::ClientAddress;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt as _;
@@ -107,7 +109,7 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
                 access.refused(shared, refusal.status);
                 return Box::pin(refuse(client, shared, refusal)).await;
             }
-            Ok(Prepared::Page { status, close }) => {
+            Ok(Prepared::Page { status, close, .. }) => {
                 let written = client.stream.write_all(&out).await;
                 access.end(shared, None, status, 0);
                 give_head(out);
@@ -118,21 +120,19 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
                 }
             }
             Ok(Prepared::Forward { facts, route } | Prepared::Starting { facts, route }) => {
-                match forward(
-                    &mut client,
-                    shared,
-                    &route,
-                    begun.as_mut().and_then(|begun| begun.picked.take()),
-                    facts,
-                    Exchange::new(facts, out, shared.is_draining()),
-                    access,
-                )
-                .await
-                {
-                    Ended::Then(then) => then,
+                let picked = begun.as_mut().and_then(|begun| begun.picked.take());
+                let (shared, route, peer) = (shared.as_ref(), route.as_ref(), client.peer);
+                let mut job = Job { shared, route, facts, peer, picked, onward: false };
+                let mut http1 = Http1::new(&mut client, facts, out);
+                match forward(&mut http1, &mut job, access).await {
+                    Ended::Answered(answer) => finish(&http1, &answer),
+                    Ended::Failed(cause, access) => answer_failure(&mut http1, &job, cause, access).await,
+                    // `Onward` is for clients of HTTP/2.
+                    Ended::Broken | Ended::Onward(_) => Then::Close,
                     Ended::Switched(switched) => {
                         let (mut link, answered) = *switched;
                         drop(busy);
+                        drop(http1);
                         shared.metrics.upgrades.add(1);
                         link.active.set_endless();
                         return Box::pin(upgrade::tunnel(client, link, answered)).await;
@@ -157,7 +157,7 @@ async fn start(shared: &Shared, facts: Facts, route: Arc<Route>, out: &mut Vec<u
     let close = !facts.keep_alive || !facts.body.is_finished() || shared.is_draining();
     let reply = Reply { facts, close };
     let status = pages::failed(out, reply, &route.entry, pages::Cause::Starting, pages::now_ms());
-    Prepared::Page { status, close }
+    Prepared::Page { facts, status, close }
 }
 
 /// Takes up TLS, whose first bytes are in the read buffer. What comes within it is told apart by its
@@ -175,129 +175,33 @@ async fn handshake(client: Client, acceptor: TlsAcceptor, shared: &Shared) -> Op
     }
 }
 
-/// How [`forward`] ended.
-enum Ended {
-    Then(Then),
-    Switched(Box<(Link, ReadBuffer)>),
-}
-
-async fn forward(
-    client: &mut Client,
-    shared: &Shared,
-    route: &Route,
-    mut picked: Option<Arc<Upstream>>,
-    facts: Facts,
-    mut exchange: Exchange,
-    access: Access,
-) -> Ended {
-    let repeatable = facts.idempotent && facts.body.is_finished();
-    let mut wanted = Wanted { client: client.peer, fresh: false, exact: !repeatable, upgrade: facts.upgrade };
-    let mut deaths = 0..DEATHS;
-    loop {
-        let opened = shared.open(route, picked.as_ref(), &wanted).await;
-        picked = None;
-        let Some((upstream, mut link)) = opened else {
-            return Ended::Then(
-                answer_failure(client, shared, route, facts, &exchange, pages::Cause::NoListener, access)
-                    .await,
-            );
-        };
-        let result = poll_fn(|context| {
-            let polled = exchange.poll(context, client, &mut link.stream);
-            if polled.is_pending() && exchange.answer.is_some_and(|answer| answer.endless) {
-                link.active.set_endless();
-            }
-            polled
-        })
-        .await;
-        let failure = match result {
-            Ok(End::Answered) => {
-                return Ended::Then(finish(client, shared, upstream, link, &mut exchange, access));
-            }
-            Ok(End::Switched) => {
-                access.end(shared, Some(upstream), 101, 0);
-                let answered = std::mem::take(&mut exchange.answered);
-                return Ended::Switched(Box::new((link, answered)));
-            }
-            Err(failure) => failure,
-        };
-        let again = match again(&failure, link.reused, repeatable, wanted.fresh) {
-            Again::Never => false,
-            Again::Fresh => true,
-            Again::IfDead => deaths.next().is_some() && Box::pin(shared.is_dead(upstream)).await,
-            Again::InHttp2 => {
-                upstream.health.multiplex().set_only(true);
-                // We have it whole as long as none of its body is sent.
-                facts.body.is_finished()
-            }
-        };
-        if again {
-            retry(shared, &mut exchange, &mut wanted.fresh);
-            continue;
-        }
-        let over = exchange.has_started() || matches!(failure, Failure::ClientGone | Failure::Truncated);
-        if over {
-            let status = exchange.answer.map_or(0, |answer| answer.status);
-            access.end(shared, Some(upstream), status, exchange.bytes);
-            return Ended::Then(Then::Close);
-        }
-        return Ended::Then(
-            answer_failure(client, shared, route, facts, &exchange, failure.into(), access).await,
-        );
-    }
-}
-
-fn retry(shared: &Shared, exchange: &mut Exchange, fresh: &mut bool) {
-    shared.metrics.retries.add(1);
-    exchange.rewind();
-    *fresh = true;
-}
-
-/// After a complete answer: keeps the application's connection and the client's where that is right.
-fn finish(
-    client: &Client,
-    shared: &Shared,
-    upstream: &Upstream,
-    link: Link,
-    exchange: &mut Exchange,
-    access: Access,
-) -> Then {
-    let Some(answer) = exchange.answer else { return Then::Close };
-    access.end(shared, Some(upstream), answer.status, exchange.bytes);
-    if answer.reusable && exchange.is_sent() && exchange.answered.is_empty() {
-        upstream.health.keep(link);
-    }
-    if !exchange.is_received() {
+/// After a complete answer: keeps the client's connection where that is right.
+fn finish(http1: &Http1<'_>, answer: &Answer) -> Then {
+    if !http1.is_complete() || !http1.is_flushed() {
         // The application answered without the rest of the body.
         return Then::Linger;
     }
     match answer.keep_alive {
         true => Then::Next,
         // TLS has a word for the end, without which the answer looks cut off.
-        false if client.read.is_empty() && client.stream.scheme() == "http" => Then::Close,
+        false if http1.client.read.is_empty() && http1.client.stream.scheme() == "http" => Then::Close,
         false => Then::Linger,
     }
 }
 
-async fn answer_failure(
-    client: &mut Client,
-    shared: &Shared,
-    route: &Route,
-    facts: Facts,
-    exchange: &Exchange,
-    cause: pages::Cause,
-    access: Access,
-) -> Then {
+async fn answer_failure(http1: &mut Http1<'_>, job: &Job<'_>, cause: pages::Cause, access: Access) -> Then {
+    let Job { shared, route, facts, .. } = *job;
     let known = match cause {
         pages::Cause::NoListener => Box::pin(shared.last_seen(route)).await,
         _ => None,
     };
     let entry = &known.as_deref().unwrap_or(route).entry;
-    let close = !facts.keep_alive || !exchange.is_received() || shared.is_draining();
+    let received = http1.is_complete() && http1.is_flushed();
+    let close = !facts.keep_alive || !received || shared.is_draining();
     let mut out = take_head();
     let status = pages::failed(&mut out, Reply { facts, close }, entry, cause, pages::now_ms());
     access.end(shared, None, status, 0);
-    let written = client.stream.write_all(&out).await;
+    let written = http1.client.stream.write_all(&out).await;
     give_head(out);
     match (written, close) {
         (Err(_), _) => Then::Close,

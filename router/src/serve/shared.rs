@@ -50,7 +50,7 @@ pub(crate) enum Prepared {
     /// As `Forward`, once the application listens, which was just started.
     Starting { facts: Facts, route: Arc<Route> },
     /// The answer is written.
-    Page { status: u16, close: bool },
+    Page { facts: Facts, status: u16, close: bool },
 }
 
 /// Counts an exchange for as long as it lives.
@@ -245,7 +245,7 @@ impl Shared {
             Lookup::Index | Lookup::Unknown => pages::unknown(out, reply, request.host, &table),
             Lookup::Foreign => pages::foreign(out, reply),
         };
-        Ok(Prepared::Page { status, close })
+        Ok(Prepared::Page { facts, status, close })
     }
 
     /// Sends a request that came in plain on to its URL over TLS.
@@ -269,7 +269,7 @@ impl Shared {
                 pages::redirect(out, reply, moved, &format!("{}{path}", table.secure_url(name)))
             }
         };
-        Ok(Prepared::Page { status, close })
+        Ok(Prepared::Page { facts, status, close })
     }
 
     fn control(&self, request: &Request<'_>, reply: Reply, table: &Table, out: &mut Vec<u8>) -> u16 {

@@ -17,21 +17,10 @@ use hyper_util::rt::TokioIo;
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tokio::time::Instant;
-
-/// First bytes of a frame: length (3), type, flags, stream (4) (RFC 9113 4.1).
-pub(crate) const FRAME_HEAD: usize = 9;
-
-/// Type of the frame that each side begins with (RFC 9113 3.4).
-const SETTINGS: u8 = 4;
-
-/// Whether an answer begins as HTTP/2 does. No answer of HTTP/1 begins with a zero.
-pub(crate) fn is_http2(bytes: &[u8]) -> bool {
-    bytes.len() >= FRAME_HEAD && bytes[0] == 0 && bytes[3..FRAME_HEAD] == [SETTINGS, 0, 0, 0, 0, 0]
-}
 
 /// What is known of a listener's HTTP/2, and the connections to it that speak it.
 #[derive(Debug, Default)]
@@ -73,7 +62,14 @@ pub(crate) enum Sending {
     /// Of a client of HTTP/1, by way of a bridge.
     Http1(Incoming),
     /// Of a client of HTTP/2.
-    Http2(Inflow),
+    Http2(Inflow, Arc<Progress>),
+}
+
+/// How far a body is.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    frames: AtomicUsize,
+    ended: AtomicBool,
 }
 
 // === impl Multiplex ===
@@ -171,7 +167,28 @@ impl Upstream {
     }
 }
 
+// === impl Progress ===
+
+impl Progress {
+    /// Parts that have come; `None`: no more will.
+    pub(crate) fn frames(&self) -> Option<usize> {
+        (!self.ended.load(Ordering::Relaxed)).then(|| self.frames.load(Ordering::Relaxed))
+    }
+}
+
 // === impl Sending ===
+
+impl Sending {
+    /// The body of a client of HTTP/2.
+    pub(crate) fn http2(inflow: Inflow) -> Self {
+        Self::Http2(inflow, Arc::default())
+    }
+
+    /// How far it is, where it comes from a client of HTTP/2.
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
+        if let Self::Http2(_, progress) = self { Some(Arc::clone(progress)) } else { None }
+    }
+}
 
 impl Body for Sending {
     type Data = Bytes;
@@ -186,8 +203,13 @@ impl Body for Sending {
             Self::Http1(body) => {
                 Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
-            Self::Http2(body) => {
-                Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            Self::Http2(body, progress) => {
+                let frame = Pin::new(body).poll_frame(context);
+                if let Poll::Ready(frame) = &frame {
+                    progress.frames.fetch_add(1, Ordering::Relaxed);
+                    progress.ended.store(frame.is_none(), Ordering::Relaxed);
+                }
+                frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
         }
     }
@@ -196,22 +218,7 @@ impl Body for Sending {
         match self {
             Self::Nothing => true,
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.is_end_stream(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_frame_tells() {
-        assert!(is_http2(b"\0\0\0\x04\0\0\0\0\0"));
-        assert!(is_http2(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64"));
-        for other in [b"HTTP/1.1 200 OK\r\n".as_slice(), b"\0\0\0\x04\0\0\0\0", b"\0\0\0\x07\0\0\0\0\0", b""]
-        {
-            assert!(!is_http2(other), "{other:?}");
+            Self::Http2(body, _) => body.is_end_stream(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! what the application behind a Unix socket then sees.
 #![expect(clippy::unwrap_used, reason = "a test ends where its machinery fails")]
 mod balance;
+mod ends;
 mod framing;
 mod harness;
 mod hosts;
