@@ -78,9 +78,14 @@ struct Served {
 // === impl Forwards ===
 
 impl Forwards {
-    /// No forwards yet. `end_rx` ends them all.
-    pub(crate) fn new(run: PathBuf, journal: Journal, end_rx: watch::Receiver<bool>) -> Self {
-        Self { run, journal, end_rx, handoff: Arc::default(), active: Mutex::default() }
+    /// No forwards yet. `end_rx` ends them all; `handoff` gives connections to programs.
+    pub(crate) fn new(
+        run: PathBuf,
+        journal: Journal,
+        end_rx: watch::Receiver<bool>,
+        handoff: Arc<Handoff>,
+    ) -> Self {
+        Self { run, journal, end_rx, handoff, active: Mutex::default() }
     }
 
     /// Adds a forward; a [`ForwardInfo`].
@@ -370,7 +375,7 @@ mod tests {
     fn forwards(run: &std::path::Path) -> (Forwards, watch::Sender<bool>, Journal) {
         let (end_tx, end_rx) = watch::channel(false);
         let journal = Journal::new();
-        (Forwards::new(run.to_owned(), journal.clone(), end_rx), end_tx, journal)
+        (Forwards::new(run.to_owned(), journal.clone(), end_rx, Arc::default()), end_tx, journal)
     }
 
     fn params(port: Option<u16>) -> ForwardParams {

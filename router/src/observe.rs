@@ -1,3 +1,4 @@
 //! What was routed: counters, the stream of requests, and their texts.
 pub(crate) mod access;
-pub(crate) mod metrics;
+pub(crate) mod counters;
+pub(crate) mod render;

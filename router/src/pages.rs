@@ -360,13 +360,18 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Upstream;
+    use crate::upstream::listener::Upstream;
     use agentfs_wire::control::Policy;
 
     #[test]
     fn a_list_has_no_second_name_of_the_same() {
         let upstream = |name: &str| {
-            Arc::new(Upstream::new(crate::table::Target::Unix(name.into()), "shop".into(), "one".into(), 80))
+            Arc::new(Upstream::new(
+                crate::upstream::target::Target::Unix(name.into()),
+                "shop".into(),
+                "one".into(),
+                80,
+            ))
         };
         let entry = |host: &str, upstream: &Arc<Upstream>| Entry {
             host: host.to_owned(),

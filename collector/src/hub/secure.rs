@@ -3,7 +3,7 @@ use super::drive::Hub;
 use super::listen;
 use crate::control::{Answer, error};
 use crate::tls::{self, TlsConfig};
-use agentfs_router::SecureDoors;
+use agentfs_router::SecureListeners;
 use agentfs_wire::control::{DaemonInfo, ErrorCode};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -33,7 +33,7 @@ pub(super) struct Switch {
     /// Where to listen, if the user said so.
     pub(super) address: Option<SocketAddr>,
     /// hub --sockets and certificates--> router
-    pub(super) doors_tx: mpsc::Sender<SecureDoors>,
+    pub(super) doors_tx: mpsc::Sender<SecureListeners>,
     /// hub --who we are--> control
     pub(super) info_tx: watch::Sender<DaemonInfo>,
 }
@@ -88,7 +88,7 @@ impl Hub {
         let (port, addresses) = (secured.port, listen::addresses(&secured.listeners));
         let https = (kept.is_none() || port.is_none()).then_some(secured.listeners);
         let replaced = https.is_some();
-        self.switch.doors_tx.try_send(SecureDoors { https, tls: secured.config }).map_err(|_| {
+        self.switch.doors_tx.try_send(SecureListeners { https, tls: secured.config }).map_err(|_| {
             let hint = Some("`agentfs daemon stop`; the next command starts it");
             error(ErrorCode::Internal, "the router takes no changes", hint)
         })?;

@@ -1,7 +1,7 @@
 //! What carries a client's bytes: TCP, or TLS over it.
 use crate::io::buffer::ReadBuffer;
 use crate::io::delegate::delegate_io;
-use crate::io::peer;
+use crate::io::peer::Peer;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -42,11 +42,11 @@ impl Transport {
         }
     }
 
-    /// Whether the client can get no answer any more.
-    pub(crate) fn is_gone(&self) -> bool {
+    /// Whether the client, of which `peer` is known, can get no answer any more.
+    pub(crate) fn is_gone(&self, peer: &mut Peer) -> bool {
         match self {
-            Self::Plain(stream) => peer::is_gone(stream, false),
-            Self::Tls(stream) => peer::is_gone(&stream.get_ref().0.stream, true),
+            Self::Plain(stream) => peer.is_gone(stream, false),
+            Self::Tls(stream) => peer.is_gone(&stream.get_ref().0.stream, true),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The client's side of a connection: its stream, what was read of it, its timer.
 use crate::error::Refusal;
 use crate::io::buffer::{Expect, ReadBuffer};
+use crate::io::peer::Peer;
 use crate::io::timer::Timer;
 use crate::io::transport::Transport;
 use crate::limits::{
@@ -9,7 +10,7 @@ use crate::limits::{
 };
 use crate::message::body::is_token;
 use crate::message::head::{Head, Scanner};
-use crate::upstream::pool::ClientAddress;
+use crate::upstream::connect::ClientAddress;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWriteExt as _;
@@ -34,6 +35,8 @@ pub(crate) struct Client {
     spoke: bool,
     /// Whether it has ended its sending side while it waited for an answer.
     ended: bool,
+    /// What is known of its end of the connection.
+    end: Peer,
 }
 
 /// What a client sends next.
@@ -63,6 +66,7 @@ impl Client {
             address,
             spoke: false,
             ended: false,
+            end: Peer::default(),
         }
     }
 
@@ -175,8 +179,8 @@ impl Client {
     }
 
     /// Whether the client can get no answer any more.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.stream.is_gone()
+    pub(crate) fn is_gone(&mut self) -> bool {
+        self.stream.is_gone(&mut self.end)
     }
 
     /// Closes so that what was written arrives: ends our side, then reads and forgets what the

@@ -19,7 +19,7 @@ use crate::serve::http2;
 use crate::serve::shared::{Busy, Prepared, Shared};
 use crate::serve::upgrade;
 use crate::table::Route;
-use crate::upstream::pool::ClientAddress;
+use crate::upstream::connect::ClientAddress;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,10 +47,10 @@ pub(crate) fn serve(
     let address = address.ip().to_canonical().to_string().into_boxed_str();
     let client = Client::new(Transport::Plain(stream), peer, address);
     async move {
-        shared.metrics.connections.add(1);
-        shared.metrics.open_connections.add(1);
+        shared.observer.metrics.connections.add(1);
+        shared.observer.metrics.open_connections.add(1);
         requests(client, secure, &shared).await;
-        shared.metrics.open_connections.subtract(1);
+        shared.observer.metrics.open_connections.subtract(1);
     }
 }
 
@@ -93,7 +93,7 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
         let head = &client.read.filled()[..length];
         let origin = Origin { address: &client.address, scheme: client.stream.scheme() };
         let mut prepared = with_request(head, |request| {
-            access.note(shared, &request);
+            access.note(&shared.observer, &request);
             match secure && origin.scheme == "http" {
                 true => shared.redirect(&request, pages::Moved::ForAll, &mut out),
                 false => shared.prepare(&request, origin, &mut out),
@@ -106,12 +106,12 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
         }
         let then = match prepared {
             Err(refusal) => {
-                access.refused(shared, refusal.status);
+                access.refused(&shared.observer, refusal.status);
                 return Box::pin(refuse(client, shared, refusal)).await;
             }
             Ok(Prepared::Page { status, close, .. }) => {
                 let written = client.stream.write_all(&out).await;
-                access.end(shared, None, status, 0);
+                access.end(&shared.observer, None, status, 0);
                 give_head(out);
                 match (written, close) {
                     (Err(_), _) => Then::Close,
@@ -133,8 +133,8 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
                         let (mut link, answered) = *switched;
                         drop(busy);
                         drop(http1);
-                        shared.metrics.upgrades.add(1);
-                        link.active.set_endless();
+                        shared.observer.metrics.upgrades.add(1);
+                        link.active.set_long_lived();
                         return Box::pin(upgrade::tunnel(client, link, answered)).await;
                     }
                 }
@@ -169,7 +169,7 @@ async fn handshake(client: Client, acceptor: TlsAcceptor, shared: &Shared) -> Op
         Ok(Ok(stream)) => Some(Client::new(Transport::Tls(Box::new(stream)), client.peer, client.address)),
         // The client was told why, or has gone.
         Ok(Err(_)) | Err(_) => {
-            shared.metrics.failed_handshakes.add(1);
+            shared.observer.metrics.failed_handshakes.add(1);
             None
         }
     }
@@ -200,7 +200,7 @@ async fn answer_failure(http1: &mut Http1<'_>, job: &Job<'_>, cause: pages::Caus
     let close = !facts.keep_alive || !received || shared.is_draining();
     let mut out = take_head();
     let status = pages::failed(&mut out, Reply { facts, close }, entry, cause, pages::now_ms());
-    access.end(shared, None, status, 0);
+    access.end(&shared.observer, None, status, 0);
     let written = http1.client.stream.write_all(&out).await;
     give_head(out);
     match (written, close) {
@@ -211,8 +211,8 @@ async fn answer_failure(http1: &mut Http1<'_>, job: &Job<'_>, cause: pages::Caus
 }
 
 async fn refuse(mut client: Client, shared: &Shared, refusal: Refusal) {
-    shared.metrics.malformed.add(1);
-    shared.metrics.answered(refusal.status);
+    shared.observer.metrics.malformed.add(1);
+    shared.observer.metrics.answered(refusal.status);
     let mut out = take_head();
     pages::refused(&mut out, refusal);
     let written = client.stream.write_all(&out).await;
@@ -225,7 +225,7 @@ async fn refuse(mut client: Client, shared: &Shared, refusal: Refusal) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::access::RequestLog;
+    use crate::observe::access::{Observer, RequestLog};
     use crate::table::{Table, TableHandle};
     use std::sync::RwLock;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -239,10 +239,9 @@ mod tests {
         let stream = TcpStream::connect(address).await.unwrap();
         let shared = Arc::new(Shared {
             table: TableHandle::new(Table::new(Vec::new(), 80)),
-            metrics: Arc::default(),
+            observer: Observer { metrics: Arc::default(), log: RequestLog::none() },
             event_tx: mpsc::channel(1).0,
-            log: RequestLog::none(),
-            handoff: agentfs_handoff::Handoff::default(),
+            handoff: Arc::default(),
             tls: RwLock::default(),
             stop_rx: watch::channel(false).1,
             draining: AtomicBool::new(false),

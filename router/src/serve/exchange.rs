@@ -11,7 +11,8 @@ use crate::limits::{RESPONSE_HEAD_BYTES, SWEEP, UPLOAD_IDLE};
 use crate::message::body::{Body, Malformed};
 use crate::message::head::{Head, Scanner, is_http2};
 use crate::message::response::{self, Answer};
-use crate::upstream::pool::{Stream, is_unread};
+use crate::upstream::connect::is_unread;
+use crate::upstream::pool::Stream;
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -82,7 +83,7 @@ pub(crate) trait Sink {
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()>;
 
     /// Whether the client wants no answer any more, where [`Self::poll_gone`] may overlook it.
-    fn is_gone(&self) -> bool;
+    fn is_gone(&mut self) -> bool;
 
     /// Ready now and then while nothing moves, within [`SWEEP`]; never, where nobody has to look at a client that is
     /// not `uploading`.

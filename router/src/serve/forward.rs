@@ -11,8 +11,10 @@ use crate::observe::access::Access;
 use crate::pages::Cause;
 use crate::serve::exchange::{End, Exchange, Sink, Source};
 use crate::serve::shared::Shared;
-use crate::table::{Route, Upstream};
-use crate::upstream::pool::{ClientAddress, Link, Wanted};
+use crate::table::Route;
+use crate::upstream::connect::ClientAddress;
+use crate::upstream::listener::Upstream;
+use crate::upstream::pool::{Link, Wanted};
 use crate::upstream::retry::{Again, again};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -80,8 +82,8 @@ pub(crate) async fn forward<C: Source + Sink>(client: &mut C, job: &mut Job<'_>,
         let exchange = &mut counted.exchange;
         let result = poll_fn(|context| {
             let polled = exchange.poll(context, client, &mut link.stream);
-            if polled.is_pending() && exchange.answer.is_some_and(|answer| answer.endless) {
-                link.active.set_endless();
+            if polled.is_pending() && exchange.answer.is_some_and(|answer| answer.long_lived) {
+                link.active.set_long_lived();
             }
             polled
         })
@@ -99,7 +101,7 @@ pub(crate) async fn forward<C: Source + Sink>(client: &mut C, job: &mut Job<'_>,
                     Box::pin(rest(client, exchange, &mut link)).await;
                 }
                 if answer.reusable && exchange.is_sent() && exchange.answered.is_empty() {
-                    upstream.health.keep(link);
+                    upstream.keep(link);
                 }
                 return Ended::Answered(answer);
             }
@@ -111,7 +113,7 @@ pub(crate) async fn forward<C: Source + Sink>(client: &mut C, job: &mut Job<'_>,
             Again::Fresh => true,
             Again::IfDead => deaths.next().is_some() && Box::pin(shared.is_dead(upstream)).await,
             Again::InHttp2 => {
-                upstream.health.multiplex().set_only(true);
+                upstream.multiplex().set_only(true);
                 if onward && client.is_whole() {
                     return Ended::Onward(counted.take());
                 }
@@ -119,7 +121,7 @@ pub(crate) async fn forward<C: Source + Sink>(client: &mut C, job: &mut Job<'_>,
             }
         };
         if again {
-            shared.metrics.retries.add(1);
+            shared.observer.metrics.retries.add(1);
             client.rewind();
             counted.exchange.rewind();
             wanted.fresh = true;
@@ -139,7 +141,7 @@ impl Counted<'_> {
     /// Counts it with `status`.
     fn end(&mut self, status: u16) {
         if let Some(access) = self.access.take() {
-            access.end(self.shared, self.upstream, status, self.exchange.bytes);
+            access.end(&self.shared.observer, self.upstream, status, self.exchange.bytes);
         }
     }
 

@@ -161,7 +161,7 @@ impl Sink for Http1<'_> {
         self.client.poll_gone(context)
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_gone(&mut self) -> bool {
         self.client.is_gone()
     }
 

@@ -24,11 +24,11 @@ use crate::observe::access::Access;
 use crate::pages::{self, Cause, Reply};
 use crate::serve::client::Client;
 use crate::serve::forward::{Ended, Job, forward, unless_gone};
-use crate::serve::listen::ended;
-use crate::serve::shared::{Busy, Prepared, Shared};
+use crate::serve::shared::{Busy, Prepared, Shared, ended};
 use crate::serve::upgrade;
-use crate::table::{Route, Upstream};
-use crate::upstream::pool::ClientAddress;
+use crate::table::Route;
+use crate::upstream::connect::ClientAddress;
+use crate::upstream::listener::Upstream;
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Body as _;
@@ -114,19 +114,19 @@ async fn serve_stream(
     let mut out = take_head();
     let origin = Origin { address: &session.address, scheme: session.scheme };
     let prepared = additions.with_request(&head, inflow.is_end_stream(), |request| {
-        access.note(shared, &request);
+        access.note(&shared.observer, &request);
         shared.prepare(&request, origin, &mut out)
     });
     let (facts, route, starting) = match prepared {
         Err(refusal) => {
-            access.refused(shared, refusal.status);
-            shared.metrics.malformed.add(1);
-            shared.metrics.answered(refusal.status);
+            access.refused(&shared.observer, refusal.status);
+            shared.observer.metrics.malformed.add(1);
+            shared.observer.metrics.answered(refusal.status);
             pages::refused(&mut out, refusal);
             return page(respond, out, &Facts::OF_PAGES);
         }
         Ok(Prepared::Page { facts, status, .. }) => {
-            access.end(shared, None, status, 0);
+            access.end(&shared.observer, None, status, 0);
             return page(respond, out, &facts);
         }
         Ok(Prepared::Forward { facts, route }) => (facts, route, false),
@@ -141,7 +141,7 @@ async fn serve_stream(
             Some(None) => return failed(client, shared, &route, Cause::Starting, access).await,
         },
     };
-    let only = |upstream: &Arc<Upstream>| upstream.health.multiplex().is_only();
+    let only = |upstream: &Arc<Upstream>| upstream.multiplex().is_only();
     let onward = onward::is_grpc(&head.headers) || route.entry.upstreams.iter().any(only);
     let ended = if onward && !facts.upgrade {
         Ended::Onward(access)
@@ -155,8 +155,8 @@ async fn serve_stream(
         Ended::Switched(switched) => {
             let (mut link, answered) = *switched;
             drop(busy);
-            shared.metrics.upgrades.add(1);
-            link.active.set_endless();
+            shared.observer.metrics.upgrades.add(1);
+            link.active.set_long_lived();
             if let Some(stream) = client.into_tunnel() {
                 upgrade::tunnel_plain(stream, link, answered).await;
             }
@@ -188,7 +188,7 @@ async fn failed(mut client: Http2, shared: &Shared, route: &Route, cause: Cause,
     let entry = &known.as_deref().unwrap_or(route).entry;
     let (facts, mut out) = (client.facts, take_head());
     let status = pages::failed(&mut out, Reply { facts, close: false }, entry, cause, pages::now_ms());
-    access.end(shared, None, status, 0);
+    access.end(&shared.observer, None, status, 0);
     page(client.into_respond(), out, &facts);
 }
 

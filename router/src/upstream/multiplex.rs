@@ -7,9 +7,8 @@
 use crate::io::inflow::Inflow;
 use crate::io::tasks::Tasks;
 use crate::limits::{IDLE_UPSTREAM, UPSTREAM_HTTP2_CONNECTIONS, UPSTREAM_STREAMS};
-use crate::observe::metrics::RouterMetrics;
-use crate::table::Upstream;
-use crate::upstream::pool::{Active, Stream, is_refusal};
+use crate::upstream::connect::Socket;
+use crate::upstream::load::{Active, Load};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -102,12 +101,28 @@ impl Multiplex {
     }
 
     /// A place on a connection that is there: one with room, or the emptiest where there may be no more.
-    fn take(&self, upstream: &Arc<Upstream>) -> Option<Lane> {
+    pub(crate) fn take(&self, load: &Arc<Load>) -> Option<Lane> {
         let mut open = self.open();
         open.retain(|connection| !connection.sender.is_closed());
         let full = open.len() >= UPSTREAM_HTTP2_CONNECTIONS;
         let emptiest = open.iter_mut().min_by_key(|connection| connection.streams())?;
-        (full || emptiest.streams() < UPSTREAM_STREAMS).then(|| emptiest.lane(true, upstream))
+        (full || emptiest.streams() < UPSTREAM_STREAMS).then(|| emptiest.lane(true, load))
+    }
+
+    /// A place on a connection that begins with `socket`.
+    pub(crate) async fn begin(&self, socket: Socket, load: &Arc<Load>) -> io::Result<Lane> {
+        let tasks = Tasks::default();
+        let handshake = Builder::new(tasks.clone()).handshake(TokioIo::new(socket)).await;
+        let (sender, serving) = handshake.map_err(io::Error::other)?;
+        tasks.spawn(async move {
+            // Requests that it cuts off hear of it themselves.
+            let _ = serving.await;
+        });
+        let driver = Arc::new(Driver(tasks));
+        let mut connection = Connection { sender, driver, used: Instant::now() };
+        let lane = connection.lane(false, load);
+        self.open().push(connection);
+        Ok(lane)
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -122,48 +137,16 @@ impl Connection {
         Arc::strong_count(&self.driver) - 1
     }
 
-    fn lane(&mut self, reused: bool, upstream: &Arc<Upstream>) -> Lane {
+    fn lane(&mut self, reused: bool, load: &Arc<Load>) -> Lane {
         self.used = Instant::now();
         let (sender, driver) = (self.sender.clone(), Arc::clone(&self.driver));
-        Lane { sender, reused, driver, active: Active::begin(upstream) }
+        Lane { sender, reused, driver, active: Active::begin(load) }
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
         self.0.end();
-    }
-}
-
-// === impl Upstream ===
-
-impl Upstream {
-    /// A place for a request in HTTP/2.
-    pub(crate) async fn open_http2(
-        self: &Arc<Self>,
-        fresh: bool,
-        metrics: &RouterMetrics,
-    ) -> io::Result<Lane> {
-        let multiplex = self.health.multiplex();
-        if !fresh && let Some(lane) = multiplex.take(self) {
-            return Ok(lane);
-        }
-        let opened = Stream::connect(&self.socket, None).await;
-        self.health.set_refused(matches!(&opened, Err(error) if is_refusal(error)));
-        let stream = opened?;
-        metrics.connects.add(1);
-        let tasks = Tasks::default();
-        let handshake = Builder::new(tasks.clone()).handshake(TokioIo::new(stream)).await;
-        let (sender, serving) = handshake.map_err(io::Error::other)?;
-        tasks.spawn(async move {
-            // Requests that it cuts off hear of it themselves.
-            let _ = serving.await;
-        });
-        let driver = Arc::new(Driver(tasks));
-        let mut connection = Connection { sender, driver, used: Instant::now() };
-        let lane = connection.lane(false, self);
-        multiplex.open().push(connection);
-        Ok(lane)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A router on a free port, applications on Unix sockets in a folder of their own, and clients.
+use agentfs_handoff::Handoff;
 use agentfs_router::{
-    Doors, Entry, LastSeen, RouterEvent, RouterMetrics, Table, TableHandle, Target, Upstream, run,
+    Entry, LastSeen, Listeners, RouterEvent, RouterMetrics, Table, TableHandle, Target, Upstream, run,
 };
 use agentfs_wire::control::Policy;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -116,7 +117,8 @@ impl Bench {
         let config = rustls::ServerConfig::builder().with_no_client_auth();
         let mut config = config.with_single_cert(chain, secret).unwrap();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let mut bench = Self::listening(Some(Arc::new(config))).await;
+        let mut bench =
+            Self::listening(Listeners { tls: Some(Arc::new(config)), ..Listeners::default() }).await;
         bench.authority = Some(key.cert.der().clone());
         let app = bench.app("app");
         bench.set(vec![entry("app.localhost", vec![bench.upstream("app")])]);
@@ -124,18 +126,23 @@ impl Bench {
     }
 
     pub(crate) async fn new() -> Self {
-        Self::listening(None).await
+        Self::listening(Listeners::default()).await
     }
 
-    async fn listening(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+    /// A router that hands connections over by way of `handoff`.
+    pub(crate) async fn with_handoff(handoff: Arc<Handoff>) -> Self {
+        Self::listening(Listeners { handoff, ..Listeners::default() }).await
+    }
+
+    async fn listening(listeners: Listeners) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let table = TableHandle::new(Table::new(Vec::new(), address.port()));
         let (event_tx, event_rx) = mpsc::channel(16);
         let (stop_tx, stop_rx) = watch::channel(false);
         let metrics = Arc::new(RouterMetrics::default());
-        let doors = Doors { http: vec![listener], tls, ..Doors::default() };
-        let router = run(doors, table.clone(), event_tx, Arc::clone(&metrics), stop_rx);
+        let listeners = Listeners { http: vec![listener], ..listeners };
+        let router = run(listeners, table.clone(), event_tx, Arc::clone(&metrics), stop_rx);
         let task = tokio::spawn(async move { router.await.unwrap() });
         let folder = tempfile::tempdir().unwrap();
         Self { address, metrics, event_rx, folder, authority: None, table, stop_tx, task }

@@ -4,6 +4,7 @@
 mod balance;
 mod ends;
 mod framing;
+mod handover;
 mod harness;
 mod hosts;
 mod http2;

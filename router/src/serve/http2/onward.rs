@@ -9,8 +9,9 @@ use crate::observe::access::Access;
 use crate::pages::Cause;
 use crate::serve::forward::unless_gone;
 use crate::serve::shared::Shared;
-use crate::table::{Route, Upstream};
+use crate::table::Route;
 use crate::upstream::bridge::remove_hops;
+use crate::upstream::listener::Upstream;
 use crate::upstream::multiplex::{Lane, Progress, Sending};
 use crate::upstream::retry::{Again, again};
 use bytes::Bytes;
@@ -80,12 +81,12 @@ pub(super) async fn forward(
             (Again::Fresh, Some(unsent)) => request = unsent,
             _ => {
                 // It may be another program by now.
-                upstream.health.multiplex().set_only(false);
+                upstream.multiplex().set_only(false);
                 return Err((failure.into(), access));
             }
         }
         fresh = true;
-        shared.metrics.retries.add(1);
+        shared.observer.metrics.retries.add(1);
     };
     let (mut parts, body) = response.into_parts();
     remove_hops(&mut parts.headers);
@@ -219,7 +220,7 @@ impl Onward<'_> {
 impl Drop for Onward<'_> {
     fn drop(&mut self) {
         if let Some((access, status)) = self.access.take() {
-            access.end(self.shared, Some(self.upstream), status, self.bytes);
+            access.end(&self.shared.observer, Some(self.upstream), status, self.bytes);
         }
     }
 }

@@ -318,7 +318,7 @@ impl Sink for Http2 {
         }
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_gone(&mut self) -> bool {
         false
     }
 

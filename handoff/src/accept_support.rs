@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// Every listener that was offered a connection.
 #[derive(Debug, Default)]
-pub(super) struct Learned {
+pub(super) struct AcceptSupport {
     listeners: Mutex<HashMap<PathBuf, (u64, Arc<Listener>)>>,
 }
 
@@ -53,9 +53,9 @@ pub(super) struct Offered {
     listener: Arc<Listener>,
 }
 
-// === impl Learned ===
+// === impl AcceptSupport ===
 
-impl Learned {
+impl AcceptSupport {
     /// The listener at `path`, in turn. `None` where it is better left alone.
     ///
     /// # Errors
