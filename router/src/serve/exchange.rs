@@ -350,7 +350,8 @@ impl Exchange {
             if client.is_gone() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            if uploading && !client.is_complete() && client.is_flushed() {
+            let long_lived = self.answer.is_some_and(|answer| answer.long_lived);
+            if uploading && !long_lived && !client.is_complete() && client.is_flushed() {
                 self.stalled += SWEEP;
                 if self.stalled >= UPLOAD_IDLE {
                     return Poll::Ready(Err(Failure::ClientSlow));

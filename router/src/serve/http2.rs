@@ -132,17 +132,21 @@ async fn serve_stream(
         Ok(Prepared::Forward { facts, route }) => (facts, route, false),
         Ok(Prepared::Starting { facts, route }) => (facts, route, true),
     };
+    let grpc = onward::is_grpc(&head.headers);
+    let expects = head.headers.contains_key(http::header::EXPECT);
+    // A stream may last; nobody looks at its head again.
+    drop(head);
     let mut client = Http2::new(facts, out, inflow, additions.key, respond);
     let route = match starting {
         false => route,
         true => match unless_gone(&mut client, pin!(shared.started(&route))).await {
             None => return,
             Some(Some(route)) => route,
-            Some(None) => return failed(client, shared, &route, Cause::Starting, access).await,
+            Some(None) => return Box::pin(failed(client, shared, &route, Cause::Starting, access)).await,
         },
     };
     let only = |upstream: &Arc<Upstream>| upstream.multiplex().is_only();
-    let onward = onward::is_grpc(&head.headers) || route.entry.upstreams.iter().any(only);
+    let onward = grpc || route.entry.upstreams.iter().any(only);
     let ended = if onward && !facts.upgrade {
         Ended::Onward(access)
     } else {
@@ -158,19 +162,20 @@ async fn serve_stream(
             shared.observer.metrics.upgrades.add(1);
             link.active.set_long_lived();
             if let Some(stream) = client.into_tunnel() {
-                upgrade::tunnel_plain(stream, link, answered).await;
+                Box::pin(upgrade::tunnel_plain(stream, link, answered)).await;
             }
         }
         Ended::Onward(access) => {
-            if head.headers.contains_key(http::header::EXPECT) {
+            if expects {
                 // The application's own word cannot come through.
                 client.invite();
             }
-            if let Err((cause, access)) = onward::forward(&mut client, shared, &route, access).await {
-                failed(client, shared, &route, cause, access).await;
+            let sent = Box::pin(onward::forward(&mut client, shared, &route, access)).await;
+            if let Err((cause, access)) = sent {
+                Box::pin(failed(client, shared, &route, cause, access)).await;
             }
         }
-        Ended::Failed(cause, access) => failed(client, shared, &route, cause, access).await,
+        Ended::Failed(cause, access) => Box::pin(failed(client, shared, &route, cause, access)).await,
         Ended::Broken => {
             // A reset takes what is not written yet with it.
             sleep(RESET_DELAY).await;
@@ -204,4 +209,19 @@ fn page(mut respond: h2::server::SendResponse<Bytes>, bytes: Vec<u8>, facts: &Fa
         let _ = outflow.send_data(Bytes::copy_from_slice(body), true);
     }
     give_head(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream may last for as long as its client likes.
+    #[test]
+    fn a_stream_is_small() {
+        fn size<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(serve_stream);
+        assert!(size <= 2560, "{size} bytes");
+    }
 }

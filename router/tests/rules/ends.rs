@@ -7,7 +7,7 @@ use h2::{Reason, SendStream};
 use hyper::{Request, Response};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::future::Future;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Duration, Instant, sleep};
 
@@ -169,6 +169,33 @@ async fn a_reset_of_http2_reaches_the_application_at_once() {
         stream.body.send_reset(Reason::CANCEL);
         at_once(&format!("{phase:?}"), conn.rest()).await;
     }
+}
+
+/// A client's reset is seen behind what it sent before, though nobody reads that.
+#[cfg(target_os = "linux")]
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_noticed_while_the_application_reads_nothing() {
+    let (bench, app) = Bench::with_app().await;
+    let mut client = bench.client().await;
+    client.send(POST.replace("20", "100000000")).await;
+    let conn = app.accept().await;
+    let mut refused = 0;
+    while refused < 50 {
+        match client.stream.try_write(&[b'x'; 10_000]) {
+            Ok(_) => refused = 0,
+            Err(_) => refused += 1,
+        }
+        tokio::task::yield_now().await;
+    }
+    reset(client.stream);
+    let start = Instant::now();
+    soon("end", async {
+        while !conn.stream.ready(Interest::READABLE).await.unwrap().is_read_closed() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    assert!(start.elapsed().as_secs() <= 11, "{:?}", start.elapsed());
 }
 
 /// "An app that answers before it read the whole upload keeps getting it."
