@@ -30,7 +30,7 @@ NO_LIMITS = {
     "home/src/trace_page.rs": "PAGE_BYTES",
     "macos/src/signature.rs": "SLOT_* *_AT",
     "macos/src/tools.rs": "HASH_DIGITS",
-    "router/src/upstream/multiplex.rs": "FRAME_HEAD SETTINGS",
+    "router/src/message/head.rs": "FRAME_HEAD SETTINGS",
     "tls/src/authority.rs": "DAY",
     "wire/src/broker.rs": "VERSION",
     "wire/src/elf.rs": "HEADER_BYTES PROGRAM_HEADER_BYTES SECTION_HEADER_BYTES PT_* DT_* MACHINE",

@@ -52,9 +52,14 @@ struct Forward {
 // === impl Forwards ===
 
 impl Forwards {
-    /// Starts without forwards. `end_rx` ends all of them.
-    pub(crate) fn new(run: PathBuf, journal: Journal, end_rx: watch::Receiver<bool>) -> Self {
-        Self { run, journal, end_rx, handoff: Arc::default(), active: Mutex::default() }
+    /// Starts without forwards. `end_rx` ends all of them; `handoff` gives connections to programs.
+    pub(crate) fn new(
+        run: PathBuf,
+        journal: Journal,
+        end_rx: watch::Receiver<bool>,
+        handoff: Arc<Handoff>,
+    ) -> Self {
+        Self { run, journal, end_rx, handoff, active: Mutex::default() }
     }
 
     /// Adds a forward; a [`ForwardInfo`].
@@ -232,7 +237,7 @@ mod tests {
     fn forwards(run: &std::path::Path) -> (Forwards, watch::Sender<bool>, Journal) {
         let (end_tx, end_rx) = watch::channel(false);
         let journal = Journal::new();
-        (Forwards::new(run.to_owned(), journal.clone(), end_rx), end_tx, journal)
+        (Forwards::new(run.to_owned(), journal.clone(), end_rx, Arc::default()), end_tx, journal)
     }
 
     fn params(port: Option<u16>) -> ForwardParams {

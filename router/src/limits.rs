@@ -47,14 +47,14 @@ pub(crate) const HEAD_TIME: Duration = Duration::from_secs(15);
 /// How long a connection may stay open between two requests. Then it is closed.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(120);
 
-/// How long an upload may make no progress. Then 408.
+/// How long an upload may make no progress, over HTTP/1 and HTTP/2. Then 408, or the end of an answer that has begun.
 pub(crate) const UPLOAD_IDLE: Duration = Duration::from_secs(600);
 
 /// How long the router waits for a listener's full backlog. Then the next replica, or 502.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(5);
 
-/// Bytes that are still read from a client after it was answered, for at most `LINGER_TIME`, so that a reset
-/// does not destroy the answer. Then the connection is closed.
+/// Bytes that are still read from a client after it was answered, for at most `LINGER_TIME`: its application gets them
+/// while it reads on, and no reset destroys the answer. Then the connection is closed.
 pub(crate) const LINGER_BYTES: usize = 16 * 1024 * 1024;
 /// See [`LINGER_BYTES`].
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);

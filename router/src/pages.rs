@@ -2,7 +2,7 @@
 //!
 //! HTML for browsers, JSON for programs that ask for it, text for the rest. All names come from
 //! outside and are escaped; a foreign host learns nothing about what runs here.
-use crate::error::Refusal;
+use crate::error::{Failure, Refusal};
 use crate::limits::PAGE_NAMES;
 use crate::message::request::{Facts, Format};
 use crate::table::{Entry, LastSeen, Lookup, Route, Table};
@@ -49,6 +49,22 @@ pub(crate) enum Cause {
     Garbage(&'static str),
     /// The request's body turned out wrong.
     Request(Refusal),
+}
+
+impl From<Failure> for Cause {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::ClientBody(what) => Self::Request(Refusal::bad(what)),
+            Failure::ClientSlow => Self::Request(Refusal::TIMEOUT),
+            Failure::Garbage(what) => Self::Garbage(what),
+            Failure::OtherProtocol => Self::Garbage("answer: it speaks HTTP/2 only; try again"),
+            Failure::Silent
+            | Failure::Unread
+            | Failure::Undelivered
+            | Failure::ClientGone
+            | Failure::Truncated => Self::Silent,
+        }
+    }
 }
 
 /// Milliseconds since 1970.
@@ -367,13 +383,18 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Upstream;
+    use crate::upstream::listener::Upstream;
     use agentfs_wire::control::Policy;
 
     #[test]
     fn a_list_has_no_second_name_of_the_same() {
         let upstream = |name: &str| {
-            Arc::new(Upstream::new(crate::table::Target::Unix(name.into()), "shop".into(), "one".into(), 80))
+            Arc::new(Upstream::new(
+                crate::upstream::target::Target::Unix(name.into()),
+                "shop".into(),
+                "one".into(),
+                80,
+            ))
         };
         let entry = |host: &str, upstream: &Arc<Upstream>| Entry {
             host: host.to_owned(),

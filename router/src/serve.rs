@@ -2,8 +2,10 @@
 pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod exchange;
+pub(crate) mod forward;
 pub(crate) mod handover;
 mod handshake;
+pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod listen;
 pub(crate) mod reader;

@@ -114,7 +114,7 @@ impl Hub {
         }
         let until_ms = now_ms().saturating_add(params.hold_ms.min(DRAIN_HOLD_MS));
         self.tell(vec![Event::Drained { key: key.clone(), until_ms }]);
-        json(&Draining { requests: self.upstreams.ending(&key.app, &key.instance) })
+        json(&Draining { requests: self.upstreams.finite_in_flight(&key.app, &key.instance) })
     }
 
     /// Looks at everything at once and removes what is dead, dangling links included, which are left

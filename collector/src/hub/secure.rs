@@ -2,7 +2,7 @@
 use super::drive::Hub;
 use super::listen;
 use crate::answer::{Answer, error};
-use agentfs_router::SecureDoors;
+use agentfs_router::SecureListeners;
 use agentfs_tls::{self as tls, TlsConfig};
 use agentfs_wire::control::{DaemonInfo, ErrorCode};
 use std::net::{SocketAddr, TcpListener};
@@ -33,7 +33,7 @@ pub(super) struct Switch {
     /// Where to listen, if the user said so.
     pub(super) address: Option<SocketAddr>,
     /// hub --sockets and certificates--> router
-    pub(super) doors_tx: mpsc::Sender<SecureDoors>,
+    pub(super) doors_tx: mpsc::Sender<SecureListeners>,
     /// hub --who we are--> control
     pub(super) info_tx: watch::Sender<DaemonInfo>,
 }
@@ -93,7 +93,7 @@ impl Hub {
         let (port, addresses) = (secured.port, listen::addresses(&secured.listeners));
         let https = (kept.is_none() || port.is_none()).then_some(secured.listeners);
         let replaced = https.is_some();
-        self.switch.doors_tx.try_send(SecureDoors { https, tls: secured.config }).map_err(|_| {
+        self.switch.doors_tx.try_send(SecureListeners { https, tls: secured.config }).map_err(|_| {
             let hint = Some("run `agentfs daemon stop`; the next command starts the collector again");
             error(ErrorCode::Internal, "the router does not accept changes", hint)
         })?;

@@ -17,8 +17,9 @@ use crate::registry::{Event, HandRoute, Registry};
 use crate::warnings::Warnings;
 use crate::watch::Watcher;
 use crate::{log, notice};
+use agentfs_handoff::Handoff;
 use agentfs_home::{CollectorLock, Keep, RunDir, TracePage, list, routes};
-use agentfs_router::{self as router, Doors, RequestLog, RouterMetrics, Table, TableHandle};
+use agentfs_router::{self as router, Listeners, RequestLog, RouterMetrics, Table, TableHandle};
 use agentfs_wire::control::DaemonInfo;
 use agentfs_wire::event::What;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -193,20 +194,28 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         receiving.await;
         ("notice receiver", None)
     });
+    // Whether a listener takes connections is learned once, whoever offers one.
+    let handoff = Arc::<Handoff>::default();
     if !listeners.is_empty() {
-        let doors = Doors {
+        let listeners = Listeners {
             http: listeners,
             https: secured.listeners,
             tls: secured.config,
             changes: Some(doors_rx),
             only_local,
             log: Some(request_log),
+            handoff: Arc::clone(&handoff),
         };
-        let serving =
-            router::run(doors, hub.table.clone(), router_tx, Arc::clone(&hub.router_metrics), end_rx.clone());
+        let serving = router::run(
+            listeners,
+            hub.table.clone(),
+            router_tx,
+            Arc::clone(&hub.router_metrics),
+            end_rx.clone(),
+        );
         hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });
     }
-    let forwards = Forwards::new(hub.paths.run.clone(), journal.clone(), end_rx.clone());
+    let forwards = Forwards::new(hub.paths.run.clone(), journal.clone(), end_rx.clone(), handoff);
     let shared = Shared { info_rx, journal: journal.clone(), forwards, page, command_tx };
     let serving = server.run(Arc::new(shared), end_rx);
     hub.tasks.spawn(async move {

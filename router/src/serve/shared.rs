@@ -1,17 +1,19 @@
 //! What all connections share, and who answers a request: the table says which application, or which
 //! page of ours. Knows neither how the request came nor how the answer goes back.
-use crate::RouterEvent;
 use crate::error::Refusal;
+use crate::event::RouterEvent;
 use crate::limits::{DEATH_TIME, LAST_SEEN_TIME, START_TIME};
 use crate::message::host::host_name;
 use crate::message::request::{Facts, Origin, Request};
-use crate::observe::access::RequestLog;
-use crate::observe::metrics::RouterMetrics;
+use crate::observe::access::Observer;
 use crate::pages::{self, Reply};
 use crate::serve::reader::Reader;
-use crate::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
+use crate::table::{Lookup, Route, Table, TableHandle};
+use crate::upstream::connect::{Socket, is_refusal};
+use crate::upstream::listener::Upstream;
 use crate::upstream::multiplex::Lane;
-use crate::upstream::pool::{Link, Stream, Wanted, is_refusal};
+use crate::upstream::pool::{Link, Wanted};
+use crate::upstream::target::Target;
 use agentfs_handoff::Handoff;
 use std::fmt;
 use std::future::poll_fn;
@@ -26,13 +28,11 @@ use tokio_rustls::TlsAcceptor;
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) table: TableHandle,
-    pub(crate) metrics: Arc<RouterMetrics>,
+    pub(crate) observer: Observer,
     /// router --refusals--> hub
     pub(crate) event_tx: mpsc::Sender<RouterEvent>,
-    /// Who follows along.
-    pub(crate) log: RequestLog,
     /// Gives connections to applications that take them.
-    pub(crate) handoff: Handoff,
+    pub(crate) handoff: Arc<Handoff>,
     /// How to speak TLS, where that is on.
     pub(crate) tls: RwLock<Option<TlsAcceptor>>,
     /// Whether the router is to stop.
@@ -51,12 +51,17 @@ pub(crate) enum Prepared {
     /// As `Forward`, once the application listens, which was just started.
     Starting { facts: Facts, route: Arc<Route> },
     /// The answer is written.
-    Page { status: u16, close: bool },
+    Page { facts: Facts, status: u16, close: bool },
 }
 
 /// Counts an exchange for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Busy<S: Deref<Target = Shared>>(S);
+
+/// Completes when the router is to end, also where whoever would say so is gone.
+pub(crate) async fn ended(end_rx: &mut watch::Receiver<bool>) {
+    let _ = end_rx.wait_for(|ended| *ended).await;
+}
 
 // === impl Busy ===
 
@@ -146,7 +151,7 @@ impl Shared {
         wanted: &Wanted,
     ) -> Option<(&'route Arc<Upstream>, Link)> {
         for upstream in route.candidates_after(picked) {
-            match upstream.open(wanted, &self.metrics).await {
+            match upstream.open(wanted, &self.observer.metrics).await {
                 Ok(link) => {
                     upstream.requests.fetch_add(1, Ordering::Relaxed);
                     return Some((upstream, link));
@@ -165,7 +170,7 @@ impl Shared {
         fresh: bool,
     ) -> Option<(&'route Arc<Upstream>, Lane)> {
         for upstream in route.candidates() {
-            match upstream.open_http2(fresh, &self.metrics).await {
+            match upstream.open_http2(fresh, &self.observer.metrics).await {
                 Ok(lane) => {
                     upstream.requests.fetch_add(1, Ordering::Relaxed);
                     return Some((upstream, lane));
@@ -179,17 +184,17 @@ impl Shared {
     /// Whether a listener that left a request unread is gone altogether: connections that wait to be accepted end
     /// with their listener, and another replica may have the request.
     pub(crate) async fn is_dead(&self, upstream: &Upstream) -> bool {
-        let mut opened = Stream::connect(&upstream.socket, None).await;
+        let mut opened = Socket::connect(&upstream.socket, None).await;
         if let Ok(stream) = &mut opened {
             // A killed process closes its descriptors one after the other, the newest first: the listener may be next.
             let ends = tokio::time::timeout(DEATH_TIME, stream.read_u8()).await;
             if matches!(ends, Ok(Err(_))) {
-                opened = Stream::connect(&upstream.socket, None).await;
+                opened = Socket::connect(&upstream.socket, None).await;
             }
         }
         match opened {
             Err(error) if is_refusal(&error) => {
-                upstream.health.set_refused(true);
+                upstream.set_refused(true);
                 self.refused(upstream, &error);
                 true
             }
@@ -202,7 +207,7 @@ impl Shared {
         if !is_refusal(error) {
             return;
         }
-        self.metrics.refused.add(1);
+        self.observer.metrics.refused.add(1);
         if let Target::Unix(socket) = &upstream.socket {
             // Only a hint: when the queue is full, the hub finds out by itself.
             let _ = self.event_tx.try_send(RouterEvent::UpstreamRefused { socket: socket.clone() });
@@ -250,7 +255,7 @@ impl Shared {
             }
             Lookup::Foreign => pages::foreign(out, reply),
         };
-        Ok(Prepared::Page { status, close })
+        Ok(Prepared::Page { facts, status, close })
     }
 
     /// Sends a request that came in plain on to its URL over TLS.
@@ -274,7 +279,7 @@ impl Shared {
                 pages::redirect(out, reply, moved, &format!("{}{path}", table.secure_url(name)))
             }
         };
-        Ok(Prepared::Page { status, close })
+        Ok(Prepared::Page { facts, status, close })
     }
 
     fn control(
@@ -293,7 +298,7 @@ impl Shared {
             "/livez" => pages::plain(out, reply, 200, "ok\n"),
             "/readyz" if self.is_draining() => pages::plain(out, reply, 503, "stopping\n"),
             "/readyz" => pages::plain(out, reply, 200, "ok\n"),
-            "/metrics" => pages::metrics(out, reply, &self.metrics.render(table)),
+            "/metrics" => pages::metrics(out, reply, &self.observer.metrics.render(table)),
             _ => pages::plain(out, reply, 404, "no such page; the pages are / /livez /readyz /metrics\n"),
         }
     }

@@ -1,43 +1,10 @@
-//! Counters of the router, and their Prometheus text. Never per path: the number of series is fixed.
-use crate::observe::access::BUCKETS_US;
-use crate::table::{HandedOver, Table, Upstream};
+//! The metrics as Prometheus' text: the counters of the router, and those of the listeners in a table.
+use crate::counters::{BUCKETS_US, RouterMetrics};
+use crate::table::{HandedOver, Table};
+use crate::upstream::listener::Upstream;
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
-use std::sync::OnceLock;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A number that only grows, or a gauge that is added to and taken from.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-/// What the router counts. Shared with the hub, which may show it elsewhere too.
-#[derive(Debug, Default)]
-pub struct RouterMetrics {
-    /// Connections accepted.
-    pub connections: Counter,
-    /// Connections open now.
-    pub open_connections: Counter,
-    /// Requests, by the first digit of the status answered (1 to 5).
-    pub responses: [Counter; 6],
-    /// Connections made to listeners.
-    pub connects: Counter,
-    /// Requests sent again on a fresh connection since a kept one had been closed.
-    pub retries: Counter,
-    /// Connects refused by a listener.
-    pub refused: Counter,
-    /// Connections that changed their protocol (WebSocket and the like).
-    pub upgrades: Counter,
-    /// TLS handshakes that failed.
-    pub failed_handshakes: Counter,
-    /// Requests refused because they were malformed or broke a limit.
-    pub malformed: Counter,
-    /// What others have to say on the same page.
-    pub others: Others,
-}
-
-/// Renders the metrics of other parts, once somebody has set how.
-#[derive(Default)]
-pub struct Others(OnceLock<Box<dyn Fn() -> String + Send + Sync>>);
 
 /// The counters of all upstreams with the same labels.
 #[derive(Debug, Default)]
@@ -49,54 +16,10 @@ struct Series {
     time_us: u64,
 }
 
-// === impl Counter ===
-
-impl Counter {
-    /// Adds `count`.
-    pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Takes `count` off a gauge.
-    pub fn subtract(&self, count: u64) {
-        self.0.fetch_sub(count, Ordering::Relaxed);
-    }
-
-    /// Its value.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-// === impl Others ===
-
-impl Others {
-    /// Sets what renders them; the first to come stays.
-    pub fn set(&self, render: impl Fn() -> String + Send + Sync + 'static) {
-        // A second one would be a mistake of the caller's without harm.
-        let _ = self.0.set(Box::new(render));
-    }
-}
-
-impl fmt::Debug for Others {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Others").field(&self.0.get().is_some()).finish()
-    }
-}
-
-// === impl RouterMetrics ===
-
 impl RouterMetrics {
-    /// Counts one answer.
-    pub(crate) fn answered(&self, status: u16) {
-        if let Some(counter) = self.responses.get(usize::from(status / 100)) {
-            counter.add(1);
-        }
-    }
-
     /// All of it in Prometheus' text format, with the requests of each listener in `table`, after what others say.
     pub fn render(&self, table: &Table) -> String {
-        let mut text = self.others.0.get().map_or_else(String::new, |render| render());
+        let mut text = self.others.render();
         for (name, kind, help, counter) in [
             ("connections_total", "counter", "Connections accepted.", &self.connections),
             ("connections_open", "gauge", "Connections open now.", &self.open_connections),

@@ -1,6 +1,5 @@
 //! What is known of listeners: whether their accepts go through the library. Kept for each socket file; a program
 //! that is started again makes another file and is asked anew.
-use super::Given;
 use crate::limits::{HANDOFF_LISTENERS, HANDOFF_RETRY};
 use std::collections::HashMap;
 use std::io;
@@ -10,9 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
+/// What became of a connection that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    /// The program has it.
+    Taken,
+    /// The program gave up waiting for it before it arrived, or ended.
+    Missed,
+    /// The program did not come for it.
+    Left,
+}
+
 /// Every listener that was offered a connection.
 #[derive(Debug, Default)]
-pub(super) struct Learned {
+pub(super) struct AcceptSupport {
     listeners: Mutex<HashMap<PathBuf, (u64, Arc<Listener>)>>,
 }
 
@@ -53,9 +63,9 @@ pub(super) struct Offered {
     listener: Arc<Listener>,
 }
 
-// === impl Learned ===
+// === impl AcceptSupport ===
 
-impl Learned {
+impl AcceptSupport {
     /// The listener at `path`, in turn. `None` where it is better left alone.
     ///
     /// # Errors
