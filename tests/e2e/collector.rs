@@ -112,6 +112,6 @@ fn a_log_that_is_full_is_put_aside_while_the_collector_runs() {
         assert!(old.contains("collector"), "the full log has the line that filled it");
         let _ = home.agentfs(&["daemon", "stop"]).output().success();
         let log = std::fs::read_to_string(&log).unwrap();
-        assert!(log.ends_with("collector ends\n") && !log.contains("xxx"), "{log}");
+        assert!(log.ends_with("collector stopped\n") && !log.contains("xxx"), "{log}");
     }
 }
