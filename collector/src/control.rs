@@ -7,7 +7,9 @@ mod server;
 
 pub(crate) use server::{Server, Shared};
 
-use agentfs_wire::control::{ControlError, DrainParams, EndedParams, ErrorCode, RouteParams};
+use agentfs_wire::control::{
+    ControlError, DrainAllParams, DrainParams, EndedParams, ErrorCode, RouteParams, Snapshot,
+};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -23,8 +25,8 @@ pub(crate) struct Command {
 /// What a command asks for.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// Everything that lives.
-    List,
+    /// Everything that lives. It is large, so it is written out by whoever asks.
+    List(oneshot::Sender<Snapshot>),
     /// A new route.
     RouteAdd(RouteParams),
     /// A route less.
@@ -37,6 +39,8 @@ pub(crate) enum Ask {
     InstanceEnded(EndedParams),
     /// An instance is about to end.
     Drain(DrainParams),
+    /// Instances are about to end.
+    DrainAll(DrainAllParams),
     /// The counters.
     Metrics,
     /// TLS as the home says by now.

@@ -13,12 +13,15 @@
 mod answers;
 mod calls;
 mod drive;
+mod files;
 mod listen;
 mod looks;
+mod reload;
 mod requests;
 mod routing;
 mod secure;
 mod start;
+mod surveys;
 mod warnings;
 
 pub(crate) use start::run;

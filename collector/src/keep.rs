@@ -1,8 +1,8 @@
 //! Second names of what lies in the run dir, so that whoever empties it takes nothing away from a program that
 //! runs. Each listener, companion and group mark gets a hard link in `keep/`, beside the run dir. A name that
 //! vanished while its owner lives is linked back: a socket's name means the file's inode, not the path that was
-//! bound (net/unix/af_unix.c, `unix_find_bsd`). Owns the folder `keep`; called by `hub` at each reconciliation
-//! and where a file is gone. Never decides who lives: the kernel does for sockets, the registry for the rest.
+//! bound (net/unix/af_unix.c, `unix_find_bsd`). Owns the folder `keep`; called by `hub` where
+//! a file is new or gone. Never decides who lives: the kernel does for sockets, the registry for the rest.
 //! Sockets that a program binds by itself get no second name: it may remove its own.
 use crate::watch::{Probe, Prober};
 use agentfs_wire::name::{Kind, SocketName};
@@ -48,15 +48,23 @@ impl Keep {
             self.restore(&file, lives(&file));
         }
         for file in there.iter().filter(|file| is_kept(file)) {
-            let Ok(metadata) = fs::symlink_metadata(self.run.join(file)) else { continue };
-            if is_worth(&metadata) && self.files.get(file) != Some(&metadata.ino()) {
-                self.forget(file);
-                // Where the disk is full, the next reconciliation tries again.
-                if fs::hard_link(self.run.join(file), self.folder.join(file)).is_ok() {
-                    self.files.insert(file.clone(), metadata.ino());
-                }
-            }
+            self.add(file);
         }
+    }
+
+    /// Gives a file of the run dir a second name, unless it has one. `false` where that fails, on a full disk for
+    /// instance, and may be tried again.
+    pub(crate) fn add(&mut self, file: &str) -> bool {
+        let Ok(metadata) = fs::symlink_metadata(self.run.join(file)) else { return true };
+        if !is_worth(&metadata) || self.files.get(file) == Some(&metadata.ino()) {
+            return true;
+        }
+        self.forget(file);
+        let linked = fs::hard_link(self.run.join(file), self.folder.join(file));
+        if linked.is_ok() {
+            self.files.insert(file.to_owned(), metadata.ino());
+        }
+        linked.is_ok()
     }
 
     /// Puts back a file that is gone from the run dir, where its owner lives; else forgets it. Whether it is
@@ -82,9 +90,9 @@ impl Keep {
         }
     }
 
-    /// Whether a file of the run dir has no second name and should have one.
-    pub(crate) fn wants(&self, file: &str) -> bool {
-        !self.files.contains_key(file) && is_kept(file)
+    /// Whether the file `inode` of the run dir has no second name and should have one.
+    pub(crate) fn wants(&self, file: &str, inode: u64) -> bool {
+        self.files.get(file) != Some(&inode) && is_kept(file)
     }
 
     fn forget(&mut self, file: &str) {

@@ -9,8 +9,24 @@ pub(crate) const WORKER_THREADS: usize = 2;
 /// Threads for blocking work (surveys of `/proc`). Further work waits for a thread.
 pub(crate) const BLOCKING_THREADS: usize = 2;
 
-/// Time between two reconciliations: everything that no hint told is found after at most this.
-pub(crate) const RECONCILE: Duration = Duration::from_secs(1);
+/// Time between two rounds of the patrol while anything lives: what no hint told (a socket that was closed, hints that
+/// were lost) is found after at most this. Less than a wake-up a second.
+pub(crate) const PATROL: Duration = Duration::from_millis(1250);
+
+/// Time between two rounds while nothing lives: only our own files and the folder are looked at, and a watcher tells
+/// of them as well.
+pub(crate) const PATROL_REST: Duration = Duration::from_secs(600);
+
+/// A run dir that changed less than this before it was listed is listed once more: file systems tell times in ticks of
+/// up to 10 ms.
+pub(crate) const PATROL_RACY: Duration = Duration::from_millis(50);
+
+/// Time after which something that failed is tried again, a removal or a second name on a full disk for instance, and
+/// between two looks at what the system tells nobody of: processes without a descriptor, the end of a drain.
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
+
+/// The same for a file, in milliseconds.
+pub(crate) const RETRY_MS: u32 = 1_000;
 
 /// Time that a file of the run dir is there before it gets its second name. What goes sooner costs nothing; what
 /// somebody removes sooner is not put back.
@@ -18,8 +34,15 @@ pub(crate) const KEEP_DELAY: Duration = Duration::from_millis(100);
 
 /// Milliseconds after which a socket that is bound but does not listen yet is looked at again, one
 /// after the other. Programs call `listen` within microseconds of `bind`, and the file system tells
-/// only of `bind`. Afterwards reconciliation looks.
+/// only of `bind`. Afterwards the patrol has it looked at.
 pub(crate) const LOOK_AGAIN_MS: [u32; 8] = [1, 2, 5, 10, 20, 50, 100, 200];
+
+/// Time below which the list of the machine's Unix sockets is read whenever a socket may have begun to listen.
+pub(crate) const ACCEPTING_CHEAP: Duration = Duration::from_micros(200);
+
+/// A list that takes longer is read for sockets that were seen before, and this many times as long passes between two
+/// readings.
+pub(crate) const ACCEPTING_SHARE: u32 = 16;
 
 /// Milliseconds after which the removal of a stale socket is tried again when somebody else holds the
 /// run lock.
@@ -60,11 +83,11 @@ pub(crate) const LOOKS_MOST: usize = 256;
 /// Pause after a go that did not reach all, so that clearing up after one program leaves time for the others.
 pub(crate) const LOOKS_PAUSE: Duration = Duration::from_millis(4);
 
-/// Files that wait to be looked at beyond which reconciliation does not list the folder as well.
+/// Files that wait to be looked at beyond which the folder is not listed as well.
 pub(crate) const LOOKS_FLOOD: usize = 1024;
 
 /// Notices that wait for the hub. At the limit the notice is counted as lost; if it told of a
-/// listener, the file system or reconciliation tells of it too.
+/// listener, the file system tells of it too.
 pub(crate) const NOTICE_QUEUE: usize = 4096;
 
 /// Notices that the hub handles before it looks at anything else, so that a flood of traced calls
@@ -96,8 +119,7 @@ pub(crate) const REQUEST_BATCH: usize = 256;
 /// Exits of processes that wait for the hub. At the limit the task that saw the exit waits.
 pub(crate) const EXIT_QUEUE: usize = 1024;
 
-/// Processes that are watched through a descriptor each. Those beyond are asked at each
-/// reconciliation.
+/// Processes that are watched through a descriptor each. Those beyond are asked for every [`RETRY`].
 pub(crate) const WATCHED_PROCESSES: usize = 8192;
 
 /// Descriptors that we ask for (`RLIMIT_NOFILE`): a process, a connection and an upstream take one

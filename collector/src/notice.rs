@@ -101,7 +101,7 @@ impl Receiver {
                     Ok(None) => count(&self.counters.refused),
                     Err(error) => {
                         crate::log::warning!("cannot receive notices: {error}");
-                        tokio::time::sleep(crate::limits::RECONCILE).await;
+                        tokio::time::sleep(crate::limits::RETRY).await;
                     }
                 },
                 () = ended(&mut end_rx) => break,

@@ -1,7 +1,7 @@
 //! Watches processes until they end. Owns one descriptor (`exit`) and one task for each; a number that the
 //! kernel gives to another process later is therefore never mistaken. Where there is no such descriptor
-//! (old kernels, too many processes) the process is asked for at each reconciliation by kill(pid, 0),
-//! which can mistake it. Called by `hub`.
+//! (old kernels, too many processes) the process is asked for once a second by kill(pid, 0), which can mistake it.
+//! Called by `hub`.
 
 #[cfg(target_os = "linux")]
 mod birth;
@@ -23,6 +23,8 @@ use tokio::task::AbortHandle;
 pub(crate) struct Processes {
     /// By number: the task that waits, or nothing for a process that is asked for.
     watched: BTreeMap<u32, Option<AbortHandle>>,
+    /// How many are asked for.
+    asked: usize,
     /// processes --exited pid--> hub
     exit_tx: mpsc::Sender<u32>,
 }
@@ -33,7 +35,7 @@ impl Processes {
     /// Watches nothing yet. Beside it, where exits are told.
     pub(crate) fn new() -> (Self, mpsc::Receiver<u32>) {
         let (exit_tx, exit_rx) = mpsc::channel(EXIT_QUEUE);
-        (Self { watched: BTreeMap::new(), exit_tx }, exit_rx)
+        (Self { watched: BTreeMap::new(), asked: 0, exit_tx }, exit_rx)
     }
 
     /// Watches a process; `false` where it does not live, or was born after `born_before_ms` and
@@ -57,19 +59,30 @@ impl Processes {
         }
         #[cfg(not(target_os = "linux"))]
         let _ = born_before_ms;
+        self.asked += usize::from(handle.is_none());
         self.watched.insert(pid, handle);
         true
     }
 
     /// Watches a process no longer.
     pub(crate) fn forget(&mut self, pid: u32) {
-        if let Some(Some(handle)) = self.watched.remove(&pid) {
-            handle.abort();
+        match self.watched.remove(&pid) {
+            Some(Some(handle)) => handle.abort(),
+            Some(None) => self.asked -= 1,
+            None => {}
         }
+    }
+
+    /// Whether any of them tells nobody of its end.
+    pub(crate) fn must_be_asked(&self) -> bool {
+        self.asked > 0
     }
 
     /// Those processes without a descriptor that do not live any more.
     pub(crate) fn ended(&self) -> Vec<u32> {
+        if self.asked == 0 {
+            return Vec::new();
+        }
         let asked = self.watched.iter().filter(|(_, handle)| handle.is_none());
         asked.map(|(pid, _)| *pid).filter(|pid| !lives(*pid)).collect()
     }

@@ -8,6 +8,8 @@
 //! notice, watch, pidfd, control ──Event──▶ Registry ──Effect──▶ run dir, journal, routing table
 //! ```
 
+mod changes;
+mod claims;
 pub(crate) mod effect;
 pub(crate) mod event;
 mod hand;
@@ -22,6 +24,8 @@ pub(crate) use hand::{HandRoute, RouteTarget};
 pub(crate) use names::{End, LastSeen, Route, Target};
 pub(crate) use state::Registry;
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

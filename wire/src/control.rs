@@ -98,6 +98,9 @@ pub mod method {
     pub const FORWARD_LIST: &str = "forward.list";
     /// [`super::DrainParams`]: takes an instance out of the routes before its end → [`super::Draining`].
     pub const INSTANCE_DRAIN: &str = "instance.drain";
+    /// [`super::DrainAllParams`]: the same for many at once → [`super::Draining`]. Those that are not known are passed
+    /// over.
+    pub const INSTANCES_DRAIN: &str = "instances.drain";
     /// The counters as Prometheus text → `{"text": …}`.
     pub const METRICS: &str = "metrics";
 }
@@ -318,7 +321,25 @@ pub struct DrainParams {
     pub hold_ms: u64,
 }
 
-/// What an instance that is out of the routes still has to do.
+/// Names one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceName {
+    /// App.
+    pub app: String,
+    /// Instance.
+    pub instance: String,
+}
+
+/// Takes instances out of the routes, all at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainAllParams {
+    /// Which.
+    pub instances: Vec<InstanceName>,
+    /// Those that still live then are back in the routes after this many milliseconds.
+    pub hold_ms: u64,
+}
+
+/// What instances that are out of the routes still have to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draining {
     /// Requests of the router that it has not answered to their end, without event streams and upgraded

@@ -60,11 +60,11 @@ pub(crate) enum Event {
         /// The route, checked.
         route: HandRoute,
     },
-    /// Somebody is about to end an instance: it gets no requests until then.
+    /// Somebody is about to end instances: they get no requests until then.
     Drained {
         /// Which.
-        key: Key,
-        /// Unix milliseconds when it gets requests again, where it still lives then.
+        keys: Vec<Key>,
+        /// Unix milliseconds when those get requests again that still live then.
         until_ms: u64,
     },
     /// Time has passed.

@@ -166,8 +166,10 @@ impl World {
                 self.files.insert(file.clone(), File::Mark);
                 Some(self.seen(file))
             }
-            _ => match random.below(3) {
+            _ => match random.below(5) {
                 0 => Some(Event::Ended { key }),
+                3 => Some(Event::Drained { keys: vec![key], until_ms: self.now + 20 }),
+                4 => Some(Event::Tick),
                 1 => {
                     let params = RouteParams {
                         host: format!("{app}.localhost"),
@@ -266,15 +268,42 @@ impl World {
     }
 }
 
-fn tell(world: &mut World, registry: &mut Registry, events: Vec<Event>) {
+/// The registry, and the names as they were told change by change.
+struct Told {
+    registry: Registry,
+    names: BTreeMap<String, Route>,
+}
+
+fn tell(world: &mut World, told: &mut Told, events: Vec<Event>) {
+    let Told { registry, names } = told;
     let mut events: std::collections::VecDeque<Event> = events.into();
     let mut rounds = 0;
     while let Some(event) = events.pop_front() {
         let effects = registry.apply(world.now, event);
+        if effects.contains(&Effect::Routes) {
+            for (host, route) in registry.take_changes() {
+                match route {
+                    Some(route) => names.insert(host, route),
+                    None => names.remove(&host),
+                };
+            }
+            let anew = registry.routes();
+            let wrong = anew.iter().find(|route| names.get(&route.host) != Some(*route));
+            let was_told = wrong.map(|route| names.get(&route.host));
+            assert!(wrong.is_none() && anew.len() == names.len(), "{wrong:?} was told as {was_told:?}");
+        }
         check(registry, &effects);
         events.extend(effects.into_iter().filter_map(|effect| world.perform(effect)));
         rounds += 1;
         assert!(rounds < 10_000, "events and effects chase one another");
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    fn new() -> Self {
+        Self { registry: Registry::new("/run".into()), names: BTreeMap::new() }
     }
 }
 
@@ -317,7 +346,7 @@ fn check(registry: &Registry, effects: &[Effect]) {
 fn storm(seed: u64) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut world = World::default();
-    let mut registry = Registry::new("/run".into());
+    let mut registry = Told::new();
     for _ in 0..STEPS {
         world.now += 1;
         let Some(event) = world.change(&mut random) else { continue };
@@ -328,9 +357,9 @@ fn storm(seed: u64) {
             2 => tell(&mut world, &mut registry, vec![event.clone(), event]),
             // The collector is killed and started again.
             3 if random.below(10) == 0 => {
-                registry = Registry::new("/run".into());
+                registry = Told::new();
                 world.watched.clear();
-                let all = world.reconcile(&registry);
+                let all = world.reconcile(&registry.registry);
                 tell(&mut world, &mut registry, all);
             }
             _ => tell(&mut world, &mut registry, vec![event]),
@@ -341,10 +370,15 @@ fn storm(seed: u64) {
     world.processes.clear();
     tell(&mut world, &mut registry, living.into_iter().map(|pid| Event::ProcessExited { pid }).collect());
     for _ in 0..3 {
-        let all = world.reconcile(&registry);
+        let all = world.reconcile(&registry.registry);
         tell(&mut world, &mut registry, all);
     }
-    assert!(registry.instances.is_empty(), "still there: {:?}", registry.instances.keys());
+    let Told { registry, .. } = registry;
+    assert!(
+        registry.instances.is_empty() && registry.members.is_empty(),
+        "still there: {:?}",
+        registry.instances.keys()
+    );
     world.files.retain(|_, file| !matches!(file, File::Link { target } if target.starts_with('/')));
     assert!(world.files.is_empty(), "left behind: {:?}", world.files);
 }
@@ -353,7 +387,7 @@ fn storm(seed: u64) {
 fn calm(seed: u64) {
     let mut random = Random(seed.wrapping_mul(0xd134_2543_de82_ef95) | 1);
     let mut world = World::default();
-    let mut registry = Registry::new("/run".into());
+    let mut registry = Told::new();
     for _ in 0..STEPS / 4 {
         world.now += 1;
         if let Some(event) = world.change(&mut random)
@@ -363,9 +397,10 @@ fn calm(seed: u64) {
         }
     }
     for _ in 0..3 {
-        let all = world.reconcile(&registry);
+        let all = world.reconcile(&registry.registry);
         tell(&mut world, &mut registry, all);
     }
+    let Told { registry, .. } = registry;
     let known: BTreeSet<String> = registry
         .instances
         .values()

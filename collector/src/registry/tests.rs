@@ -92,7 +92,8 @@ fn an_instance_ends_only_after_a_survey() {
     assert!(effects.contains(&Effect::RemoveStale { file: "shop-k3f9.80.sock".into() }));
     assert!(effects.contains(&Effect::Survey { key: key() }));
     let effects = registry.apply(2000, Event::Surveyed { asked: vec![key()], living: vec![(key(), 42)] });
-    assert_eq!(effects, [Effect::Watch { pid: 42, born_before_ms: None }]);
+    // One that lives has a better claim to the app's name.
+    assert_eq!(effects, [Effect::Watch { pid: 42, born_before_ms: None }, Effect::Routes]);
     let effects = registry.apply(3000, Event::ProcessExited { pid: 42 });
     assert!(effects.contains(&Effect::Survey { key: key() }));
     let effects = registry.apply(4000, Event::Surveyed { asked: vec![key()], living: Vec::new() });
@@ -234,4 +235,70 @@ fn a_listener_that_comes_back_has_its_process_until_that_ends() {
     registry.apply(1000, Event::ProcessExited { pid: 7 });
     see(&mut registry, file, Sight::Socket { inode: 10, accepting: true });
     assert_eq!(owner(&registry), None, "somebody else's");
+}
+
+/// Instances of one app, each with a port that all have and one of its own.
+fn many(count: usize, folder: impl Fn(usize) -> String) -> Registry {
+    let mut registry = registry();
+    for number in 0..count {
+        let (name, pid) = (format!("f{number}"), 10 + u32::try_from(number).unwrap());
+        see(&mut registry, &format!("shop-{name}.json"), companion(&name, pid, &folder(number)));
+        for (port, inode) in [(80, 1), (1000 + number, 2)] {
+            let sight = Sight::Socket { inode, accepting: true };
+            see(&mut registry, &format!("shop-{name}.{port}.sock"), sight);
+        }
+    }
+    registry
+}
+
+/// Names and ends that the hub is told.
+fn told(registry: &mut Registry) -> (usize, usize) {
+    let changes = registry.take_changes();
+    let ends = changes.iter().flat_map(|(_, route)| route).map(|route| route.ends.len());
+    (changes.len(), ends.sum())
+}
+
+#[test]
+fn names_grow_as_their_instances_do() {
+    for count in [100, 1000] {
+        let mut replicas = many(count, |_| "/main".to_owned());
+        // Three names of each, one of the app for each own port, and two of the app that lead to all.
+        assert_eq!(told(&mut replicas), (4 * count + 2, 6 * count));
+        let mut forks = many(count, |number| format!("/fork-{number}"));
+        let (hosts, ends) = told(&mut forks);
+        assert!(hosts <= 4 * count + 2 && ends <= 3 * count + 3, "{hosts} names, {ends} ends");
+    }
+}
+
+#[test]
+fn a_change_is_told_without_those_that_did_not_change() {
+    for count in [100, 1000] {
+        let mut replicas = many(count, |_| "/main".to_owned());
+        let mut forks = many(count, |number| format!("/fork-{number}"));
+        for registry in [&mut replicas, &mut forks] {
+            told(registry);
+            see(registry, "shop-f50.80.sock", Sight::Gone);
+        }
+        // Its own name, two ports of it, and the app's: those lead to all replicas, as names must.
+        assert_eq!(told(&mut replicas).0, 6);
+        let (hosts, ends) = told(&mut forks);
+        assert!(hosts <= 6 && ends <= 5, "{hosts} names, {ends} ends of {count} forks");
+        assert_eq!(told(&mut forks), (0, 0), "once");
+    }
+}
+
+#[test]
+fn a_drain_of_many_is_one_change_and_ends_by_itself() {
+    let mut registry = many(1000, |_| "/main".to_owned());
+    told(&mut registry);
+    let keys: Vec<Key> = registry.keys().collect();
+    let drained = Event::Drained { keys: keys.clone(), until_ms: 5000 };
+    assert_eq!(registry.apply(1000, drained), [Effect::Routes]);
+    assert_eq!((told(&mut registry).1, registry.next_drain_end()), (0, Some(5000)));
+    let again = Event::Drained { keys: keys[..1].to_vec(), until_ms: 9000 };
+    assert_eq!(registry.apply(2000, again), [], "it is out of the routes already");
+    assert_eq!(registry.apply(4999, Event::Tick), []);
+    assert_eq!(registry.apply(5000, Event::Tick), [Effect::Routes]);
+    assert!(told(&mut registry).1 > 999);
+    assert_eq!(registry.next_drain_end(), Some(9000), "the one that was drained again stays out");
 }

@@ -15,8 +15,12 @@ use tokio::time::Instant;
 pub(crate) enum Hint {
     /// At this file.
     File(String),
+    /// At the names in the folder: some came, or went, or mean other files.
+    Folder,
     /// At everything.
     Everything,
+    /// At the router: it answers requests.
+    Busy,
 }
 
 /// The watcher of one run dir. Ends when dropped.
@@ -25,13 +29,16 @@ pub(crate) struct Watcher {
     inner: RecommendedWatcher,
     run: PathBuf,
     #[cfg(target_os = "macos")]
-    _folder: Option<super::kqueue::FolderWatcher>,
+    hints: Hints,
+    #[cfg(target_os = "macos")]
+    folder: Option<super::kqueue::FolderWatcher>,
 }
 
-/// watcher --hints--> hub
+/// watcher, patrol --hints--> hub
 #[derive(Clone, Debug)]
-pub(super) struct Hints {
+pub(crate) struct Hints {
     hint_tx: mpsc::Sender<Hint>,
+    /// Set when hints were lost because they were not taken fast enough.
     overflow: Arc<AtomicBool>,
 }
 
@@ -73,15 +80,11 @@ impl Pace {
 // === impl Watcher ===
 
 impl Watcher {
-    /// Watches `run`. Beside the watcher: its hints, and a flag that is set when hints were lost
-    /// because they were not taken fast enough.
+    /// Watches `run`.
     ///
     /// # Errors
     /// What the system says, a limit on watches for instance.
-    pub(crate) fn start(run: &Path) -> notify::Result<(Self, mpsc::Receiver<Hint>, Arc<AtomicBool>)> {
-        let (hint_tx, hint_rx) = mpsc::channel(HINT_QUEUE);
-        let overflow = Arc::new(AtomicBool::new(false));
-        let hints = Hints { hint_tx, overflow: Arc::clone(&overflow) };
+    pub(crate) fn start(run: &Path, hints: Hints) -> notify::Result<Self> {
         let for_events = hints.clone();
         let mut pace = Pace::new(Instant::now());
         let mut inner = notify::recommended_watcher(move |event| {
@@ -93,13 +96,19 @@ impl Watcher {
             }
         })?;
         inner.watch(run, RecursiveMode::NonRecursive)?;
-        let watcher = Self {
+        Ok(Self {
             inner,
             run: run.to_owned(),
             #[cfg(target_os = "macos")]
-            _folder: super::kqueue::FolderWatcher::start(run, hints).ok(),
-        };
-        Ok((watcher, hint_rx, overflow))
+            folder: super::kqueue::FolderWatcher::start(run, hints.clone()).ok(),
+            #[cfg(target_os = "macos")]
+            hints,
+        })
+    }
+
+    /// Watches a file of ours as well, which should never change. Whether that can be done.
+    pub(crate) fn guard(&mut self, file: &Path) -> bool {
+        self.inner.watch(file, RecursiveMode::NonRecursive).is_ok()
     }
 
     /// Watches the run dir anew, after it was made again.
@@ -109,6 +118,10 @@ impl Watcher {
     pub(crate) fn renew(&mut self) -> notify::Result<()> {
         // The old watch is gone with the old folder, or it is not; both are right.
         let _ = self.inner.unwatch(&self.run);
+        #[cfg(target_os = "macos")]
+        {
+            self.folder = super::kqueue::FolderWatcher::start(&self.run, self.hints.clone()).ok();
+        }
         self.inner.watch(&self.run, RecursiveMode::NonRecursive)
     }
 }
@@ -116,6 +129,27 @@ impl Watcher {
 // === impl Hints ===
 
 impl Hints {
+    /// Both ends of the queue.
+    pub(crate) fn pair() -> (Self, mpsc::Receiver<Hint>) {
+        let (hint_tx, hint_rx) = mpsc::channel(HINT_QUEUE);
+        (Self { hint_tx, overflow: Arc::default() }, hint_rx)
+    }
+
+    /// Whether hints were lost and nobody has looked at everything since.
+    pub(crate) fn lost(&self) -> bool {
+        self.overflow.load(Ordering::Acquire)
+    }
+
+    /// Hints are lost, or not followed.
+    pub(crate) fn lose(&self) {
+        self.overflow.store(true, Ordering::Release);
+    }
+
+    /// Somebody is about to look at everything: whether hints were lost before.
+    pub(crate) fn found(&self) -> bool {
+        self.overflow.swap(false, Ordering::AcqRel)
+    }
+
     fn take(&self, event: notify::Result<notify::Event>) {
         let Ok(event) = event else { return self.send(Hint::Everything) };
         if event.need_rescan() {
@@ -133,6 +167,8 @@ impl Hints {
                 Some(file) if SocketName::parse(file).is_ok() => self.send(Hint::File(file.to_owned())),
                 // The folder itself: removed, moved or closed to us.
                 _ if file == Some("run") => self.send(Hint::Everything),
+                // A file that is guarded.
+                Some("collector.lock" | "collector.sock") => self.send(Hint::Everything),
                 _ => {}
             }
         }
@@ -141,7 +177,7 @@ impl Hints {
     /// Passes a hint on, or remembers that one was lost.
     pub(super) fn send(&self, hint: Hint) {
         if self.hint_tx.try_send(hint).is_err() {
-            self.overflow.store(true, Ordering::Release);
+            self.lose();
         }
     }
 }

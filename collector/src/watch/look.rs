@@ -1,5 +1,5 @@
 //! Looks at one file of the run dir and says what it is, without disturbing whoever listens there.
-use super::accepting::AcceptingSockets;
+use super::accepting::{AcceptingSockets, Price};
 use crate::home::is_ours;
 use crate::limits::COMPANION_BYTES;
 use crate::registry::Sight;
@@ -7,10 +7,11 @@ use agentfs_wire::companion::Companion;
 use agentfs_wire::name::SocketName;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -19,8 +20,9 @@ pub(crate) struct Looker<'a> {
     run: &'a Path,
     prober: Prober,
     accepting: Option<AcceptingSockets>,
-    /// Whether a file with that inode number is known to listen: it needs no proof.
-    known: &'a dyn Fn(&str, u64) -> bool,
+    price: &'a mut Price,
+    /// Whether a file with that inode number listens, as far as that is known: one that does needs no proof.
+    known: &'a dyn Fn(&str, u64) -> Option<bool>,
 }
 
 /// Asks the kernel whether a socket is held by a process.
@@ -56,32 +58,54 @@ pub(crate) fn list(run: &Path) -> io::Result<Vec<String>> {
     Ok(files)
 }
 
+/// The same names, each with the number of its file.
+pub(crate) fn numbers(run: &Path) -> io::Result<BTreeMap<String, u64>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(run)? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string()
+            && SocketName::parse(&name).is_ok()
+        {
+            files.insert(name, entry.ino());
+        }
+    }
+    Ok(files)
+}
+
 // === impl Looker ===
 
 impl<'a> Looker<'a> {
-    /// A looker for a run dir. `known` says which sockets need no proof that they listen.
-    pub(crate) fn new(run: &'a Path, known: &'a dyn Fn(&str, u64) -> bool) -> Self {
-        Self { run, prober: Prober::default(), accepting: None, known }
+    /// A looker for a run dir. `known` says which sockets were seen, and whether they listened. `price` lasts from
+    /// looker to looker.
+    pub(crate) fn new(
+        run: &'a Path,
+        price: &'a mut Price,
+        known: &'a dyn Fn(&str, u64) -> Option<bool>,
+    ) -> Self {
+        Self { run, prober: Prober::default(), accepting: None, price, known }
     }
 
-    /// What `file` is. `told` says that a notice told of its `listen`.
-    pub(crate) fn look(&mut self, file: &str, told: bool) -> Sight {
+    /// What `file` is, and its number. `told` says that a notice told of its `listen`.
+    pub(crate) fn look(&mut self, file: &str, told: bool) -> (Sight, u64) {
         let path = self.run.join(file);
-        let metadata = match fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) => return absent(&error),
-        };
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => (self.look_at(file, &path, &metadata, told), metadata.ino()),
+            Err(error) => (absent(&error), 0),
+        }
+    }
+
+    fn look_at(&mut self, file: &str, path: &PathBuf, metadata: &Metadata, told: bool) -> Sight {
         if metadata.is_symlink() {
-            return self.look_at_link(file, &path, told);
+            return self.look_at_link(file, path, told);
         }
         if metadata.file_type().is_socket() {
-            return self.look_at_socket(file, &path, &path, &metadata, told);
+            return self.look_at_socket(file, path, path, metadata, told);
         }
         if !metadata.is_file() {
             return Sight::Foreign("is neither socket nor file".to_owned());
         }
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => read_companion(&path),
+            Some("json") => read_companion(path),
             Some("group") => Sight::Mark,
             _ => Sight::Foreign("is a plain file, not a socket".to_owned()),
         }
@@ -117,15 +141,24 @@ impl<'a> Looker<'a> {
         match self.prober.probe(path) {
             Probe::Live => {
                 let inode = metadata.ino();
-                let accepting = told || (self.known)(file, inode) || {
-                    self.accepting.get_or_insert_with(AcceptingSockets::read).contains(end)
-                };
+                let known = (self.known)(file, inode);
+                let accepting = told || known == Some(true) || self.is_listed(end, known.is_some());
                 Sight::Socket { inode, accepting }
             }
             Probe::Stale => Sight::Stale,
             Probe::Gone => Sight::Gone,
             Probe::Unknown(errno) => Sight::Foreign(format!("cannot be probed: {}", errno.desc())),
         }
+    }
+}
+
+impl Looker<'_> {
+    /// Whether the list of sockets says that one listens. Where it is too dear to read now, it does not yet.
+    fn is_listed(&mut self, socket: &Path, seen: bool) -> bool {
+        if self.accepting.is_none() {
+            self.accepting = self.price.read(seen);
+        }
+        self.accepting.as_ref().is_some_and(|accepting| accepting.contains(socket))
     }
 }
 
@@ -224,7 +257,7 @@ mod tests {
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
     fn look(run: &Path, file: &str) -> Sight {
-        Looker::new(run, &|_, _| false).look(file, false)
+        Looker::new(run, &mut Price::default(), &|_, _| None).look(file, false).0
     }
 
     #[test]
