@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 /// A notice whose sender and text were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct VerifiedNotice {
     /// The instance of the process, its names checked to be labels.
     pub(crate) key: Key,
     /// The process; 0 where it is in a foreign process namespace.
@@ -67,7 +67,7 @@ pub(crate) struct Receiver {
     path: PathBuf,
     counters: Arc<NoticeCounters>,
     /// receiver --notices--> hub
-    notice_tx: mpsc::Sender<Told>,
+    notice_tx: mpsc::Sender<VerifiedNotice>,
 }
 
 // === impl Receiver ===
@@ -77,7 +77,9 @@ impl Receiver {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn bind(path: &Path) -> io::Result<(Self, mpsc::Receiver<Told>, Arc<NoticeCounters>)> {
+    pub(crate) fn bind(
+        path: &Path,
+    ) -> io::Result<(Self, mpsc::Receiver<VerifiedNotice>, Arc<NoticeCounters>)> {
         clear(path)?;
         let socket = UnixDatagram::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
@@ -109,14 +111,14 @@ impl Receiver {
         }
     }
 
-    fn pass(&self, told: Told) {
+    fn pass(&self, told: VerifiedNotice) {
         count(match self.notice_tx.try_send(told) {
             Ok(()) => &self.counters.received,
             Err(_) => &self.counters.overflown,
         });
     }
 
-    async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Told>> {
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<VerifiedNotice>> {
         let (length, sender) =
             self.socket.async_io(Interest::READABLE, || receive(&self.socket, buffer)).await?;
         let Some(sender) = sender else { return Ok(None) };
@@ -185,10 +187,10 @@ fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<(usize, Optio
 }
 
 /// A notice as an owned value, if its names are names.
-fn check(notice: &Notice<'_>, sender: Sender) -> Option<Told> {
+fn check(notice: &Notice<'_>, sender: Sender) -> Option<VerifiedNotice> {
     app_name(notice.app)?;
     instance_name(notice.instance)?;
-    Some(Told {
+    Some(VerifiedNotice {
         key: Key { app: notice.app.to_owned(), instance: notice.instance.to_owned() },
         pid: sender.pid.unwrap_or(notice.pid),
         call: notice.call,

@@ -1,12 +1,12 @@
 //! Notices as journal events: the words that people and programs read for each call.
-use crate::notice::Told;
+use crate::notice::VerifiedNotice;
 use agentfs_wire::event::{Event, EventKind};
 use agentfs_wire::notice::{Call, Outcome, Why};
 use nix::errno::Errno;
 use std::path::Path;
 
 /// The event of a notice. `run` is the run dir, for whole paths of sockets.
-pub(super) fn event(told: &Told, run: &Path) -> Event {
+pub(super) fn event(told: &VerifiedNotice, run: &Path) -> Event {
     let mut event = Event::new(EventKind::Call).of(&told.key.app, &told.key.instance);
     event.pid = Some(told.pid).filter(|pid| *pid != 0);
     event.program = text(&told.program);
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_refused_bind_says_why() {
-        let told = Told {
+        let told = VerifiedNotice {
             key: Key { app: "shop".into(), instance: "k3f9".into() },
             pid: 7,
             call: Call::Bind,

@@ -13,7 +13,7 @@ use crate::limits::{
     EXIT_QUEUE, HINT_QUEUE, NOTICE_BATCH, PATROL, REQUEST_BATCH, RETRY, RETRY_MS, RUN_LOCK_RETRY_MS,
 };
 use crate::metrics::CollectorMetrics;
-use crate::notice::Told;
+use crate::notice::VerifiedNotice;
 use crate::processes::Processes;
 use crate::registry::{Effect, Event, Key, Registry, Sight};
 use crate::router::{RequestRecord, RouterEvent, RouterMetrics};
@@ -65,7 +65,7 @@ pub(super) struct Hub {
 #[derive(Debug)]
 pub(super) struct Inputs {
     /// receiver --notices--> hub
-    pub(super) notice_rx: mpsc::Receiver<Told>,
+    pub(super) notice_rx: mpsc::Receiver<VerifiedNotice>,
     /// watcher, patrol --hints--> hub
     pub(super) hint_rx: mpsc::Receiver<Hint>,
     /// processes --exited pid--> hub
@@ -218,7 +218,7 @@ impl Hub {
         events
     }
 
-    fn take_notices(&mut self, notices: &mut Vec<Told>) {
+    fn take_notices(&mut self, notices: &mut Vec<VerifiedNotice>) {
         let mut events = Vec::new();
         let mut files = BTreeMap::new();
         for told in notices.drain(..) {

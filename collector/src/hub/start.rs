@@ -202,7 +202,7 @@ impl Ports {
 
 /// The hub's queues, both ends.
 fn queues(
-    notice_rx: mpsc::Receiver<notice::Told>,
+    notice_rx: mpsc::Receiver<notice::VerifiedNotice>,
     hint_rx: mpsc::Receiver<Hint>,
     journal: &Journal,
 ) -> (Inputs, Outlets) {
