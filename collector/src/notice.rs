@@ -99,7 +99,7 @@ impl Receiver {
         loop {
             tokio::select! {
                 received = self.receive(&mut buffer) => match received {
-                    Ok(Some(told)) => self.pass(told),
+                    Ok(Some(verified)) => self.pass(verified),
                     Ok(None) => count(&self.counters.refused),
                     Err(error) => {
                         crate::log::warning!("cannot receive notices: {error}");
@@ -111,8 +111,8 @@ impl Receiver {
         }
     }
 
-    fn pass(&self, told: VerifiedNotice) {
-        count(match self.notice_tx.try_send(told) {
+    fn pass(&self, verified: VerifiedNotice) {
+        count(match self.notice_tx.try_send(verified) {
             Ok(()) => &self.counters.received,
             Err(_) => &self.counters.overflown,
         });
@@ -246,10 +246,14 @@ mod tests {
         sender.send_to(&buffer[..length], &path).await.unwrap();
         let length = notice().encode(&mut buffer).unwrap();
         sender.send_to(&buffer[..length], &path).await.unwrap();
-        let told = tokio::time::timeout(Duration::from_secs(10), notice_rx.recv()).await.unwrap().unwrap();
-        assert_eq!((told.file.as_str(), told.key.to_string().as_str()), ("shop-k3f9.8080.sock", "shop/k3f9"));
+        let verified =
+            tokio::time::timeout(Duration::from_secs(10), notice_rx.recv()).await.unwrap().unwrap();
+        assert_eq!(
+            (verified.file.as_str(), verified.key.to_string().as_str()),
+            ("shop-k3f9.8080.sock", "shop/k3f9")
+        );
         if cfg!(target_os = "linux") {
-            assert_eq!(told.pid, std::process::id(), "the kernel's word counts, not the notice's");
+            assert_eq!(verified.pid, std::process::id(), "the kernel's word counts, not the notice's");
         }
         assert_eq!(counters.refused.load(Ordering::Relaxed), 5);
         assert_eq!(counters.dropped.load(Ordering::Relaxed), 4);

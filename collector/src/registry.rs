@@ -19,7 +19,7 @@ mod state;
 mod view;
 
 pub(crate) use effect::Effect;
-pub(crate) use event::{Event, Key, Sight};
+pub(crate) use event::{Event, FileState, Key};
 pub(crate) use hand::{HandRoute, RouteTarget};
 pub(crate) use names::{End, LastSeen, Route, Target};
 pub(crate) use state::Registry;

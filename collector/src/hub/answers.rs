@@ -6,7 +6,7 @@ use super::surveys::Pruning;
 use crate::clock::now_ms;
 use crate::control::{Answer, Ask, Command, error};
 use crate::limits::{DRAIN_HOLD_MS, HAND_ROUTES};
-use crate::registry::{Event, HandRoute, Key, RouteTarget, Sight};
+use crate::registry::{Event, FileState, HandRoute, Key, RouteTarget};
 use crate::routes_file;
 use crate::watch::{Looker, Price};
 use agentfs_wire::control::{
@@ -165,13 +165,13 @@ impl Hub {
         for file in self.files.unsound() {
             let looker = &mut Looker::new(self.files.run.path(), &mut price, &|_, _| Some(true));
             match looker.look(&file, false).0 {
-                Sight::Foreign(what) => left.push(format!("{file}: {what}")),
-                Sight::Link { end, .. } if matches!(*end, Sight::Gone | Sight::Stale) => {
+                FileState::Foreign(what) => left.push(format!("{file}: {what}")),
+                FileState::Link { end, .. } if matches!(*end, FileState::Gone | FileState::Stale) => {
                     let result = self.files.run.remove_link(&file);
                     self.note_removal(file, result);
                 }
-                Sight::Link { end, .. } => {
-                    if let Sight::Foreign(what) = *end {
+                FileState::Link { end, .. } => {
+                    if let FileState::Foreign(what) = *end {
                         left.push(format!("{file}: {what}"));
                     }
                 }

@@ -6,20 +6,20 @@ use nix::errno::Errno;
 use std::path::Path;
 
 /// The event of a notice. `run` is the run dir, for whole paths of sockets.
-pub(super) fn event(told: &VerifiedNotice, run: &Path) -> Event {
-    let mut event = Event::new(EventKind::Call).of(&told.key.app, &told.key.instance);
-    event.pid = Some(told.pid).filter(|pid| *pid != 0);
-    event.program = text(&told.program);
-    event.call = Some(call(told.call).to_owned());
-    event.fd = Some(told.fd).filter(|fd| *fd >= 0);
-    event.address = told.address.map(|address| address.to_string());
-    event.peer = told.peer.map(|peer| peer.to_string());
-    event.outcome = Some(outcome(told.outcome).to_owned());
-    event.why = Some(why(told.why).to_owned()).filter(|_| told.why != Why::Rewritten);
-    event.errno = (told.errno != 0).then(|| errno(told.errno));
-    match told.call {
-        Call::Exec | Call::Start => event.detail = text(&told.file),
-        _ => event.socket = text(&told.file).map(|file| run.join(file).to_string_lossy().into_owned()),
+pub(super) fn event(notice: &VerifiedNotice, run: &Path) -> Event {
+    let mut event = Event::new(EventKind::Call).of(&notice.key.app, &notice.key.instance);
+    event.pid = Some(notice.pid).filter(|pid| *pid != 0);
+    event.program = text(&notice.program);
+    event.call = Some(call(notice.call).to_owned());
+    event.fd = Some(notice.fd).filter(|fd| *fd >= 0);
+    event.address = notice.address.map(|address| address.to_string());
+    event.peer = notice.peer.map(|peer| peer.to_string());
+    event.outcome = Some(outcome(notice.outcome).to_owned());
+    event.why = Some(why(notice.why).to_owned()).filter(|_| notice.why != Why::Rewritten);
+    event.errno = (notice.errno != 0).then(|| errno(notice.errno));
+    match notice.call {
+        Call::Exec | Call::Start => event.detail = text(&notice.file),
+        _ => event.socket = text(&notice.file).map(|file| run.join(file).to_string_lossy().into_owned()),
     }
     event
 }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_refused_bind_says_why() {
-        let told = VerifiedNotice {
+        let notice = VerifiedNotice {
             key: Key { app: "shop".into(), instance: "k3f9".into() },
             pid: 7,
             call: Call::Bind,
@@ -94,7 +94,7 @@ mod tests {
             file: "shop-k3f9.80.sock".into(),
             program: "python3".into(),
         };
-        let event = event(&told, Path::new("/run"));
+        let event = event(&notice, Path::new("/run"));
         assert_eq!(event.why.as_deref(), Some("in_use"));
         assert_eq!(event.errno.as_deref(), Some("EADDRINUSE"));
         assert_eq!(event.socket.as_deref(), Some("/run/shop-k3f9.80.sock"));

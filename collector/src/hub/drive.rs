@@ -15,7 +15,7 @@ use crate::limits::{
 use crate::metrics::CollectorMetrics;
 use crate::notice::VerifiedNotice;
 use crate::processes::Processes;
-use crate::registry::{Effect, Event, Key, Registry, Sight};
+use crate::registry::{Effect, Event, FileState, Key, Registry};
 use crate::router::{RequestRecord, RouterEvent, RouterMetrics};
 use crate::run_dir::Change;
 use crate::watch::Hint;
@@ -221,19 +221,21 @@ impl Hub {
     fn take_notices(&mut self, notices: &mut Vec<VerifiedNotice>) {
         let mut events = Vec::new();
         let mut files = BTreeMap::new();
-        for told in notices.drain(..) {
-            self.journal.publish(now_ms(), calls::event(&told, self.files.run.path()));
-            let listens = told.call == Call::Listen;
-            if told.outcome != Outcome::Rewritten || told.errno != 0 || !(listens || told.call == Call::Bind)
+        for notice in notices.drain(..) {
+            self.journal.publish(now_ms(), calls::event(&notice, self.files.run.path()));
+            let listens = notice.call == Call::Listen;
+            if notice.outcome != Outcome::Rewritten
+                || notice.errno != 0
+                || !(listens || notice.call == Call::Bind)
             {
                 continue;
             }
-            if !SocketName::parse(&told.file).is_ok_and(|name| Key::of(&name) == told.key) {
+            if !SocketName::parse(&notice.file).is_ok_and(|name| Key::of(&name) == notice.key) {
                 continue;
             }
-            *files.entry(told.file.clone()).or_insert(false) |= listens;
-            if told.pid != 0 {
-                events.push(Event::Told { key: told.key, pid: told.pid, file: Some(told.file) });
+            *files.entry(notice.file.clone()).or_insert(false) |= listens;
+            if notice.pid != 0 {
+                events.push(Event::Told { key: notice.key, pid: notice.pid, file: Some(notice.file) });
             }
         }
         events.extend(self.look(files));
@@ -357,9 +359,9 @@ impl Hub {
         };
         let seen = self.look([(file, false)]).pop()?;
         let taken = match &seen {
-            Event::Seen { sight: Sight::Socket { .. }, .. } => true,
-            Event::Seen { sight: Sight::Link { file, end }, .. } => {
-                matches!(**end, Sight::Socket { .. }) || file.as_ref().is_some_and(is_own_listener)
+            Event::Seen { state: FileState::Socket { .. }, .. } => true,
+            Event::Seen { state: FileState::Link { file, end }, .. } => {
+                matches!(**end, FileState::Socket { .. }) || file.as_ref().is_some_and(is_own_listener)
             }
             _ => false,
         };

@@ -3,7 +3,7 @@
 use super::looks::Looks;
 use crate::keep::Keep;
 use crate::limits::{KEEP_DELAY, LOOKS_FLOOD, RETRY, STALE_REST_MS};
-use crate::registry::{Event, Key, Registry, Sight};
+use crate::registry::{Event, FileState, Key, Registry};
 use crate::run_dir::RunDir;
 use crate::watch::{Attention, Hints, Looker, Patrol, Price, Watcher, list, numbers};
 use agentfs_wire::name::SocketName;
@@ -98,30 +98,30 @@ impl Files {
         let mut looker = Looker::new(&run, &mut price, &known);
         let (mut events, mut warnings) = (Vec::new(), Vec::new());
         for (file, told) in files {
-            let (mut sight, mut inode) = looker.look(&file, told);
-            if sight == Sight::Gone && self.keep.restore(&file, registry.has_living(&file)) {
-                (sight, inode) = looker.look(&file, told);
+            let (mut state, mut inode) = looker.look(&file, told);
+            if state == FileState::Gone && self.keep.restore(&file, registry.has_living(&file)) {
+                (state, inode) = looker.look(&file, told);
             }
-            if sight != Sight::Gone && self.keep.wants(&file, inode) {
+            if state != FileState::Gone && self.keep.wants(&file, inode) {
                 self.fresh.insert(file.clone());
                 self.keep_at.get_or_insert_with(|| Instant::now() + KEEP_DELAY);
             }
-            if let Sight::Foreign(what) = &sight {
+            if let FileState::Foreign(what) = &state {
                 warnings.push(format!("{} {what}; it is left alone", run.join(&file).display()));
             }
-            self.note(&file, &sight, inode);
-            events.push(Event::Seen { file, sight });
+            self.note(&file, &state, inode);
+            events.push(Event::Seen { file, state });
         }
         self.price = price;
         (events, warnings)
     }
 
-    fn note(&mut self, file: &str, sight: &Sight, inode: u64) {
-        let attention = attention(file, sight);
-        if *sight == Sight::Gone {
+    fn note(&mut self, file: &str, state: &FileState, inode: u64) {
+        let attention = attention(file, state);
+        if *state == FileState::Gone {
             self.known.remove(file);
         } else {
-            let sound = attention != Attention::Look && !matches!(sight, Sight::Foreign(_));
+            let sound = attention != Attention::Look && !matches!(state, FileState::Foreign(_));
             match self.known.get_mut(file) {
                 Some(known) => *known = Known { inode, sound },
                 None => {
@@ -197,7 +197,7 @@ impl Files {
     /// What is dead already when its hint comes was never worth a look, and is probably made again soon.
     pub(super) fn postpone_stale(&mut self, events: &mut Vec<Event>) {
         events.retain(|event| match event {
-            Event::Seen { file, sight: Sight::Stale } => {
+            Event::Seen { file, state: FileState::Stale } => {
                 self.looks.add(file.clone(), STALE_REST_MS);
                 false
             }
@@ -242,16 +242,20 @@ impl Files {
 }
 
 /// What a file needs while no hint tells of it.
-fn attention(file: &str, sight: &Sight) -> Attention {
-    match sight {
-        Sight::Socket { accepting: true, .. } => Attention::Probe,
-        Sight::Link { file: target, end } => match (&**end, target) {
-            (Sight::Socket { .. }, Some(target)) if is_of_same_instance(file, target) => Attention::Nothing,
-            (Sight::Socket { accepting: true, .. }, _) => Attention::Probe,
+fn attention(file: &str, state: &FileState) -> Attention {
+    match state {
+        FileState::Socket { accepting: true, .. } => Attention::Probe,
+        FileState::Link { file: target, end } => match (&**end, target) {
+            (FileState::Socket { .. }, Some(target)) if is_of_same_instance(file, target) => {
+                Attention::Nothing
+            }
+            (FileState::Socket { accepting: true, .. }, _) => Attention::Probe,
             _ => Attention::Look,
         },
-        Sight::Socket { .. } | Sight::Stale => Attention::Look,
-        Sight::Gone | Sight::Companion { .. } | Sight::Mark | Sight::Foreign(_) => Attention::Nothing,
+        FileState::Socket { .. } | FileState::Stale => Attention::Look,
+        FileState::Gone | FileState::Companion { .. } | FileState::Mark | FileState::Foreign(_) => {
+            Attention::Nothing
+        }
     }
 }
 
@@ -322,22 +326,24 @@ mod tests {
 
     #[test]
     fn what_tells_nobody_is_asked_for() {
-        let socket = |accepting| Sight::Socket { inode: 1, accepting };
-        let link =
-            |target: Option<&str>, end| Sight::Link { file: target.map(str::to_owned), end: Box::new(end) };
-        for (sight, expected) in [
+        let socket = |accepting| FileState::Socket { inode: 1, accepting };
+        let link = |target: Option<&str>, end| FileState::Link {
+            file: target.map(str::to_owned),
+            end: Box::new(end),
+        };
+        for (state, expected) in [
             (socket(true), Attention::Probe),
             (socket(false), Attention::Look),
-            (Sight::Stale, Attention::Look),
+            (FileState::Stale, Attention::Look),
             (link(Some("a-b.80.sock"), socket(true)), Attention::Nothing),
-            (link(Some("a-b.80.sock"), Sight::Gone), Attention::Look),
+            (link(Some("a-b.80.sock"), FileState::Gone), Attention::Look),
             (link(Some("a-c.80.sock"), socket(true)), Attention::Probe),
             (link(None, socket(true)), Attention::Probe),
-            (link(None, Sight::Gone), Attention::Look),
-            (Sight::Mark, Attention::Nothing),
-            (Sight::Gone, Attention::Nothing),
+            (link(None, FileState::Gone), Attention::Look),
+            (FileState::Mark, Attention::Nothing),
+            (FileState::Gone, Attention::Nothing),
         ] {
-            assert_eq!(attention("a-b.sock", &sight), expected, "{sight:?}");
+            assert_eq!(attention("a-b.sock", &state), expected, "{state:?}");
         }
     }
 

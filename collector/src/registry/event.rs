@@ -21,7 +21,7 @@ pub(crate) enum Event {
         /// Its name.
         file: String,
         /// What was there.
-        sight: Sight,
+        state: FileState,
     },
     /// A process said by a notice that it belongs to an instance and, where `file` is set, that it
     /// bound that listener.
@@ -78,7 +78,7 @@ pub(crate) enum Event {
 
 /// What a file of the run dir turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum FileState {
     /// Nothing has that name.
     Gone,
     /// A socket that a process holds.
@@ -94,7 +94,7 @@ pub(crate) enum Sight {
     Link {
         /// The file of the run dir that it names, where it names one.
         file: Option<String>,
-        /// What it leads to, as one of the other sights.
+        /// What it leads to, as one of the other states.
         end: Box<Self>,
     },
     /// A companion file.

@@ -1,4 +1,4 @@
-//! The registry in a storm: a small world of files and processes changes at random, sights of it come
+//! The registry in a storm: a small world of files and processes changes at random, states of it come
 //! late, doubled or not at all, and after every step the invariants hold. In the end the world falls
 //! silent, and the registry must know exactly what is there.
 //!
@@ -66,25 +66,25 @@ impl World {
         self.next
     }
 
-    fn sight(&self, file: &str) -> Sight {
+    fn state(&self, file: &str) -> FileState {
         match self.files.get(file) {
-            None => Sight::Gone,
+            None => FileState::Gone,
             Some(File::Socket { inode, accepting, pid }) => {
                 if self.processes.contains_key(pid) {
-                    Sight::Socket { inode: *inode, accepting: *accepting }
+                    FileState::Socket { inode: *inode, accepting: *accepting }
                 } else {
-                    Sight::Stale
+                    FileState::Stale
                 }
             }
             Some(File::Link { target }) => {
-                let end = if target.starts_with('/') { Sight::Gone } else { self.sight(target) };
+                let end = if target.starts_with('/') { FileState::Gone } else { self.state(target) };
                 let file = (!target.starts_with('/')).then(|| target.clone());
-                Sight::Link { file, end: Box::new(end) }
+                FileState::Link { file, end: Box::new(end) }
             }
             Some(File::Companion { companion }) => {
-                Sight::Companion { companion: companion.clone(), written_ms: 0 }
+                FileState::Companion { companion: companion.clone(), written_ms: 0 }
             }
-            Some(File::Mark) => Sight::Mark,
+            Some(File::Mark) => FileState::Mark,
         }
     }
 
@@ -128,7 +128,7 @@ impl World {
                 let owners = self.processes.iter().filter(|(_, of)| **of == key).map(|(pid, _)| *pid);
                 let pid = random.pick(&owners.collect::<Vec<_>>())?;
                 let file = if random.below(5) == 0 { format!("{stem}.sock") } else { listener };
-                if matches!(self.sight(&file), Sight::Socket { .. } | Sight::Link { .. }) {
+                if matches!(self.state(&file), FileState::Socket { .. } | FileState::Link { .. }) {
                     return None;
                 }
                 let inode = self.number();
@@ -187,8 +187,8 @@ impl World {
     }
 
     fn seen(&self, file: String) -> Event {
-        let sight = self.sight(&file);
-        Event::Seen { file, sight }
+        let state = self.state(&file);
+        Event::Seen { file, state }
     }
 
     /// Carries out an effect as the hub would.
@@ -220,7 +220,7 @@ impl World {
                     return None;
                 }
                 let seen = self.seen(file);
-                let live = matches!(&seen, Event::Seen { sight: Sight::Socket { .. }, .. });
+                let live = matches!(&seen, Event::Seen { state: FileState::Socket { .. }, .. });
                 live.then_some(seen)
             }
             Effect::RemoveLink { file } => {
@@ -230,7 +230,7 @@ impl World {
                 None
             }
             Effect::RemoveStale { file } => {
-                if self.sight(&file) == Sight::Stale {
+                if self.state(&file) == FileState::Stale {
                     self.files.remove(&file);
                 }
                 None
@@ -410,7 +410,7 @@ fn calm(seed: u64) {
     let there: BTreeSet<String> = world
         .files
         .keys()
-        .filter(|file| matches!(world.sight(file), Sight::Socket { accepting: true, .. }))
+        .filter(|file| matches!(world.state(file), FileState::Socket { accepting: true, .. }))
         .cloned()
         .collect();
     assert_eq!(known, there);

@@ -2,7 +2,7 @@
 use super::changes::Changes;
 use super::claims::Claims;
 use super::effect::Effect;
-use super::event::{Event, Key, Sight};
+use super::event::{Event, FileState, Key};
 use super::hand::HandRoute;
 use super::instance::{Dead, Instance, Listener};
 use super::names::{End, Target};
@@ -64,7 +64,7 @@ impl Registry {
     /// Takes one event in and says what to do about it, in order. `now` is Unix milliseconds.
     pub(crate) fn apply(&mut self, now: u64, event: Event) -> Vec<Effect> {
         match event {
-            Event::Seen { file, sight } => self.seen(now, file, sight),
+            Event::Seen { file, state } => self.seen(now, file, state),
             Event::Told { key, pid, file } => self.told(now, key, pid, file),
             Event::ProcessLives { pid } => {
                 for key in self.keys_of(pid) {
@@ -136,28 +136,28 @@ impl Registry {
         removed.is_some()
     }
 
-    fn seen(&mut self, now: u64, file: String, sight: Sight) {
+    fn seen(&mut self, now: u64, file: String, state: FileState) {
         let Ok(name) = SocketName::parse(&file) else { return };
         let key = Key::of(&name);
         if !self.instances.contains_key(&key) {
-            match &sight {
-                Sight::Gone | Sight::Foreign(_) => return,
-                Sight::Stale => return self.effects.push(Effect::RemoveStale { file }),
+            match &state {
+                FileState::Gone | FileState::Foreign(_) => return,
+                FileState::Stale => return self.effects.push(Effect::RemoveStale { file }),
                 // Somebody's link whose end is dead: nothing lives here until it comes back.
-                Sight::Link { end, .. }
-                    if !matches!(**end, Sight::Socket { .. }) && !is_main_link(&key, &sight) =>
+                FileState::Link { end, .. }
+                    if !matches!(**end, FileState::Socket { .. }) && !is_main_link(&key, &state) =>
                 {
                     return;
                 }
                 _ => self.open(now, &key),
             }
         }
-        match (name.kind, sight) {
-            (Kind::Companion, Sight::Companion { companion, written_ms }) => {
+        match (name.kind, state) {
+            (Kind::Companion, FileState::Companion { companion, written_ms }) => {
                 self.companion_seen(&key, *companion, written_ms);
             }
             (Kind::Companion, _) => self.with(&key, |instance| instance.companion_present = false),
-            (Kind::Group { .. }, Sight::Mark) => {
+            (Kind::Group { .. }, FileState::Mark) => {
                 self.with(&key, |instance| {
                     instance.marks.insert(file);
                 });
@@ -167,37 +167,39 @@ impl Registry {
                     instance.marks.remove(&file);
                 });
             }
-            (Kind::Main, sight) if is_main_link(&key, &sight) => {
+            (Kind::Main, state) if is_main_link(&key, &state) => {
                 self.listener_gone(&key, &file, now);
-                if let Sight::Link { file: target, .. } = sight {
+                if let FileState::Link { file: target, .. } = state {
                     self.set_link(&key, target);
                 }
             }
-            (_, sight) => {
+            (_, state) => {
                 if name.kind == Kind::Main {
                     self.set_link(&key, None);
                 }
-                self.socket_seen(now, &key, file, name, sight);
+                self.socket_seen(now, &key, file, name, state);
             }
         }
         self.settle(&key);
     }
 
-    fn socket_seen(&mut self, now: u64, key: &Key, file: String, name: SocketName, sight: Sight) {
-        match sight {
-            Sight::Socket { inode, accepting } => self.listener_seen(now, key, file, name, inode, accepting),
-            Sight::Link { end, .. } => match *end {
+    fn socket_seen(&mut self, now: u64, key: &Key, file: String, name: SocketName, state: FileState) {
+        match state {
+            FileState::Socket { inode, accepting } => {
+                self.listener_seen(now, key, file, name, inode, accepting)
+            }
+            FileState::Link { end, .. } => match *end {
                 // The link is its maker's: what it leads to may come back.
-                Sight::Socket { inode, accepting } => {
+                FileState::Socket { inode, accepting } => {
                     self.listener_seen(now, key, file, name, inode, accepting);
                 }
                 _ => self.listener_gone(key, &file, now),
             },
-            Sight::Stale => {
+            FileState::Stale => {
                 self.listener_gone(key, &file, now);
                 self.effects.push(Effect::RemoveStale { file });
             }
-            Sight::Gone | Sight::Companion { .. } | Sight::Mark | Sight::Foreign(_) => {
+            FileState::Gone | FileState::Companion { .. } | FileState::Mark | FileState::Foreign(_) => {
                 self.listener_gone(key, &file, now);
             }
         }
@@ -535,10 +537,10 @@ fn is_listener_of(key: &Key, file: &str) -> bool {
         .is_ok_and(|name| matches!(name.kind, Kind::Listener { .. }) && Key::of(&name) == *key)
 }
 
-/// Whether a sight is a link that leads to a listener of the same instance: a second name, not a
+/// Whether a state is a link that leads to a listener of the same instance: a second name, not a
 /// second listener.
-fn is_main_link(key: &Key, sight: &Sight) -> bool {
-    matches!(sight, Sight::Link { file: Some(target), .. } if is_listener_of(key, target))
+fn is_main_link(key: &Key, state: &FileState) -> bool {
+    matches!(state, FileState::Link { file: Some(target), .. } if is_listener_of(key, target))
 }
 
 /// File name of an instance's main socket or link.

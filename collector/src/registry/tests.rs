@@ -5,7 +5,7 @@ use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::event::EventKind;
 use agentfs_wire::url::UrlStyle;
 
-const LISTENS: Sight = Sight::Socket { inode: 7, accepting: true };
+const LISTENS: FileState = FileState::Socket { inode: 7, accepting: true };
 
 fn registry() -> Registry {
     Registry::new("/run".into())
@@ -15,11 +15,11 @@ fn key() -> Key {
     Key { app: "shop".into(), instance: "k3f9".into() }
 }
 
-fn see(registry: &mut Registry, file: &str, sight: Sight) -> Vec<Effect> {
-    registry.apply(1000, Event::Seen { file: file.into(), sight })
+fn see(registry: &mut Registry, file: &str, state: FileState) -> Vec<Effect> {
+    registry.apply(1000, Event::Seen { file: file.into(), state })
 }
 
-fn companion(instance: &str, wrap_pid: u32, folder: &str) -> Sight {
+fn companion(instance: &str, wrap_pid: u32, folder: &str) -> FileState {
     let companion = Companion {
         app: "shop".into(),
         instance: instance.into(),
@@ -34,7 +34,7 @@ fn companion(instance: &str, wrap_pid: u32, folder: &str) -> Sight {
         version: "1".into(),
         rules: Rules::default(),
     };
-    Sight::Companion { companion: Box::new(companion), written_ms: 600 }
+    FileState::Companion { companion: Box::new(companion), written_ms: 600 }
 }
 
 fn hosts(registry: &Registry) -> Vec<String> {
@@ -54,7 +54,7 @@ fn kinds(effects: &[Effect]) -> Vec<EventKind> {
 fn a_bound_socket_is_looked_at_again_and_routed_once_it_listens() {
     let mut registry = registry();
     let file = "shop-k3f9.80.sock";
-    let bound = Sight::Socket { inode: 7, accepting: false };
+    let bound = FileState::Socket { inode: 7, accepting: false };
     for after_ms in crate::limits::LOOK_AGAIN_MS {
         let effects = see(&mut registry, file, bound.clone());
         assert_eq!(effects, [Effect::Look { file: file.into(), after_ms }]);
@@ -80,7 +80,7 @@ fn a_bound_socket_is_looked_at_again_and_routed_once_it_listens() {
 fn another_socket_of_the_same_name_is_another_listener() {
     let mut registry = registry();
     see(&mut registry, "shop-k3f9.80.sock", LISTENS);
-    let effects = see(&mut registry, "shop-k3f9.80.sock", Sight::Socket { inode: 8, accepting: true });
+    let effects = see(&mut registry, "shop-k3f9.80.sock", FileState::Socket { inode: 8, accepting: true });
     assert_eq!(kinds(&effects), [EventKind::ListenerDown, EventKind::ListenerUp]);
 }
 
@@ -88,7 +88,7 @@ fn another_socket_of_the_same_name_is_another_listener() {
 fn an_instance_ends_only_after_a_survey() {
     let mut registry = registry();
     see(&mut registry, "shop-k3f9.80.sock", LISTENS);
-    let effects = see(&mut registry, "shop-k3f9.80.sock", Sight::Stale);
+    let effects = see(&mut registry, "shop-k3f9.80.sock", FileState::Stale);
     assert!(effects.contains(&Effect::RemoveStale { file: "shop-k3f9.80.sock".into() }));
     assert!(effects.contains(&Effect::Survey { key: key() }));
     let effects = registry.apply(2000, Event::Surveyed { asked: vec![key()], living: vec![(key(), 42)] });
@@ -132,9 +132,9 @@ fn wraps_own_pid_does_not_count_once_its_program_has_ended() {
 #[test]
 fn a_link_is_a_second_name_not_a_second_listener() {
     let mut registry = registry();
-    let link = |target: &str| Sight::Link { file: Some(target.into()), end: Box::new(LISTENS) };
+    let link = |target: &str| FileState::Link { file: Some(target.into()), end: Box::new(LISTENS) };
     see(&mut registry, "shop-k3f9.80.sock", LISTENS);
-    see(&mut registry, "shop-k3f9.81.sock", Sight::Socket { inode: 9, accepting: true });
+    see(&mut registry, "shop-k3f9.81.sock", FileState::Socket { inode: 9, accepting: true });
     see(&mut registry, "shop-k3f9.sock", link("shop-k3f9.81.sock"));
     let snapshot = registry.snapshot(0, UrlStyle { http_port: 80, https_port: None }, &|_| (0, 0.0));
     let ports: Vec<_> = snapshot.instances[0].listeners.iter().map(|listener| listener.port).collect();
@@ -147,10 +147,10 @@ fn a_link_is_a_second_name_not_a_second_listener() {
 #[test]
 fn a_debugger_gives_the_name_to_the_program() {
     let mut registry = registry();
-    let link = |target: &str| Sight::Link { file: Some(target.into()), end: Box::new(LISTENS) };
+    let link = |target: &str| FileState::Link { file: Some(target.into()), end: Box::new(LISTENS) };
     see(&mut registry, "shop-k3f9.9229.l.sock", LISTENS);
     see(&mut registry, "shop-k3f9.sock", link("shop-k3f9.9229.l.sock"));
-    let effects = see(&mut registry, "shop-k3f9.3000.sock", Sight::Socket { inode: 9, accepting: true });
+    let effects = see(&mut registry, "shop-k3f9.3000.sock", FileState::Socket { inode: 9, accepting: true });
     let relinked = effects.iter().any(|effect| match effect {
         Effect::Link { target, .. } => target == "shop-k3f9.3000.sock",
         _ => false,
@@ -163,7 +163,7 @@ fn a_debugger_gives_the_name_to_the_program() {
 #[test]
 fn a_dangling_link_out_of_the_run_dir_starts_nothing() {
     let mut registry = registry();
-    let link = Sight::Link { file: None, end: Box::new(Sight::Gone) };
+    let link = FileState::Link { file: None, end: Box::new(FileState::Gone) };
     assert_eq!(see(&mut registry, "shop-k3f9.sock", link), []);
     assert!(!registry.knows(&key()));
 }
@@ -174,8 +174,8 @@ fn replicas_share_the_name_and_forks_do_not() {
     for (number, (instance, folder)) in
         [("fork", "/fork"), ("one", "/main"), ("two", "/main")].into_iter().enumerate()
     {
-        let sight = companion(instance, 10 + u32::try_from(number).unwrap(), folder);
-        see(&mut registry, &format!("shop-{instance}.json"), sight);
+        let state = companion(instance, 10 + u32::try_from(number).unwrap(), folder);
+        see(&mut registry, &format!("shop-{instance}.json"), state);
         see(&mut registry, &format!("shop-{instance}.80.sock"), LISTENS);
     }
     let route = registry.routes().into_iter().find(|route| route.host == "shop.localhost").unwrap();
@@ -189,7 +189,7 @@ fn members_of_a_group_are_balanced_and_families_are_not() {
     let mut registry = registry();
     let files = ["shop-k3f9.80.w0.sock", "shop-k3f9.80.w1.sock", "shop-k3f9.80.l6.sock"];
     for (inode, file) in (1..).zip(files) {
-        see(&mut registry, file, Sight::Socket { inode, accepting: true });
+        see(&mut registry, file, FileState::Socket { inode, accepting: true });
     }
     for route in registry.routes() {
         let targets: Vec<_> = route.ends.iter().map(|end| end.target.clone()).collect();
@@ -226,14 +226,14 @@ fn a_listener_that_comes_back_has_its_process_until_that_ends() {
     };
     registry.apply(1000, Event::Told { key: key(), pid: 7, file: Some(file.into()) });
     see(&mut registry, file, LISTENS);
-    see(&mut registry, file, Sight::Socket { inode: 8, accepting: true });
+    see(&mut registry, file, FileState::Socket { inode: 8, accepting: true });
     assert_eq!(owner(&registry), Some(7), "bound anew");
-    see(&mut registry, file, Sight::Gone);
-    see(&mut registry, file, Sight::Socket { inode: 9, accepting: true });
+    see(&mut registry, file, FileState::Gone);
+    see(&mut registry, file, FileState::Socket { inode: 9, accepting: true });
     assert_eq!(owner(&registry), Some(7), "bound anew, and seen in between");
-    see(&mut registry, file, Sight::Gone);
+    see(&mut registry, file, FileState::Gone);
     registry.apply(1000, Event::ProcessExited { pid: 7 });
-    see(&mut registry, file, Sight::Socket { inode: 10, accepting: true });
+    see(&mut registry, file, FileState::Socket { inode: 10, accepting: true });
     assert_eq!(owner(&registry), None, "somebody else's");
 }
 
@@ -244,8 +244,8 @@ fn many(count: usize, folder: impl Fn(usize) -> String) -> Registry {
         let (name, pid) = (format!("f{number}"), 10 + u32::try_from(number).unwrap());
         see(&mut registry, &format!("shop-{name}.json"), companion(&name, pid, &folder(number)));
         for (port, inode) in [(80, 1), (1000 + number, 2)] {
-            let sight = Sight::Socket { inode, accepting: true };
-            see(&mut registry, &format!("shop-{name}.{port}.sock"), sight);
+            let state = FileState::Socket { inode, accepting: true };
+            see(&mut registry, &format!("shop-{name}.{port}.sock"), state);
         }
     }
     registry
@@ -277,7 +277,7 @@ fn a_change_is_told_without_those_that_did_not_change() {
         let mut forks = many(count, |number| format!("/fork-{number}"));
         for registry in [&mut replicas, &mut forks] {
             told(registry);
-            see(registry, "shop-f50.80.sock", Sight::Gone);
+            see(registry, "shop-f50.80.sock", FileState::Gone);
         }
         // Its own name, two ports of it, and the app's: those lead to all replicas, as names must.
         assert_eq!(told(&mut replicas).0, 6);
