@@ -15,7 +15,7 @@ mod calls;
 mod drive;
 mod files;
 mod listen;
-mod looks;
+mod recheck;
 mod reload;
 mod requests;
 mod routing;

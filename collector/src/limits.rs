@@ -70,21 +70,21 @@ pub(crate) const HINT_PAUSE_MS: u8 = 8;
 /// made it and closed it is probably about to make it again.
 pub(crate) const STALE_REST_MS: u32 = 50;
 
-/// Files that are looked at in one go when their time has come; plus one in [`LOOKS_SHARE`] of those that wait, up to
-/// [`LOOKS_MOST`].
-pub(crate) const LOOKS_LEAST: usize = 64;
+/// Files that are looked at in one go when their time has come; plus one in [`RECHECK_SHARE`] of those that wait, up to
+/// [`RECHECK_MOST`].
+pub(crate) const RECHECK_LEAST: usize = 64;
 
-/// See [`LOOKS_LEAST`].
-pub(crate) const LOOKS_SHARE: usize = 32;
+/// See [`RECHECK_LEAST`].
+pub(crate) const RECHECK_SHARE: usize = 32;
 
-/// See [`LOOKS_LEAST`].
-pub(crate) const LOOKS_MOST: usize = 256;
+/// See [`RECHECK_LEAST`].
+pub(crate) const RECHECK_MOST: usize = 256;
 
 /// Pause after a go that did not reach all, so that clearing up after one program leaves time for the others.
-pub(crate) const LOOKS_PAUSE: Duration = Duration::from_millis(4);
+pub(crate) const RECHECK_PAUSE: Duration = Duration::from_millis(4);
 
 /// Files that wait to be looked at beyond which the folder is not listed as well.
-pub(crate) const LOOKS_FLOOD: usize = 1024;
+pub(crate) const RECHECK_FLOOD: usize = 1024;
 
 /// Notices that wait for the hub. At the limit the notice is counted as lost; if it told of a
 /// listener, the file system tells of it too.

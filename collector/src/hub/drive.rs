@@ -96,7 +96,7 @@ impl Hub {
         while !self.stopping {
             let now = Instant::now();
             let (look_at, survey_at, keep_at) =
-                (self.files.looks.next(), self.surveys.at, self.files.keep_at);
+                (self.files.rechecks.next(), self.surveys.at, self.files.keep_at);
             let sample_at = self.naming.sample_at;
             retry_at = retry_at.or_else(|| self.must_ask().then(|| now + RETRY));
             tokio::select! {
@@ -284,7 +284,7 @@ impl Hub {
             Effect::Look { file, after_ms: 0 } => {
                 looks.insert(file);
             }
-            Effect::Look { file, after_ms } => self.files.looks.add(file, after_ms),
+            Effect::Look { file, after_ms } => self.files.rechecks.add(file, after_ms),
             Effect::Watch { pid, born_before_ms } => {
                 let lives = self.processes.watch(pid, born_before_ms);
                 events.push(if lives { Event::ProcessLives { pid } } else { Event::ProcessExited { pid } });
@@ -294,10 +294,10 @@ impl Hub {
                 match self.files.run.link(&file, &target, instead_of.as_deref()) {
                     Ok(Change::Done) => {}
                     Ok(Change::Different) => events.extend(self.see_main_name(file)),
-                    Ok(Change::Busy) => self.files.looks.add(file, RUN_LOCK_RETRY_MS),
+                    Ok(Change::Busy) => self.files.rechecks.add(file, RUN_LOCK_RETRY_MS),
                     Err(error) => {
                         self.warn(&format!("cannot link {file} in the run dir: {error}"));
-                        self.files.looks.add(file, RETRY_MS);
+                        self.files.rechecks.add(file, RETRY_MS);
                     }
                 }
             }
@@ -306,10 +306,10 @@ impl Hub {
                 Ok(Change::Different) => {
                     looks.insert(file);
                 }
-                Ok(Change::Busy) => self.files.looks.add(file, RUN_LOCK_RETRY_MS),
+                Ok(Change::Busy) => self.files.rechecks.add(file, RUN_LOCK_RETRY_MS),
                 Err(error) => {
                     self.warn(&format!("cannot remove the stale socket {file}: {error}"));
-                    self.files.looks.add(file, RETRY_MS);
+                    self.files.rechecks.add(file, RETRY_MS);
                 }
             },
             Effect::RemoveLink { file } => {
@@ -323,7 +323,7 @@ impl Hub {
             Effect::RemoveCompanion { file, wrap_pid, started_ms } => {
                 match self.files.run.remove_companion(&file, wrap_pid, started_ms) {
                     // Somebody takes the name, or removes another: seen again, it is found dead or new.
-                    Ok(Change::Different | Change::Busy) => self.files.looks.add(file, RUN_LOCK_RETRY_MS),
+                    Ok(Change::Different | Change::Busy) => self.files.rechecks.add(file, RUN_LOCK_RETRY_MS),
                     result => self.note_removal(file, result),
                 }
             }
@@ -338,7 +338,7 @@ impl Hub {
             Ok(Change::Different | Change::Busy) => {}
             Err(error) => {
                 self.warn(&format!("cannot remove {file} from the run dir: {error}"));
-                self.files.looks.add(file, RETRY_MS);
+                self.files.rechecks.add(file, RETRY_MS);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The files of one home as the hub deals with them: the run dir, the second names, who watches, what waits for a
 //! look. Looks are events for the registry; nothing here decides.
-use super::looks::Looks;
+use super::recheck::RecheckQueue;
 use crate::keep::Keep;
-use crate::limits::{KEEP_DELAY, LOOKS_FLOOD, RETRY, STALE_REST_MS};
+use crate::limits::{KEEP_DELAY, RECHECK_FLOOD, RETRY, STALE_REST_MS};
 use crate::registry::{Event, FileState, Key, Registry};
 use crate::run_dir::RunDir;
 use crate::watch::{Attention, Hints, Looker, Patrol, Price, Watcher, list, numbers};
@@ -25,7 +25,7 @@ pub(super) struct Files {
     /// When it has.
     pub(super) keep_at: Option<Instant>,
     /// Files to look at later.
-    pub(super) looks: Looks,
+    pub(super) rechecks: RecheckQueue,
     /// Whether the folder is to be listed when fewer of them wait.
     postponed: bool,
     /// What it costs to ask which sockets listen.
@@ -72,7 +72,7 @@ impl Files {
             keep: Keep::open(paths.run.clone(), paths.keep.clone()),
             fresh: BTreeSet::new(),
             keep_at: None,
-            looks: Looks::default(),
+            rechecks: RecheckQueue::default(),
             postponed: false,
             price: Price::default(),
             known: BTreeMap::new(),
@@ -154,7 +154,7 @@ impl Files {
     /// The names in the folder that came or went or are other files than those that were looked at.
     pub(super) fn changed(&mut self) -> Vec<String> {
         // Those that wait are most of the folder: it is listed when they are fewer.
-        self.postponed = self.looks.len() > LOOKS_FLOOD;
+        self.postponed = self.rechecks.len() > RECHECK_FLOOD;
         if self.postponed {
             return Vec::new();
         }
@@ -171,7 +171,7 @@ impl Files {
 
     /// Files whose time to be looked at has come, with those that waited for a quieter moment.
     pub(super) fn due(&mut self) -> Vec<String> {
-        let mut due = self.looks.due();
+        let mut due = self.rechecks.due();
         if self.postponed {
             due.extend(self.changed());
         }
@@ -198,7 +198,7 @@ impl Files {
     pub(super) fn postpone_stale(&mut self, events: &mut Vec<Event>) {
         events.retain(|event| match event {
             Event::Seen { file, state: FileState::Stale } => {
-                self.looks.add(file.clone(), STALE_REST_MS);
+                self.rechecks.add(file.clone(), STALE_REST_MS);
                 false
             }
             _ => true,
@@ -267,7 +267,7 @@ fn is_of_same_instance(file: &str, target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::LOOKS_FLOOD;
+    use crate::limits::RECHECK_FLOOD;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
@@ -313,15 +313,15 @@ mod tests {
     async fn a_folder_in_a_flood_is_listed_later() {
         let (_home, mut files) = home();
         fs::write(files.paths.run.join("a-b.json"), "{}").unwrap();
-        (0..=LOOKS_FLOOD).for_each(|number| files.looks.add(format!("f{number}"), 1));
+        (0..=RECHECK_FLOOD).for_each(|number| files.rechecks.add(format!("f{number}"), 1));
         assert!(files.changed().is_empty() && files.due().is_empty());
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         let mut due = Vec::new();
-        while let Some(next) = files.looks.next() {
+        while let Some(next) = files.rechecks.next() {
             tokio::time::sleep_until(next).await;
             due.extend(files.due());
         }
-        assert!(due.contains(&"a-b.json".to_owned()) && due.len() > LOOKS_FLOOD);
+        assert!(due.contains(&"a-b.json".to_owned()) && due.len() > RECHECK_FLOOD);
     }
 
     #[test]
