@@ -14,7 +14,7 @@ use crate::log;
 use agentfs_wire::control::{ControlError, ErrorCode, ForwardInfo, ForwardParams};
 use agentfs_wire::event::{Event, EventKind};
 use agentfs_wire::name::{app_name, instance_name};
-use places::{Place, bind_in};
+use places::{InstanceFiles, bind_in};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -68,7 +68,7 @@ struct Counters {
 /// Whom a listener serves.
 #[derive(Clone, Debug)]
 struct Served {
-    place: Place,
+    place: InstanceFiles,
     /// Whether connections are handed over; `None`: where the program has the port that was dialled.
     handoff: Option<bool>,
     by: Arc<Handoff>,
@@ -95,7 +95,7 @@ impl Forwards {
         }
         let counters = Arc::<Counters>::default();
         let served = Served {
-            place: Place {
+            place: InstanceFiles {
                 run: self.run.clone(),
                 app: params.app.clone(),
                 instance: params.instance.clone(),
@@ -352,7 +352,7 @@ async fn connect(
             break;
         }
     }
-    let Place { app, instance, .. } = &served.place;
+    let InstanceFiles { app, instance, .. } = &served.place;
     outcome.inspect_err(|error| log::debug!("{app}/{instance} has nobody on port {port}: {error}")).ok()
 }
 

@@ -9,17 +9,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::{TcpListener, TcpSocket};
 
-/// An instance in the run dir.
+/// The files of one instance in the run dir.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct InstanceFiles {
     pub(super) run: PathBuf,
     pub(super) app: String,
     pub(super) instance: String,
 }
 
-// === impl Place ===
+// === impl InstanceFiles ===
 
-impl Place {
+impl InstanceFiles {
     /// Ports that the instance has listeners on.
     pub(super) fn ports(&self) -> BTreeSet<u16> {
         let files = crate::watch::list(&self.run).unwrap_or_default();
