@@ -11,7 +11,7 @@ pub(crate) const BLOCKING_THREADS: usize = 2;
 
 /// Time between two rounds of the patrol while anything lives: what no hint told (a socket that was closed, hints that
 /// were lost) is found after at most this. Less than a wake-up a second.
-pub(crate) const PATROL: Duration = Duration::from_millis(1250);
+pub(crate) const PATROL: Duration = Duration::from_millis(1100);
 
 /// Time between two rounds while nothing lives: only our own files and the folder are looked at, and a watcher tells
 /// of them as well.

@@ -121,7 +121,7 @@ impl Files {
         if *state == FileState::Gone {
             self.known.remove(file);
         } else {
-            let sound = attention != Attention::Look && !matches!(state, FileState::Foreign(_));
+            let sound = attention != Attention::Look;
             match self.known.get_mut(file) {
                 Some(known) => *known = Known { inode, sound },
                 None => {
@@ -145,6 +145,8 @@ impl Files {
                 (files, None)
             }
             Err(error) => {
+                // The patrol has it tried again.
+                self.hints.lose();
                 let run = self.run.path().display();
                 (files, Some(format!("cannot list {run}: {error}")))
             }
@@ -158,8 +160,11 @@ impl Files {
         if self.postponed {
             return Vec::new();
         }
-        // Where it cannot be listed, the patrol sees a folder that was closed or removed.
-        let Ok(there) = numbers(self.run.path()) else { return Vec::new() };
+        let Ok(there) = numbers(self.run.path()) else {
+            // It was closed or removed, or there is no descriptor: the patrol has it tried again.
+            self.hints.lose();
+            return Vec::new();
+        };
         let gone = self.known.keys().filter(|file| !there.contains_key(*file)).cloned();
         let mut changed: Vec<String> = gone.collect();
         let is_known =
@@ -252,10 +257,9 @@ fn attention(file: &str, state: &FileState) -> Attention {
             (FileState::Socket { accepting: true, .. }, _) => Attention::Probe,
             _ => Attention::Look,
         },
-        FileState::Socket { .. } | FileState::Stale => Attention::Look,
-        FileState::Gone | FileState::Companion { .. } | FileState::Mark | FileState::Foreign(_) => {
-            Attention::Nothing
-        }
+        // A foreign file may only seem so: without a free descriptor nothing can be read or probed.
+        FileState::Socket { .. } | FileState::Stale | FileState::Foreign(_) => Attention::Look,
+        FileState::Gone | FileState::Companion { .. } | FileState::Mark => Attention::Nothing,
     }
 }
 
@@ -309,6 +313,15 @@ mod tests {
         assert_eq!(files.changed(), Vec::<String>::new());
     }
 
+    #[test]
+    fn a_folder_that_cannot_be_listed_is_tried_again() {
+        let (_home, mut files) = home();
+        fs::remove_dir(&files.paths.run).unwrap();
+        assert!(files.changed().is_empty() && files.hints.found());
+        let registry = Registry::new(files.paths.run.clone());
+        assert!(files.all(&registry).1.is_some() && files.hints.found());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_folder_in_a_flood_is_listed_later() {
         let (_home, mut files) = home();
@@ -341,6 +354,7 @@ mod tests {
             (link(None, socket(true)), Attention::Probe),
             (link(None, FileState::Gone), Attention::Look),
             (FileState::Mark, Attention::Nothing),
+            (FileState::Foreign("cannot be probed".to_owned()), Attention::Look),
             (FileState::Gone, Attention::Nothing),
         ] {
             assert_eq!(attention("a-b.sock", &state), expected, "{state:?}");
