@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 pub(crate) struct Processes {
     /// By number: the task that waits, or nothing for a process that is checked by kill.
     watched: BTreeMap<u32, Option<AbortHandle>>,
-    /// How many are asked for.
+    /// Number of processes that are checked by kill.
     asked: usize,
     /// processes --exited pid--> hub
     exit_tx: mpsc::Sender<u32>,

@@ -99,8 +99,8 @@ pub mod method {
     pub const FORWARD_LIST: &str = "forward.list";
     /// [`super::DrainParams`]: takes an instance out of the routes before its end → [`super::Draining`].
     pub const INSTANCE_DRAIN: &str = "instance.drain";
-    /// [`super::DrainAllParams`]: the same for many at once → [`super::Draining`]. Those that are not known are passed
-    /// over.
+    /// [`super::DrainAllParams`]: the same for many at once → [`super::Draining`]. Unknown instances
+    /// are ignored.
     pub const INSTANCES_DRAIN: &str = "instances.drain";
     /// The counters as Prometheus text → `{"text": …}`.
     pub const METRICS: &str = "metrics";

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 /// Least pause between two checks which instances are left.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
-/// A pause takes at least this many times as long as the look before it, so that looking at a thousand does not keep
-/// the collector from seeing them end.
+/// A pause is at least this many times as long as the request before it, so that requests about a thousand instances
+/// do not keep the collector from noticing that they end.
 const LOOK_SHARE: u32 = 4;
 
 /// How long killed processes may take to be gone.
@@ -110,7 +110,7 @@ fn drain(
     let mut said = false;
     loop {
         let asked = Instant::now();
-        // An error says that the collector is an older one: nothing to wait for.
+        // An error means that the collector is an older one: nothing to wait for.
         let draining = client.call::<Draining>(method::INSTANCES_DRAIN, &params);
         let requests = draining.map_or(0, |draining| draining.requests);
         if requests == 0 || begin.elapsed() >= time / 2 {
@@ -149,7 +149,7 @@ fn wait(
     }
 }
 
-/// Leaves the collector alone for a while after a question that was asked at `asked`.
+/// Sends the collector nothing for a while after a request that was sent at `asked`.
 fn pause(asked: Instant) {
     std::thread::park_timeout(LOOK_PAUSE.max(asked.elapsed() * LOOK_SHARE));
 }

@@ -27,7 +27,7 @@ impl Hub {
             Ask::List(snapshot_tx) => {
                 let usage = |target: &_| self.naming.upstreams.usage(target);
                 let snapshot = self.registry.snapshot(self.journal.sequence(), self.naming.urls, &usage);
-                // As below.
+                // A client that is gone does not change what was done.
                 let _ = snapshot_tx.send(snapshot);
                 return;
             }
@@ -45,7 +45,7 @@ impl Hub {
                 Ok(json!({"stopping": true}))
             }
         };
-        // A client that has left does not change what was done.
+        // A client that is gone does not change what was done.
         let _ = command.answer_tx.send(answer);
     }
 
@@ -124,22 +124,22 @@ impl Hub {
         self.drain(BTreeSet::from([key]), params.hold_ms)
     }
 
-    /// Those that are not known have ended already.
+    /// Drains instances. Unknown ones have already ended.
     fn drain_all(&mut self, params: DrainAllParams) -> Answer {
         let names = params.instances.into_iter();
         let keys = names.map(|InstanceName { app, instance }| Key { app, instance });
         self.drain(keys.filter(|key| self.registry.knows(key)).collect(), params.hold_ms)
     }
 
-    /// Takes instances out of the routes, all at once; what they still have to answer.
+    /// Takes instances out of the routes, all at once. Returns how many requests they still have to answer.
     fn drain(&mut self, keys: BTreeSet<Key>, hold_ms: u64) -> Answer {
         let until_ms = now_ms().saturating_add(hold_ms.min(DRAIN_HOLD_MS));
         self.tell(vec![Event::Drained { keys: keys.iter().cloned().collect(), until_ms }]);
         json(&Draining { requests: self.naming.upstreams.finite_in_flight(&keys) })
     }
 
-    /// Looks at everything at once and removes what is dead, dangling links included, which are left alone otherwise
-    /// since what they lead to may come back. Whoever asks while it is under way gets the same answer.
+    /// Checks everything at once and removes what is dead, dangling links too: otherwise they stay, because their
+    /// target may come back. Requests that come during a prune get its answer.
     fn begin_pruning(&mut self, answer_tx: oneshot::Sender<Answer>) {
         if let Some(pruning) = &mut self.surveys.pruning {
             return pruning.answer_txs.push(answer_tx);
@@ -151,7 +151,7 @@ impl Hub {
         self.go_on_pruning();
     }
 
-    /// Ends the prune under way where the survey that it waits for has ended.
+    /// Finishes the current prune if its survey has finished.
     pub(super) fn go_on_pruning(&mut self) {
         if !self.surveys.has_pruned() {
             return;
@@ -185,7 +185,7 @@ impl Hub {
         left.sort_unstable();
         let answer = json(&Pruned { removed, left });
         for answer_tx in answer_txs {
-            // A client that has left does not change what was done.
+            // A client that is gone does not change what was done.
             let _ = answer_tx.send(answer.clone());
         }
     }

@@ -40,12 +40,12 @@ const ROUNDS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Hub {
     pub(super) registry: Registry,
-    /// The run dir, and what waits for a look.
+    /// The run dir, and the files that wait for a check.
     pub(super) files: Files,
     pub(super) processes: Processes,
-    /// Searches for whoever seems dead.
+    /// Searches for processes of instances that seem dead.
     pub(super) surveys: Surveys,
-    /// The router's table, and what is known of the places in it.
+    /// The router's table, and the upstreams in it.
     pub(super) naming: Naming,
     pub(super) journal: Journal,
     pub(super) warnings: Warnings,
@@ -133,8 +133,8 @@ impl Hub {
         }
     }
 
-    /// Tells the registry, carries out what it wants, and so on until nothing is left to do. Whoever reads in the
-    /// journal that a listener is up finds it routed.
+    /// Tells the registry, carries out its effects, and repeats until nothing is left to do. Journal events are
+    /// published last, so a listener is routed when the journal reports it.
     pub(super) fn tell(&mut self, mut events: Vec<Event>) {
         let mut published = Vec::new();
         for _ in 0..ROUNDS {
@@ -160,7 +160,7 @@ impl Hub {
         }
     }
 
-    /// Puts the names into force where they lead elsewhere than the router's table says.
+    /// Gives the router a new table if names changed.
     pub(super) fn store_names(&mut self) {
         if self.naming.store(&mut self.registry) {
             // Whatever changes these numbers changes a name as well.
@@ -175,7 +175,7 @@ impl Hub {
         self.tell(events);
     }
 
-    /// Looks at everything, whatever was told: our own files, the folder, processes, every file.
+    /// Checks everything: our own files, the folder, processes, every file.
     pub(super) fn reconcile(&mut self) {
         self.check_own_files();
         self.check_run_dir();
@@ -188,12 +188,12 @@ impl Hub {
         self.look_at(files);
     }
 
-    /// Whether there is something that the system tells nobody of.
+    /// Whether there is something whose change the system does not report.
     fn must_ask(&self) -> bool {
         self.registry.next_drain_end().is_some() || self.processes.must_be_asked()
     }
 
-    /// Asks for it.
+    /// Checks it.
     fn ask(&mut self) {
         let exited = self.processes.ended();
         let mut events: Vec<_> = exited.into_iter().map(|pid| Event::ProcessExited { pid }).collect();
@@ -242,7 +242,7 @@ impl Hub {
         }
     }
 
-    /// Looks at what the watcher and the patrol hinted at, each file once however often it changed.
+    /// Checks what the watcher and the patrol reported, each file once, however often it changed.
     fn take_hints(&mut self, hints: &mut Vec<Hint>) {
         let everything = self.files.hints.found();
         let mut files = BTreeSet::new();
@@ -283,7 +283,7 @@ impl Hub {
 
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, looks: &mut BTreeSet<String>) {
         match effect {
-            // They wait until the names are in force.
+            // Published after the router has the new names.
             Effect::Publish(_) => {}
             Effect::Look { file, after_ms: 0 } => {
                 looks.insert(file);

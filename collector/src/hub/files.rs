@@ -1,5 +1,5 @@
-//! The files of one home as the hub deals with them: the run dir, the second names, who watches, what waits for a
-//! look. Looks are events for the registry; nothing here decides.
+//! The files of one home, as the hub handles them: the run dir, second names, the watcher, files that wait for a check.
+//! What a check finds becomes an event for the registry. Nothing here decides.
 use super::recheck::RecheckQueue;
 use crate::limits::{KEEP_DELAY, RECHECK_FLOOD, RETRY, STALE_REST_MS};
 use crate::registry::{Event, FileState, Key, Registry};
@@ -12,59 +12,59 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use tokio::time::Instant;
 
-/// The run dir, what is known of it, and who tells of changes.
+/// The run dir, what is known of it, and the parts that report its changes.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) paths: Paths,
     pub(super) run: RunDir,
-    /// Second names of what lies in the run dir.
+    /// Second names of the files in the run dir.
     pub(super) keep: Keep,
-    /// Files that get a second name when their time has come.
+    /// Files that get a second name at `keep_at`.
     fresh: BTreeSet<String>,
-    /// When it has.
+    /// When they get it; nothing if no file waits.
     pub(super) keep_at: Option<Instant>,
-    /// Files to look at later.
+    /// Files to check later.
     pub(super) rechecks: RecheckQueue,
-    /// Whether the folder is to be listed when fewer of them wait.
+    /// Whether to list the folder when fewer files wait.
     postponed: bool,
-    /// What it costs to ask which sockets listen.
+    /// What it costs to read which sockets listen.
     price: Price,
-    /// What was seen at the last look at each file.
+    /// What the last check of each file found.
     known: BTreeMap<String, Known>,
-    /// The watcher, unless the system has none to give: then only the patrol sees changes.
+    /// The watcher; nothing if the system refuses one. Then only the patrol sees changes.
     pub(super) watcher: Option<Watcher>,
-    /// Asks what no watcher tells; nothing where there is no thread for it.
+    /// Checks what the watcher cannot report; nothing if there is no thread for it.
     pub(super) patrol: Option<Patrol>,
-    /// The sending end of both, which knows when hints were lost.
+    /// The sending end of both. It knows whether hints were lost.
     pub(super) hints: Hints,
-    /// Number of the run dir's file: another number is another folder.
+    /// Inode number of the run dir: another number is another folder.
     pub(super) run_inode: u64,
-    /// Number of the lock's file: without it a second collector could start.
+    /// Inode number of the lock file. Without that file a second collector could start.
     pub(super) lock_inode: u64,
 }
 
-/// What was seen of a file.
+/// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
-    /// Its number.
+    /// Its inode number.
     inode: u64,
-    /// Whether it is what its name promises.
+    /// Whether it is what its name says.
     sound: bool,
 }
 
-/// What became of a look at our own folder.
+/// Result of a check of our own folder.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Folder {
-    /// All is well.
+    /// Nothing was wrong.
     Sound,
-    /// Something was put right; a person should know.
+    /// Something was repaired; the text says what.
     Mended(String),
 }
 
 // === impl Files ===
 
 impl Files {
-    /// Files of a home of which nothing has been seen yet.
+    /// The files of a home. Nothing is checked yet.
     pub(super) fn new(paths: Paths, hints: Hints, run_inode: u64, lock_inode: u64) -> Self {
         Self {
             run: RunDir::new(paths.run.clone(), paths.run_lock.clone()),
@@ -84,15 +84,15 @@ impl Files {
         }
     }
 
-    /// Looks at files and says what is there. Beside it, what a person should be warned of. `told` says that a
-    /// notice told of a file's `listen`.
+    /// Checks files and returns what is there, and the warnings to give. The flag beside a file says that a notice
+    /// reported its `listen`.
     pub(super) fn look(
         &mut self,
         registry: &Registry,
         files: impl IntoIterator<Item = (String, bool)>,
     ) -> (Vec<Event>, Vec<String>) {
         let known = |file: &str, inode| registry.is_accepting(file, inode);
-        // Apart from the rest of `self`, which each look changes.
+        // Separate from the rest of `self`, which each check changes.
         let (run, mut price) = (self.run.path().to_owned(), std::mem::take(&mut self.price));
         let mut looker = Looker::new(&run, &mut price, &known);
         let (mut events, mut warnings) = (Vec::new(), Vec::new());
@@ -133,7 +133,7 @@ impl Files {
         }
     }
 
-    /// Everything that the registry knows and everything that lies in the folder, and what a person should be warned of.
+    /// All files that the registry knows or that are in the folder, and a warning to give.
     pub(super) fn all(&mut self, registry: &Registry) -> (BTreeSet<String>, Option<String>) {
         let mut files = registry.files();
         files.extend(self.known.keys().cloned());
@@ -144,7 +144,7 @@ impl Files {
                 (files, None)
             }
             Err(error) => {
-                // The patrol has it tried again.
+                // The patrol makes the hub try again.
                 self.hints.lose();
                 let run = self.run.path().display();
                 (files, Some(format!("cannot list {run}: {error}")))
@@ -152,15 +152,15 @@ impl Files {
         }
     }
 
-    /// The names in the folder that came or went or are other files than those that were looked at.
+    /// The names in the folder that came, went, or are other files than at their last check.
     pub(super) fn changed(&mut self) -> Vec<String> {
-        // Those that wait are most of the folder: it is listed when they are fewer.
+        // The waiting files are most of the folder: list it when fewer wait.
         self.postponed = self.rechecks.len() > RECHECK_FLOOD;
         if self.postponed {
             return Vec::new();
         }
         let Ok(there) = numbers(self.run.path()) else {
-            // It was closed or removed, or there is no descriptor: the patrol has it tried again.
+            // It was closed or removed, or there is no free descriptor: the patrol makes the hub try again.
             self.hints.lose();
             return Vec::new();
         };
@@ -173,7 +173,7 @@ impl Files {
         changed
     }
 
-    /// Files whose time to be looked at has come, with those that waited for a quieter moment.
+    /// Files whose time for a check has come, and changed files of a folder that was too busy to list.
     pub(super) fn due(&mut self) -> Vec<String> {
         let mut due = self.rechecks.due();
         if self.postponed {
@@ -182,13 +182,13 @@ impl Files {
         due
     }
 
-    /// Files that are not what their names promise, or may not be by now.
+    /// Files that are not what their names say, or may have changed without a hint.
     pub(super) fn unsound(&self) -> Vec<String> {
         let unsound = self.known.iter().filter(|(_, known)| !known.sound);
         unsound.map(|(file, _)| file.clone()).collect()
     }
 
-    /// Gives what is new its second name.
+    /// Gives new files their second names.
     pub(super) fn keep_names(&mut self) {
         self.keep_at = None;
         let keep = &mut self.keep;
@@ -198,7 +198,7 @@ impl Files {
         }
     }
 
-    /// What is dead already when its hint comes was never worth a look, and is probably made again soon.
+    /// Postpones sockets that were already dead when their hint came: their program will probably make them again.
     pub(super) fn postpone_stale(&mut self, events: &mut Vec<Event>) {
         events.retain(|event| match event {
             Event::Seen { file, state: FileState::Stale } => {
@@ -209,14 +209,15 @@ impl Files {
         });
     }
 
-    /// Whether our home is still there. Without it nobody could reach us, and another collector may start.
+    /// Whether our lock and control socket are still there. Without them nobody can reach us, and another collector
+    /// may start.
     pub(super) fn are_ours(&self) -> bool {
         let lock = std::fs::metadata(&self.paths.lock);
         lock.is_ok_and(|lock| lock.ino() == self.lock_inode) && self.paths.control.exists()
     }
 
-    /// Makes the run dir again where it was removed or replaced, and watches the new one; closes it to others, and
-    /// opens it to us, where somebody changed that.
+    /// Creates the run dir again if it was removed or replaced, and watches the new one. Sets its mode back if
+    /// somebody changed it.
     pub(super) fn mend_run_dir(&mut self) -> Folder {
         let run = std::fs::metadata(self.run.path()).ok();
         let inode = run.as_ref().map(MetadataExt::ino);
@@ -245,7 +246,7 @@ impl Files {
     }
 }
 
-/// What a file needs while no hint tells of it.
+/// What a file needs while no hint reports it.
 fn attention(file: &str, state: &FileState) -> Attention {
     match state {
         FileState::Socket { accepting: true, .. } => Attention::Probe,
@@ -256,7 +257,7 @@ fn attention(file: &str, state: &FileState) -> Attention {
             (FileState::Socket { accepting: true, .. }, _) => Attention::Probe,
             _ => Attention::Look,
         },
-        // A foreign file may only seem so: without a free descriptor nothing can be read or probed.
+        // It may only seem foreign: without a free descriptor no file can be read or probed.
         FileState::Socket { .. } | FileState::Stale | FileState::Foreign(_) => Attention::Look,
         FileState::Gone | FileState::Companion { .. } | FileState::Mark => Attention::Nothing,
     }

@@ -1,4 +1,4 @@
-//! Files that are to be looked at again, each when its time comes.
+//! Files that wait to be checked again, each at its time.
 use crate::limits::{RECHECK_LEAST, RECHECK_MOST, RECHECK_PAUSE, RECHECK_SHARE};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

@@ -1,4 +1,4 @@
-//! Turns TLS on, off or anew while the collector runs.
+//! Turns TLS on or off, or loads it again, while the collector runs.
 use super::drive::Hub;
 use super::{listen, secure};
 use crate::answer::{Answer, error};
@@ -8,8 +8,8 @@ use agentfs_wire::control::ErrorCode;
 // === impl Hub ===
 
 impl Hub {
-    /// Speaks TLS as the home says by now: begins, ends, or goes on with other certificates. Where that
-    /// cannot be done, everything stays as it was.
+    /// Reads the TLS settings of the home again: turns TLS on or off, or takes other certificates. If that fails,
+    /// nothing changes.
     pub(super) fn reload_tls(&mut self) -> Answer {
         let kept = self.naming.urls.https_port;
         if let Some(cause) = &self.switch.info_tx.borrow().router_error {

@@ -14,32 +14,32 @@ use tokio::time::Instant;
 /// Rates are those of the last one to two of these.
 const RATE_PERIOD: Duration = Duration::from_secs(5);
 
-/// Samples without a request after which no more are taken.
+/// Samples in a row without a request after which sampling stops.
 const QUIET_SAMPLES: u32 = 3;
 
-/// The router's table as the hub keeps it.
+/// The router's table, as the hub keeps it.
 #[derive(Debug)]
 pub(super) struct Naming {
-    /// The table in force.
+    /// The current table.
     pub(super) table: TableHandle,
     pub(super) upstreams: Upstreams,
     pub(super) urls: UrlStyle,
-    /// Whether names lead elsewhere than the table says.
+    /// Whether names changed since the table was made.
     pub(super) dirty: bool,
-    /// When to remember counts for the rates; nothing while no requests come.
+    /// When to take the next sample of the counts; nothing while no requests come.
     pub(super) sample_at: Option<Instant>,
     /// Samples since the last request.
     quiet: u32,
 }
 
-/// The names in force, and the upstreams that they lead to.
+/// The current names and their upstreams.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
     /// The run dir: listeners in it are the library's.
     run: PathBuf,
-    /// Every place that a name leads to. One place has several only where routes by hand lead to it as well.
+    /// The upstreams by target. A target has several only if routes added by hand lead to it as well.
     by_target: HashMap<Target, Vec<Kept>>,
-    /// What each host name leads to.
+    /// Where each host name leads.
     names: BTreeMap<String, Named>,
     /// Those that no route leads to any more, while requests to them may be in progress.
     leaving: Vec<Arc<router::Upstream>>,
@@ -51,19 +51,19 @@ struct Kept {
     upstream: Arc<router::Upstream>,
     /// Which listener of its name it is.
     generation: u64,
-    /// How often names lead to it.
+    /// How many names lead to it.
     uses: usize,
     /// Its requests at two moments, the earlier first, about [`RATE_PERIOD`] apart.
     marks: [(Instant, u64); 2],
 }
 
-/// What one host name leads to.
+/// Where one host name leads.
 #[derive(Debug)]
 struct Named {
     route: Route,
     /// One for each of the route's ends.
     upstreams: Vec<Arc<router::Upstream>>,
-    /// The connections that were handed over, where they are.
+    /// Counts of the connections that were handed over, if they are.
     handoff: Option<Arc<router::HandedOver>>,
 }
 
@@ -83,7 +83,7 @@ impl Naming {
         }
     }
 
-    /// Puts the registry's names into force where they changed; whether they did.
+    /// Takes the changed names of the registry into the table. Returns whether anything changed.
     pub(super) fn store(&mut self, registry: &mut Registry) -> bool {
         if !std::mem::take(&mut self.dirty) {
             return false;
@@ -94,12 +94,12 @@ impl Naming {
         true
     }
 
-    /// Puts the names into force with other ports in their URLs.
+    /// Makes the table again, for other ports in the URLs.
     pub(super) fn put(&self) {
         self.table.store(self.upstreams.table(self.urls.http_port).with_https(self.urls.https_port));
     }
 
-    /// The router answers requests, as it did not `before`.
+    /// The router answers requests again, since at most `before` ago.
     pub(super) fn busy(&mut self, now: Instant, before: Duration) {
         self.quiet = 0;
         if self.sample_at.is_none() {
@@ -108,7 +108,7 @@ impl Naming {
         }
     }
 
-    /// Remembers counts for the rates.
+    /// Takes a sample of the counts, for the rates.
     pub(super) fn sample(&mut self, now: Instant) {
         self.upstreams.sample(now);
         self.quiet += 1;
@@ -124,8 +124,8 @@ impl Upstreams {
         Self { run, ..Self::default() }
     }
 
-    /// Takes in where names lead by now; whether anything is different. Upstreams that no name leads to any more are
-    /// forgotten with their counts.
+    /// Applies changes of names. Returns whether anything is different. Upstreams that no name leads to any more are
+    /// forgotten, with their counts.
     pub(super) fn apply(&mut self, changes: Vec<(String, Option<Route>)>) -> bool {
         let mut changed = false;
         let mut released = Vec::new();
@@ -173,7 +173,7 @@ impl Upstreams {
         busy.filter(|(upstream, _)| is_meant(upstream)).map(|(_, count)| count).sum()
     }
 
-    /// Remembers counts for the rates. Called while requests come.
+    /// Takes a sample of the counts, for the rates. Called while requests come.
     pub(super) fn sample(&mut self, now: Instant) {
         for kept in self.by_target.values_mut().flatten() {
             let [_, later] = kept.marks;
@@ -183,7 +183,7 @@ impl Upstreams {
         }
     }
 
-    /// Requests come again, the first of them after `since`, when nobody had asked for a while.
+    /// Requests come again after a pause. The first came after `since`.
     pub(super) fn wake(&mut self, since: Instant) {
         for kept in self.by_target.values_mut().flatten() {
             let [_, (at, requests)] = kept.marks;
@@ -191,8 +191,8 @@ impl Upstreams {
         }
     }
 
-    /// What a route leads to. Whatever it led to before is gone through only where it differs: an app's name may lead
-    /// to a thousand replicas, of which one comes.
+    /// Where a route leads. Only the difference to the old route is handled: an app's name may lead to a thousand
+    /// replicas, and one of them is new.
     fn named(&mut self, route: Route, old: Option<Named>, released: &mut Vec<Arc<End>>) -> Named {
         let (old_ends, mut upstreams, handoff) = match old {
             Some(old) => (old.route.ends, old.upstreams, old.handoff),
@@ -209,7 +209,7 @@ impl Upstreams {
         Named { route, upstreams, handoff }
     }
 
-    /// The upstream of an end to which one name more leads.
+    /// The upstream of an end, for one more name.
     fn hold(&mut self, end: &Arc<End>) -> Arc<router::Upstream> {
         let same = self.by_target.entry(end.target.clone()).or_default();
         let at = same.iter().position(|kept| kept.is_of(end)).unwrap_or_else(|| {
@@ -225,7 +225,7 @@ impl Upstreams {
         Arc::clone(&kept.upstream)
     }
 
-    /// One name less leads to an end.
+    /// One name fewer leads to an end.
     fn release(&mut self, end: &End) {
         let Some(same) = self.by_target.get_mut(&end.target) else { return };
         let Some(at) = same.iter().position(|kept| kept.is_of(end)) else { return };
@@ -270,7 +270,7 @@ impl Kept {
         Self { upstream, generation: end.generation, uses: 0, marks: [(Instant::now(), 0); 2] }
     }
 
-    /// Whether it is the upstream of an end, of whatever generation.
+    /// Whether it is the upstream of an end, of any generation.
     fn is_of(&self, end: &End) -> bool {
         let Self { upstream, .. } = self;
         (&*upstream.app, &*upstream.instance, upstream.port) == (&*end.app, &*end.instance, end.port)
@@ -283,7 +283,7 @@ impl Kept {
     /// Requests a second since the earlier mark. The first second of a listener is counted as whole.
     fn rate(&self, now: Instant) -> f64 {
         let (since, before) = self.marks[0];
-        // Marks are older only where no request has come since.
+        // Marks are older only if no request has come since.
         let since = now.checked_sub(RATE_PERIOD * 2).map_or(since, |earliest| since.max(earliest));
         let seconds = now.duration_since(since).as_secs_f64().max(1.0);
         // More requests than an f64 holds exactly would take a century.
@@ -349,7 +349,7 @@ mod tests {
         }
     }
 
-    /// The table of these routes alone.
+    /// A table with only these routes.
     fn table(upstreams: &mut Upstreams, routes: Vec<Route>) -> router::Table {
         let mut changes: BTreeMap<_, _> = upstreams.names.keys().map(|host| (host.clone(), None)).collect();
         changes.extend(routes.into_iter().map(|route| (route.host.clone(), Some(route))));

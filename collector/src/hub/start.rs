@@ -125,18 +125,18 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     Ok(Report { events: journal.sequence(), still_open })
 }
 
-/// The router's sockets, and what they were made with.
+/// The router's sockets and their settings.
 #[derive(Debug)]
 struct Ports {
-    /// Sockets for HTTP; none where the router does not listen.
+    /// Sockets for HTTP; none if the router does not listen.
     listeners: Vec<TcpListener>,
-    /// Their port, 0 without any.
+    /// Their port; 0 if there are none.
     http_port: u16,
-    /// Whether only this machine is served.
+    /// Whether only this machine can connect.
     only_local: bool,
     /// Why the router does not listen.
     error: Option<String>,
-    /// What it takes to speak TLS.
+    /// TLS certificates and sockets.
     secured: Secured,
 }
 
@@ -256,7 +256,7 @@ fn watch_home(files: &mut Files, metrics: &Arc<RouterMetrics>, troubles: &mut Ve
     }
 }
 
-/// Learns what is there. A client that gets an answer on the control socket finds everything that was there before.
+/// Finds what is there. When the control socket answers, everything that was there before is known.
 fn begin(hub: &mut Hub, troubles: &[String]) -> Result<Server, Error> {
     hub.journal.publish(now_ms(), What::CollectorStarted { pid: std::process::id() });
     let (routes, torn) = routes::load(&hub.files.paths.routes, HandRoute::parse);
@@ -266,10 +266,10 @@ fn begin(hub: &mut Hub, troubles: &[String]) -> Result<Server, Error> {
     let control = hub.files.paths.control.clone();
     let server = Server::bind(&control).map_err(|source| Error::Listen { path: control.clone(), source })?;
     if let Some(watcher) = &mut hub.files.watcher {
-        // Where they cannot be guarded, the patrol looks after them.
+        // If they cannot be watched, the patrol checks them.
         let _ = (watcher.guard(&hub.files.paths.lock), watcher.guard(&control));
     }
-    // What was taken away while no collector ran. Who of them lives is found out below.
+    // Restore what was removed while no collector ran. The survey below finds out which instances are alive.
     let there = list(hub.files.run.path()).unwrap_or_default();
     hub.files.keep.reconcile(&there, |_| true);
     hub.reconcile();

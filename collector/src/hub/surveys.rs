@@ -1,4 +1,5 @@
-//! Searches of `/proc`, one at a time and off the loop, for whoever seems dead; and `prune`, which waits for one.
+//! Searches `/proc` for processes of instances that seem dead, one search at a time, outside the loop. Also keeps the
+//! state of `prune`, which waits for a search.
 use crate::answer::Answer;
 use crate::limits::SURVEY_DELAY;
 use crate::processes::survey;
@@ -8,48 +9,48 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// The instances that a survey was about, and the processes that it found.
+/// The instances that a survey searched for, and the processes that it found.
 pub(super) type Survey = (Vec<Key>, Vec<(Key, u32)>);
 
-/// The survey under way, if any, and those to come.
+/// The current survey, if any, and the wishes for the next.
 #[derive(Debug, Default)]
 pub(super) struct Surveys {
     running: JoinSet<Survey>,
     /// Instances that wait for the next survey.
     wanted: Vec<Key>,
-    /// When it begins.
+    /// When it starts.
     pub(super) at: Option<Instant>,
     /// A prune that waits for a survey.
     pub(super) pruning: Option<Pruning>,
 }
 
-/// A prune under way.
+/// A prune that is not finished.
 #[derive(Debug, Default)]
 pub(super) struct Pruning {
     /// Files removed since it began.
     pub(super) removed: Vec<String>,
     /// hub --answer--> everybody who asked since
     pub(super) answer_txs: Vec<oneshot::Sender<Answer>>,
-    /// Whether the survey under way, or the last, began after it.
+    /// Whether a survey started after it.
     pub(super) surveyed: bool,
 }
 
 // === impl Surveys ===
 
 impl Surveys {
-    /// Wants an instance to be searched for.
+    /// Adds an instance to the next survey.
     pub(super) fn want(&mut self, key: Key) {
         self.wanted.push(key);
         self.at.get_or_insert_with(|| Instant::now() + SURVEY_DELAY);
     }
 
-    /// Wants instances to be searched for at once.
+    /// Adds instances to the next survey and starts it as soon as possible.
     pub(super) fn want_now(&mut self, keys: impl Iterator<Item = Key>) {
         self.wanted.extend(keys);
         self.at = Some(Instant::now());
     }
 
-    /// Begins, unless a survey is under way: then the next begins after it.
+    /// Starts a survey, unless one is running: then the next starts after it.
     pub(super) fn begin(&mut self, run: &Path) {
         self.at = None;
         if !self.running.is_empty() || self.wanted.is_empty() {
@@ -66,12 +67,12 @@ impl Surveys {
         });
     }
 
-    /// Waits for the survey under way.
+    /// Waits for the current survey.
     pub(super) async fn next(&mut self) -> Option<Survey> {
         self.running.join_next().await?.ok()
     }
 
-    /// Whether a prune has all that it waits for. To be asked after each survey, and after the prune began.
+    /// Whether a prune can finish. Call it after each survey and after the prune started.
     pub(super) fn has_pruned(&mut self) -> bool {
         if self.at.is_none() && !self.wanted.is_empty() {
             self.at = Some(Instant::now() + SURVEY_DELAY);

@@ -1,5 +1,5 @@
-//! Which host names lead elsewhere than the hub was told: found from the instances that changed, so that a change
-//! costs what changed and not what there is.
+//! What changed since the hub was told. Host names are computed again only for the instances that changed, so the cost
+//! does not depend on the number of instances.
 use super::hand::RouteTarget;
 use super::key::Key;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What changed since the hub was told.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Instances of which something changed that a name depends on.
+    /// Instances with a change that can concern a name.
     pub(super) keys: BTreeSet<Key>,
-    /// Names that changed whatever the instances say.
+    /// Names that changed for another reason.
     pub(super) hosts: BTreeSet<String>,
-    /// By app: whom its name meant when the hub was told.
+    /// By app: the instances that its name meant when the hub was told.
     pub(super) leaders: BTreeMap<String, BTreeSet<Key>>,
-    /// By app: the routes by hand that lead to it or to an instance of it.
+    /// By app: the routes added by hand that lead to it or to one of its instances.
     pub(super) hand: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -27,7 +27,7 @@ impl Changes {
         }
     }
 
-    /// A route by hand was made or taken away.
+    /// A route was added or removed by hand.
     pub(super) fn hand(&mut self, host: &str, target: &RouteTarget, made: bool) {
         self.hosts.insert(host.to_owned());
         let (RouteTarget::App(app) | RouteTarget::Instance(Key { app, .. })) = target else { return };

@@ -1,26 +1,26 @@
-//! Who has the name of an app. Kept in order with each change of an instance, so that a question costs the answer
-//! and not the instances that there are.
+//! Which instances an app's name means. Updated with each change of an instance, so a lookup does not go through all
+//! instances.
 use super::key::Key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Place in the order of claims to an app's name; the least has it. One that is about to end comes last: it can
-/// only tell what was there. Then the main checkout, then the oldest, then the one that was seen first.
+/// Rank of a claim to an app's name; the lowest wins. Compares in this order: alive, main checkout, oldest, seen first.
+/// An instance that is ending can only say what was there.
 pub(super) type Rank = (bool, bool, u64, u64);
 
-/// What an instance has to say about its app's name.
+/// The claim of an instance to its app's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(super) rank: Rank,
-    /// Whoever never served has no claim; whoever did keeps it while it restarts its listener, so that a name does
-    /// not slip to another fork for a moment.
+    /// Whether it ever served; otherwise it has no claim. It keeps the claim while it restarts its listener, so that the
+    /// name does not move to another fork for a moment.
     pub(super) served: bool,
     /// Whether it was started and nothing of it has listened yet.
     pub(super) starting: bool,
-    /// Whether it has a listener, be it only bound.
+    /// Whether it has a listener, at least a bound one.
     pub(super) bound: bool,
-    /// The folder that makes replicas of living instances which share it.
+    /// The folder, if it is alive. Instances with the same folder are replicas.
     pub(super) folder: Option<Arc<Path>>,
 }
 
@@ -33,13 +33,13 @@ pub(super) struct Claims {
 /// The claims to one name.
 #[derive(Debug, Default)]
 struct App {
-    /// Those that have served, the best first.
+    /// Claims of instances that have served, the best first.
     served: BTreeMap<Rank, (Key, Option<Arc<Path>>)>,
-    /// Those of them that live, by folder.
+    /// The living ones of them, by folder.
     replicas: BTreeMap<Arc<Path>, BTreeMap<Rank, Key>>,
-    /// Those that live and have not served.
+    /// Living instances that have not served.
     waiting: BTreeMap<Rank, Key>,
-    /// Those that were started and have not served, by name.
+    /// Instances that were started and have not served, by name.
     starting: BTreeSet<Key>,
 }
 
@@ -64,7 +64,7 @@ impl Claims {
         }
     }
 
-    /// Whether an app's name means this instance alone, or would, where nobody serves yet.
+    /// Whether an app's name means only this instance, or will mean it if nobody serves yet.
     pub(super) fn is_alone(&self, key: &Key) -> bool {
         let Some(app) = self.apps.get(&key.app) else { return false };
         match app.served.values().next() {
@@ -76,7 +76,7 @@ impl Claims {
         }
     }
 
-    /// The first by name of those that were started and have not served.
+    /// The first by name of the instances that were started and have not served.
     pub(super) fn starting(&self, app: &str) -> Option<&Key> {
         self.apps.get(app)?.starting.first()
     }

@@ -50,11 +50,11 @@ pub(crate) enum Event {
         /// The route, checked.
         route: HandRoute,
     },
-    /// Somebody is about to end instances: they get no requests until then.
+    /// Somebody is about to stop instances: the router sends them nothing until they end or the time is over.
     Drained {
         /// Which.
         keys: Vec<Key>,
-        /// Unix milliseconds when those get requests again that still live then.
+        /// Unix milliseconds. Instances that are still running then are routed again.
         until_ms: u64,
     },
     /// Time has passed.
@@ -84,7 +84,7 @@ pub(crate) enum FileState {
     Link {
         /// The file of the run dir that it names, where it names one.
         file: Option<String>,
-        /// What it leads to, as one of the other states.
+        /// Its target, as one of the other states.
         end: Box<Self>,
     },
     /// A companion file.

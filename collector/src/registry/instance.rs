@@ -44,7 +44,7 @@ pub(crate) struct Instance {
     pub(crate) surveyed: bool,
     /// Whether the router sends it nothing, since somebody is about to end it.
     pub(crate) draining: bool,
-    /// Its claim to the app's name, as the order of claims has it.
+    /// Its claim to the app's name, as `Claims` has it.
     pub(super) claim: Option<Claim>,
     /// Its ports, as the hub was told.
     pub(super) named: BTreeSet<u16>,
@@ -67,7 +67,7 @@ pub(crate) struct Listener {
     pub(crate) since_ms: u64,
     /// Place in the order in which listeners came up.
     pub(crate) order: u64,
-    /// What names lead to, while it listens.
+    /// Where names lead while it listens.
     pub(crate) end: Option<Arc<End>>,
     /// How often it was looked at again, waiting for it to listen.
     pub(crate) looks: usize,
@@ -109,7 +109,7 @@ impl Instance {
         self.companion.is_some() && !self.served
     }
 
-    /// The folder that makes replicas of instances which share it.
+    /// The folder. Instances with the same folder are replicas.
     pub(crate) fn folder(&self) -> Option<&Path> {
         let companion = self.companion.as_ref()?;
         Some(companion.checkout.as_deref().unwrap_or(&companion.directory))

@@ -1,5 +1,5 @@
-//! Which host names lead where. Pure, and each name is computed anew from the instances: one that were kept could go
-//! stale. `changes` says which names are to be computed again.
+//! Which host names lead where. Pure. Each name is computed from the instances: a cached name could go stale. `changes`
+//! says which names to compute again.
 //!
 //! | name | means |
 //! |---|---|
@@ -24,8 +24,8 @@ impl Registry {
         if self.claims.is_alone(key) && !self.hand.contains_key(&app) { app } else { instance_host(key) }
     }
 
-    /// Where a host name leads. Where several could claim it: routes by hand first, then an instance's own name, an
-    /// app's, a port's; then what was started and does not listen yet; then what ended, the newest first.
+    /// Where a host name leads. If several can claim it, the first of these wins: a route added by hand; an instance's
+    /// own name; an app's name; a port; an instance that does not listen yet; an ended instance, the newest first.
     pub(crate) fn route_of(&self, host: &str) -> Option<Route> {
         if let Some(hand) = self.hand.get(host) {
             return Some(self.hand_route(hand));
@@ -55,7 +55,7 @@ impl Registry {
             handoff: hand.handoff,
             dead,
             starting: None,
-            title: format!("by hand to {}", hand.given),
+            title: format!("{} (by hand)", hand.given),
         }
     }
 
@@ -189,7 +189,7 @@ impl Dead {
     }
 }
 
-/// A label as a port, where it is written as names of ports are.
+/// A label as a port, if it is one: digits without leading zeros.
 fn parse_port(label: &str) -> Option<u16> {
     let plain = label.bytes().all(|byte| byte.is_ascii_digit()) && !label.starts_with('0');
     label.parse().ok().filter(|_| plain)

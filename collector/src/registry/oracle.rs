@@ -1,5 +1,5 @@
-//! All names at one moment, computed from the instances alone: what the names that are told change by change must add
-//! up to.
+//! All names at one moment, computed from the instances alone. The names that the registry reports change by change
+//! must add up to these.
 use super::instance::Instance;
 use super::key::Key;
 use super::route::{Route, app_host, instance_host};
@@ -47,7 +47,7 @@ impl Registry {
             owners.entry(host).or_insert(title);
         };
         for (host, hand) in &self.hand {
-            add(host.clone(), format!("by hand to {}", hand.given));
+            add(host.clone(), format!("{} (by hand)", hand.given));
         }
         for (key, instance) in &self.instances {
             if instance.served || !instance.listeners.is_empty() {

@@ -26,13 +26,13 @@ pub(crate) struct Registry {
     pub(super) hand: BTreeMap<String, HandRoute>,
     /// Instances that ended, oldest first.
     pub(super) dead: VecDeque<Dead>,
-    /// Who has the apps' names.
+    /// Which instances the apps' names mean.
     pub(super) claims: Claims,
     /// The instances of each process.
     pub(super) members: BTreeMap<u32, BTreeSet<Key>>,
-    /// Instances that get no requests, by the time (Unix milliseconds) when they do again.
+    /// Drained instances, by the time (Unix milliseconds) when they are routed again.
     draining: BTreeSet<(u64, Key)>,
-    /// The names that lead elsewhere than the hub was told.
+    /// What changed since the hub was told.
     pub(super) changes: Changes,
     /// Counts instances and listeners in the order of first sight.
     order: u64,
@@ -97,7 +97,7 @@ impl Registry {
         std::mem::take(&mut self.effects)
     }
 
-    /// Unix milliseconds when the next drained instance gets requests again.
+    /// Unix milliseconds when the next drained instance is routed again.
     pub(crate) fn next_drain_end(&self) -> Option<u64> {
         self.draining.first().map(|(until_ms, _)| *until_ms)
     }

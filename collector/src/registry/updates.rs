@@ -22,7 +22,7 @@ impl Registry {
         }
         let old = instance.claim.replace(claim.clone());
         self.claims.change(key, old.as_ref(), Some(&claim));
-        // Whoever has not served has no claim. That it starts or binds is told with the next change: it leads nowhere.
+        // Without service there is no claim. A start or a bind changes no route, so it is reported with the next change.
         if claim.served {
             self.mark(key);
         } else {
@@ -30,12 +30,12 @@ impl Registry {
         }
     }
 
-    /// Takes the claim of an instance that ended back.
+    /// Removes the claim of an instance that ended.
     pub(super) fn unclaim(&mut self, key: &Key, instance: &Instance) {
         self.claims.change(key, instance.claim.as_ref(), None);
     }
 
-    /// Counts a process among those of an instance; whether it was not.
+    /// Adds a process to an instance. Returns whether it is new there.
     pub(super) fn join(&mut self, key: &Key, pid: u32) -> bool {
         let Some(instance) = self.instances.get_mut(key) else { return false };
         let joined = instance.pids.insert(pid);
@@ -45,7 +45,7 @@ impl Registry {
         joined
     }
 
-    /// Counts a process no longer among those of an instance; whether it was.
+    /// Removes a process from an instance. Returns whether it was there.
     pub(super) fn leave(&mut self, key: &Key, pid: u32) -> bool {
         let left = self.instances.get_mut(key).is_some_and(|instance| instance.pids.remove(&pid));
         if left {
@@ -63,23 +63,23 @@ impl Registry {
         }
     }
 
-    /// The instances that a process belongs to: more than one where `wrap` was called in an instance.
+    /// The instances that a process belongs to: several if `wrap` was called inside an instance.
     pub(super) fn keys_of(&self, pid: u32) -> Vec<Key> {
         self.members.get(&pid).into_iter().flatten().cloned().collect()
     }
 
-    /// Something of an instance changed that a name depends on.
+    /// An instance has a change that can concern a name.
     pub(super) fn mark(&mut self, key: &Key) {
         self.routes_changed = true;
         self.changes.key(key);
     }
 
-    /// The names of an instance's ports, which nothing is known of any more.
+    /// The names of the ports of an instance that is gone.
     pub(super) fn mark_ports(&mut self, key: &Key, ports: &BTreeSet<u16>) {
         self.changes.hosts.extend(ports.iter().flat_map(|port| port_hosts(key, *port)));
     }
 
-    /// The names that may lead elsewhere than at the last call, and where they lead by now.
+    /// The names that may have changed since the last call, and where they lead.
     pub(crate) fn take_changes(&mut self) -> Vec<(String, Option<Route>)> {
         let keys = std::mem::take(&mut self.changes.keys);
         let mut hosts = std::mem::take(&mut self.changes.hosts);

@@ -62,7 +62,7 @@ impl Registry {
         })
     }
 
-    /// Whether `file` listens as far as is known; nothing where the socket with number `inode` is not known at all.
+    /// Whether `file` listens; nothing if the socket with this inode number is unknown.
     pub(crate) fn is_accepting(&self, file: &str, inode: u64) -> Option<bool> {
         let listener = self.listener_of(file).filter(|listener| listener.inode == inode)?;
         Some(listener.accepting)

@@ -19,7 +19,7 @@ pub(crate) enum Hint {
     Folder,
     /// Everything.
     Everything,
-    /// At the router: it answers requests.
+    /// The router: it answers requests.
     Busy,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Watcher {
 #[derive(Clone, Debug)]
 pub(crate) struct Hints {
     hint_tx: mpsc::Sender<Hint>,
-    /// Set when hints were lost because they were not taken fast enough.
+    /// Set when hints were lost because the hub was too slow.
     overflow: Arc<AtomicBool>,
 }
 
@@ -143,17 +143,17 @@ impl Hints {
         (Self { hint_tx, overflow: Arc::default() }, hint_rx)
     }
 
-    /// Whether hints were lost and nobody has looked at everything since.
+    /// Whether hints were lost since the last check of everything.
     pub(crate) fn lost(&self) -> bool {
         self.overflow.load(Ordering::Acquire)
     }
 
-    /// Hints are lost, or not followed.
+    /// Marks that a hint was lost or could not be followed.
     pub(crate) fn lose(&self) {
         self.overflow.store(true, Ordering::Release);
     }
 
-    /// Somebody is about to look at everything: whether hints were lost before.
+    /// Clears the mark before a check of everything. Returns whether hints were lost.
     pub(crate) fn found(&self) -> bool {
         self.overflow.swap(false, Ordering::AcqRel)
     }
@@ -175,7 +175,7 @@ impl Hints {
                 Some(file) if SocketName::parse(file).is_ok() => self.send(Hint::File(file.to_owned())),
                 // The folder itself was removed, moved or closed to us.
                 _ if file == Some("run") => self.send(Hint::Everything),
-                // A file that is guarded.
+                // One of our own files that are watched as well.
                 Some("collector.lock" | "collector.sock") => self.send(Hint::Everything),
                 _ => {}
             }

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Names the event that ends the thread. Descriptors have another filter, so no number is taken.
+/// Number of the event that ends the thread. Descriptors have another filter, so it cannot clash.
 const END: usize = 0;
 
 /// A thread that waits for the folder to change. Asked to end when dropped.
@@ -48,7 +48,7 @@ impl FolderWatcher {
 
 impl Drop for FolderWatcher {
     fn drop(&mut self) {
-        // A queue that takes no event has no thread any more.
+        // If the queue takes no event, the thread has already ended.
         let _ = change(&self.queue, end_event(EvFlags::empty(), FilterFlag::NOTE_TRIGGER));
     }
 }
@@ -70,7 +70,7 @@ fn change(queue: &Kqueue, change: KEvent) -> nix::Result<()> {
     queue.kevent(&[change], &mut [], Some(at_once)).map(drop)
 }
 
-/// The next event, however long that takes.
+/// Waits for the next event, without a time limit.
 fn wait(queue: &Kqueue) -> nix::Result<Option<KEvent>> {
     let mut events = [end_event(EvFlags::empty(), FilterFlag::empty())];
     let count = queue.kevent(&[], &mut events, None)?;

@@ -101,7 +101,8 @@ impl<'a> Looker<'a> {
 }
 
 impl Looker<'_> {
-    /// Whether the list of sockets says that one listens. Where it is too dear to read now, it does not yet.
+    /// Whether the list of sockets says that it listens. If the list is too expensive to read now, it counts as not
+    /// listening yet.
     fn is_listed(&mut self, socket: &Path, seen: bool) -> bool {
         if self.accepting.is_none() {
             self.accepting = self.price.read(seen);

@@ -1,14 +1,14 @@
-//! Asks once in a while what no watcher tells: whether somebody still holds a socket, whether a link out of the run dir
-//! leads anywhere again, whether hints were lost, whether our own files are there. Owns one thread, so that a quiet
-//! collector wakes once for all of it; whatever it finds becomes a hint. It looks at no file that did not change:
+//! Checks regularly what no watcher reports: whether a process still holds a socket, whether a link out of the run dir
+//! has a target again, whether hints were lost, whether our own files are there. Owns one thread, so a quiet collector
+//! wakes once for all of it. What it finds becomes a hint. It does not read files that did not change:
 //!
-//! | what | who tells of a change |
+//! | change | who reports it |
 //! |---|---|
-//! | a name of the run dir came, went, or is another file | the watcher; here, the folder's own time of change |
+//! | a name of the run dir came, went, or is another file | the watcher; also the folder's modification time, here |
 //! | a companion was written | the watcher |
 //! | a process ended | its descriptor |
-//! | a socket was closed, by a process that lives on or that nobody knows | nobody: it is probed here |
-//! | the end of a link that leads out of the run dir | nobody: it is looked at |
+//! | a socket was closed by a process that goes on, or by an unknown one | nobody: it is probed here |
+//! | the target of a link out of the run dir changed | nobody: the hub checks it in each round |
 use super::hints::{Hint, Hints};
 use crate::limits::{PATROL, PATROL_RACY, PATROL_REST};
 use agentfs_home::{Probe, Prober};
@@ -22,9 +22,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-/// Rounds without anything to ask before the patrol rests. While a program holds a socket of a removed folder, the
-/// system does not report that the folder is gone (a bound socket keeps it, and inotify(7) waits for its last user).
-/// The folder may be removed just after its last file, so two rounds look for it.
+/// Rounds in a row with nothing to probe before the patrol rests. While a program holds a socket of a removed folder,
+/// the system does not report that the folder is gone: the socket keeps it, and inotify(7) waits for its last user. The
+/// folder may be removed just after its last file, so two rounds check it.
 const IDLE_ROUNDS: u32 = 2;
 
 /// The thread. Ends when dropped.
@@ -37,32 +37,32 @@ pub(crate) struct Patrol {
 #[derive(Debug, Default)]
 struct Shared {
     beat: Mutex<Beat>,
-    /// Told when the beat is no longer empty, and at the end.
+    /// Notified when the beat is no longer empty, and at the end.
     changed: Condvar,
 }
 
-/// What to ask for in each round.
+/// What to check in each round.
 #[derive(Clone, Debug, Default)]
 struct Beat {
     /// Sockets that listen.
     sockets: Arc<BTreeSet<String>>,
-    /// Files that may change without a word.
+    /// Files that can change without a hint.
     doubtful: Arc<BTreeSet<String>>,
     /// Whether to end.
     ended: bool,
 }
 
-/// What the patrol of one home goes by.
+/// What the patrol of one home needs.
 pub(crate) struct Post {
-    /// Where everything is.
+    /// Places of the files.
     pub(crate) paths: Paths,
-    /// Whether no watcher runs: then every round looks at everything.
+    /// Whether no watcher runs: then every round checks everything.
     pub(crate) alone: bool,
-    /// Requests that the router has answered.
+    /// Number of requests that the router has answered.
     pub(crate) answered: Box<dyn Fn() -> u64 + Send>,
 }
 
-/// The run dir, as far as it tells of changes.
+/// Properties of the run dir that show changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Folder {
     inode: u64,
@@ -73,10 +73,10 @@ struct Folder {
 // === impl Patrol ===
 
 impl Patrol {
-    /// Begins. The first round is when there is something to ask.
+    /// Starts the thread. The first round comes when there is something to check.
     ///
     /// # Errors
-    /// Where there is no further thread.
+    /// The system refuses another thread.
     pub(crate) fn start(post: Post, hints: Hints) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let mut rounds = Rounds {
@@ -97,8 +97,7 @@ impl Patrol {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Has a file probed in each round if it is a socket that listens, looked at if it may change without a word,
-    /// and left alone otherwise.
+    /// Sets what each round does with a file.
     pub(crate) fn note(&self, file: &str, attention: Attention) {
         let mut beat = self.shared.lock();
         let was_empty = beat.is_empty();
@@ -120,7 +119,7 @@ impl Drop for Patrol {
         self.shared.lock().ended = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // It ends within a round, which takes milliseconds. Its panic would be ours to tell, but we are ending.
+            // It ends within one round, which takes milliseconds. A panic in it is ignored: we are stopping.
             let _ = thread.join();
         }
     }
@@ -129,11 +128,11 @@ impl Drop for Patrol {
 /// What a file of the run dir needs while no hint tells of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attention {
-    /// A probe: nobody tells when a socket is closed.
+    /// A probe: nobody reports when a socket is closed.
     Probe,
-    /// A look: what it is may change without a word.
+    /// A check: it can change without a hint.
     Look,
-    /// Nothing: a hint tells whatever happens to it.
+    /// Nothing: hints report all its changes.
     Nothing,
 }
 
@@ -144,7 +143,7 @@ impl Shared {
         self.beat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to ask for in the next round, when it is time; nothing at the end.
+    /// Waits for the next round. Returns what to check; nothing at the end.
     fn wait(&self, may_rest: bool) -> Option<Beat> {
         let beat = self.lock();
         let rests = |beat: &mut Beat| !beat.ended && beat.is_empty() && may_rest;
@@ -177,7 +176,7 @@ struct Rounds {
     prober: Prober,
     folder: Option<Folder>,
     answered: u64,
-    /// Rounds in a row with nothing to ask, up to [`IDLE_ROUNDS`].
+    /// Rounds in a row with nothing to probe, up to [`IDLE_ROUNDS`].
     idle: u32,
 }
 
@@ -210,7 +209,7 @@ impl Rounds {
         }
     }
 
-    /// Whether names came or went since the last round, or the folder is another one or closed to us.
+    /// Reports whether names came or went since the last round, or the folder is another one or has another mode.
     fn look_at_folder(&mut self) {
         let now = folder(&self.run);
         let before = std::mem::replace(&mut self.folder, now);
@@ -222,7 +221,7 @@ impl Rounds {
             return;
         }
         self.hints.send(Hint::Folder);
-        // The clock of files ticks coarsely: a change that follows at once may have the same time.
+        // File systems keep coarse times: a second change right after the first may have the same time.
         let age = now.and_then(|folder| SystemTime::now().duration_since(folder.changed?).ok());
         if age.is_none_or(|age| age < PATROL_RACY)
             && let Some(folder) = &mut self.folder
@@ -237,7 +236,7 @@ fn folder(run: &PathBuf) -> Option<Folder> {
     Some(Folder { inode: metadata.ino(), mode: metadata.mode(), changed: metadata.modified().ok() })
 }
 
-/// Puts a file into a set or takes it out. The set is copied only while a round goes through it.
+/// Adds a file to a set or removes it. The set is copied only if a round uses it at that moment.
 fn put(set: &mut Arc<BTreeSet<String>>, file: &str, wanted: bool) {
     if set.contains(file) == wanted {
         return;
@@ -269,7 +268,7 @@ mod tests {
         fs::create_dir(&paths.run).unwrap();
         fs::write(&paths.lock, "").unwrap();
         fs::write(&paths.control, "").unwrap();
-        // Its time of change is certainly past, as it is in a quiet home.
+        // As in a quiet home, its modification time is old enough.
         settle(&paths.run);
         let (hints, hint_rx) = Hints::pair();
         let post = Post { paths: paths.clone(), alone: false, answered: Box::new(|| 0) };

@@ -213,7 +213,7 @@ async fn a_listener_has_a_rate() {
     assert!(requests_per_second > 0.0 && requests_per_second <= 5.0, "{requests_per_second}");
 }
 
-/// Many are taken out of the routes with one request; names of those that have ended are passed over.
+/// One request takes many instances out of the routes and ignores names of ended instances.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_are_drained_at_once() {
     let collector = Collector::start().await;

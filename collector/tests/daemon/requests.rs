@@ -150,7 +150,7 @@ async fn prune_removes_the_dead_and_names_what_it_leaves() {
     assert!(collector.instance("shop/live").await.is_some() && collector.run("notes.txt").exists());
 }
 
-/// It waits for a search of all processes, and nobody else waits with it.
+/// `prune` waits for a search of all processes, and nobody else has to wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn prunes_at_once_get_the_same_answer() {
     let collector = Collector::start().await;
@@ -165,7 +165,7 @@ async fn prunes_at_once_get_the_same_answer() {
     }
 }
 
-/// Whoever reads of a listener in the journal finds it routed.
+/// A listener is routed when the journal reports it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_told_is_in_force() {
     let collector = Collector::start().await;
