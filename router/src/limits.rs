@@ -8,7 +8,7 @@ pub(crate) const REQUEST_HEAD_BYTES: usize = 128 * 1024;
 /// holds. A longer head is read, and its request goes through the router.
 pub(crate) const PEEKED_HEAD_BYTES: usize = 16 * 1024;
 
-/// Bytes of a request line. Beyond: 414. (32 KB must pass.)
+/// Bytes of a request line without its end; over HTTP/2, of the line that would say the same. Beyond: 414. (32 KB must pass.)
 pub(crate) const REQUEST_LINE_BYTES: usize = 64 * 1024;
 
 /// Header lines of one head. Beyond: 431 for a request, 502 for a response.

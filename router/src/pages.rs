@@ -68,6 +68,17 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
+/// Methods that the router passes on: all that there are, without CONNECT.
+const METHODS: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n";
+
+/// What the router itself says to `OPTIONS` or `TRACE` (RFC 9110 7.6.2). `request`: what came, to be sent back.
+pub(crate) fn last_hop(out: &mut Vec<u8>, reply: Reply, request: Option<&[u8]>) -> u16 {
+    match request {
+        Some(request) => write(out, reply, 200, "message/http", &String::from_utf8_lossy(request)),
+        None => write_with(out, reply, 200, "text/plain; charset=utf-8", METHODS, ""),
+    }
+}
+
 fn write(out: &mut Vec<u8>, reply: Reply, status: u16, media: &str, body: &str) -> u16 {
     let lines = match status {
         405 => "Allow: GET, HEAD\r\n",
@@ -129,8 +140,11 @@ pub(crate) fn metrics(out: &mut Vec<u8>, reply: Reply, text: &str) -> u16 {
 /// A request that was refused before anything was known about it.
 pub(crate) fn refused(out: &mut Vec<u8>, refusal: Refusal) {
     let text = refusal_text(refusal);
+    // The method is what is wrong: say which are right (RFC 9110 15.5.6).
+    let lines = if refusal.status == 405 { METHODS } else { "" };
     let head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{lines}\
+         Connection: close\r\n\r\n{text}",
         refusal.status,
         reason(refusal.status),
         text.len()

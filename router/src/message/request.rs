@@ -48,6 +48,8 @@ pub(crate) struct Request<'head> {
     connection: Connection<'head>,
     wants_trailers: bool,
     passed_routers: u8,
+    /// How often an `OPTIONS` or `TRACE` may still be passed on.
+    forwards: Option<u32>,
     /// Whether it is a navigation of a browser that would rather go to the `https` URL (W3C Upgrade
     /// Insecure Requests 3.2.1).
     pub(crate) wants_secure: bool,
@@ -88,8 +90,27 @@ pub(crate) fn with_request<T>(
                 Err(error) => Err(refusal(error, bytes)),
             }
         }
+        Err(httparse::Error::Version) => match as_known_version(bytes) {
+            Some(bytes) => with_request(&bytes, then),
+            None => Err(refusal(httparse::Error::Version, bytes)),
+        },
         Err(error) => Err(refusal(error, bytes)),
     }
+}
+
+/// The head as HTTP/1.1 where it is of a later HTTP/1, which means the same to us (RFC 9110 2.5).
+fn as_known_version(bytes: &[u8]) -> Option<Vec<u8>> {
+    let end = bytes.iter().position(|byte| *byte == b'\r')?;
+    let minor = end.checked_sub(1)?;
+    let line = bytes.get(..minor)?;
+    let later = line.ends_with(b" HTTP/1.") && matches!(bytes[minor], b'2'..=b'9');
+    // Two blanks in the line, else what is read after that is not the version.
+    if !later || line.iter().filter(|byte| **byte == b' ').count() != 2 {
+        return None;
+    }
+    let mut known = bytes.to_vec();
+    known[minor] = b'1';
+    Some(known)
 }
 
 fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
@@ -135,7 +156,8 @@ impl<'head> Request<'head> {
             return Err(Refusal::CONNECT);
         }
         let is_http10 = version == 0;
-        let (mut host, mut length, mut coding, mut upgrade) = (None, None, None, None);
+        let (mut host, mut length, mut coding, mut upgrade) = (None, None, None, false);
+        let mut forwards = None;
         let mut connection = Connection::default();
         let mut wants_trailers = false;
         let mut wants_secure = false;
@@ -169,7 +191,11 @@ impl<'head> Request<'head> {
                     wants_trailers |=
                         headers::list(value).any(|coding| coding.eq_ignore_ascii_case("trailers"))
                 }
-                Kind::Upgrade => upgrade = Some(value),
+                Kind::Upgrade => upgrade |= headers::list(value).any(may_be_offered),
+                Kind::MaxForwards if !matches!(method, "OPTIONS" | "TRACE") => {}
+                Kind::MaxForwards if forwards.replace(max_forwards(value)?).is_some() => {
+                    return Err(Refusal::bad("second max-forwards"));
+                }
                 Kind::Hops => passed_routers = value.parse().unwrap_or(HOPS),
                 Kind::Accept => format = Format::of(value),
                 Kind::WantsSecure => wants_secure = value == "1" && matches!(method, "GET" | "HEAD"),
@@ -187,11 +213,7 @@ impl<'head> Request<'head> {
             (Some(coding), None) => coded(coding)?,
         };
         let (target, authority) = Target::parse(method, path)?;
-        let upgrade = connection.upgrade
-            && !is_http10
-            && upgrade.is_some_and(|protocols| {
-                !headers::list(protocols).any(|name| name.eq_ignore_ascii_case("h2c"))
-            });
+        let upgrade = connection.upgrade && !is_http10 && upgrade;
         let facts = Facts {
             is_head: method == "HEAD",
             idempotent: matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE"),
@@ -215,6 +237,7 @@ impl<'head> Request<'head> {
             connection,
             wants_trailers,
             passed_routers,
+            forwards,
             wants_secure,
             facts,
         })
@@ -228,6 +251,22 @@ impl<'head> Request<'head> {
     /// The method.
     pub(crate) fn method(&self) -> &'head str {
         self.method
+    }
+
+    /// Whether it may not be passed on any further.
+    pub(crate) fn ends_here(&self) -> bool {
+        self.forwards == Some(0)
+    }
+
+    /// The head as it came, without what is secret: the answer to `TRACE` (RFC 9110 9.3.8).
+    pub(crate) fn trace(&self) -> Vec<u8> {
+        let version = if self.facts.is_http10 { "HTTP/1.0" } else { "HTTP/1.1" };
+        let mut out = format!("{} {} {version}\r\n", self.method, self.path()).into_bytes();
+        for header in self.headers.iter().filter(|header| !headers::is_secret(header.name)) {
+            put(&mut out, header.name, header.value);
+        }
+        out.extend_from_slice(b"\r\n");
+        out
     }
 
     /// Writes the head that the application gets.
@@ -252,10 +291,19 @@ impl<'head> Request<'head> {
                     false
                 }
                 Kind::ContentLength | Kind::TransferEncoding => true,
-                Kind::Upgrade => self.facts.upgrade,
+                Kind::Upgrade => {
+                    if self.facts.upgrade {
+                        put_offered(out, header);
+                    }
+                    false
+                }
+                Kind::MaxForwards if let Some(forwards) = self.forwards => {
+                    put(out, header.name, forwards.saturating_sub(1).to_string().as_bytes());
+                    false
+                }
                 Kind::Expect => !self.facts.is_http10,
                 Kind::Connection | Kind::Te | Kind::HopByHop | Kind::Forwarding | Kind::Hops => false,
-                Kind::Accept | Kind::WantsSecure | Kind::Other => {
+                Kind::Accept | Kind::MaxForwards | Kind::WantsSecure | Kind::Other => {
                     self.connection.named.is_empty() || !self.connection.names(header.name)
                 }
             };
@@ -292,6 +340,33 @@ impl<'head> Request<'head> {
     }
 }
 
+/// Whether an application may be asked to change to the protocol. HTTP/2 in the clear is for one hop, and goes (RFC 9113
+/// 3.1).
+fn may_be_offered(protocol: &str) -> bool {
+    !protocol.eq_ignore_ascii_case("h2c")
+}
+
+/// Writes an `Upgrade` header with the protocols of it that may be offered, if any.
+fn put_offered(out: &mut Vec<u8>, header: &httparse::Header<'_>) {
+    let value = std::str::from_utf8(header.value).unwrap_or_default();
+    if headers::list(value).all(may_be_offered) {
+        put(out, header.name, header.value);
+        return;
+    }
+    let offered: Vec<_> = headers::list(value).filter(|protocol| may_be_offered(protocol)).collect();
+    if !offered.is_empty() {
+        put(out, header.name, offered.join(", ").as_bytes());
+    }
+}
+
+/// A `Max-Forwards` (RFC 9110 7.6.2): digits only. More than we can count is as many as we can.
+fn max_forwards(value: &str) -> Result<u32, Refusal> {
+    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Refusal::bad("max-forwards"));
+    }
+    Ok(value.parse().unwrap_or(u32::MAX))
+}
+
 fn coded(coding: &str) -> Result<Body, Refusal> {
     if coding.eq_ignore_ascii_case("chunked") {
         return Ok(Body::CHUNKED);
@@ -313,15 +388,19 @@ fn coded(coding: &str) -> Result<Body, Refusal> {
 impl<'head> Target<'head> {
     /// The target in origin form, and the authority of an absolute one.
     fn parse(method: &str, text: &'head str) -> Result<(Self, Option<&'head str>), Refusal> {
+        let bad = Refusal::bad("request target");
+        // A fragment is for the client alone: nobody sends it (RFC 9110 7.1).
+        if text.contains('#') {
+            return Err(bad);
+        }
         if text.starts_with('/') || (text == "*" && method == "OPTIONS") {
             return Ok((Self { slash: false, text, absolute: false }, None));
         }
-        let bad = Refusal::bad("request target");
         let (scheme, rest) = text.split_once("://").ok_or(bad)?;
         if !["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
             return Err(bad);
         }
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         if host_name(authority).is_none() {
             return Err(bad);
@@ -407,12 +486,60 @@ mod tests {
     }
 
     #[test]
+    fn only_h2c_is_taken_out_of_an_upgrade() {
+        for (lines, written) in [
+            ("Upgrade: h2c, websocket\r\n", "Upgrade: websocket\r\n"),
+            ("Upgrade: websocket,H2C,chat/2\r\n", "Upgrade: websocket, chat/2\r\n"),
+            ("Upgrade: h2c\r\nUpgrade: websocket\r\n", "Upgrade: websocket\r\n"),
+            ("Upgrade: a,b\r\nUpgrade: c\r\n", "Upgrade: a,b\r\nUpgrade: c\r\n"),
+            ("Upgrade: h2c\r\n", ""),
+        ] {
+            let out =
+                rewrite(&format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n{lines}\r\n")).unwrap();
+            assert!(
+                out.starts_with(&format!(
+                    "GET / HTTP/1.1\r\nHost: a\r\n{written}{}",
+                    match written {
+                        "" => "X-Forwarded-For",
+                        _ => "Connection: Upgrade\r\n",
+                    }
+                )),
+                "{lines}: {out}"
+            );
+        }
+    }
+
+    #[test]
+    fn forwards_count_down() {
+        let passed = |method: &str, value: &str| {
+            rewrite(&format!("{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {value}\r\n\r\n"))
+        };
+        for (method, value, written) in [
+            ("OPTIONS", "5", "4"),
+            ("TRACE", "001", "0"),
+            ("TRACE", "99999999999999999999", "4294967294"),
+            ("GET", "5", "5"),
+            ("GET", "x", "x"),
+        ] {
+            let out = passed(method, value).unwrap();
+            assert!(out.contains(&format!("\r\nMax-Forwards: {written}\r\n")), "{method} {value}: {out}");
+        }
+        for value in ["", "-1", "+1", "x", "1, 2", "1\r\nMax-Forwards: 1"] {
+            assert_eq!(passed("OPTIONS", value), Err(400), "{value:?}");
+        }
+    }
+
+    #[test]
     fn versions() {
+        let out = rewrite("GET / HTTP/1.2\r\nHost: a\r\n\r\n").unwrap();
+        assert!(out.starts_with("GET / HTTP/1.1\r\nHost: a\r\n"), "{out}");
         for (line, status) in [
             ("GET /", 400),
             ("GET / HTTP/2.0", 505),
             ("GET / HTTP/9.9", 505),
             ("GET / HTTP/0.9", 400),
+            ("GET / HTTP/1.10", 400),
+            ("GET / x HTTP/1.2", 400),
             ("GET / x HTTP/1.1", 400),
         ] {
             assert_eq!(rewrite(&format!("{line}\r\nHost: a\r\n\r\n")), Err(status), "{line}");

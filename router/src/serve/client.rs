@@ -87,7 +87,11 @@ impl Client {
                 // Not a method: whatever it is would wait for us in silence.
                 return Poll::Ready(Next::Refused(Refusal::bad("request line")));
             }
-            match scanner.scan(self.read.filled(), true) {
+            let scanned = scanner.scan(self.read.filled(), true);
+            if self.request_line(scanner) > REQUEST_LINE_BYTES {
+                return Poll::Ready(Next::Refused(Refusal::LINE_TOO_LONG));
+            }
+            match scanned {
                 Head::Complete(length) if length <= REQUEST_HEAD_BYTES => {
                     if !self.spoke && self.read.filled().starts_with(HTTP2_PREFACE) {
                         return Poll::Ready(Next::Http2);
@@ -97,9 +101,6 @@ impl Client {
                 }
                 Head::BareLineFeed => {
                     return Poll::Ready(Next::Refused(Refusal::bad("line end: LF without CR")));
-                }
-                _ if scanner.in_first_line() && held > REQUEST_LINE_BYTES => {
-                    return Poll::Ready(Next::Refused(Refusal::LINE_TOO_LONG));
                 }
                 Head::Complete(_) => return Poll::Ready(Next::Refused(Refusal::HEAD_TOO_LARGE)),
                 Head::Partial if held > REQUEST_HEAD_BYTES => {
@@ -130,6 +131,15 @@ impl Client {
                     });
                 }
             }
+        }
+    }
+
+    /// Bytes of the request line so far, without its end.
+    fn request_line(&self, scanner: &Scanner) -> usize {
+        match (scanner.first_line(), self.read.filled()) {
+            (Some(length), _) => length.saturating_sub(2),
+            (None, [line @ .., b'\r']) => line.len(),
+            (None, line) => line.len(),
         }
     }
 

@@ -8,8 +8,9 @@ use crate::error::Failure;
 use crate::io::buffer::{Expect, ReadBuffer, give_head, take_head};
 use crate::io::outgoing::Outgoing;
 use crate::limits::{RESPONSE_HEAD_BYTES, SWEEP, UPLOAD_IDLE};
-use crate::message::body::Body;
+use crate::message::body::{Body, Part};
 use crate::message::head::{Head, Scanner};
+use crate::message::headers::put_trailers;
 use crate::message::request::Facts;
 use crate::message::response::{self, Answer, Coding};
 use crate::serve::client::Client;
@@ -33,6 +34,8 @@ pub(crate) struct Exchange {
     pub(crate) answered: ReadBuffer,
     response: Outgoing,
     response_body: Body,
+    /// What few exchanges have.
+    aside: Option<Box<Aside>>,
     scanner: Scanner,
     phase: Phase,
     /// The head of the answer, once it is there.
@@ -41,6 +44,12 @@ pub(crate) struct Exchange {
     pub(crate) bytes: u64,
     /// How long the upload has stood still.
     stalled: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Aside {
+    request_trailers: Vec<u8>,
+    response_trailers: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +93,7 @@ impl Exchange {
             answered: ReadBuffer::default(),
             response: Outgoing::default(),
             response_body: Body::NONE,
+            aside: None,
             scanner: Scanner::default(),
             phase: Phase::Head,
             answer: None,
@@ -141,8 +151,20 @@ impl Exchange {
     ) -> Poll<Result<(), Failure>> {
         loop {
             if !self.request.has_body() && !self.request_body.is_finished() && !client.read.is_empty() {
-                let count = self.request_body.take(client.read.filled());
-                self.request.add(count.map_err(|malformed| Failure::ClientBody(malformed.0))?);
+                let part = self.request_body.take(client.read.filled(), |byte| {
+                    self.aside.get_or_insert_default().request_trailers.push(byte);
+                });
+                match part.map_err(|malformed| Failure::ClientBody(malformed.0))? {
+                    Part::Pass(count) => self.request.add(count),
+                    Part::Trailers(count) => {
+                        client.read.consume(count);
+                        if let Some(aside) = &self.aside
+                            && self.request_body.is_finished()
+                        {
+                            put_trailers(&aside.request_trailers, self.request.head());
+                        }
+                    }
+                }
             }
             if self.upload == Upload::Discarding {
                 self.request.discard(&mut client.read);
@@ -268,13 +290,25 @@ impl Exchange {
         let coding = self.answer.map_or(Coding::Same, |answer| answer.coding);
         let broken = if self.response.has_begun() { Failure::Truncated } else { Failure::Garbage("body") };
         match coding {
-            Coding::Same => match self.response_body.take(self.answered.filled()) {
-                Ok(count) => {
-                    self.response.add(count);
-                    self.bytes += count as u64;
+            Coding::Same => {
+                match self.response_body.take(self.answered.filled(), |byte| {
+                    self.aside.get_or_insert_default().response_trailers.push(byte);
+                }) {
+                    Ok(Part::Pass(count)) => {
+                        self.response.add(count);
+                        self.bytes += count as u64;
+                    }
+                    Ok(Part::Trailers(count)) => {
+                        self.answered.consume(count);
+                        if let Some(aside) = &self.aside
+                            && self.response_body.is_finished()
+                        {
+                            put_trailers(&aside.response_trailers, self.response.head());
+                        }
+                    }
+                    Err(_) => return Err(broken),
                 }
-                Err(_) => return Err(broken),
-            },
+            }
             Coding::Unchunk => match self.response_body.data(self.answered.filled()) {
                 Ok((framing, count)) => {
                     self.answered.consume(framing);

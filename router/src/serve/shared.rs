@@ -228,6 +228,7 @@ impl Shared {
             return self.redirect(request, pages::Moved::ForThisClient, out);
         }
         let status = match found {
+            Lookup::Found(_) if request.ends_here() => Self::last_hop(request, reply, out),
             Lookup::Found(route) if route.entry.upstreams.is_empty() && route.entry.starting.is_some() => {
                 request.write(out, origin)?;
                 return Ok(Prepared::Starting { facts, route });
@@ -270,6 +271,12 @@ impl Shared {
             }
         };
         Ok(Prepared::Page { status, close })
+    }
+
+    /// Answers a request that may not be passed on.
+    fn last_hop(request: &Request<'_>, reply: Reply, out: &mut Vec<u8>) -> u16 {
+        let traced = (request.method() == "TRACE").then(|| request.trace());
+        pages::last_hop(out, reply, traced.as_deref())
     }
 
     fn control(&self, request: &Request<'_>, reply: Reply, table: &Table, out: &mut Vec<u8>) -> u16 {

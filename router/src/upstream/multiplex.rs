@@ -7,6 +7,7 @@
 use crate::io::inflow::Inflow;
 use crate::io::tasks::Tasks;
 use crate::limits::{IDLE_UPSTREAM, UPSTREAM_HTTP2_CONNECTIONS, UPSTREAM_STREAMS};
+use crate::message::headers::retain_trailers;
 use crate::observe::metrics::RouterMetrics;
 use crate::table::Upstream;
 use crate::upstream::pool::{Active, Stream, is_refusal};
@@ -19,7 +20,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::time::Instant;
 
 /// First bytes of a frame: length (3), type, flags, stream (4) (RFC 9113 4.1).
@@ -181,15 +182,21 @@ impl Body for Sending {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.get_mut() {
-            Self::Nothing => Poll::Ready(None),
+        let mut frame = match self.get_mut() {
+            Self::Nothing => return Poll::Ready(None),
             Self::Http1(body) => {
-                Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+                ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
             }
             Self::Http2(body) => {
-                Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+                ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
             }
+        };
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            retain_trailers(trailers);
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

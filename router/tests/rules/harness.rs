@@ -1,6 +1,6 @@
 //! A router on a free port, applications on Unix sockets in a folder of their own, and clients.
 use agentfs_router::{
-    Entry, LastSeen, RouterEvent, RouterMetrics, Table, TableHandle, Target, Upstream, run,
+    Doors, Entry, LastSeen, RouterEvent, RouterMetrics, Table, TableHandle, Target, Upstream, run,
 };
 use agentfs_wire::control::Policy;
 use std::future::Future;
@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// How long anything may take. Longer than every limit of the router, since some tests let the
 /// clock run by itself.
@@ -30,6 +32,8 @@ pub(crate) struct Bench {
     table: TableHandle,
     stop_tx: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// What it shows where TLS is understood.
+    certificate: Option<rustls::pki_types::CertificateDer<'static>>,
 }
 
 /// A listener of an application.
@@ -104,17 +108,36 @@ impl Bench {
         (bench, app)
     }
 
+    /// The same, and TLS is understood. Its certificate is for `app.localhost`; clients need not check it.
+    pub(crate) async fn with_tls_app() -> (Self, App) {
+        let pair = rcgen::generate_simple_self_signed(["app.localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let mut config = config.with_single_cert(vec![pair.cert.der().clone()], key).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let bench = Self::of(Doors { tls: Some(Arc::new(config)), ..Doors::default() }).await;
+        let app = bench.app("app");
+        bench.set(vec![entry("app.localhost", vec![bench.upstream("app")])]);
+        (Self { certificate: Some(pair.cert.der().clone()), ..bench }, app)
+    }
+
     pub(crate) async fn new() -> Self {
+        Self::of(Doors::default()).await
+    }
+
+    /// A router with these doors and one for plain HTTP.
+    pub(crate) async fn of(doors: Doors) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let table = TableHandle::new(Table::new(Vec::new(), address.port()));
         let (event_tx, event_rx) = mpsc::channel(16);
         let (stop_tx, stop_rx) = watch::channel(false);
         let metrics = Arc::new(RouterMetrics::default());
-        let router = run(vec![listener], table.clone(), event_tx, Arc::clone(&metrics), stop_rx);
+        let doors = Doors { http: vec![listener], ..doors };
+        let router = run(doors, table.clone(), event_tx, Arc::clone(&metrics), stop_rx);
         let task = tokio::spawn(async move { router.await.unwrap() });
         let folder = tempfile::tempdir().unwrap();
-        Self { address, metrics, event_rx, folder, table, stop_tx, task }
+        Self { address, metrics, event_rx, folder, table, stop_tx, task, certificate: None }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -135,6 +158,18 @@ impl Bench {
 
     pub(crate) async fn client(&self) -> Conn<TcpStream> {
         Conn::new(soon("connect", TcpStream::connect(self.address)).await.unwrap())
+    }
+
+    /// A client that speaks `protocol` within TLS.
+    pub(crate) async fn tls_client(&self, protocol: &str) -> Conn<TlsStream<TcpStream>> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone().unwrap()).unwrap();
+        let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let stream = self.client().await.stream;
+        let connect =
+            TlsConnector::from(Arc::new(config)).connect("app.localhost".try_into().unwrap(), stream);
+        Conn::new(soon("handshake", connect).await.unwrap())
     }
 
     /// What one client that sends `request` gets until the connection ends.

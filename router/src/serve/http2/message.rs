@@ -2,8 +2,8 @@
 use super::outbound::Outbound;
 use crate::error::Refusal;
 use crate::io::inflow::Inflow;
-use crate::limits::HEADER_LINES;
-use crate::message::headers::{Kind, kind, put};
+use crate::limits::{HEADER_LINES, REQUEST_LINE_BYTES};
+use crate::message::headers::{self, Kind, kind, put};
 use crate::message::request::Facts;
 use crate::message::response;
 use crate::pages::Cause;
@@ -26,7 +26,14 @@ pub(super) fn write_head(request: &Request<Inflow>, out: &mut Vec<u8>) -> Result
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(request.uri().path_and_query().map_or("/", |target| target.as_str()).as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+    out.extend_from_slice(b" HTTP/1.1");
+    if out.len() > REQUEST_LINE_BYTES {
+        return Err(Refusal::LINE_TOO_LONG);
+    }
+    out.extend_from_slice(b"\r\n");
+    if !request.uri().scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https")) {
+        return Err(Refusal::bad("scheme: it is neither http nor https"));
+    }
     let headers = request.headers();
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     if headers.get_all(http::header::HOST).iter().nth(1).is_some() {
@@ -144,33 +151,22 @@ pub(super) fn page(bytes: &[u8], facts: &Facts) -> Response<Outbound> {
 /// Trailer lines, up to and with the empty one, as headers; those that may not be trailers are left out.
 pub(super) fn trailers(lines: &[u8]) -> http::HeaderMap {
     let mut trailers = http::HeaderMap::new();
-    let text = lines.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    for line in text {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        let parsed = (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value));
-        if let (Ok(name), Ok(value)) = parsed
-            && may_trail(&name)
-            && trailers.try_append(name, value).is_err()
-        {
-            break;
+    headers::trailers(lines, |name, value| {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(value)) {
+            // More than a map holds are left out.
+            let _ = trailers.try_append(name, value);
         }
-    }
+    });
     trailers
 }
 
 /// Writes trailers behind the last chunk.
 pub(super) fn write_trailers(trailers: &http::HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in trailers {
-        if may_trail(name) {
+        if headers::may_trail(name.as_str()) {
             put(out, name.as_str(), value.as_bytes());
         }
     }
-}
-
-/// Whether a header may stand behind the body: none that frames or routes (RFC 9110 6.5.1).
-fn may_trail(name: &http::HeaderName) -> bool {
-    matches!(kind(name.as_str()), Kind::Other | Kind::Accept)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::message;
 use crate::error::Failure;
 use crate::io::inflow::Inflow;
+use crate::message::headers::retain_trailers;
 use crate::observe::access::Access;
 use crate::pages::Cause;
 use crate::serve::shared::Shared;
@@ -57,6 +58,7 @@ pub(super) async fn forward(
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
                 remove_hops(&mut parts.headers);
+                parts.headers.remove(http::header::TE);
                 let access = access.take().map(|access| (access, parts.status.as_u16()));
                 let (upstream, shared) = (Arc::clone(upstream), Arc::clone(shared));
                 let rest = Onward { body, _lane: lane, upstream, access, bytes: 0, shared };
@@ -91,11 +93,12 @@ impl Onward {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.bytes += data.len() as u64;
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = &mut frame {
+            match frame.trailers_mut() {
+                Some(trailers) => retain_trailers(trailers),
+                None => self.bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
+            }
         }
         Poll::Ready(frame.map(|frame| frame.map_err(|_| Failure::Truncated)))
     }
