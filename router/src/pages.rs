@@ -141,7 +141,11 @@ pub(crate) fn metrics(out: &mut Vec<u8>, reply: Reply, text: &str) -> u16 {
 pub(crate) fn refused(out: &mut Vec<u8>, refusal: Refusal) {
     let text = refusal_text(refusal);
     // The method is what is wrong: say which are right (RFC 9110 15.5.6).
-    let lines = if refusal.status == 405 { METHODS } else { "" };
+    let lines = match refusal.status {
+        405 => METHODS,
+        503 => RETRY,
+        _ => "",
+    };
     let head = format!(
         "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{lines}\
          Connection: close\r\n\r\n{text}",

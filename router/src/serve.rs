@@ -5,5 +5,6 @@ pub(crate) mod exchange;
 pub(crate) mod handover;
 pub(crate) mod http2;
 pub(crate) mod listen;
+pub(crate) mod places;
 pub(crate) mod shared;
 pub(crate) mod upgrade;

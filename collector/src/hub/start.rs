@@ -203,6 +203,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
             changes: Some(doors_rx),
             only_local,
             log: Some(request_log),
+            ..Doors::default()
         };
         let serving =
             router::run(doors, hub.table.clone(), router_tx, Arc::clone(&hub.router_metrics), end_rx.clone());

@@ -17,6 +17,10 @@ pub struct RouterMetrics {
     pub connections: Counter,
     /// Connections open now.
     pub open_connections: Counter,
+    /// Idle connections closed to make room for others.
+    pub let_go: Counter,
+    /// Connections that there was no room for.
+    pub turned_away: Counter,
     /// Requests, by the first digit of the status answered (1 to 5).
     pub responses: [Counter; 6],
     /// Connections made to listeners.
@@ -100,6 +104,13 @@ impl RouterMetrics {
         for (name, kind, help, counter) in [
             ("connections_total", "counter", "Connections accepted.", &self.connections),
             ("connections_open", "gauge", "Connections open now.", &self.open_connections),
+            ("connections_let_go_total", "counter", "Idle connections closed to make room.", &self.let_go),
+            (
+                "connections_turned_away_total",
+                "counter",
+                "Connections refused for want of room.",
+                &self.turned_away,
+            ),
             ("upstream_connects_total", "counter", "Connections made to listeners.", &self.connects),
             (
                 "upstream_retries_total",

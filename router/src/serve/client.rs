@@ -8,6 +8,7 @@ use crate::limits::{
 };
 use crate::message::body::is_token;
 use crate::message::head::{Head, Scanner};
+use crate::serve::places::Place;
 use crate::upstream::pool::ClientAddress;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -29,6 +30,8 @@ pub(crate) struct Client {
     pub(crate) peer: ClientAddress,
     /// The same without its port, as applications are told in headers.
     pub(crate) address: Box<str>,
+    /// What it must leave when room is needed and it rests.
+    pub(crate) place: Place,
     /// Whether it has sent a whole head before.
     spoke: bool,
 }
@@ -51,8 +54,16 @@ pub(crate) enum Next {
 // === impl Client ===
 
 impl Client {
-    pub(crate) fn new(stream: Transport, peer: ClientAddress, address: Box<str>) -> Self {
-        Self { stream, read: ReadBuffer::default(), timer: Timer::default(), peer, address, spoke: false }
+    pub(crate) fn new(stream: Transport, peer: ClientAddress, address: Box<str>, place: Place) -> Self {
+        Self {
+            stream,
+            read: ReadBuffer::default(),
+            timer: Timer::default(),
+            peer,
+            address,
+            place,
+            spoke: false,
+        }
     }
 
     /// Waits for the next request. `since`: when its first byte was there, where that is known already.
@@ -60,7 +71,11 @@ impl Client {
         let mut scanner = Scanner::default();
         let mut started = since.is_some();
         let time = if self.spoke && !started { KEEP_ALIVE } else { HEAD_TIME };
-        let mut deadline = since.unwrap_or_else(Instant::now) + time;
+        let now = since.unwrap_or_else(Instant::now);
+        let mut deadline = now + time;
+        if !started && self.read.is_empty() {
+            self.place.rest(now);
+        }
         poll_fn(|context| self.poll_next(context, &mut scanner, &mut deadline, &mut started)).await
     }
 
@@ -80,6 +95,9 @@ impl Client {
                 }
             }
             let held = self.read.filled().len();
+            if held > 0 && !self.place.wake() {
+                return Poll::Ready(Next::Closed);
+            }
             if self.read.filled().first().is_some_and(|byte| !is_token(*byte) && *byte != b'\r') {
                 if !self.spoke && self.read.filled().first() == Some(&TLS_HANDSHAKE) {
                     return Poll::Ready(Next::Tls);

@@ -13,6 +13,7 @@ use crate::serve::client::{Client, Next};
 use crate::serve::exchange::{End, Exchange};
 use crate::serve::handover::{self, Outcome};
 use crate::serve::http2;
+use crate::serve::places::Place;
 use crate::serve::shared::{Busy, Prepared, Shared};
 use crate::serve::upgrade;
 use crate::table::{Route, Upstream};
@@ -37,17 +38,16 @@ pub(crate) fn serve(
     stream: TcpStream,
     address: SocketAddr,
     secure: bool,
+    place: Place,
     shared: Arc<Shared>,
 ) -> impl Future<Output = ()> {
     // Made out here, so that the connection's task need not keep what it is made of.
     let peer = ClientAddress::from(address);
     let address = address.ip().to_canonical().to_string().into_boxed_str();
-    let client = Client::new(Transport::Plain(stream), peer, address);
+    let client = Client::new(Transport::Plain(stream), peer, address, place);
     async move {
         shared.metrics.connections.add(1);
-        shared.metrics.open_connections.add(1);
         requests(client, secure, &shared).await;
-        shared.metrics.open_connections.subtract(1);
     }
 }
 
@@ -165,7 +165,10 @@ async fn handshake(client: Client, acceptor: TlsAcceptor, shared: &Shared) -> Op
     let Transport::Plain(stream) = client.stream else { return None };
     let accept = acceptor.accept(Rewound::new(client.read, stream));
     match tokio::time::timeout(HEAD_TIME, accept).await {
-        Ok(Ok(stream)) => Some(Client::new(Transport::Tls(Box::new(stream)), client.peer, client.address)),
+        Ok(Ok(stream)) => {
+            let stream = Transport::Tls(Box::new(stream));
+            Some(Client::new(stream, client.peer, client.address, client.place))
+        }
         // The client was told why, or has gone.
         Ok(Err(_)) | Err(_) => {
             shared.metrics.failed_handshakes.add(1);
@@ -319,6 +322,13 @@ async fn answer_failure(
     }
 }
 
+/// Tells a client that there is no room for it.
+pub(crate) async fn turn_away(stream: TcpStream, address: SocketAddr, shared: Arc<Shared>) {
+    let (peer, place) = (ClientAddress::from(address), Place::outside());
+    let client = Client::new(Transport::Plain(stream), peer, Box::default(), place);
+    refuse(client, &shared, Refusal::NO_ROOM).await;
+}
+
 async fn refuse(mut client: Client, shared: &Shared, refusal: Refusal) {
     shared.metrics.malformed.add(1);
     shared.metrics.answered(refusal.status);
@@ -335,6 +345,7 @@ async fn refuse(mut client: Client, shared: &Shared, refusal: Refusal) {
 mod tests {
     use super::*;
     use crate::observe::access::RequestLog;
+    use crate::serve::places::Places;
     use crate::table::{Table, TableHandle};
     use std::sync::RwLock;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -357,7 +368,8 @@ mod tests {
             draining: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
         });
-        let size = std::mem::size_of_val(&serve(stream, address, false, shared));
+        let place = Places::new(Some(1), Arc::clone(&shared.metrics)).take().unwrap();
+        let size = std::mem::size_of_val(&serve(stream, address, false, place, shared));
         assert!(size <= 2048, "{size} bytes");
     }
 }

@@ -53,7 +53,7 @@ struct Session {
 
 /// Serves a connection whose first line said HTTP/2.
 pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
-    let Client { stream, read, peer, address, .. } = client;
+    let Client { stream, read, peer, address, place, .. } = client;
     let scheme = stream.scheme();
     let tasks = Tasks::default();
     let mut stop_rx = shared.stop_rx.clone();
@@ -72,9 +72,11 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
     let (mut seen, mut quiet_since) = (0, Instant::now());
     let mut stopping = false;
     let mut end = None;
+    place.rest(quiet_since);
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
+                Some(Ok(_)) if !place.wake() => break,
                 Some(Ok((request, respond))) => tasks.spawn(serve_stream(Arc::clone(&session), request, respond)),
                 // Whatever ended it, nobody is left to be told.
                 Some(Err(_)) | None => break,
@@ -93,6 +95,8 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
                 } else if requests == 0 || now.duration_since(quiet_since) >= KEEP_ALIVE {
                     connection.graceful_shutdown();
                     end = Some(now + LINGER_TIME);
+                } else {
+                    place.rest(quiet_since);
                 }
             }
         }

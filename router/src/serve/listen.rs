@@ -1,10 +1,11 @@
 //! Accepts connections, sweeps pools, and stops in order.
 use crate::RouterEvent;
 use crate::error::Error;
-use crate::limits::{DRAIN_TIME, SWEEP};
+use crate::limits::{DRAIN_TIME, REFUSED_CLIENTS, SWEEP};
 use crate::observe::access::RequestLog;
 use crate::observe::metrics::RouterMetrics;
 use crate::serve::connection;
+use crate::serve::places::Places;
 use crate::serve::shared::Shared;
 use crate::table::TableHandle;
 use agentfs_handoff::Handoff;
@@ -45,6 +46,8 @@ pub struct Doors {
     pub only_local: bool,
     /// Who follows along; without it nobody does.
     pub log: Option<RequestLog>,
+    /// How many clients may be connected at once; without it, as many as the descriptors allow.
+    pub clients: Option<usize>,
 }
 
 /// How TLS is spoken from here on. Connections that are open stay as they are.
@@ -71,7 +74,7 @@ pub async fn run(
     metrics: Arc<RouterMetrics>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let Doors { http, https, tls, mut changes, only_local, log } = doors.into();
+    let Doors { http, https, tls, mut changes, only_local, log, clients } = doors.into();
     let adopt_all = |sockets: Vec<_>| sockets.into_iter().map(adopt).collect::<io::Result<Vec<_>>>();
     let plain = adopt_all(http).map_err(Error::Listener)?;
     let mut secure = adopt_all(https).map_err(Error::Listener)?;
@@ -86,7 +89,9 @@ pub async fn run(
         draining: AtomicBool::new(false),
         busy: AtomicUsize::new(0),
     });
+    let mut places = Places::new(clients, Arc::clone(&shared.metrics));
     let mut connections = JoinSet::new();
+    let mut refusals = JoinSet::new();
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -98,7 +103,7 @@ pub async fn run(
                 for upstream in shared.table.load().routes().flat_map(|route| &route.entry.upstreams) {
                     upstream.health.sweep(now);
                 }
-                while connections.try_join_next().is_some() {}
+                while connections.try_join_next().is_some() || refusals.try_join_next().is_some() {}
             }
             SecureDoors { https, tls } = changed(&mut changes) => {
                 shared.set_acceptor(tls.map(TlsAcceptor::from));
@@ -115,7 +120,18 @@ pub async fn run(
             accepted = accept(&plain, &secure) => match accepted {
                 Ok((stream, address, _)) if only_local && !is_local(address) => drop(stream),
                 Ok((stream, address, secure)) => {
-                    connections.spawn(connection::serve(stream, address, secure, Arc::clone(&shared)));
+                    let Some(place) = places.take() else {
+                        shared.metrics.turned_away.add(1);
+                        while refusals.try_join_next().is_some() {}
+                        // Within TLS there is no short answer.
+                        if !secure && refusals.len() < REFUSED_CLIENTS {
+                            refusals.spawn(connection::turn_away(stream, address, Arc::clone(&shared)));
+                        }
+                        continue;
+                    };
+                    let state = place.state();
+                    let serving = connection::serve(stream, address, secure, place, Arc::clone(&shared));
+                    places.note(state, connections.spawn(serving));
                     // Ended connections keep their memory until they are reaped: more than one for
                     // each new one. A panic in one has closed that connection; it is no reason to
                     // stop the others.
@@ -136,6 +152,7 @@ pub async fn run(
     while shared.busy.load(Ordering::Relaxed) > 0 && Instant::now() < end {
         sleep(DRAIN_STEP).await;
     }
+    refusals.shutdown().await;
     connections.shutdown().await;
     Ok(())
 }

@@ -8,6 +8,7 @@ mod hosts;
 mod http2;
 mod messages;
 mod onward;
+mod places;
 mod semantics;
 mod storms;
 mod streams;
