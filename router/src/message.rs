@@ -3,5 +3,6 @@ pub(crate) mod body;
 pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod host;
+pub(crate) mod rehost;
 pub(crate) mod request;
 pub(crate) mod response;

@@ -376,6 +376,7 @@ mod tests {
             upstreams: vec![Arc::clone(upstream)],
             policy: Policy::default(),
             handoff: None,
+            rewrite_host: false,
             dead: None,
             starting: None,
             title: String::new(),

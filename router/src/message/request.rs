@@ -6,6 +6,7 @@ use crate::limits::{HEADER_LINES, HEADER_LINES_INLINE, HOPS};
 use crate::message::body::{Body, is_token};
 use crate::message::headers::{self, Connection, Kind, put};
 use crate::message::host::host_name;
+use crate::message::rehost::inward;
 use std::io::Write as _;
 use std::mem::MaybeUninit;
 
@@ -270,7 +271,13 @@ impl<'head> Request<'head> {
     }
 
     /// Writes the head that the application gets.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, origin: Origin<'_>) -> Result<(), Refusal> {
+    /// `local`: what it is to take itself for, where that is not the host that the client named.
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        origin: Origin<'_>,
+        local: Option<&str>,
+    ) -> Result<(), Refusal> {
         if self.passed_routers >= HOPS {
             return Err(Refusal::LOOP);
         }
@@ -285,8 +292,8 @@ impl<'head> Request<'head> {
         for header in self.headers {
             let pass = match headers::kind(header.name) {
                 Kind::Host => {
-                    let host = if self.target.absolute { self.host.as_bytes() } else { header.value };
-                    put(out, header.name, host);
+                    let given = if self.target.absolute { self.host.as_bytes() } else { header.value };
+                    put(out, header.name, local.map_or(given, str::as_bytes));
                     names_host = true;
                     false
                 }
@@ -303,6 +310,13 @@ impl<'head> Request<'head> {
                 }
                 Kind::Expect => !self.facts.is_http10,
                 Kind::Connection | Kind::Te | Kind::HopByHop | Kind::Forwarding | Kind::Hops => false,
+                Kind::Other
+                    if let Some(local) = local
+                        && let Some(value) = inward(header.name, header.value, self.host, local) =>
+                {
+                    put(out, header.name, value.as_bytes());
+                    false
+                }
                 Kind::Accept | Kind::MaxForwards | Kind::WantsSecure | Kind::Other => {
                     self.connection.named.is_empty() || !self.connection.names(header.name)
                 }
@@ -313,7 +327,7 @@ impl<'head> Request<'head> {
         }
         // HTTP/1.0 may leave it out; what goes out is HTTP/1.1, which may not (RFC 9112 3.2).
         if !names_host {
-            put(out, "Host", self.host.as_bytes());
+            put(out, "Host", local.unwrap_or(self.host).as_bytes());
         }
         match (self.facts.upgrade, self.wants_trailers) {
             (true, _) => out.extend_from_slice(b"Connection: Upgrade\r\n"),
@@ -438,7 +452,7 @@ mod tests {
     fn rewrite(head: &str) -> Result<String, u16> {
         with_request(head.as_bytes(), |request| {
             let mut out = Vec::new();
-            request.write(&mut out, ORIGIN)?;
+            request.write(&mut out, ORIGIN, None)?;
             Ok(String::from_utf8(out).unwrap())
         })
         .map_err(|refusal| refusal.status)

@@ -6,6 +6,7 @@ use crate::error::{Failure, Refusal};
 use crate::io::buffer::{ReadBuffer, give_head, take_head};
 use crate::io::transport::{Rewound, Transport};
 use crate::limits::{DEATHS, HEAD_TIME};
+use crate::message::rehost::Rehost;
 use crate::message::request::{Facts, Origin, with_request};
 use crate::observe::access::Access;
 use crate::pages::{self, Reply};
@@ -97,8 +98,8 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
             }
         });
         client.read.consume(length);
-        if let Ok(Prepared::Starting { facts, route }) = &prepared {
-            let starting = Box::pin(start(shared, *facts, Arc::clone(route), &mut out));
+        if let Ok(Prepared::Starting { facts, route, rehost }) = &mut prepared {
+            let starting = Box::pin(start(shared, *facts, Arc::clone(route), rehost.take(), &mut out));
             prepared = Ok(starting.await);
         }
         let then = match prepared {
@@ -116,14 +117,14 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
                     (Ok(()), true) => Then::Linger,
                 }
             }
-            Ok(Prepared::Forward { facts, route } | Prepared::Starting { facts, route }) => {
+            Ok(Prepared::Forward { facts, route, rehost } | Prepared::Starting { facts, route, rehost }) => {
                 match forward(
                     &mut client,
                     shared,
                     &route,
                     begun.as_mut().and_then(|begun| begun.picked.take()),
                     facts,
-                    Exchange::new(facts, out, shared.is_draining()),
+                    Exchange::new(facts, out, shared.is_draining(), rehost),
                     access,
                 )
                 .await
@@ -148,9 +149,15 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
 }
 
 /// Waits for an application that was just started; `out` holds its request, or in the end our page.
-async fn start(shared: &Shared, facts: Facts, route: Arc<Route>, out: &mut Vec<u8>) -> Prepared {
+async fn start(
+    shared: &Shared,
+    facts: Facts,
+    route: Arc<Route>,
+    rehost: Option<Box<Rehost>>,
+    out: &mut Vec<u8>,
+) -> Prepared {
     if let Some(route) = shared.started(&route).await {
-        return Prepared::Forward { facts, route };
+        return Prepared::Forward { facts, route, rehost };
     }
     out.clear();
     let close = !facts.keep_alive || !facts.body.is_finished() || shared.is_draining();

@@ -11,6 +11,7 @@ use crate::limits::{RESPONSE_HEAD_BYTES, SWEEP, UPLOAD_IDLE};
 use crate::message::body::{Body, Part};
 use crate::message::head::{Head, Scanner};
 use crate::message::headers::put_trailers;
+use crate::message::rehost::Rehost;
 use crate::message::request::Facts;
 use crate::message::response::{self, Answer, Coding};
 use crate::serve::client::Client;
@@ -50,6 +51,7 @@ pub(crate) struct Exchange {
 struct Aside {
     request_trailers: Vec<u8>,
     response_trailers: Vec<u8>,
+    rehost: Option<Box<Rehost>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +84,8 @@ pub(crate) enum End {
 // === impl Exchange ===
 
 impl Exchange {
-    /// An exchange that sends `head` and the body behind it.
-    pub(crate) fn new(facts: Facts, head: Vec<u8>, close: bool) -> Self {
+    /// An exchange that sends `head` and the body behind it, and rewrites the answer by `rehost`.
+    pub(crate) fn new(facts: Facts, head: Vec<u8>, close: bool, rehost: Option<Box<Rehost>>) -> Self {
         Self {
             facts,
             close,
@@ -93,7 +95,7 @@ impl Exchange {
             answered: ReadBuffer::default(),
             response: Outgoing::default(),
             response_body: Body::NONE,
-            aside: None,
+            aside: rehost.map(|rehost| Box::new(Aside { rehost: Some(rehost), ..Aside::default() })),
             scanner: Scanner::default(),
             phase: Phase::Head,
             answer: None,
@@ -269,6 +271,9 @@ impl Exchange {
         let close = self.close || !self.request_body.is_finished();
         let answer = response::rewrite(&self.answered.filled()[..length], &self.facts, close, &mut head);
         let answer = answer.map_err(Failure::Garbage)?;
+        if let Some(rehost) = self.aside.as_ref().and_then(|aside| aside.rehost.as_ref()) {
+            rehost.rewrite_head(&mut head);
+        }
         self.answered.consume(length);
         self.response.set_head(head);
         self.answer = Some(answer);

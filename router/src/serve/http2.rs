@@ -20,6 +20,7 @@ use crate::io::transport::Rewound;
 use crate::limits::{
     DEATHS, HEAD_TIME, HTTP2_STREAMS, HTTP2_WINDOW_BYTES, KEEP_ALIVE, LINGER_TIME, REQUEST_HEAD_BYTES,
 };
+use crate::message::rehost::Rehost;
 use crate::message::request::{Facts, Origin, with_request};
 use crate::observe::access::Access;
 use crate::pages::{self, Cause, Reply};
@@ -155,14 +156,26 @@ async fn answer(session: &Session, request: Request<Inflow>, hints: &Hints) -> R
             give_head(page);
             response
         }
-        Ok((Prepared::Forward { facts, route }, _, head)) => {
-            forward(session, &route, facts, head, request, hints, access).await
+        Ok((Prepared::Forward { facts, route, rehost }, _, head)) => {
+            let response = forward(session, &route, facts, head, request, hints, access).await;
+            rehosted(response, rehost)
         }
-        Ok((Prepared::Starting { facts, route }, _, head)) => match shared.started(&route).await {
-            Some(route) => forward(session, &route, facts, head, request, hints, access).await,
+        Ok((Prepared::Starting { facts, route, rehost }, _, head)) => match shared.started(&route).await {
+            Some(route) => {
+                let response = forward(session, &route, facts, head, request, hints, access).await;
+                rehosted(response, rehost)
+            }
             None => failed(shared, &route, facts, Cause::Starting, access).await,
         },
     }
+}
+
+/// An answer with the names of its route, where it is to have those.
+fn rehosted(mut response: Response<Outbound>, rehost: Option<Box<Rehost>>) -> Response<Outbound> {
+    if let Some(rehost) = rehost {
+        rehost.rewrite_map(response.headers_mut());
+    }
+    response
 }
 
 /// Who answers, and what was written: the head for the application, or the page.

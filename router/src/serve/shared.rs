@@ -4,6 +4,7 @@ use crate::RouterEvent;
 use crate::error::Refusal;
 use crate::limits::{DEATH_TIME, LAST_SEEN_TIME, START_TIME};
 use crate::message::host::host_name;
+use crate::message::rehost::Rehost;
 use crate::message::request::{Facts, Origin, Request};
 use crate::observe::access::RequestLog;
 use crate::observe::metrics::RouterMetrics;
@@ -45,10 +46,10 @@ pub(crate) struct Shared {
 /// A request that is ready to be dealt with.
 #[derive(Debug)]
 pub(crate) enum Prepared {
-    /// For an application: the head it gets is written.
-    Forward { facts: Facts, route: Arc<Route> },
+    /// For an application: the head it gets is written. `rehost`: what its answer is to be rewritten by.
+    Forward { facts: Facts, route: Arc<Route>, rehost: Option<Box<Rehost>> },
     /// As `Forward`, once the application listens, which was just started.
-    Starting { facts: Facts, route: Arc<Route> },
+    Starting { facts: Facts, route: Arc<Route>, rehost: Option<Box<Rehost>> },
     /// The answer is written.
     Page { status: u16, close: bool },
 }
@@ -70,6 +71,11 @@ impl<S: Deref<Target = Shared>> Drop for Busy<S> {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// What the answer of `route` to `request` is to be rewritten by.
+fn rehost(request: &Request<'_>, origin: Origin<'_>, route: &Route) -> Option<Box<Rehost>> {
+    route.local.as_deref().map(|local| Box::new(Rehost::new(local, request.host, origin.scheme)))
 }
 
 // === impl Shared ===
@@ -230,15 +236,17 @@ impl Shared {
         let status = match found {
             Lookup::Found(_) if request.ends_here() => Self::last_hop(request, reply, out),
             Lookup::Found(route) if route.entry.upstreams.is_empty() && route.entry.starting.is_some() => {
-                request.write(out, origin)?;
-                return Ok(Prepared::Starting { facts, route });
+                request.write(out, origin, route.local.as_deref())?;
+                let rehost = rehost(request, origin, &route);
+                return Ok(Prepared::Starting { facts, route, rehost });
             }
             Lookup::Found(route) if route.entry.upstreams.is_empty() => {
                 pages::failed(out, reply, &route.entry, pages::Cause::NoListener, pages::now_ms())
             }
             Lookup::Found(route) => {
-                request.write(out, origin)?;
-                return Ok(Prepared::Forward { facts, route });
+                request.write(out, origin, route.local.as_deref())?;
+                let rehost = rehost(request, origin, &route);
+                return Ok(Prepared::Forward { facts, route, rehost });
             }
             Lookup::Invalid => return Err(Refusal::bad("host")),
             Lookup::Control => self.control(request, reply, &table, out),

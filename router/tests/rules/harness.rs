@@ -85,6 +85,7 @@ pub(crate) fn entry(host: &str, upstreams: Vec<Arc<Upstream>>) -> Entry {
         dead,
         policy: Policy::default(),
         handoff: None,
+        rewrite_host: false,
         starting: None,
         title: "a <title>".to_owned(),
     }

@@ -9,6 +9,7 @@ mod http2;
 mod messages;
 mod onward;
 mod places;
+mod rehost;
 mod semantics;
 mod storms;
 mod streams;
