@@ -183,6 +183,7 @@ Examples:
   agentfs route preview.localhost shop/k3f9     an instance
   agentfs route shop shop --replace --policy least-connections
   agentfs route shop shop --replace --handoff
+  agentfs route notes 127.0.0.1:8888 --rewrite-host    Jupyter, which accepts only `localhost`
   agentfs route --list
   agentfs route --remove myapp.localhost
 
@@ -192,7 +193,12 @@ on. So a later request on the same connection that names another host is answere
 (browsers send none; HTTP clients and proxies that reuse a connection for several hosts do), and the
 app sees the router's port as its own. None of it is in the access log or the counters, no limit of
 the router holds, and X-Forwarded-For is not set. TLS, HTTP/2, and apps that do not take the connection
-go through the router as without the option.")]
+go through the router as without the option.
+
+With --rewrite-host the app is asked for `localhost:PORT` instead of NAME. Origin and Referer headers that
+name the route name localhost too. Location, Content-Location, Refresh, the domain of cookies and
+Access-Control-Allow-Origin are rewritten back. Bodies are not. Use it for apps that refuse other hosts:
+Jupyter, node --inspect, Vite's allowedHosts.")]
 pub(crate) struct RouteArguments {
     /// Host name; `.localhost` is added to a name without a dot
     #[arg(required_unless_present_any = ["list", "remove"])]
@@ -212,6 +218,9 @@ pub(crate) struct RouteArguments {
     /// Hand client connections into the app by their first request; later ones with another host go there too
     #[arg(long)]
     pub(crate) handoff: bool,
+    /// Ask the app for `localhost:PORT` instead of NAME, for apps that accept only that
+    #[arg(long, conflicts_with = "handoff")]
+    pub(crate) rewrite_host: bool,
     /// List the routes that were added by hand
     #[arg(long, conflicts_with_all = ["name", "remove"])]
     pub(crate) list: bool,

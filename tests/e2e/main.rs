@@ -20,6 +20,7 @@ mod lifecycle;
 mod names;
 mod programs;
 mod rebind;
+mod rewrite_host;
 mod router;
 mod self_test;
 mod servers;

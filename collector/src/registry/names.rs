@@ -29,6 +29,8 @@ pub(crate) struct Route {
     pub(crate) policy: Policy,
     /// Whether client connections are handed over.
     pub(crate) handoff: bool,
+    /// Whether the app is asked for `localhost`.
+    pub(crate) rewrite_host: bool,
     /// What was there, where nothing answers.
     pub(crate) dead: Option<LastSeen>,
     /// Unix milliseconds when it was started, where nothing has answered since.
@@ -142,6 +144,7 @@ impl Registry {
                 ends,
                 policy: hand.policy,
                 handoff: hand.handoff,
+                rewrite_host: hand.rewrite_host,
                 dead,
                 starting: None,
                 title: format!("by hand to {}", hand.given),
@@ -182,6 +185,7 @@ impl Registry {
                 ends: Vec::new(),
                 policy: Policy::default(),
                 handoff: false,
+                rewrite_host: false,
                 dead: Some(dead.last_seen()),
                 starting: None,
                 title: format!("{} (ended)", dead.key),
@@ -217,6 +221,7 @@ impl Registry {
             ends,
             policy: Policy::default(),
             handoff: false,
+            rewrite_host: false,
             dead,
             starting,
             title,
