@@ -9,6 +9,13 @@ pub(crate) const CLIENTS: u64 = 32_768;
 /// last for the control socket and all else of the process. Beyond: as at [`CLIENTS`].
 pub(crate) const CLIENTS_OF_DESCRIPTORS: u64 = 3;
 
+/// One in so many descriptors may be a connection to a listener. At the limit a request waits [`CONNECT_TIME`] for one that
+/// ends, then it is answered with 503.
+pub(crate) const LISTENERS_OF_DESCRIPTORS: u64 = 3;
+
+/// While less than one in so many connections to listeners is left, none is kept idle.
+pub(crate) const SCARCE: usize = 4;
+
 /// How long nobody looks for an idle client again, after none was found. New ones are refused until then.
 pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(50);
 

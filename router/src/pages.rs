@@ -33,6 +33,8 @@ pub(crate) enum Cause {
     NoListener,
     /// Nothing listens yet.
     Starting,
+    /// The router has no connection left for it.
+    NoRoom,
     /// The application ended the connection without a word.
     Silent,
     /// Its answer is no HTTP.
@@ -194,6 +196,7 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
             let age = duration(now_ms.saturating_sub(entry.starting.unwrap_or(now_ms)));
             (503, "starting", format!("{host} was started {age} ago and does not listen yet"))
         }
+        Cause::NoRoom => (503, "no_room", format!("too many requests are in progress to ask {host}")),
         Cause::Silent => (502, "no_answer", format!("{host} closed the connection without an answer")),
         Cause::Garbage(what) => (502, "bad_answer", format!("{host} answered with a malformed {what}")),
     };

@@ -2,3 +2,4 @@
 pub(crate) mod bridge;
 pub(crate) mod multiplex;
 pub(crate) mod pool;
+pub(crate) mod seats;

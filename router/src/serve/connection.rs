@@ -205,11 +205,12 @@ async fn forward(
     loop {
         let opened = shared.open(route, picked.as_ref(), &wanted).await;
         picked = None;
-        let Some((upstream, mut link)) = opened else {
-            return Ended::Then(
-                answer_failure(client, shared, route, facts, &exchange, pages::Cause::NoListener, access)
-                    .await,
-            );
+        let (upstream, mut link) = match opened {
+            Ok(opened) => opened,
+            Err(cause) => {
+                let answered = answer_failure(client, shared, route, facts, &exchange, cause, access);
+                return Ended::Then(answered.await);
+            }
         };
         let result = poll_fn(|context| {
             let polled = exchange.poll(context, client, &mut link.stream);

@@ -241,8 +241,9 @@ async fn forward(
         Wanted { client: session.peer, fresh: false, exact: !repeatable, upgrade: facts.upgrade };
     let mut deaths = 0..DEATHS;
     let cause = loop {
-        let Some((upstream, link)) = shared.open(route, None, &wanted).await else {
-            break Cause::NoListener;
+        let (upstream, link) = match shared.open(route, None, &wanted).await {
+            Ok(opened) => opened,
+            Err(cause) => break cause,
         };
         let reused = link.reused;
         let mut relay = Relay::new(upload, link, Arc::clone(upstream), facts, Arc::clone(shared));

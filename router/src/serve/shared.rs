@@ -15,6 +15,7 @@ use crate::upstream::pool::{Link, Stream, Wanted, is_refusal};
 use agentfs_handoff::Handoff;
 use std::fmt;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -149,17 +150,18 @@ impl Shared {
         route: &'route Route,
         picked: Option<&Arc<Upstream>>,
         wanted: &Wanted,
-    ) -> Option<(&'route Arc<Upstream>, Link)> {
+    ) -> Result<(&'route Arc<Upstream>, Link), pages::Cause> {
         for upstream in route.candidates_after(picked) {
             match upstream.open(wanted, &self.metrics).await {
                 Ok(link) => {
                     upstream.requests.fetch_add(1, Ordering::Relaxed);
-                    return Some((upstream, link));
+                    return Ok((upstream, link));
                 }
+                Err(error) if error.kind() == ErrorKind::QuotaExceeded => return Err(pages::Cause::NoRoom),
                 Err(error) => self.refused(upstream, &error),
             }
         }
-        None
+        Err(pages::Cause::NoListener)
     }
 
     /// A place for a request in HTTP/2 at the first replica that takes connections; on a connection of its

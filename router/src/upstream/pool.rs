@@ -11,6 +11,7 @@ use crate::observe::metrics::RouterMetrics;
 use crate::table::{Target, Upstream};
 use crate::upstream::bridge::Bridge;
 use crate::upstream::multiplex::{Lane, Multiplex};
+use crate::upstream::seats::Seat;
 use nix::sys::socket::{MsgFlags, recv};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -63,6 +64,8 @@ pub(crate) struct Link {
     pub(crate) active: Active,
     /// The client that the listener was told, where it is told one.
     client: Option<ClientAddress>,
+    /// Counts its descriptor. A bridge has none.
+    seat: Option<Seat>,
 }
 
 /// Counts a connection in use for as long as it lives.
@@ -89,6 +92,8 @@ struct Idle {
     stream: Stream,
     /// As in [`Link`].
     client: Option<ClientAddress>,
+    /// As in [`Link`].
+    seat: Option<Seat>,
     since: Instant,
 }
 
@@ -155,13 +160,13 @@ impl Health {
 
     /// Keeps the connection of `link` for the next request; closes it where enough are kept.
     pub(crate) fn keep(&self, link: Link) {
-        let Link { stream, client, .. } = link;
-        if matches!(stream, Stream::Bridge(_)) {
+        let Link { stream, client, seat, .. } = link;
+        if matches!(stream, Stream::Bridge(_)) || Seat::are_scarce() {
             return;
         }
         let mut pool = self.pool();
         if pool.len() < IDLE_UPSTREAM_CONNECTIONS {
-            pool.push(Idle { stream, client, since: Instant::now() });
+            pool.push(Idle { stream, client, seat, since: Instant::now() });
         }
     }
 
@@ -236,20 +241,21 @@ impl Upstream {
             let Lane { sender, active, driver, .. } =
                 Box::pin(self.open_http2(wanted.fresh, metrics)).await?;
             let stream = Stream::Bridge(Box::new(Bridge::new(sender, driver, self)));
-            return Ok(Link { stream, reused: false, active, client: None });
+            return Ok(Link { stream, reused: false, active, client: None, seat: None });
         }
         let active = Active::begin(self);
         let client = self.names_clients.then_some(wanted.client);
         let fresh = wanted.fresh || (wanted.upgrade && client.is_some());
-        if !fresh && let Some(Idle { stream, client, .. }) = self.health.take(wanted.exact, client) {
-            return Ok(Link { stream, reused: true, active, client });
+        if !fresh && let Some(Idle { stream, client, seat, .. }) = self.health.take(wanted.exact, client) {
+            return Ok(Link { stream, reused: true, active, client, seat });
         }
+        let seat = Some(Box::pin(Seat::take()).await?);
         let opened = Box::pin(Stream::connect(&self.socket, client)).await;
         self.health.set_refused(matches!(&opened, Err(error) if is_refusal(error)));
         if opened.is_ok() {
             metrics.connects.add(1);
         }
-        Ok(Link { stream: opened?, reused: false, active, client })
+        Ok(Link { stream: opened?, reused: false, active, client, seat })
     }
 }
 
@@ -340,7 +346,8 @@ mod tests {
         let (ours, _) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let stream = Stream::Unix(UnixStream::from_std(ours).unwrap());
-        Idle { stream, client: client.parse().ok().map(SocketAddr::into), since: Instant::now() }
+        let client = client.parse().ok().map(SocketAddr::into);
+        Idle { stream, client, seat: None, since: Instant::now() }
     }
 
     #[tokio::test]
