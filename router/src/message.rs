@@ -6,3 +6,4 @@ pub(crate) mod host;
 pub(crate) mod rehost;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod target;

@@ -5,8 +5,8 @@ use crate::error::Refusal;
 use crate::limits::{HEADER_LINES, HEADER_LINES_INLINE, HOPS};
 use crate::message::body::{Body, is_token};
 use crate::message::headers::{self, Connection, Kind, put};
-use crate::message::host::host_name;
 use crate::message::rehost::inward;
+use crate::message::target::{Target, max_forwards, may_be_offered, put_offered};
 use std::io::Write as _;
 use std::mem::MaybeUninit;
 
@@ -55,14 +55,6 @@ pub(crate) struct Request<'head> {
     /// Insecure Requests 3.2.1).
     pub(crate) wants_secure: bool,
     pub(crate) facts: Facts,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Target<'head> {
-    /// Whether a `/` is missing in front.
-    slash: bool,
-    text: &'head str,
-    absolute: bool,
 }
 
 /// Where a request comes from, to tell the application.
@@ -354,33 +346,6 @@ impl<'head> Request<'head> {
     }
 }
 
-/// Whether an application may be asked to change to the protocol. HTTP/2 in the clear is for one hop, and goes (RFC 9113
-/// 3.1).
-fn may_be_offered(protocol: &str) -> bool {
-    !protocol.eq_ignore_ascii_case("h2c")
-}
-
-/// Writes an `Upgrade` header with the protocols of it that may be offered, if any.
-fn put_offered(out: &mut Vec<u8>, header: &httparse::Header<'_>) {
-    let value = std::str::from_utf8(header.value).unwrap_or_default();
-    if headers::list(value).all(may_be_offered) {
-        put(out, header.name, header.value);
-        return;
-    }
-    let offered: Vec<_> = headers::list(value).filter(|protocol| may_be_offered(protocol)).collect();
-    if !offered.is_empty() {
-        put(out, header.name, offered.join(", ").as_bytes());
-    }
-}
-
-/// A `Max-Forwards` (RFC 9110 7.6.2): digits only. More than we can count is as many as we can.
-fn max_forwards(value: &str) -> Result<u32, Refusal> {
-    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Refusal::bad("max-forwards"));
-    }
-    Ok(value.parse().unwrap_or(u32::MAX))
-}
-
 fn coded(coding: &str) -> Result<Body, Refusal> {
     if coding.eq_ignore_ascii_case("chunked") {
         return Ok(Body::CHUNKED);
@@ -394,36 +359,6 @@ fn coded(coding: &str) -> Result<Body, Refusal> {
     match headers::list(coding).next() {
         Some(first) if !looks_alike(first) => Err(Refusal::CODING),
         _ => Err(Refusal::bad("transfer-encoding")),
-    }
-}
-
-// === impl Target ===
-
-impl<'head> Target<'head> {
-    /// The target in origin form, and the authority of an absolute one.
-    fn parse(method: &str, text: &'head str) -> Result<(Self, Option<&'head str>), Refusal> {
-        let bad = Refusal::bad("request target");
-        // A fragment is for the client alone: nobody sends it (RFC 9110 7.1).
-        if text.contains('#') {
-            return Err(bad);
-        }
-        if text.starts_with('/') || (text == "*" && method == "OPTIONS") {
-            return Ok((Self { slash: false, text, absolute: false }, None));
-        }
-        let (scheme, rest) = text.split_once("://").ok_or(bad)?;
-        if !["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
-            return Err(bad);
-        }
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        if host_name(authority).is_none() {
-            return Err(bad);
-        }
-        let target = match path {
-            "" if method == "OPTIONS" => Self { slash: false, text: "*", absolute: true },
-            path => Self { slash: !path.starts_with('/'), text: path, absolute: true },
-        };
-        Ok((target, Some(authority)))
     }
 }
 
