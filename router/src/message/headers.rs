@@ -131,14 +131,6 @@ pub(crate) fn trailers<'lines>(lines: &'lines [u8], mut keep: impl FnMut(&'lines
     }
 }
 
-/// Takes out of `trailers` what may not be among them.
-pub(crate) fn retain_trailers(trailers: &mut http::HeaderMap) {
-    let wrong: Vec<_> = trailers.keys().filter(|name| !may_trail(name.as_str())).cloned().collect();
-    for name in wrong {
-        trailers.remove(name);
-    }
-}
-
 /// Writes those of the trailer `lines` that may be one, and the line that ends them.
 pub(crate) fn put_trailers(lines: &[u8], out: &mut Vec<u8>) {
     trailers(lines, |name, value| put(out, name, value));

@@ -60,18 +60,8 @@ impl Rehost {
         *head = rewritten;
     }
 
-    /// Rewrites the `headers` of an answer.
-    pub(crate) fn rewrite_map(&self, headers: &mut http::HeaderMap) {
-        for (name, value) in headers.iter_mut() {
-            let rewritten = self.outward(name.as_str(), value.as_bytes());
-            if let Some(Ok(rewritten)) = rewritten.map(http::HeaderValue::try_from) {
-                *value = rewritten;
-            }
-        }
-    }
-
     /// The value of a header of an answer, where it has to be another one for the client.
-    fn outward(&self, name: &str, value: &[u8]) -> Option<String> {
+    pub(crate) fn outward(&self, name: &str, value: &[u8]) -> Option<String> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         let value = || std::str::from_utf8(value).ok();
         match name.len() {
@@ -182,11 +172,6 @@ mod tests {
                 String::from_utf8(head).unwrap(),
                 format!("HTTP/1.1 200 OK\r\n{rewritten}\r\nX-A: 1\r\n\r\n")
             );
-            let (name, value) = line.split_once(": ").unwrap();
-            let mut map = http::HeaderMap::new();
-            map.insert(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
-            names.rewrite_map(&mut map);
-            assert_eq!(map[name].to_str().unwrap(), rewritten.split_once(": ").unwrap().1);
         }
     }
 

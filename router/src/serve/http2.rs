@@ -173,7 +173,12 @@ async fn answer(session: &Session, request: Request<Inflow>, hints: &Hints) -> R
 /// An answer with the names of its route, where it is to have those.
 fn rehosted(mut response: Response<Outbound>, rehost: Option<Box<Rehost>>) -> Response<Outbound> {
     if let Some(rehost) = rehost {
-        rehost.rewrite_map(response.headers_mut());
+        for (name, value) in response.headers_mut() {
+            let rewritten = rehost.outward(name.as_str(), value.as_bytes());
+            if let Some(Ok(rewritten)) = rewritten.map(http::HeaderValue::try_from) {
+                *value = rewritten;
+            }
+        }
     }
     response
 }

@@ -89,6 +89,14 @@ pub(crate) fn remove_hops(headers: &mut HeaderMap) {
     }
 }
 
+/// Takes out of `trailers` what may not be among them.
+pub(crate) fn retain_trailers(trailers: &mut HeaderMap) {
+    let wrong: Vec<_> = trailers.keys().filter(|name| !headers::may_trail(name.as_str())).cloned().collect();
+    for name in wrong {
+        trailers.remove(name);
+    }
+}
+
 impl AsyncRead for Bridge {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -7,9 +7,9 @@
 use crate::io::inflow::Inflow;
 use crate::io::tasks::Tasks;
 use crate::limits::{IDLE_UPSTREAM, UPSTREAM_HTTP2_CONNECTIONS, UPSTREAM_STREAMS};
-use crate::message::headers::retain_trailers;
 use crate::observe::metrics::RouterMetrics;
 use crate::table::Upstream;
+use crate::upstream::bridge::retain_trailers;
 use crate::upstream::pool::{Active, Stream, is_refusal};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};

@@ -3,12 +3,11 @@
 use super::message;
 use crate::error::Failure;
 use crate::io::inflow::Inflow;
-use crate::message::headers::retain_trailers;
 use crate::observe::access::Access;
 use crate::pages::Cause;
 use crate::serve::shared::Shared;
 use crate::table::{Route, Upstream};
-use crate::upstream::bridge::remove_hops;
+use crate::upstream::bridge::{remove_hops, retain_trailers};
 use crate::upstream::multiplex::{Lane, Sending};
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming};
