@@ -6,7 +6,7 @@ use crate::limits::{HEADER_LINES, HEADER_LINES_INLINE, HOPS};
 use crate::message::body::{Body, is_token};
 use crate::message::headers::{self, Connection, Kind, put};
 use crate::message::rehost::inward;
-use crate::message::target::{Target, max_forwards, may_be_offered, put_offered};
+use crate::message::target::{Target, counts_forwards, max_forwards, may_be_offered, put_offered};
 use std::io::Write as _;
 use std::mem::MaybeUninit;
 
@@ -171,6 +171,7 @@ impl<'head> Request<'head> {
             let Ok(value) = std::str::from_utf8(header.value) else {
                 match kind {
                     Kind::Accept | Kind::WantsSecure => continue,
+                    Kind::MaxForwards if !counts_forwards(method) => continue,
                     _ => return Err(Refusal::bad("header value")),
                 }
             };
@@ -185,7 +186,7 @@ impl<'head> Request<'head> {
                         headers::list(value).any(|coding| coding.eq_ignore_ascii_case("trailers"))
                 }
                 Kind::Upgrade => upgrade |= headers::list(value).any(may_be_offered),
-                Kind::MaxForwards if !matches!(method, "OPTIONS" | "TRACE") => {}
+                Kind::MaxForwards if !counts_forwards(method) => {}
                 Kind::MaxForwards if forwards.replace(max_forwards(value)?).is_some() => {
                     return Err(Refusal::bad("second max-forwards"));
                 }

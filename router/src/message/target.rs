@@ -33,6 +33,11 @@ pub(super) fn put_offered(out: &mut Vec<u8>, header: &httparse::Header<'_>) {
     }
 }
 
+/// Whether `Max-Forwards` means something for `method`.
+pub(super) fn counts_forwards(method: &str) -> bool {
+    matches!(method, "OPTIONS" | "TRACE")
+}
+
 /// A `Max-Forwards` (RFC 9110 7.6.2): digits only. More than we can count is as many as we can.
 pub(super) fn max_forwards(value: &str) -> Result<u32, Refusal> {
     if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {

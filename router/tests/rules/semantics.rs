@@ -187,6 +187,10 @@ async fn max_forwards_counts_down_and_ends_here() {
         assert_eq!(answer(bench.client().await, &request("TRACE", value)).await.status(), 400, "{value:?}");
     }
     assert!(app.is_alone().await);
+    // On other methods it is a header like any other, whatever it holds.
+    let mut client = bench.client().await;
+    client.send(b"GET / HTTP/1.1\r\nHost: app.localhost\r\nMax-Forwards: \xff\r\n\r\n").await;
+    app.accept().await.until(b"\r\nMax-Forwards: \xff\r\n").await;
 }
 
 /// An `Upgrade` with `h2c` among others loses that alone.
