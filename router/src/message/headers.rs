@@ -40,43 +40,29 @@ pub(crate) fn kind(name: &str) -> Kind {
         6 if is("accept") => Kind::Accept,
         6 if is("expect") => Kind::Expect,
         7 if is("upgrade") => Kind::Upgrade,
-        9 if is("forwarded") || is_origin(name) => Kind::Forwarding,
+        // Claims about where a request came from, each of which some framework believes. Who the user is, or below which
+        // path an application lies, is said by a proxy in front of us, and passes.
+        9 if is("forwarded") || alike(name, "x-real-ip") || alike(name, "client-ip") => Kind::Forwarding,
         10 if is("connection") => Kind::Connection,
         10 if is("keep-alive") => Kind::HopByHop,
+        11 if alike(name, "x-client-ip") => Kind::Forwarding,
         12 if is("max-forwards") => Kind::MaxForwards,
+        12 if alike(name, "x-url-scheme") => Kind::Forwarding,
         14 if is("content-length") => Kind::ContentLength,
         14 if is("http2-settings") => Kind::HopByHop,
         14 if alike(name, HOPS) => Kind::Hops,
         17 if is("transfer-encoding") => Kind::TransferEncoding,
-        11..=20 if is_origin(name) => Kind::Forwarding,
+        14 if alike(name, "true-client-ip") => Kind::Forwarding,
+        15 if alike(name, "x-forwarded-for") || alike(name, "x-forwarded-ssl") => Kind::Forwarding,
+        15 if alike(name, "front-end-https") => Kind::Forwarding,
+        16 if alike(name, "x-forwarded-host") || alike(name, "x-forwarded-port") => Kind::Forwarding,
+        17 if alike(name, "x-forwarded-proto") => Kind::Forwarding,
+        18 if alike(name, "x-forwarded-scheme") || alike(name, "x-forwarded-server") => Kind::Forwarding,
+        20 if alike(name, "x-forwarded-protocol") => Kind::Forwarding,
         25 if is("upgrade-insecure-requests") => Kind::WantsSecure,
         _ if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("proxy-")) => Kind::HopByHop,
         _ => Kind::Other,
     }
-}
-
-/// Whether the header `name` claims where a request came from. Frameworks believe each of these. Those that say who the
-/// user is, or below which path an application lies, are of a proxy in front of us, and pass.
-fn is_origin(name: &str) -> bool {
-    const ORIGINS: [&str; 14] = [
-        "client-ip",
-        "x-real-ip",
-        "x-client-ip",
-        "x-url-scheme",
-        "true-client-ip",
-        "front-end-https",
-        "x-forwarded-for",
-        "x-forwarded-ssl",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-proto",
-        "x-forwarded-scheme",
-        "x-forwarded-server",
-        "x-forwarded-protocol",
-    ];
-    // Most headers begin otherwise, and this is asked for each.
-    matches!(name.bytes().next(), Some(b'x' | b'X' | b'c' | b'C' | b't' | b'T' | b'f' | b'F'))
-        && ORIGINS.iter().any(|known| known.len() == name.len() && alike(name, known))
 }
 
 /// Whether the header `name` may stand behind a body. What frames, routes, modifies or authenticates a message, or says

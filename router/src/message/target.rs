@@ -53,7 +53,7 @@ impl<'head> Target<'head> {
     pub(super) fn parse(method: &str, text: &'head str) -> Result<(Self, Option<&'head str>), Refusal> {
         let bad = Refusal::bad("request target");
         // A fragment is for the client alone: nobody sends it (RFC 9110 7.1).
-        if text.contains('#') {
+        if text.as_bytes().contains(&b'#') {
             return Err(bad);
         }
         if text.starts_with('/') || (text == "*" && method == "OPTIONS") {
