@@ -48,7 +48,7 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 1h;
   uwsgi_temp_path {self.folder}/4; scgi_temp_path {self.folder}/5;
   server {{ listen unix:{self.socket}; location / {{ return 200 "{"x" * 64}\\n"; }} }} }}
 """)
-        nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin") or sys.exit("error: there is no nginx")
+        nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin") or sys.exit("error: cannot find nginx")
         self.process = subprocess.Popen([nginx, "-e", f"{self.folder}/error.log", "-c", f"{self.folder}/conf"])
         CLEANUP.callback(end, self.process)
         wait_for("nginx listens", lambda: os.path.exists(self.socket))
@@ -264,9 +264,9 @@ def main():
     parser.add_argument("--seconds", type=int, default=2)
     options = parser.parse_args()
     if not os.access(options.binary, os.X_OK):
-        sys.exit(f"error: there is no {options.binary}\nhint: cargo build --release, or --binary")
+        sys.exit(f"error: cannot find {options.binary}\nhint: cargo build --release, or --binary")
     if not shutil.which("wrk"):
-        sys.exit("error: there is no wrk\nhint: it is in Debian's package wrk")
+        sys.exit("error: cannot find wrk\nhint: it is in Debian's package wrk")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended by SIGTERM"))
     with CLEANUP:
         application = Application()

@@ -33,7 +33,7 @@ install() {
 }
 
 environment() {
-    [ -f "$provided/env.sh" ] || die "there is no $provided/env.sh: the sources of Rust's standard library for
+    [ -f "$provided/env.sh" ] || die "cannot find $provided/env.sh: the sources of Rust's standard library for
 the macOS targets are expected there; without them nothing can be checked for macOS"
     command -v python3 >/dev/null || install python3
     # For the C in our dependencies.
@@ -140,7 +140,7 @@ steps=("$@")
 for step in "${steps[@]}"; do
     case $step in
         interposer | inspect | emulate | lint | binary | mutate) "$step" ;;
-        *) die "there is no step $step; steps are interposer inspect emulate lint binary mutate" ;;
+        *) die "unknown step $step; the steps are interposer inspect emulate lint binary mutate" ;;
     esac
 done
 say "done: ${steps[*]}"

@@ -23,7 +23,7 @@ if cargo +nightly --version >/dev/null 2>&1; then
     flags="$flags -Zsanitizer=address"
     echo "== fuzz: $("${cargo[@]}" --version), with AddressSanitizer"
 else
-    echo "== fuzz: there is no nightly toolchain (rustup toolchain install nightly): without AddressSanitizer"
+    echo "== fuzz: no nightly toolchain found (rustup toolchain install nightly): running without AddressSanitizer"
 fi
 
 cargo fmt --manifest-path fuzz/Cargo.toml --check

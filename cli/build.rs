@@ -2,7 +2,7 @@
 //!
 //! The library needs a profile of its own (no unwinding, whole-program optimised), which a dependency
 //! cannot have, and a `cdylib` cannot be a dependency anyway. Variables that change the build:
-//! `AGENTFS_INTERPOSE_LIB` names a library that is taken as it is; `AGENTFS_BUILD_STD` is passed on as
+//! `AGENTFS_INTERPOSE_LIB` names a library that is used as it is; `AGENTFS_BUILD_STD` is passed on as
 //! `-Zbuild-std`, for targets whose standard library is not installed.
 mod build_slices;
 
@@ -45,11 +45,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Builds the library for the target, and for a Mac of the other kind where that is possible: dyld ends a
-/// program that is told to load a library without its slice.
+/// Builds the library for the target, and if possible for the other kind of Mac: dyld ends a program that is
+/// told to load a library without its slice.
 fn build_all(root: &Path, out: &Path, file: &str) -> Result<PathBuf, Box<dyn Error>> {
     let target = variable("TARGET")?;
-    // Whoever builds for a Mac elsewhere joins the slices there.
+    // If the build for a Mac does not run on a Mac, the slices are joined by the caller.
     let on_mac = variable("HOST")?.ends_with("-apple-darwin") && env::var_os("AGENTFS_BUILD_STD").is_none();
     let slices = if on_mac { build_slices::choose(&target, is_installed, has_lipo) } else { Slices::One };
     let own = build(root, out, file, &target)?;
@@ -119,8 +119,8 @@ fn cargo(arguments: &[OsString], offline: bool) -> Result<std::process::Output, 
     if offline {
         command.arg("--offline");
     }
-    // What the outer cargo (or clippy, or a coverage tool) set up for its own compilers is not for this
-    // build. Linker and flags per target (`CARGO_TARGET_…_LINKER`, `…_RUSTFLAGS`) are, and stay.
+    // Removes what the outer cargo (or clippy, or a coverage tool) set up for its own compilers. Linker and
+    // flags per target (`CARGO_TARGET_…_LINKER`, `…_RUSTFLAGS`) stay: they are for this build too.
     for name in [
         "RUSTFLAGS",
         "RUSTDOCFLAGS",
@@ -141,8 +141,8 @@ fn cargo(arguments: &[OsString], offline: bool) -> Result<std::process::Output, 
     ] {
         command.env_remove(name);
     }
-    // Names that cargo gives to build scripts would be taken for configuration or confuse build scripts
-    // of the nested build.
+    // Variables that cargo sets for build scripts would look like configuration, or confuse build scripts of
+    // the nested build.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_CFG_")

@@ -5,13 +5,14 @@
 pub(crate) enum Slices {
     /// The target's own.
     One,
-    /// The target's own though programs of another kind run on such a machine: why.
+    /// Only the target's own, although programs of the other kind also run on such a machine; the reason.
     OneOfTwo(&'static str),
     /// The target's own and that of another target, joined by lipo(1).
     Both(&'static str),
 }
 
-/// Chooses. `is_installed` says whether the standard library for a target is there, `has_lipo` whether lipo is.
+/// Chooses the slices. `is_installed`: whether the standard library for a target is installed. `has_lipo`:
+/// whether lipo is.
 pub(crate) fn choose(
     target: &str,
     is_installed: impl Fn(&str) -> bool,
@@ -31,7 +32,7 @@ pub(crate) fn choose(
         });
     }
     if !has_lipo() {
-        return Slices::OneOfTwo("there is no lipo to join both kinds; Apple's command line tools have it");
+        return Slices::OneOfTwo("cannot find lipo to join both kinds; install Apple's command line tools");
     }
     Slices::Both(other)
 }

@@ -14,20 +14,26 @@ use std::time::Duration;
 Examples:
   agentfs wrap -- python3 -m http.server 8080    a server with a localhost of its own
   agentfs exec shop/k3f9 -- curl localhost:8080  a client in that localhost
-  agentfs ps                                     what runs, under which URL
+  agentfs ps                                     what is running, and its URLs
 
-An instance is named APP/INSTANCE; INSTANCE.APP (the host form) and, where only one lives, APP mean it too.
+Name an instance as APP/INSTANCE or INSTANCE.APP (as in its host name). APP is enough if only one
+is running.
 
 Exit status:
-  0 done   1 failed   2 wrong command line   3 no such app, instance, route or collector
-  125 agentfs failed before the program was started   126 the program cannot be executed
-  127 there is no such program   else the wrapped program's own"
+  0    success
+  1    failure; the message says why
+  2    wrong command line
+  3    app, instance, route or collector not found
+  125  agentfs failed before it started the program
+  126  the program cannot be executed
+  127  program not found
+  any other status is the wrapped program's own"
 )]
 pub(crate) struct Arguments {
-    /// Say more on standard error, also when it is no terminal
+    /// Say more on standard error, even when it is not a terminal
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
-    /// Say nothing on standard error but why it failed
+    /// Say nothing on standard error except why it failed
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// What to do.
@@ -42,30 +48,30 @@ pub(crate) enum Command {
     Wrap(WrapArguments),
     /// Run a program in the localhost of a running instance
     Exec(ExecArguments),
-    /// List what runs: app, instance, address, URL, process, age, requests and their rate
+    /// List running instances: app, instance, address, URL, process, age, requests and their rate
     Ps(PsArguments),
-    /// Show what wrapped programs bind, accept and connect, or what is requested of them, live
+    /// Show live what wrapped programs bind, accept and connect, or the requests they get
     Trace(TraceArguments),
-    /// Give a name to a socket, a port or an instance by hand
+    /// Add a host name for a socket, a port or an instance
     Route(RouteArguments),
-    /// Open a port of an instance to raw TCP, or all of them on an address of its own
+    /// Open a port of an instance to raw TCP, or all its ports on an address of its own
     Forward(ForwardArguments),
-    /// End instances: terminate, wait, kill
+    /// Stop instances: terminate, wait, kill
     Stop(StopArguments),
-    /// Remove what dead instances left behind
+    /// Remove files that dead instances left behind
     Prune(PruneArguments),
-    /// Start, stop or ask the collector
+    /// Start, stop or inspect the collector
     Daemon(DaemonArguments),
-    /// Have browsers and other programs trust the https URLs, and switch them on
+    /// Install the local CA and turn on https
     Trust(TrustArguments),
-    /// macOS: copy a protected tool, so that it can be wrapped
+    /// macOS: copy a protected tool so that it can be wrapped
     MacTools(MacToolsArguments),
     /// Check what agentfs needs
     Doctor(DoctorArguments),
-    /// Be one of the small programs of `doctor --self-test`
+    /// Run one of the small programs of `doctor --self-test`
     #[command(hide = true)]
     Probe(ProbeArguments),
-    /// Say where a wrapped program listens; for `wrap`
+    /// Report where a wrapped program listens; for `wrap`
     #[command(hide = true)]
     Tell(TellArguments),
 }
@@ -77,11 +83,12 @@ Examples:
   agentfs wrap -- python3 -m http.server 8080
   agentfs wrap --app shop --instance blue -- npm run dev
 
-The program's exit status, signals, terminal and standard streams are its own. The app is named by --app,
-else by agentfs.toml, package.json, Cargo.toml or pyproject.toml, else by the folder of the git checkout,
-else by the program; the instance by --instance, else by the branch of a linked worktree, else at random.
-The program finds AGENTFS_SOCKET, AGENTFS_URL, AGENTFS_HOSTNAME, AGENTFS_APP and AGENTFS_INSTANCE in its
-environment. With AGENTFS_NO_INTERPOSE=1, or --no-interpose, it gets those and PORT, and nothing else.")]
+The program keeps its own exit status, signals, terminal and standard streams.
+The app is the first of: --app; the name in agentfs.toml, package.json, Cargo.toml or
+pyproject.toml; the folder of the git checkout; the program.
+The instance is the first of: --instance; the branch of a linked worktree; a random id.
+The environment has AGENTFS_SOCKET, AGENTFS_URL, AGENTFS_HOSTNAME, AGENTFS_APP, AGENTFS_INSTANCE.
+With --no-interpose or AGENTFS_NO_INTERPOSE=1 it gets those and PORT, and nothing else is changed.")]
 pub(crate) struct WrapArguments {
     /// Name of the app: a DNS label of at most 24 bytes
     #[arg(long, value_name = "NAME")]
@@ -89,22 +96,22 @@ pub(crate) struct WrapArguments {
     /// Name of the instance: a DNS label of at most 20 bytes
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<String>,
-    /// Refuse connections to loopback ports on which the instance has no listener, instead of reaching the host's
+    /// Refuse connections to loopback ports where the instance has no listener, instead of using the host's
     #[arg(long)]
     pub(crate) isolate: bool,
-    /// Keep one port reachable on the host as well, on 127.0.0.1 and ::1; may be given several times
+    /// Also open this port on the host, on 127.0.0.1 and ::1; can be repeated
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "no_interpose")]
     pub(crate) expose: Vec<u16>,
-    /// Take only these ports into the instance; the others stay the host's
+    /// Move only these ports into the instance; other ports stay on the host
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "except")]
     pub(crate) only: Vec<u16>,
-    /// Leave these ports with the host
+    /// Keep these ports on the host
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) except: Vec<u16>,
-    /// Leave the program's system calls alone: it has to bind `$AGENTFS_SOCKET` or `$PORT` itself
+    /// Leave the program's system calls alone; it must bind `$AGENTFS_SOCKET` or `$PORT` itself
     #[arg(long)]
     pub(crate) no_interpose: bool,
-    /// Set `$PORT`, for programs that want to be told
+    /// Set `$PORT`, for programs that read it
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
     /// The program and its arguments
@@ -119,12 +126,12 @@ Examples:
   agentfs exec shop/k3f9 -- curl http://localhost:8080
   agentfs exec feature-cart.shop -- npx playwright test
 
-The program goes by what the instance was wrapped with: --isolate, --only, --except.")]
+The program gets the instance's rules: the --isolate, --only and --except that `wrap` was given.")]
 pub(crate) struct ExecArguments {
-    /// The instance: APP/INSTANCE, INSTANCE.APP, or APP where only one lives
+    /// The instance: APP/INSTANCE, INSTANCE.APP, or APP if only one is running
     #[arg(value_name = "INSTANCE")]
     pub(crate) instance: String,
-    /// Refuse connections to loopback ports on which the instance has no listener
+    /// Refuse connections to loopback ports where the instance has no listener
     #[arg(long)]
     pub(crate) isolate: bool,
     /// The program and its arguments
@@ -140,7 +147,7 @@ Examples:
   agentfs ps --json | jq -r '.[].url'
   agentfs ps --watch")]
 pub(crate) struct PsArguments {
-    /// Print a JSON array of instances (with --watch one array a line)
+    /// Print a JSON array of instances (with --watch, one array per line)
     #[arg(long)]
     pub(crate) json: bool,
     /// Print again whenever something changes
@@ -152,24 +159,24 @@ pub(crate) struct PsArguments {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  agentfs trace                          everything, from here on
-  agentfs trace --app shop --since 5m    what was kept of the last five minutes too
-  agentfs trace --requests               requests of the router instead of calls (none are kept)
-  agentfs trace -- npm test              one command: its calls on standard error, its exit status")]
+  agentfs trace                          everything from now on
+  agentfs trace --app shop --since 5m    also what is kept of the last five minutes
+  agentfs trace --requests               the router's requests instead of calls (none are kept)
+  agentfs trace -- npm test              one command; its calls go to standard error")]
 pub(crate) struct TraceArguments {
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
-    /// Only this app; with a command: the app's name
+    /// Show only this app; with a command, the name of the app
     #[arg(long, value_name = "NAME")]
     pub(crate) app: Option<String>,
-    /// Begin this long ago: 10s, 5m, 2h, 1d, 500ms
+    /// Start this long ago: 10s, 5m, 2h, 1d, 500ms
     #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
     pub(crate) since: Option<Duration>,
     /// Show the router's requests instead of intercepted calls
     #[arg(long)]
     pub(crate) requests: bool,
-    /// Wrap this program and show its calls alone
+    /// Wrap this program and show only its calls
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
@@ -187,18 +194,19 @@ Examples:
   agentfs route --list
   agentfs route --remove myapp.localhost
 
-With --handoff the router looks at the first request of each plain HTTP/1 connection, and when that is
-for this name, the app's accept returns the client's own connection: nothing is between them from then
-on. So a later request on the same connection that names another host is answered by this app, too
-(browsers send none; HTTP clients and proxies that reuse a connection for several hosts do), and the
-app sees the router's port as its own. None of it is in the access log or the counters, no limit of
-the router holds, and X-Forwarded-For is not set. TLS, HTTP/2, and apps that do not take the connection
-go through the router as without the option.
+With --handoff the router looks at the first request of each plain HTTP/1 connection. If it is for
+this name, the app's accept returns the client's own connection. From then on:
+- the router does not see the connection: no access log, counters, limits or X-Forwarded-For
+- this app also answers later requests on the connection that name another host (browsers send
+  none; HTTP clients and proxies that reuse a connection for several hosts do)
+- the app sees the router's port as its own
+TLS, HTTP/2, and apps that do not take the connection go through the router, as without --handoff.
 
-With --rewrite-host the app is asked for `localhost:PORT` instead of NAME. Origin and Referer headers that
-name the route name localhost too. Location, Content-Location, Refresh, the domain of cookies and
-Access-Control-Allow-Origin are rewritten back. Bodies are not. Use it for apps that refuse other hosts:
-Jupyter, node --inspect, Vite's allowedHosts.")]
+With --rewrite-host the router asks the app for `localhost:PORT` instead of NAME:
+- Origin and Referer headers that name the route name localhost too
+- in answers, Location, Content-Location, Refresh, the domain of cookies and
+  Access-Control-Allow-Origin name the route again; bodies do not change
+Use it for apps that refuse other hosts: Jupyter, node --inspect, Vite's allowedHosts.")]
 pub(crate) struct RouteArguments {
     /// Host name; `.localhost` is added to a name without a dot
     #[arg(required_unless_present_any = ["list", "remove"])]
@@ -206,22 +214,22 @@ pub(crate) struct RouteArguments {
     /// Path of a socket, HOST:PORT on loopback, or APP/INSTANCE
     #[arg(required_unless_present_any = ["list", "remove"])]
     pub(crate) target: Option<String>,
-    /// Let sub-domains without a route of their own lead there too
+    /// Also route subdomains that have no route of their own
     #[arg(long)]
     pub(crate) wildcard: bool,
-    /// Replace a route of that name
+    /// Replace an existing route of this name
     #[arg(long)]
     pub(crate) replace: bool,
-    /// How to choose between replicas and workers: in turn, the least busy, or the first that answers
+    /// How to choose between replicas and workers
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = PolicyArgument::RoundRobin)]
     pub(crate) policy: PolicyArgument,
-    /// Hand client connections into the app by their first request; later ones with another host go there too
+    /// Hand each client connection to the app that its first request names; later requests go there too
     #[arg(long)]
     pub(crate) handoff: bool,
-    /// Ask the app for `localhost:PORT` instead of NAME, for apps that accept only that
+    /// Ask the app for `localhost:PORT` instead of NAME, for apps that accept only localhost
     #[arg(long, conflicts_with = "handoff")]
     pub(crate) rewrite_host: bool,
-    /// List the routes that were added by hand
+    /// List the routes that were added with this command
     #[arg(long, conflicts_with_all = ["name", "remove"])]
     pub(crate) list: bool,
     /// Remove a route
@@ -247,30 +255,33 @@ pub(crate) enum PolicyArgument {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  agentfs forward shop/k3f9:5432           a free port of 127.0.0.1, which is printed
+  agentfs forward shop/k3f9:5432           a free port of 127.0.0.1; it is printed
   agentfs forward shop/k3f9:5432 15432     this port
-  agentfs forward shop/k3f9                every port, on an address in 127/8 that is the instance's own
+  agentfs forward shop/k3f9                every port, on the instance's own address in 127/8
   agentfs forward --list
   agentfs forward --remove 127.0.0.1:15432
 
 A forward ends with its instance. The app sees the client's own address.")]
 pub(crate) struct ForwardArguments {
-    /// The instance and its port, APP/INSTANCE:PORT; without a port, all of them
+    /// The instance and its port: APP/INSTANCE:PORT; without a port, all ports
     #[arg(value_name = "INSTANCE[:PORT]", required_unless_present_any = ["list", "remove"])]
     pub(crate) target: Option<String>,
-    /// Port of 127.0.0.1, or ADDRESS:PORT, to listen on
+    /// Where to listen: a port of 127.0.0.1, or ADDRESS:PORT
     #[arg(value_name = "LISTEN")]
     pub(crate) listen: Option<String>,
-    /// Hand connections into the program also where LISTEN has another port, which the program then sees
+    /// Allow other machines: LISTEN may be an address that they can reach, such as 0.0.0.0
+    #[arg(long, requires = "listen")]
+    pub(crate) lan: bool,
+    /// Hand connections to the program even if LISTEN has another port (the program then sees that port)
     #[arg(long, conflicts_with = "proxy")]
     pub(crate) handoff: bool,
-    /// Hand no connection over; pass the bytes
+    /// Copy the bytes instead of handing connections over
     #[arg(long)]
     pub(crate) proxy: bool,
     /// List the forwards
     #[arg(long, conflicts_with_all = ["target", "remove"])]
     pub(crate) list: bool,
-    /// Remove the forward that listens there
+    /// Remove the forward that listens on this address
     #[arg(long, value_name = "LISTEN", conflicts_with = "target")]
     pub(crate) remove: Option<String>,
     /// Print JSON
@@ -286,13 +297,16 @@ Examples:
   agentfs stop shop          every instance of an app
   agentfs stop --all --timeout 2
 
-The URLs lead there no more, requests in progress may end for half of the time, then processes get
-SIGTERM, and SIGKILL when the time is over.")]
+Stopping an instance takes these steps:
+1. The router sends it no more requests.
+2. Requests in progress get half of the timeout to finish.
+3. Its processes get SIGTERM.
+4. Processes that are still running at the timeout get SIGKILL.")]
 pub(crate) struct StopArguments {
     /// APP/INSTANCE, INSTANCE.APP, or APP for all of its instances
     #[arg(value_name = "INSTANCE", required_unless_present = "all")]
     pub(crate) instances: Vec<String>,
-    /// Seconds to wait before killing
+    /// Seconds to wait before SIGKILL
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) timeout: u64,
     /// Stop every instance
@@ -306,7 +320,7 @@ pub(crate) struct StopArguments {
 Examples:
   agentfs prune")]
 pub(crate) struct PruneArguments {
-    /// Print JSON: files removed, files left with the reason
+    /// Print JSON: the files removed, and the files left with the reason
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -319,11 +333,12 @@ Examples:
   agentfs trust --json | jq '.[] | select(.state == \"cannot_be_written\")'
   agentfs trust --undo
 
-Makes a certificate authority of this home's own, once, and puts its certificate into the stores that it
-finds: the system's, those of Chromium and Firefox, Java's. It may sign for names of this machine only. Run it
-as yourself: where root is needed, it says which command to run. From then on URLs begin with https.")]
+Creates a local certificate authority (CA) for this home, once. Installs its certificate in the
+stores that it finds: the system's, Chromium's, Firefox's and Java's. The CA can sign only for
+names of this machine. From then on URLs begin with https. Run this as yourself: if a step needs
+root, it prints the command to run.")]
 pub(crate) struct TrustArguments {
-    /// Take the certificate out of each store again, and switch TLS off
+    /// Remove the certificate from each store and turn TLS off
     #[arg(long)]
     pub(crate) undo: bool,
     /// Print a JSON array of stores
@@ -349,42 +364,42 @@ Examples:
   agentfs daemon start --tls
   agentfs daemon start --cert shop.pem --key shop-key.pem
 
-TLS stays on once it was switched on; a collector that runs already takes it up. `agentfs trust --undo` switches
-it off.")]
+TLS stays on once it is turned on; a running collector turns it on at once. To turn it off, run
+`agentfs trust --undo`.")]
     Start(StartArguments),
-    /// Stop the collector; wrapped programs run on
+    /// Stop the collector; wrapped programs keep running
     #[command(after_long_help = "Examples:\n  agentfs daemon stop")]
     Stop,
-    /// Tell whether the collector runs: exit status 0 if it does, 3 if not
+    /// Show whether the collector is running: exit status 0 if it is, 3 if not
     #[command(after_long_help = "Examples:\n  agentfs daemon status --json")]
     Status {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Have the system start the collector at login, and open port 80 for it (macOS)
+    /// macOS: let launchd start the collector at login and open port 80 for it
     #[command(after_long_help = "\
 Examples:
   agentfs daemon install
   agentfs daemon install --print
 
-Writes a LaunchAgent to ~/Library/LaunchAgents and loads it with launchctl. Nothing has to be installed for agentfs
-to work: the collector starts by itself with the first command that needs it.")]
+Writes a LaunchAgent to ~/Library/LaunchAgents and loads it with launchctl. agentfs also works
+without it: the first command that needs the collector starts it.")]
     Install {
-        /// Write the LaunchAgent to standard output instead
+        /// Print the LaunchAgent instead of installing it
         #[arg(long)]
         print: bool,
     },
     /// Undo `daemon install`
     #[command(after_long_help = "Examples:\n  agentfs daemon uninstall")]
     Uninstall,
-    /// Be the collector, in the foreground
+    /// Run the collector in the foreground
     #[command(after_long_help = "Examples:\n  AGENTFS_LOG=debug agentfs daemon run")]
     Run {
-        /// Leave the session of whoever started us
+        /// Leave the session of the process that started us
         #[arg(long, hide = true)]
         detached: bool,
-        /// End quietly where there is a collector already: launchd starts what failed again and again
+        /// Exit with success if a collector is already running: launchd restarts a job that fails
         #[arg(long, hide = true)]
         by_launchd: bool,
     },
@@ -393,10 +408,10 @@ to work: the collector starts by itself with the first command that needs it.")]
 /// `agentfs daemon start`
 #[derive(Debug, Args)]
 pub(crate) struct StartArguments {
-    /// Speak TLS from here on, with certificates of the local authority
+    /// Turn on TLS, with certificates of the local CA
     #[arg(long)]
     pub(crate) tls: bool,
-    /// Speak TLS with this certificate for the names in it (PEM, its chain behind it)
+    /// Use this certificate for the names in it (PEM, followed by its chain)
     #[arg(long, value_name = "FILE", requires = "key")]
     pub(crate) cert: Option<PathBuf>,
     /// The certificate's private key (PEM, without a passphrase)
@@ -412,13 +427,14 @@ Examples:
   agentfs mac-tools                  list the copies
   agentfs mac-tools --remove perl
 
-macOS lets no library into its own programs. A copy is not protected; `agentfs wrap` starts it in the place of
-the original, and so do wrapped programs. An update of macOS makes a copy old; then copy it again.")]
+macOS does not let its own programs load other libraries. A copy is not protected: `agentfs wrap`
+and wrapped programs start the copy instead of the original. After an update of macOS, copy the
+tool again.")]
 pub(crate) struct MacToolsArguments {
-    /// Tools: names in the system's own folders, or paths; without any, the copies are listed
+    /// Tools: names in the system's own folders, or paths; without any, list the copies
     #[arg(value_name = "TOOL", required_if_eq("remove", "true"))]
     pub(crate) tools: Vec<OsString>,
-    /// Remove their copies
+    /// Remove the copies of these tools
     #[arg(long)]
     pub(crate) remove: bool,
     /// Print JSON
@@ -434,19 +450,20 @@ Examples:
   agentfs doctor --json | jq '.[] | select(.ok == false)'
   agentfs doctor --self-test
 
---self-test starts small programs in a private home below /tmp, has them bind, accept and connect as real ones do,
-and says of each promise whether it holds here. It leaves nothing behind and asks nothing of your own collector.")]
+--self-test starts small programs in a private home below /tmp. They bind, accept and connect as
+real programs do. It reports for each promise of agentfs whether it holds on this machine. It
+leaves nothing behind and does not use your own collector.")]
 pub(crate) struct DoctorArguments {
     /// Print a JSON array of checks
     #[arg(long)]
     pub(crate) json: bool,
-    /// Try everything that agentfs promises, here and now
+    /// Test on this machine everything that agentfs promises
     #[arg(long)]
     pub(crate) self_test: bool,
     /// Seconds after which the self-test gives up
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), requires = "self_test")]
     pub(crate) timeout: u64,
-    /// Tell whether the library was loaded into this process
+    /// Check whether the library was loaded into this process
     #[arg(long, hide = true)]
     pub(crate) loaded: Option<std::path::PathBuf>,
 }
@@ -474,23 +491,23 @@ pub(crate) enum ProbeAction {
         /// HOST:PORT
         target: String,
     },
-    /// Bind an address and print what it is called then
+    /// Bind an address and print the name of the socket
     Bind {
         /// Address to bind.
         address: std::net::SocketAddr,
     },
-    /// Start a server, kill it, find its port free
+    /// Start a server, kill it, check that its port is free
     Restart {
         /// Address to bind.
         address: std::net::SocketAddr,
     },
-    /// Run this program anew with an empty environment, as a child
+    /// Run this program again as a child with an empty environment
     Spawn {
         /// Its arguments.
         #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Become this program anew, with an empty environment
+    /// Replace this process with this program, with an empty environment
     Replace {
         /// Its arguments.
         #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
@@ -507,7 +524,7 @@ pub(crate) struct TellArguments {
     /// The instance
     #[arg(long)]
     pub(crate) instance: String,
-    /// Process with which it ends
+    /// The process whose exit ends it
     #[arg(long)]
     pub(crate) pid: u32,
     /// Unix time in milliseconds when the instance was started
@@ -516,13 +533,13 @@ pub(crate) struct TellArguments {
     /// The router's port
     #[arg(long)]
     pub(crate) http_port: u16,
-    /// The router's port for TLS, where that is on
+    /// The router's port for TLS, if TLS is on
     #[arg(long)]
     pub(crate) https_port: Option<u16>,
     /// Whether the instance is a fork
     #[arg(long)]
     pub(crate) fork: bool,
-    /// Be the process that tells, not the one that starts it
+    /// Run as the reporting process, not as the one that starts it
     #[arg(long)]
     pub(crate) detached: bool,
 }

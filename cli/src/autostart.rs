@@ -1,14 +1,16 @@
-//! Starts the collector when there is none: detached from whoever needed it, with its words in a log.
+//! Starts the collector if none is running: detached from the command that needs it, with its output in a
+//! log.
 use crate::client::{Client, REPLY_TIME};
 use crate::environment;
 use crate::hint::{Failure, io_hint};
 use crate::printer::Printer;
+use crate::program::own_binary;
 use crate::settings::Settings;
 use agentfs_wire::control::{DaemonInfo, method};
+use agentfs_wire::limits::LOG_BYTES;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,16 +23,13 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How long a program's start waits for a collector that is there and does not answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Pause between two looks whether it answers.
+/// Pause between two checks whether it answers.
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
-/// Bytes of the log beyond which it begins anew with the next collector.
-const LOG_BYTES: u64 = 1024 * 1024;
-
-/// Bytes of the log's end that explain a start that failed.
+/// Bytes from the end of the log that are searched for the reason of a failed start.
 const TAIL_BYTES: u64 = 600;
 
-/// A starter process that is at work, or the connection that made it unnecessary.
+/// A connection to the collector, or the process that is starting one.
 #[derive(Debug)]
 pub(crate) enum Started {
     /// A collector answers.
@@ -41,8 +40,8 @@ pub(crate) enum Started {
     Failed(Failure),
 }
 
-/// Connects to the collector; where there is none, has one started by a process that ends as soon as it
-/// answers, so that the collector is nobody's child.
+/// Connects to the collector. If none is running, starts `agentfs daemon start`, which exits as soon as the
+/// collector answers: so the collector is not a child of the program.
 pub(crate) fn begin(settings: &Settings) -> Started {
     match answering(settings, PATIENCE) {
         Ok(client) => return Started::Running(client),
@@ -67,30 +66,30 @@ pub(crate) fn begin(settings: &Settings) -> Started {
 // === impl Started ===
 
 impl Started {
-    /// Waits until the collector answers. Without one, programs still run: that is only worth a warning.
+    /// Waits until the collector answers. Programs also run without one, so its absence is only a warning.
     pub(crate) fn finish(self, settings: &Settings, printer: &Printer) -> Option<Client> {
         let failure = match self {
             Self::Running(client) => return Some(client),
             Self::Failed(failure) => failure,
             Self::Starting(child) => match child.wait_with_output() {
-                Err(error) => Failure::of(format_args!("cannot wait for the collector's start: {error}")),
+                Err(error) => Failure::of(format_args!("cannot wait for the collector to start: {error}")),
                 Ok(output) => match Client::connect_within(&settings.paths, PATIENCE) {
                     Ok(client) => return Some(client),
                     Err(_) => Failure::of(first_line(&output.stderr)),
                 },
             },
         };
-        printer.warn(&format!("no collector, so no URL: {}", failure.message));
+        printer.warn(&format!("no collector is running, so the program has no URL: {}", failure.message));
         None
     }
 }
 
-/// Connects to the collector, starting it where there is none.
+/// Connects to the collector, and starts it if none is running.
 ///
 /// # Errors
 /// Why there is none.
 pub(crate) fn ensure(settings: &Settings) -> Result<Client, Failure> {
-    agentfs_collector::prepare_home(&settings.paths)?;
+    agentfs_home::prepare(&settings.paths)?;
     if let Ok(client) = answering(settings, REPLY_TIME) {
         return Ok(client);
     }
@@ -98,16 +97,16 @@ pub(crate) fn ensure(settings: &Settings) -> Result<Client, Failure> {
     Client::require(&settings.paths)
 }
 
-/// A connection to a collector that has answered on it. One that was killed a moment ago may still accept:
-/// the kernel closes its sockets last.
+/// Connects and waits for an answer: a collector that was killed a moment ago may still accept, because the
+/// kernel closes its sockets last.
 fn answering(settings: &Settings, time: Duration) -> io::Result<Client> {
     let mut client = Client::connect_within(&settings.paths, time)?;
     client.ping()?;
     Ok(client)
 }
 
-/// Connects to the collector; where there is none, starts one only if something may be running that it would
-/// find. `None`: nothing is.
+/// Connects to the collector. If none is running, starts one only if the run dir is not empty. `None`:
+/// nothing is running.
 ///
 /// # Errors
 /// Why there is none.
@@ -125,13 +124,13 @@ pub(crate) fn where_needed(settings: &Settings) -> Result<Option<Client>, Failur
     }
 }
 
-/// Starts a collector as a child of this process and waits until it answers. Where another one is starting, or
-/// one that was killed is not quite gone, that is waited for.
+/// Starts a collector as a child of this process and waits until it answers. If another collector is
+/// starting, or a killed one is not quite gone, waits for that first.
 ///
 /// # Errors
-/// Where it ends, or does not answer in time; with the end of its log.
+/// It exits, or does not answer in time. The message has the end of its log.
 pub(crate) fn start(settings: &Settings) -> Result<DaemonInfo, Failure> {
-    // Where launchd has our sockets, its collector must be the one.
+    // If launchd holds our sockets, launchd must start the collector.
     if crate::launchctl::kickstart(settings)
         && let Some(info) = await_answer(settings)
     {
@@ -146,14 +145,14 @@ pub(crate) fn start(settings: &Settings) -> Result<DaemonInfo, Failure> {
             return Ok(info);
         }
         match child.try_wait() {
-            // Somebody else has the lock: a collector that does not answer yet, or not any more.
+            // Another collector has the lock and does not answer yet, or no longer answers.
             Ok(Some(status)) if status.success() => {
                 std::thread::park_timeout(LOCK_PAUSE);
                 child = launch(settings, &log)?;
             }
             Ok(Some(status)) => {
                 let failure = Failure::of(format_args!(
-                    "the collector ended at once ({status}): {}",
+                    "the collector exited at once ({status}): {}",
                     tail(settings, begin)
                 ));
                 return Err(failure.hint(format_args!("its log is {}", settings.paths.log.display())));
@@ -162,14 +161,14 @@ pub(crate) fn start(settings: &Settings) -> Result<DaemonInfo, Failure> {
         }
         if Instant::now() > deadline {
             let seconds = READY_TIME.as_secs();
-            let failure = Failure::of(format_args!("the collector does not answer after {seconds} s"));
+            let failure = Failure::of(format_args!("the collector did not answer within {seconds} s"));
             return Err(failure.hint(format_args!("its log is {}", settings.paths.log.display())));
         }
         std::thread::park_timeout(LOOK_PAUSE);
     }
 }
 
-/// What a collector that something else starts says of itself, once it does.
+/// Waits for the answer of a collector that something else starts.
 pub(crate) fn await_answer(settings: &Settings) -> Option<DaemonInfo> {
     let deadline = Instant::now() + READY_TIME;
     loop {
@@ -180,7 +179,7 @@ pub(crate) fn await_answer(settings: &Settings) -> Option<DaemonInfo> {
     }
 }
 
-/// Starts a collector's process. It ends with success where there is another one.
+/// Starts a collector's process. It exits with success if another collector is running.
 fn launch(settings: &Settings, log: &File) -> Result<std::process::Child, Failure> {
     let start = || -> io::Result<std::process::Child> {
         let mut command = own_command(settings)?;
@@ -205,20 +204,12 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 /// This binary, with a collector's environment.
 ///
 /// # Errors
-/// Where the binary's path cannot be told.
+/// The path of the binary cannot be found.
 pub(crate) fn own_command(settings: &Settings) -> io::Result<Command> {
     let mut command = Command::new(own_binary()?);
     command.env_clear();
     command.envs(environment::of_collector(&settings.environment, &settings.paths.home));
     Ok(command)
-}
-
-/// This binary; where it was replaced meanwhile, the one that replaced it.
-pub(crate) fn own_binary() -> io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    let text = path.to_string_lossy();
-    // proc_pid_exe(5): the kernel marks a removed file so.
-    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
 }
 
 fn open_log(settings: &Settings) -> Result<File, Failure> {
@@ -249,7 +240,7 @@ fn tail(settings: &Settings, begin: u64) -> String {
     };
     let text = read().unwrap_or_default();
     let error = text.lines().rev().find_map(|line| line.split_once("error: ").map(|(_, error)| error));
-    error.or_else(|| text.lines().last()).unwrap_or("it said nothing").to_owned()
+    error.or_else(|| text.lines().last()).unwrap_or("it wrote nothing to its log").to_owned()
 }
 
 fn cannot_start(error: &io::Error) -> Failure {

@@ -1,5 +1,6 @@
 //! One line of what `agentfs doctor` reports. Pure.
 use crate::hint::Failure;
+use agentfs_wire::text::visible;
 use serde::Serialize;
 
 /// One check.
@@ -7,16 +8,16 @@ use serde::Serialize;
 pub(crate) struct Check {
     /// What was checked.
     pub(crate) name: &'static str,
-    /// Whether it is as it should be.
+    /// Whether it is good.
     pub(crate) ok: bool,
     /// What was found.
     pub(crate) found: String,
-    /// What to do, where something is to be done or known.
+    /// What to do or to know, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hint: Option<String>,
 }
 
-/// A check that found things as they should be.
+/// A check that succeeded.
 pub(crate) fn good(name: &'static str, found: impl std::fmt::Display) -> Check {
     Check { name, ok: true, found: found.to_string(), hint: None }
 }
@@ -26,14 +27,14 @@ pub(crate) fn from_failure(name: &'static str, failure: Failure) -> Check {
     Check { name, ok: false, found: failure.message, hint: failure.hint }
 }
 
-/// One line a check, hints below.
+/// One line per check, with its hint below.
 pub(crate) fn report(checks: &[Check]) -> String {
     let mut text = String::new();
     for check in checks {
         let mark = if check.ok { "ok  " } else { "FAIL" };
-        text.push_str(&format!("{mark}  {:12}  {}\n", check.name, check.found));
+        text.push_str(&format!("{mark}  {:12}  {}\n", check.name, visible(&check.found)));
         if let Some(hint) = &check.hint {
-            text.push_str(&format!("      {:12}  hint: {hint}\n", ""));
+            text.push_str(&format!("      {:12}  hint: {}\n", "", visible(hint)));
         }
     }
     text

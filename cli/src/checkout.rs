@@ -1,5 +1,5 @@
 //! What the files around the working directory say: the nearest manifest's name, the git checkout, its
-//! branch. Reads files only and starts no process (git takes longer than all the rest of `wrap`).
+//! branch. Only reads files: starting git would take longer than all the rest of `wrap`.
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Read;
@@ -17,7 +17,7 @@ pub(crate) struct Checkout {
     pub(crate) repository: Option<String>,
     /// Whether it is a linked worktree.
     pub(crate) linked: bool,
-    /// The branch that is checked out, where one is.
+    /// The branch that is checked out, if any.
     pub(crate) branch: Option<String>,
 }
 
@@ -76,7 +76,7 @@ fn read(root: &Path) -> Option<Checkout> {
     } else {
         let pointer = text(&git)?;
         let folder = root.join(pointer.trim().strip_prefix("gitdir:")?.trim());
-        // A submodule has such a pointer too, but no common folder: it is a checkout of its own.
+        // A submodule has such a file too, but no common folder: it is its own checkout.
         let common = text(&folder.join("commondir")).map(|common| folder.join(common.trim()));
         (folder, common)
     };
@@ -89,7 +89,7 @@ fn read(root: &Path) -> Option<Checkout> {
     Some(Checkout { root: root.to_owned(), repository, linked: linked.is_some(), branch })
 }
 
-/// The name of a repository, of which `common` is the folder: `shop/.git`, `shop/.bare` or `shop.git`.
+/// The name of the repository in the folder `common`: `shop/.git`, `shop/.bare` or `shop.git`.
 fn repository_name(common: &Path) -> Option<String> {
     let name = name_of(common)?;
     if name.starts_with('.') {
@@ -103,7 +103,7 @@ fn name_of(folder: &Path) -> Option<String> {
 }
 
 fn text(path: &Path) -> Option<String> {
-    // A fifo of that name must not stop us.
+    // A FIFO with that name must not block us.
     if !fs::metadata(path).ok()?.is_file() {
         return None;
     }

@@ -1,18 +1,19 @@
 //! The claim on an instance's name: its companion file, which only one can create.
 //! Called by `wrap` before the program starts, and when the program has ended without a collector.
 use crate::hint::{Failure, io_hint};
-use crate::liveness::{self, RunLock, State};
+use crate::liveness;
 use crate::naming::{Names, with_id};
 use crate::{duration, exit::Exit};
+use agentfs_home::{Prober, RunLock};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::paths::Paths;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Names that are tried before we give up. Each further one has a random id: the second succeeds.
+/// Names that are tried before we give up. From the second on they have a random id, so the second succeeds.
 const TRIES: u32 = 16;
 
 /// A claimed name.
@@ -24,17 +25,17 @@ pub(crate) struct Claim {
     path: PathBuf,
 }
 
-/// What one attempt came to.
+/// Result of one attempt.
 enum Attempt {
     Claimed,
     Taken,
 }
 
-/// Claims the names of `wanted`, or the instance's with a random id behind it where they live already.
-/// `random` gives a new seed each time.
+/// Claims the names of `wanted`. If an instance with these names is running, adds a random id to the
+/// instance's name. `random` returns a new seed each time.
 ///
 /// # Errors
-/// Where the companion cannot be written.
+/// The companion cannot be written.
 pub(crate) fn claim(
     paths: &Paths,
     wanted: Companion,
@@ -62,10 +63,10 @@ pub(crate) fn claim(
 // === impl Claim ===
 
 impl Claim {
-    /// Tells the process of the program.
+    /// Records the process of the program.
     ///
     /// # Errors
-    /// Where the companion cannot be rewritten; the old one stays.
+    /// The companion cannot be rewritten; the old one stays.
     pub(crate) fn started(&mut self, pid: u32) -> io::Result<()> {
         self.companion.child_pid = pid;
         let temporary = write_temporary(&self.path, &self.companion)?;
@@ -77,24 +78,24 @@ impl Claim {
     /// # Errors
     /// Where files cannot be removed.
     pub(crate) fn release(&self, paths: &Paths) -> io::Result<()> {
-        let lock = RunLock::take(paths)?;
+        let lock = RunLock::take(&paths.run_lock)?;
         liveness::sweep(paths, &self.companion.app, &self.companion.instance, &lock)?;
         if is_listening(paths, &self.companion) { Ok(()) } else { fs::remove_file(&self.path) }
     }
 
-    /// Takes the claim back: the program was never started.
+    /// Withdraws the claim: the program was never started.
     pub(crate) fn withdraw(&self) {
-        // A companion that stays is taken for a dead instance: harmless.
+        // A companion that stays looks like a dead instance, which is harmless.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 fn attempt(paths: &Paths, path: &Path, companion: &Companion) -> io::Result<Attempt> {
-    // The content is there before the name is, so nobody reads half a companion.
+    // The file is complete before it gets its name, so nobody reads half a companion.
     let temporary = write_temporary(path, companion)?;
     let result = match fs::hard_link(&temporary, path) {
-        // Somebody without a companion may listen under that name: a socket made by hand, or a daemon
-        // that was left behind.
+        // A listener without a companion may have that name: a socket made by hand, or a daemon that was left
+        // behind.
         Ok(()) if is_listening(paths, companion) => {
             fs::remove_file(path)?;
             Ok(Attempt::Taken)
@@ -109,12 +110,13 @@ fn attempt(paths: &Paths, path: &Path, companion: &Companion) -> io::Result<Atte
     result
 }
 
-/// Takes the place of a dead instance. Under the run lock, so that two who find it dead cannot both.
+/// Replaces a dead instance. Holds the run lock, so that of two processes which find it dead only one
+/// replaces it.
 fn take_over(paths: &Paths, path: &Path, temporary: &Path, new: &Companion) -> io::Result<Attempt> {
     if lives(paths, path, new) {
         return Ok(Attempt::Taken);
     }
-    let lock = RunLock::take(paths)?;
+    let lock = RunLock::take(&paths.run_lock)?;
     if lives(paths, path, new) {
         return Ok(Attempt::Taken);
     }
@@ -129,9 +131,10 @@ fn lives(paths: &Paths, path: &Path, new: &Companion) -> bool {
 }
 
 fn is_listening(paths: &Paths, companion: &Companion) -> bool {
+    let mut prober = Prober::default();
     liveness::files_of(paths, &companion.app, &companion.instance)
         .iter()
-        .any(|path| liveness::probe(path) == State::Live)
+        .any(|path| prober.probe(path).is_held())
 }
 
 fn write_temporary(path: &Path, companion: &Companion) -> io::Result<PathBuf> {
@@ -140,7 +143,9 @@ fn write_temporary(path: &Path, companion: &Companion) -> io::Result<PathBuf> {
     let temporary = PathBuf::from(temporary);
     let bytes = serde_json::to_vec(companion).map_err(io::Error::other)?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    if let Err(error) = file.write_all(&bytes) {
+    // Even if the file existed before: it contains the instance's secret.
+    let private = file.set_permissions(Permissions::from_mode(0o600));
+    if let Err(error) = private.and_then(|()| file.write_all(&bytes)) {
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
@@ -150,7 +155,10 @@ fn write_temporary(path: &Path, companion: &Companion) -> io::Result<PathBuf> {
 fn file(paths: &Paths, companion: &Companion) -> Result<PathBuf, Failure> {
     let names = app_name(&companion.app).zip(instance_name(&companion.instance));
     let (app, instance) = names.ok_or_else(|| {
-        Failure::new(Exit::Setup, format_args!("{}/{} are no names", companion.app, companion.instance))
+        Failure::new(
+            Exit::Setup,
+            format_args!("`{}/{}` is not a valid instance name", companion.app, companion.instance),
+        )
     })?;
     let name = SocketName { app, instance, kind: Kind::Companion };
     Ok(paths.run.join(name.format().as_str()))
@@ -183,6 +191,7 @@ mod tests {
             started_ms: 0,
             version: String::new(),
             rules: Rules::default(),
+            secret: None,
         }
     }
 
@@ -194,6 +203,8 @@ mod tests {
     fn a_living_name_is_never_shared() {
         let (_home, paths) = home();
         assert_eq!(take(&paths, std::process::id()).companion.instance, "blue");
+        let mode = fs::metadata(paths.run.join("shop-blue.json")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "it may have a secret");
         let second = take(&paths, std::process::id()).companion.instance;
         assert!(second.starts_with("blue-"), "{second}");
         assert_eq!(fs::read_dir(&paths.run).unwrap().count(), 2, "no temporary file is left");

@@ -14,7 +14,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// How long an ordinary reply may take. The collector answers in microseconds; one that does not is stuck.
+/// How long an ordinary reply may take. The collector answers in microseconds; one that takes this long is
+/// stuck.
 pub(crate) const REPLY_TIME: Duration = Duration::from_secs(10);
 
 /// A connection to the collector.
@@ -32,7 +33,7 @@ pub(crate) struct Events {
     line: Vec<u8>,
 }
 
-/// What waiting for an event came to.
+/// Result of waiting for an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// An event.
@@ -49,28 +50,28 @@ impl Client {
     /// Connects to the collector of a home.
     ///
     /// # Errors
-    /// What the system says; `NotFound` and `ConnectionRefused` mean that none runs.
+    /// What the system says; `NotFound` and `ConnectionRefused` mean that no collector is running.
     pub(crate) fn connect(paths: &Paths) -> io::Result<Self> {
         Self::connect_within(paths, REPLY_TIME)
     }
 
-    /// Connects to the collector of a home; neither that nor a reply takes longer than `time`.
+    /// Connects to the collector of a home. Connecting and each reply take at most `time`.
     ///
     /// # Errors
-    /// As for [`Self::connect`]; `WouldBlock` where the collector does not accept in time.
+    /// As for [`Self::connect`]; `WouldBlock` if the collector does not accept in time.
     pub(crate) fn connect_within(paths: &Paths, time: Duration) -> io::Result<Self> {
         let address = UnixAddr::new(&paths.control)?;
         let own = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
         fcntl(&own, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         let stream = UnixStream::from(own);
-        // It bounds connect(2) too, which waits while the backlog is full.
+        // This limits connect(2) too, which waits while the backlog is full.
         stream.set_write_timeout(Some(time))?;
         connect(stream.as_raw_fd(), &address)?;
         stream.set_read_timeout(Some(time))?;
         Ok(Self { stream: BufReader::new(stream), next: 1 })
     }
 
-    /// Connects, or says that no collector runs.
+    /// Connects, or reports that no collector is running.
     ///
     /// # Errors
     /// [`Exit::NotFound`](crate::exit::Exit::NotFound) where none does.
@@ -82,14 +83,14 @@ impl Client {
                 }
                 _ => format!("cannot connect to {}: {error}", paths.control.display()),
             };
-            Failure::new(crate::exit::Exit::NotFound, message).hint("`agentfs daemon start` starts it")
+            Failure::new(crate::exit::Exit::NotFound, message).hint("run `agentfs daemon start`")
         })
     }
 
     /// Calls a method.
     ///
     /// # Errors
-    /// What the collector answers, or that it does not.
+    /// What the collector answers, or that it does not answer.
     pub(crate) fn call<R: DeserializeOwned>(
         &mut self,
         method: &str,
@@ -110,10 +111,11 @@ impl Client {
         Ok(Events { stream: self.stream, line: Vec::new() })
     }
 
-    /// Asks whether somebody answers.
+    /// Checks whether the collector answers.
     ///
     /// # Errors
-    /// `UnexpectedEof`, `ConnectionReset` or `BrokenPipe` where the collector goes away; what the system says.
+    /// `UnexpectedEof`, `ConnectionReset` or `BrokenPipe` if the collector goes away; else what the system
+    /// says.
     pub(crate) fn ping(&mut self) -> io::Result<()> {
         self.round(method::PING, Value::Null).map(drop)
     }
@@ -150,7 +152,7 @@ impl Events {
     /// Waits for the next event, for ever or for `time`.
     ///
     /// # Errors
-    /// Where a line is no event, or the connection fails.
+    /// A line is not an event, or the connection fails.
     pub(crate) fn next(&mut self, time: Option<Duration>) -> Result<Next, Failure> {
         // A zero timeout means "for ever" to the system.
         let time = time.map(|time| time.max(Duration::from_millis(1)));
@@ -181,6 +183,7 @@ fn lost(what: &str, error: &io::Error) -> Failure {
         }
         _ => format!("cannot talk to the collector ({what}): {error}"),
     };
-    Failure::of(message)
-        .hint("`agentfs daemon status` tells whether it runs; its log is collector.log in AGENTFS_HOME")
+    Failure::of(message).hint(
+        "run `agentfs daemon status` to see whether it is running; its log is collector.log in AGENTFS_HOME",
+    )
 }

@@ -20,7 +20,7 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 
-/// Carries a command out.
+/// Runs a command.
 ///
 /// # Errors
 /// What the command fails with.

@@ -1,7 +1,9 @@
 //! How events, listeners and tables look to a person. Pure.
 use crate::duration;
-use agentfs_wire::event::{Event, EventKind, HANDED_OVER};
+use agentfs_wire::event::{Call, Event, EventKind, Listener, Request, RequestEnd, What, Who};
+use agentfs_wire::text::visible;
 use agentfs_wire::url::UrlStyle;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Columns of a trace line before the free part, in characters.
@@ -22,23 +24,21 @@ pub(crate) fn listener_line(
     user_home: Option<&Path>,
     fork: bool,
 ) -> Option<String> {
-    if event.kind != EventKind::ListenerUp {
+    let What::ListenerUp(Listener { of: Who { app, instance }, address, socket, host, .. }) = &event.what
+    else {
         return None;
-    }
-    let app = event.app.as_deref()?;
-    // The journal has the host name; the port is the router's of this moment.
-    let host = event.url.as_deref()?;
-    let own = event.instance.as_deref().filter(|_| fork).map(|instance| own_host(host, app, instance));
+    };
+    // The journal has the host name; the port is the router's current one.
+    let own = fork.then(|| own_host(host, app, instance));
     let url = urls.url(own.as_deref().unwrap_or(host));
-    let socket =
-        event.socket.as_deref().map_or_else(String::new, |path| format!("  ({})", short(path, user_home)));
-    Some(match event.address.as_deref() {
-        Some(address) if !address.is_empty() => format!("{app}  {address} → {url}{socket}"),
-        _ => format!("{app} → {url}{socket}"),
+    let socket = short(socket, user_home);
+    Some(match address {
+        Some(address) => format!("{app}  {address} → {url}  ({socket})"),
+        None => format!("{app} → {url}  ({socket})"),
     })
 }
 
-/// A host name of an instance by the instance's own name instead of the app's alone.
+/// The host name with the instance's name, for one that names only the app.
 fn own_host(host: &str, app: &str, instance: &str) -> String {
     let own = crate::instance::host(app, instance);
     match host.strip_suffix(&format!("{app}.localhost")) {
@@ -48,57 +48,103 @@ fn own_host(host: &str, app: &str, instance: &str) -> String {
     }
 }
 
-/// One line of `agentfs trace`: time, instance, program, call, address, what became of it.
+/// One line of `agentfs trace`: time, instance, program, call, address, result.
 pub(crate) fn trace_line(event: &Event) -> String {
-    let who = match (event.app.as_deref(), event.instance.as_deref()) {
-        (Some(app), Some(instance)) => format!("{app}/{instance}"),
-        (Some(app), None) => app.to_owned(),
-        _ => "-".to_owned(),
+    let time = duration::time_of_day(event.time_ms);
+    let who = event.what.of().map_or_else(|| "-".to_owned(), |of| format!("{}/{}", of.app, of.instance));
+    let columns = match &event.what {
+        What::Request(request) => request_columns(request),
+        what => columns(what).line(),
     };
-    if event.kind == EventKind::Request
-        && let Some(method) = &event.method
-    {
-        return one_line(&request_line(event, &who, method));
+    // Names, commands and paths come from outside: they must not break the line or control the terminal.
+    let line = format!("{time}  {who:WHO_WIDTH$}  {columns}");
+    visible(line.trim_end()).to_string()
+}
+
+/// The part of a trace line after time and instance.
+#[derive(Default)]
+struct Columns<'a> {
+    program: Option<&'a str>,
+    pid: Option<u32>,
+    /// The call, or another word for the event.
+    call: &'a str,
+    fd: Option<i32>,
+    address: Option<&'a str>,
+    /// The other parts. Empty ones are left out.
+    rest: Vec<Cow<'a, str>>,
+}
+
+fn columns(what: &What) -> Columns<'_> {
+    let columns = Columns { call: kind_word(what.kind()), ..Columns::default() };
+    match what {
+        What::InstanceStarted { pid, command, .. } => {
+            Columns { pid: *pid, rest: vec![command.as_deref().unwrap_or("").into()], ..columns }
+        }
+        What::InstanceEnded { .. } | What::Request(_) => columns,
+        What::ListenerUp(Listener { pid, address, socket, host, .. })
+        | What::ListenerDown(Listener { pid, address, socket, host, .. }) => {
+            let rest = vec![file_name(socket).into(), host.into()];
+            Columns { pid: *pid, address: address.as_deref(), rest, ..columns }
+        }
+        What::Call(call) => Columns {
+            program: call.program.as_deref(),
+            pid: call.pid,
+            call: &call.call,
+            fd: call.fd.filter(|fd| *fd >= 0),
+            address: call.address.as_deref(),
+            rest: vec![
+                outcome(call).into(),
+                peer(call).into(),
+                file_name(call.socket.as_deref().unwrap_or("")).into(),
+                call.file.as_deref().unwrap_or("").into(),
+            ],
+        },
+        What::ProcessExited { pid, .. } | What::CollectorStarted { pid } => {
+            Columns { pid: Some(*pid), ..columns }
+        }
+        What::RouteAdded { host, target } => Columns { rest: vec![host.into(), target.into()], ..columns },
+        What::RouteRemoved { host } => Columns { rest: vec![host.into()], ..columns },
+        What::Warning { text } => Columns { rest: vec![text.into()], ..columns },
+        What::RequestsMissed { missed } => {
+            Columns { rest: vec![format!("{missed} requests missed").into()], ..columns }
+        }
+        What::Lagged { missed } => {
+            Columns { rest: vec![format!("{missed} events missed").into()], ..columns }
+        }
     }
-    let program = match (event.program.as_deref(), event.pid) {
-        (Some(program), Some(pid)) => format!("{program}[{pid}]"),
-        (None, Some(pid)) => format!("[{pid}]"),
-        (Some(program), None) => program.to_owned(),
-        (None, None) => "-".to_owned(),
-    };
-    let call = match (event.call.as_deref(), event.fd) {
-        (Some(call), Some(fd)) if fd >= 0 => format!("{call} {fd}"),
-        (Some(call), _) => call.to_owned(),
-        (None, _) => kind_word(event.kind).to_owned(),
-    };
-    let address = event.address.as_deref().unwrap_or("");
-    let line = format!(
-        "{}  {who:WHO_WIDTH$}  {program:PROGRAM_WIDTH$}  {call:CALL_WIDTH$}  {address:ADDRESS_WIDTH$}  {}",
-        duration::time_of_day(event.time_ms),
-        outcome(event),
-    );
-    one_line(&line)
 }
 
-/// Names, commands and paths come from outside: one event stays one line, and no terminal obeys it.
-fn one_line(line: &str) -> String {
-    line.trim_end().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+// === impl Columns ===
+
+impl Columns<'_> {
+    fn line(&self) -> String {
+        let program = match (self.program, self.pid) {
+            (Some(program), Some(pid)) => format!("{program}[{pid}]"),
+            (None, Some(pid)) => format!("[{pid}]"),
+            (Some(program), None) => program.to_owned(),
+            (None, None) => "-".to_owned(),
+        };
+        let call = self.fd.map_or_else(|| self.call.to_owned(), |fd| format!("{} {fd}", self.call));
+        let address = self.address.unwrap_or("");
+        let rest: Vec<&str> = self.rest.iter().map(AsRef::as_ref).filter(|part| !part.is_empty()).collect();
+        format!("{program:PROGRAM_WIDTH$}  {call:CALL_WIDTH$}  {address:ADDRESS_WIDTH$}  {}", rest.join("  "))
+    }
 }
 
-/// A request: time, instance, method, status, duration, size, what was asked for.
-fn request_line(event: &Event, who: &str, method: &str) -> String {
-    let status = match event.status.unwrap_or(0) {
-        _ if event.outcome.as_deref() == Some(HANDED_OVER) => "into".to_owned(),
-        0 => "gone".to_owned(),
-        status => status.to_string(),
+/// Method, status, duration, size, URL.
+fn request_columns(request: &Request) -> String {
+    let status = match request.end {
+        RequestEnd::Answered(status) => status.to_string(),
+        RequestEnd::ClientLeft => "gone".to_owned(),
+        RequestEnd::HandedOver => "into".to_owned(),
     };
     format!(
-        "{}  {who:WHO_WIDTH$}  {method:METHOD_WIDTH$}  {status:>4}  {:>DURATION_WIDTH$}  {:>SIZE_WIDTH$}  {}{}",
-        duration::time_of_day(event.time_ms),
-        time_taken(event.duration_us.unwrap_or(0)),
-        size(event.bytes.unwrap_or(0)),
-        event.url.as_deref().unwrap_or(""),
-        event.path.as_deref().unwrap_or(""),
+        "{:METHOD_WIDTH$}  {status:>4}  {:>DURATION_WIDTH$}  {:>SIZE_WIDTH$}  {}{}",
+        request.method,
+        time_taken(request.duration_us),
+        size(request.bytes),
+        request.host,
+        request.path,
     )
 }
 
@@ -131,52 +177,37 @@ fn digits(number: f64, unit: &str) -> String {
     }
 }
 
-fn outcome(event: &Event) -> String {
-    let mut text = String::new();
-    let mut add = |part: &str| {
-        if !text.is_empty() {
-            text.push_str("  ");
-        }
-        text.push_str(part);
-    };
-    if let Some(outcome) = &event.outcome {
-        let why = event.why.as_deref().filter(|why| why != outcome).map(reason);
-        let errno = event.errno.as_deref();
-        let reason = [why.as_deref(), errno].into_iter().flatten().collect::<Vec<_>>().join(", ");
-        if reason.is_empty() {
-            add(&format!("→ {outcome}"));
-        } else {
-            add(&format!("→ {outcome} ({reason})"));
-        }
+/// The outcome of a call, and the reasons.
+fn outcome(call: &Call) -> String {
+    let why = call.why.as_deref().filter(|why| *why != call.outcome).map(reason);
+    let reasons: Vec<&str> = [why.as_deref(), call.errno.as_deref()].into_iter().flatten().collect();
+    match reasons.join(", ") {
+        reasons if reasons.is_empty() => format!("→ {}", call.outcome),
+        reasons => format!("→ {} ({reasons})", call.outcome),
     }
-    if let Some(peer) = event.peer.as_deref().filter(|peer| !peer.is_empty()) {
-        let word = if event.call.as_deref() == Some("connect") { "as" } else { "from" };
-        add(&format!("{word} {peer}"));
+}
+
+/// The other end of a call's connection.
+fn peer(call: &Call) -> String {
+    match call.peer.as_deref() {
+        None | Some("") => String::new(),
+        Some(peer) if call.call == "connect" => format!("as {peer}"),
+        Some(peer) => format!("from {peer}"),
     }
-    if let Some(socket) = event.socket.as_deref().filter(|socket| !socket.is_empty()) {
-        add(socket.rsplit('/').next().unwrap_or(socket));
-    }
-    if let Some(url) = &event.url {
-        add(url);
-    }
-    if let Some(detail) = &event.detail {
-        add(detail);
-    }
-    if let Some(missed) = event.missed {
-        let what = if event.kind == EventKind::Request { "requests" } else { "events" };
-        add(&format!("{missed} {what} missed"));
-    }
-    text
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// Why a call was left alone or refused.
 fn reason(why: &str) -> String {
     match why {
-        "cannot_reach_static" => "cannot reach: linked statically".to_owned(),
-        "cannot_reach_go" => "cannot reach: a Go program, its system calls are its own".to_owned(),
-        "cannot_reach_machine" => "cannot reach: for another kind of machine".to_owned(),
-        "cannot_reach_rights" => "cannot reach: changes its user or gains rights".to_owned(),
-        "cannot_reach_out_of_sight" => "cannot reach: the library is not in its file system".to_owned(),
+        "cannot_reach_static" => "cannot intercept: statically linked".to_owned(),
+        "cannot_reach_go" => "cannot intercept: Go programs make their own system calls".to_owned(),
+        "cannot_reach_machine" => "cannot intercept: built for another kind of machine".to_owned(),
+        "cannot_reach_rights" => "cannot intercept: changes its user or gains rights".to_owned(),
+        "cannot_reach_out_of_sight" => "cannot intercept: the library is not in its file system".to_owned(),
         why => why.replace('_', " "),
     }
 }
@@ -210,15 +241,18 @@ pub(crate) fn short(path: &str, user_home: Option<&Path>) -> String {
     }
 }
 
-/// Rows as columns that are as wide as their widest cell; the last one is as long as it is.
+/// Rows as columns, each as wide as its widest cell; the last column is not padded. Control characters in
+/// cells are escaped.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let seen = |row: &Vec<String>| row.iter().map(|cell| visible(cell).to_string()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(seen).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let line: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         text.push_str(line.join("  ").trim_end());
@@ -231,88 +265,116 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 mod tests {
     use super::*;
 
-    fn call() -> Event {
-        Event {
-            time_ms: 3_723_004,
+    fn event(what: What) -> Event {
+        Event { sequence: 1, time_ms: 3_723_004, what }
+    }
+
+    fn bind() -> Call {
+        Call {
+            of: Who::new("shop", "blue"),
             pid: Some(4711),
             program: Some("python3".to_owned()),
-            call: Some("bind".to_owned()),
+            call: "bind".to_owned(),
             fd: Some(3),
             address: Some("0.0.0.0:8080".to_owned()),
-            outcome: Some("rewritten".to_owned()),
+            peer: None,
+            outcome: "rewritten".to_owned(),
             why: Some("rewritten".to_owned()),
+            errno: None,
             socket: Some("/h/run/shop-blue.8080.sock".to_owned()),
-            ..Event::new(EventKind::Call).of("shop", "blue")
+            file: None,
         }
+    }
+
+    fn of_call(call: Call) -> Event {
+        event(What::Call(Box::new(call)))
     }
 
     #[test]
     fn a_call_is_one_aligned_line() {
         assert_eq!(
-            trace_line(&call()),
+            trace_line(&of_call(bind())),
             "01:02:03.004  shop/blue             python3[4711]       bind 3      0.0.0.0:8080           → rewritten  shop-blue.8080.sock"
         );
-        let passed = Event {
-            call: Some("connect".to_owned()),
+        let passed = of_call(Call {
+            call: "connect".to_owned(),
             address: Some("127.0.0.1:5432".to_owned()),
-            outcome: Some("passed".to_owned()),
+            outcome: "passed".to_owned(),
             why: Some("no_listener".to_owned()),
             errno: Some("ECONNREFUSED".to_owned()),
             socket: None,
-            ..call()
-        };
+            ..bind()
+        });
         assert!(
             trace_line(&passed).ends_with("→ passed (no listener, ECONNREFUSED)"),
             "{}",
             trace_line(&passed)
         );
+        let accepted = of_call(Call {
+            call: "accept".to_owned(),
+            peer: Some("127.0.0.1:5000".to_owned()),
+            socket: None,
+            ..bind()
+        });
+        assert!(trace_line(&accepted).ends_with("→ rewritten  from 127.0.0.1:5000"));
     }
 
     #[test]
     fn other_events_say_what_they_are() {
-        let lagged = Event { missed: Some(12), ..Event::new(EventKind::Lagged) };
-        assert!(trace_line(&lagged).contains("lagged") && trace_line(&lagged).ends_with("12 events missed"));
-        let ended = Event::new(EventKind::InstanceEnded).of("shop", "blue");
-        assert!(trace_line(&ended).ends_with("ended"), "{}", trace_line(&ended));
+        let of = || Who::new("shop", "blue");
+        for (what, line) in [
+            (What::Lagged { missed: 12 }, "lagged                             12 events missed"),
+            (What::InstanceEnded { of: of() }, "ended"),
+            (What::ProcessExited { of: of(), pid: 7 }, "[7]                 exited"),
+            (
+                What::RouteAdded { host: "my.localhost".to_owned(), target: "shop/blue".to_owned() },
+                "route                              my.localhost  shop/blue",
+            ),
+        ] {
+            let shown = trace_line(&event(what));
+            assert!(shown.ends_with(line), "{shown}");
+        }
     }
 
     #[test]
     fn a_request_is_one_line() {
-        let event = Event {
-            time_ms: 3_723_004,
-            method: Some("GET".to_owned()),
-            url: Some("shop.localhost".to_owned()),
-            path: Some("/a?b\x1b[2J".to_owned()),
-            status: Some(200),
-            duration_us: Some(1234),
-            bytes: Some(45_678),
-            ..Event::new(EventKind::Request).of("shop", "blue")
+        let request = Request {
+            of: Some(Who::new("shop", "blue")),
+            method: "GET".to_owned(),
+            host: "shop.localhost".to_owned(),
+            path: "/a?b\x1b[2J".to_owned(),
+            end: RequestEnd::Answered(200),
+            duration_us: 1234,
+            bytes: 45_678,
         };
+        let line = |request: &Request| trace_line(&event(What::Request(Box::new(request.clone()))));
         assert_eq!(
-            trace_line(&event),
-            "01:02:03.004  shop/blue             GET       200  1.23 ms  45.7 kB  shop.localhost/a?b [2J"
+            line(&request),
+            "01:02:03.004  shop/blue             GET       200  1.23 ms  45.7 kB  shop.localhost/a?b\\u{1b}[2J"
         );
-        let gone = Event { status: Some(0), duration_us: Some(999), bytes: None, ..event };
-        assert!(trace_line(&gone).contains("GET      gone   999 µs      0 B  shop"), "{}", trace_line(&gone));
-        let missed = Event { missed: Some(3), ..Event::new(EventKind::Request) };
-        assert!(trace_line(&missed).ends_with("3 requests missed"), "{}", trace_line(&missed));
+        let gone = Request { end: RequestEnd::ClientLeft, duration_us: 999, bytes: 0, ..request };
+        assert!(line(&gone).contains("GET      gone   999 µs      0 B  shop"), "{}", line(&gone));
+        let missed = trace_line(&event(What::RequestsMissed { missed: 3 }));
+        assert!(missed.ends_with("3 requests missed"), "{missed}");
         assert_eq!((time_taken(12_345_678), size(9_999_999)), ("12.3 s".to_owned(), "10.0 MB".to_owned()));
     }
 
     #[test]
     fn a_listener_is_told_with_its_url() {
-        let event = Event {
+        let listener = Listener {
+            of: Who::new("shop", "k3f9"),
+            pid: None,
             address: Some("0.0.0.0:8080".to_owned()),
-            url: Some("shop.localhost".to_owned()),
-            socket: Some("/home/ada/.agentfs/run/shop-k3f9.8080.sock".to_owned()),
-            ..Event::new(EventKind::ListenerUp).of("shop", "k3f9")
+            socket: "/home/ada/.agentfs/run/shop-k3f9.8080.sock".to_owned(),
+            host: "shop.localhost".to_owned(),
         };
+        let event = event(What::ListenerUp(listener));
         let urls = UrlStyle { http_port: 4280, https_port: None };
         assert_eq!(
             listener_line(&event, urls, Some(Path::new("/home/ada")), false).unwrap(),
             "shop  0.0.0.0:8080 → http://shop.localhost:4280  (~/.agentfs/run/shop-k3f9.8080.sock)"
         );
-        assert_eq!(listener_line(&call(), urls, None, false), None);
+        assert_eq!(listener_line(&of_call(bind()), urls, None, false), None);
         assert_eq!(own_host("shop.localhost", "shop", "cart"), "cart.shop.localhost");
         assert_eq!(own_host("81.shop.localhost", "shop", "cart"), "81.cart.shop.localhost");
         assert_eq!(own_host("cart.shop.localhost", "shop", "cart"), "cart.shop.localhost");
@@ -322,6 +384,8 @@ mod tests {
     fn columns_are_as_wide_as_needed() {
         let rows = [vec!["A".to_owned(), "B".to_owned()], vec!["long".to_owned(), "→".to_owned()]];
         assert_eq!(table(&rows), "A     B\nlong  →\n");
+        let rows = [vec!["a\nb".to_owned(), "c\x1b[2J".to_owned()]];
+        assert_eq!(table(&rows), "a\\nb  c\\u{1b}[2J\n");
     }
 
     #[test]

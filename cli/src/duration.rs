@@ -1,12 +1,12 @@
-//! Spans of time as people write and read them. Pure.
+//! Durations as people write and read them. Pure.
 use std::time::Duration;
 
 /// Reads `500ms`, `10s`, `5m`, `2h`, `1d`; a bare number is seconds.
 ///
 /// # Errors
-/// What to write instead.
+/// The message says what to write instead.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time; write 500ms, 10s, 5m, 2h or 1d");
+    let wrong = || format!("`{text}` is not a duration; use 500ms, 10s, 5m, 2h or 1d");
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| wrong())?;
     let milliseconds = match text.get(digits.len()..).unwrap_or("") {

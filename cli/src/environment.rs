@@ -1,25 +1,27 @@
-//! The environment of a wrapped program. Pure: the environment that we got, and what it shall become.
+//! The environment of a wrapped program. Pure: turns the environment that we got into the program's.
 use crate::interposer;
 use agentfs_wire::env;
+use agentfs_wire::secret::Secret;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// The list of libraries that this system's loader loads first.
+/// The variable with the libraries that this system's loader loads first.
 #[cfg(not(target_os = "macos"))]
 pub(crate) const PRELOAD: &str = env::LD_PRELOAD;
-/// The list of libraries that this system's loader loads first.
+/// The variable with the libraries that this system's loader loads first.
 #[cfg(target_os = "macos")]
 pub(crate) const PRELOAD: &str = env::DYLD_INSERT_LIBRARIES;
 
-/// What every variable of ours begins with.
+/// Prefix of all our variables.
 const PREFIX: &[u8] = b"AGENTFS_";
 
-/// What the user may say about the ports and the shell of a program, or to agentfs commands that it runs, and what
-/// an instance therefore hands on.
+/// Variables by which the user sets the ports and the shell of a program, or controls agentfs commands that
+/// it runs. So an instance passes them on.
 const OF_PROGRAMS: [&str; 5] = [env::ONLY, env::EXCEPT, env::EXPOSE, env::TRUST_ROOT, env::SHELL];
 
-/// What the user may say about the collector. An instance hands it on: a program in it may run agentfs.
+/// Variables by which the user configures the collector. An instance passes them on: a program in it may run
+/// agentfs.
 const OF_COLLECTOR: [&str; 4] = [env::LOG, env::ROUTER, env::ROUTER_TLS, env::ROUTER_THREADS];
 
 /// What an instance tells its programs.
@@ -37,11 +39,13 @@ pub(crate) struct Plan {
     pub(crate) host: String,
     /// URL of its main listener.
     pub(crate) url: String,
-    /// `PORT`, where the program is to be told one.
+    /// `PORT`, if the program should get one.
     pub(crate) port: Option<u16>,
-    /// Ports that alone are the instance's, where not all are.
+    /// The secret that proves that a program belongs to the instance, if the instance has one.
+    pub(crate) secret: Option<Secret>,
+    /// The only ports of the instance; empty: all ports.
     pub(crate) only: Vec<u16>,
-    /// Ports that stay the host's.
+    /// Ports that stay on the host.
     pub(crate) except: Vec<u16>,
     /// How the program is reached.
     pub(crate) engine: Engine,
@@ -50,32 +54,32 @@ pub(crate) struct Plan {
 /// How a program's calls are intercepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
-    /// By a library that the loader puts into it.
+    /// By a library that the loader loads.
     Preload {
         /// `AGENTFS_HOME`
         home: PathBuf,
         /// The unpacked library.
         library: PathBuf,
-        /// Whether the library is named to the loader: not where the program could only fail to load it.
+        /// Whether the loader is told to load the library: not if the program could only fail to load it.
         loaded: bool,
         /// Whether the instance is isolated from the host.
         isolate: bool,
     },
     /// Not at all: the program cooperates.
     Cooperative {
-        /// Whether we are inside an instance, whose library would otherwise put itself back.
+        /// Whether we are inside an instance: its library would otherwise add itself again.
         nested: bool,
     },
 }
 
-/// The ports that a variable lists, as the library reads it: what is no port is passed over.
+/// The ports that a variable lists, as the library reads it: anything else is skipped.
 pub(crate) fn ports(environment: &[(OsString, OsString)], name: &str) -> Vec<u16> {
     let value = environment.iter().find(|(key, _)| key == name).map(|(_, value)| value.to_string_lossy());
     let parts = value.iter().flat_map(|list| list.split(','));
     parts.filter_map(|part| part.trim().parse().ok()).collect()
 }
 
-/// The environment without what says which ports are an instance's own.
+/// The environment without the variables that choose an instance's ports.
 pub(crate) fn without_ports(environment: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     environment.iter().filter(|(key, _)| key != env::ONLY && key != env::EXCEPT).cloned().collect()
 }
@@ -111,6 +115,9 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
             set(env::HOME, home.as_os_str());
             set(env::RUN, plan.run.as_os_str());
             set(env::INTERPOSE, library.as_os_str());
+            if let Some(secret) = &plan.secret {
+                set(env::SECRET, OsStr::new(secret.reveal()));
+            }
             if *isolate {
                 set(env::ISOLATE, OsStr::new("1"));
             }
@@ -135,18 +142,18 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
     variables
 }
 
-/// The environment of a collector: none of ours but where it lives and how it behaves, and no library.
+/// The environment of a collector: of our variables only its home and its configuration, and no library.
 pub(crate) fn of_collector(inherited: &[(OsString, OsString)], home: &Path) -> Vec<(OsString, OsString)> {
     let mut variables = without_ours(inherited);
     variables
         .extend(inherited.iter().filter(|(key, _)| OF_COLLECTOR.iter().any(|name| key == name)).cloned());
     variables.push((env::HOME.into(), home.into()));
-    // If we are inside an instance, its library must not put itself into the collector.
+    // If we are inside an instance, its library must not load itself into the collector.
     variables.push((env::NO_INTERPOSE.into(), "1".into()));
     variables
 }
 
-/// The environment as it would be without agentfs: no variable of ours, and no library.
+/// The environment without agentfs: none of our variables, and no library.
 pub(crate) fn without_ours(inherited: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(OsString, OsString)> = inherited
         .iter()
@@ -167,7 +174,7 @@ fn preload_list(existing: Option<&OsStr>, library: Option<&Path>) -> Option<OsSt
     let is_gap = |byte: &u8| *byte == b':' || *byte == b' ';
     let existing = existing.map(OsStr::as_bytes).filter(|list| !list.is_empty());
     let mut list = match existing {
-        // What is not ours stays as it is spelt.
+        // Other entries stay exactly as they are.
         Some(list) if !list.split(is_gap).any(is_ours) => list.to_vec(),
         Some(list) => {
             let kept: Vec<&[u8]> =
@@ -198,6 +205,7 @@ mod tests {
             host: "blue.shop.localhost".to_owned(),
             url: "http://blue.shop.localhost".to_owned(),
             port: None,
+            secret: None,
             only: Vec::new(),
             except: Vec::new(),
             engine,
@@ -241,6 +249,22 @@ mod tests {
             assert_eq!(get(&variables, name).as_deref(), Some(value), "{name}");
         }
         assert_eq!(get(&variables, "AGENTFS_ISOLATE"), None);
+    }
+
+    #[test]
+    fn only_a_program_with_the_library_gets_the_secret() {
+        let digits = "000102030405060708090a0b0c0d0e0f";
+        let inherited = pairs(&[("AGENTFS_SECRET", "of an outer instance")]);
+        for (secret, engine, expected) in [
+            (Secret::parse(digits), preload(), Some(digits)),
+            (Secret::parse(digits), Engine::Cooperative { nested: true }, None),
+            (None, preload(), None),
+        ] {
+            let plan = Plan { secret, ..plan(engine) };
+            assert_eq!(get(&build(&inherited, &plan), "AGENTFS_SECRET").as_deref(), expected);
+            assert!(!format!("{plan:?}").contains(digits), "{plan:?}");
+        }
+        assert!(of_collector(&inherited, Path::new("/h")).iter().all(|(key, _)| key != env::SECRET));
     }
 
     #[test]

@@ -1,22 +1,22 @@
 //! The exit statuses of agentfs itself. A wrapped program's own status passes through unchanged.
 use std::process::ExitCode;
 
-/// What an `agentfs` command ends with. Documented in the README and in `agentfs --help`.
+/// The exit status of an `agentfs` command. Documented in the README and in `agentfs --help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// 0: done.
+    /// 0: success.
     Success,
-    /// 1: it failed; the message says why.
+    /// 1: failure; the message says why.
     Failure,
     /// 2: the command line is wrong.
     Usage,
-    /// 3: there is no such thing: no collector running, no such app, instance or route.
+    /// 3: not found: no collector is running, or no such app, instance or route.
     NotFound,
-    /// 125: `wrap` or `exec` failed before the program was started, as in env(1) and timeout(1).
+    /// 125: `wrap` or `exec` failed before it started the program, as in env(1) and timeout(1).
     Setup,
     /// 126: the program exists but cannot be executed.
     NotExecutable,
-    /// 127: there is no such program.
+    /// 127: program not found.
     NoProgram,
     /// The wrapped program's own status.
     Program(u8),

@@ -1,6 +1,6 @@
-//! Tells on standard error what a wrapped program does, while it runs: every intercepted call by a thread
-//! of the process that waits for the program (`trace -- COMMAND`), its listeners with their URLs by a process
-//! of their own (`commands/tell.rs`), because `wrap` itself becomes the program. The program never waits
+//! Reports on standard error what a wrapped program does, while it runs. For `trace -- COMMAND` a thread of
+//! the waiting process prints every intercepted call. For `wrap` a separate process (`commands/tell.rs`)
+//! prints the listeners with their URLs, because `wrap` itself becomes the program. The program never waits
 //! for either.
 use crate::autostart::PATIENCE;
 use crate::client::{Client, Events, Next};
@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 /// How long the last events of an instance may take after its end.
 const LAST_EVENTS: Duration = Duration::from_millis(300);
 
-/// How often the thread looks whether the program has ended.
+/// How often the thread checks whether the program has ended.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How often the process looks whether a program has ended whose instance lives on.
+/// How often the process checks whether the program has ended while its instance is still running.
 const RARE_LOOK: Duration = Duration::from_secs(1);
 
-/// What is told.
+/// What is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tell {
     /// Nothing.
@@ -44,7 +44,7 @@ pub(crate) enum Tell {
     },
 }
 
-/// The thread that tells.
+/// The thread that reports.
 #[derive(Debug)]
 pub(crate) struct Follower {
     thread: JoinHandle<()>,
@@ -61,32 +61,31 @@ pub(crate) struct Followed<'a> {
     pub(crate) instance: &'a str,
     /// How URLs are written.
     pub(crate) urls: UrlStyle,
-    /// Whether the instance is a fork, which only its own name means for good: the app's is its only until
-    /// the main checkout runs.
+    /// Whether the instance is a fork. Then the app's host name means it only until the main checkout runs,
+    /// so its own host name is shown.
     pub(crate) fork: bool,
 }
 
-/// How it is told.
+/// How it is shown.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     printer: Printer,
     tell: Tell,
     /// How URLs are written.
     urls: UrlStyle,
-    /// Folder that is written `~`.
+    /// Folder that is shown as `~`.
     user_home: Option<PathBuf>,
-    /// Whether the instance is a fork, which only its own name means for good: the app's is its only until
-    /// the main checkout runs.
+    /// Whether the instance is a fork (see [`Followed`]).
     fork: bool,
 }
 
 // === impl Follower ===
 
 impl Follower {
-    /// Subscribes, so that no event of a program started from here on is missed, and tells on.
+    /// Subscribes and starts to report. No event of a program that starts after this call is missed.
     ///
     /// # Errors
-    /// Where the collector refuses the subscription.
+    /// The collector refuses the subscription.
     pub(crate) fn start(
         settings: &Settings,
         printer: Printer,
@@ -106,23 +105,23 @@ impl Follower {
         Ok(Self { thread, ended })
     }
 
-    /// Says that the program has ended. Called before the collector is told, so that the end of the
-    /// instance is the last event that is waited for.
+    /// Notes that the program has ended. Called before the collector hears of it, so that the end of the
+    /// instance is the last event to wait for.
     pub(crate) fn ended(&self) {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// Tells the last events of a program that has ended; they may take a moment to arrive.
+    /// Reports the last events of a program that has ended; they may take a moment to arrive.
     pub(crate) fn finish(self) {
-        // A panic in there has been printed; the program's status matters more.
+        // A panic of the thread is already printed; the program's status matters more.
         let _ = self.thread.join();
     }
 }
 
-/// Subscribes to what is told of an instance.
+/// Subscribes to the events of an instance.
 ///
 /// # Errors
-/// Where the collector does not answer or refuses.
+/// The collector does not answer, or refuses.
 pub(crate) fn subscribe(settings: &Settings, tell: Tell, followed: Followed<'_>) -> Result<Events, Failure> {
     let params = SubscribeParams {
         app: Some(followed.app.to_owned()),
@@ -136,14 +135,14 @@ pub(crate) fn subscribe(settings: &Settings, tell: Tell, followed: Followed<'_>)
         .subscribe(&params)
 }
 
-/// Tells the listeners of an instance until the process that `wrap` became has ended.
+/// Reports the listeners of an instance until the process that `wrap` became has ended.
 pub(crate) fn until_end(mut events: Events, view: &View, pid: u32, started_ms: u64) {
     loop {
         match events.next(Some(RARE_LOOK)) {
             Ok(Next::Event(event)) => {
                 view.say(&event);
-                // A dead instance of that name may be cleared away while the new one starts.
-                if event.kind == EventKind::InstanceEnded && !liveness::is_running(pid, started_ms) {
+                // A dead instance with that name may be removed while the new one starts.
+                if event.kind() == EventKind::InstanceEnded && !liveness::is_running(pid, started_ms) {
                     return;
                 }
             }
@@ -160,7 +159,7 @@ fn follow(mut events: Events, view: &View, ended: &AtomicBool) {
         match events.next(Some(LOOK)) {
             Ok(Next::Event(event)) => {
                 view.say(&event);
-                if event.kind == EventKind::InstanceEnded && ended.load(Ordering::Acquire) {
+                if event.kind() == EventKind::InstanceEnded && ended.load(Ordering::Acquire) {
                     return;
                 }
             }
@@ -196,7 +195,7 @@ impl View {
                     self.printer.say(&line);
                 }
             }
-            Tell::Trace { requests: true, .. } if event.kind == EventKind::Call => {}
+            Tell::Trace { requests: true, .. } if event.kind() == EventKind::Call => {}
             Tell::Trace { json: false, .. } => self.printer.raw(&format!("{}\n", display::trace_line(event))),
             Tell::Trace { json: true, .. } => {
                 if let Ok(line) = serde_json::to_string(event) {

@@ -1,4 +1,4 @@
-//! What a command fails with: the thing that is wrong, what to do next, and the exit status.
+//! Failure of a command: what is wrong, what to do next, and the exit status.
 use crate::exit::Exit;
 use agentfs_wire::control::{ControlError, ErrorCode};
 use std::fmt;
@@ -9,9 +9,9 @@ use std::fmt;
 pub(crate) struct Failure {
     /// The exit status that goes with it.
     pub(crate) exit: Exit,
-    /// A lower-case fragment that names the thing.
+    /// A lower-case fragment that names what is wrong.
     pub(crate) message: String,
-    /// What to do next, where we know.
+    /// What to do next, if known.
     pub(crate) hint: Option<String>,
 }
 
@@ -54,22 +54,34 @@ impl From<ControlError> for Failure {
     }
 }
 
-impl From<agentfs_collector::Error> for Failure {
-    fn from(error: agentfs_collector::Error) -> Self {
-        use agentfs_collector::Error;
+impl From<agentfs_home::Error> for Failure {
+    fn from(error: agentfs_home::Error) -> Self {
+        use agentfs_home::Error;
         let hint = match &error {
-            Error::AlreadyRunning { .. } => Some("`agentfs daemon status` tells about it".to_owned()),
-            Error::File { source, .. } | Error::Listen { source, .. } => Some(io_hint(source)),
-            // The reason of a folder says what to do already.
-            Error::Folder { .. } | Error::Runtime { .. } => None,
+            Error::AlreadyRunning { .. } => Some("run `agentfs daemon status` for details".to_owned()),
+            Error::File { source, .. } => Some(io_hint(source)),
+            // The reason for a folder already says what to do.
+            Error::Folder { .. } => None,
         };
         Self { exit: Exit::Failure, message: error.to_string(), hint }
     }
 }
 
-impl From<agentfs_collector::tls::TlsError> for Failure {
-    fn from(error: agentfs_collector::tls::TlsError) -> Self {
-        // It says itself what to do, where something can be done.
+impl From<agentfs_collector::Error> for Failure {
+    fn from(error: agentfs_collector::Error) -> Self {
+        use agentfs_collector::Error;
+        let message = error.to_string();
+        match error {
+            Error::Home(error) => error.into(),
+            Error::Listen { source, .. } => Self::of(message).hint(io_hint(&source)),
+            Error::Runtime { .. } => Self::of(message),
+        }
+    }
+}
+
+impl From<agentfs_tls::TlsError> for Failure {
+    fn from(error: agentfs_tls::TlsError) -> Self {
+        // Its message already says what to do.
         Self::of(error)
     }
 }
@@ -79,14 +91,14 @@ pub(crate) fn io_hint(error: &std::io::Error) -> String {
     use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "make room, or set AGENTFS_HOME to a folder on another disk"
+            "free some space, or set AGENTFS_HOME to a folder on another disk"
         }
-        ErrorKind::ReadOnlyFilesystem => "set AGENTFS_HOME to a folder on a disk that may be written to",
+        ErrorKind::ReadOnlyFilesystem => "set AGENTFS_HOME to a folder on a writable disk",
         ErrorKind::PermissionDenied => "set AGENTFS_HOME to a folder of your own",
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             "remove the file in the way, or set AGENTFS_HOME to another folder"
         }
-        _ => "`agentfs doctor` checks what agentfs needs",
+        _ => "run `agentfs doctor` to check what agentfs needs",
     }
     .to_owned()
 }

@@ -1,5 +1,5 @@
-//! Finds the processes that hold a listener, where nobody told of them: workers whose master was killed, and that
-//! have written a title over their environment.
+//! Finds the processes that hold a listener but are otherwise unknown: workers whose master was killed and
+//! that have written a title over their environment.
 use std::collections::BTreeSet;
 
 /// The processes that have one of these sockets open, among those that we may look into.
@@ -12,7 +12,7 @@ pub(crate) fn of(sockets: &BTreeSet<String>) -> BTreeSet<u32> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return holders };
     for process in processes.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // Those of others, and those that ended meanwhile, cannot be read.
+        // Processes of other users, and processes that ended meanwhile, cannot be read.
         let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
         let mut targets = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
         if targets.any(|target| target.to_str().is_some_and(|target| wanted.contains(target))) {
@@ -22,14 +22,14 @@ pub(crate) fn of(sockets: &BTreeSet<String>) -> BTreeSet<u32> {
     holders
 }
 
-/// macOS tells only of processes that have told of themselves.
+/// macOS: only processes that reported themselves are known.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn of(_sockets: &BTreeSet<String>) -> BTreeSet<u32> {
     BTreeSet::new()
 }
 
 /// The inodes of listening sockets with these paths (proc_net_unix: number, count, protocol, flags, type, state,
-/// inode, path; the flag is `__SO_ACCEPTCON`). A path may be spelt with a doubled slash.
+/// inode, path; the flag is `__SO_ACCEPTCON`). A path may contain a double slash.
 #[cfg(target_os = "linux")]
 fn inodes(table: &str, sockets: &BTreeSet<String>) -> BTreeSet<u64> {
     let listening = |line: &str| {

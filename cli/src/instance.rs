@@ -6,16 +6,19 @@ use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use agentfs_wire::companion::{Companion, Rules};
+use agentfs_wire::companion::Companion;
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
+use agentfs_wire::secret::{SECRET_BYTES, Secret};
 use agentfs_wire::url::UrlStyle;
+use std::fs::File;
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-/// The router's ports for HTTP: where it may bind any, and else.
+/// The router's ports for HTTP: if it may bind any port, and otherwise.
 const HTTP: [u16; 2] = [80, 4280];
 
 /// The router's ports for TLS, in the same way.
@@ -26,16 +29,16 @@ pub(crate) fn host(app: &str, instance: &str) -> String {
     format!("{instance}.{app}.localhost")
 }
 
-/// How URLs are written, as far as one can tell without a collector.
+/// How URLs are probably written, without asking a collector.
 pub(crate) fn expected_urls(settings: &Settings) -> UrlStyle {
     let port = |asked: Option<SocketAddr>, [usual, ordinary]: [u16; 2]| match asked {
         Some(address) if address.port() != 0 => address.port(),
-        // macOS lets everybody bind it, on a wildcard address.
+        // macOS lets every user bind it on a wildcard address.
         _ if settings.uid == 0 || cfg!(target_os = "macos") => usual,
         _ => ordinary,
     };
-    // A file that cannot be read switches nothing on.
-    let secure = matches!(agentfs_collector::tls::enabled(&settings.paths.home), Ok(Some(_)));
+    // A file that cannot be read does not turn TLS on.
+    let secure = matches!(agentfs_tls::enabled(&settings.paths.home), Ok(Some(_)));
     UrlStyle {
         http_port: port(settings.router, HTTP),
         https_port: secure.then(|| port(settings.router_tls, HTTPS)),
@@ -45,7 +48,7 @@ pub(crate) fn expected_urls(settings: &Settings) -> UrlStyle {
 /// The plan of a program in an instance.
 ///
 /// # Errors
-/// Names that are no names, which only a foreign collector could give.
+/// Invalid names, which only a foreign collector could give.
 pub(crate) fn plan(
     settings: &Settings,
     app: &str,
@@ -62,13 +65,14 @@ pub(crate) fn plan(
         url: urls.url(&host),
         host,
         port: None,
+        secret: None,
         only: Vec::new(),
         except: Vec::new(),
         engine,
     })
 }
 
-/// How the program at `path` is reached; tells where it cannot be.
+/// How the program at `path` is reached; warns if it cannot be.
 pub(crate) fn preload(
     settings: &Settings,
     printer: &Printer,
@@ -79,12 +83,13 @@ pub(crate) fn preload(
 ) -> Engine {
     if let Some(why) = unreached {
         printer.warn(&format!(
-            "{} keeps the host's ports, its calls cannot be intercepted: {}",
+            "{} uses the host's ports because its calls cannot be intercepted: {}",
             path.display(),
             cause(why)
         ));
     }
-    // A static program ignores the list and its children use it; the others' loaders would complain.
+    // A static program ignores the list, but its children use it. The loader of another machine's program
+    // would complain.
     let loaded = unreached != Some(Why::OtherMachine);
     Engine::Preload { home: settings.paths.home.clone(), library, loaded, isolate }
 }
@@ -92,19 +97,19 @@ pub(crate) fn preload(
 /// Why a program is beyond reach, for people.
 fn cause(why: Why) -> &'static str {
     match why {
-        Why::Static => "it is linked statically",
-        Why::Go => "Go programs make system calls of their own",
-        Why::OtherMachine => "it is for another kind of machine",
+        Why::Static => "it is statically linked",
+        Why::Go => "Go programs make their own system calls",
+        Why::OtherMachine => "it is built for another kind of machine",
         Why::GainsRights => "it changes its user or gains rights, so its loader ignores the library",
         _ => "the library cannot be loaded",
     }
 }
 
-/// Tells whoever traces that the program at `path`, which is about to be started, is beyond reach. A hint like all
-/// notices: whoever does not take it misses it.
+/// Sends a notice for the trace: the program at `path`, which is about to start, cannot be intercepted. Like
+/// all notices it may be lost.
 pub(crate) fn tell_unreached(settings: &Settings, app: &str, instance: &str, path: &Path, why: Why) {
     let file = path.to_string_lossy();
-    // A notice has room for the end of a long path.
+    // Of a long path, a notice has room only for the end.
     let start = file.len().saturating_sub(128);
     let notice = Notice {
         call: Call::Exec,
@@ -131,21 +136,29 @@ pub(crate) fn tell_unreached(settings: &Settings, app: &str, instance: &str, pat
     }
 }
 
-/// The rules of a running instance; none where it has no companion, as one that was made by hand.
-pub(crate) fn rules(settings: &Settings, app: &str, instance: &str) -> Rules {
-    let read = || {
-        let name =
-            SocketName { app: app_name(app)?, instance: instance_name(instance)?, kind: Kind::Companion };
-        let bytes = std::fs::read(settings.paths.run.join(name.format().as_str())).ok()?;
-        serde_json::from_slice::<Companion>(&bytes).ok()
-    };
-    read().map(|companion| companion.rules).unwrap_or_default()
+/// The companion of a running instance; none if the instance was made by hand.
+pub(crate) fn companion(settings: &Settings, app: &str, instance: &str) -> Option<Companion> {
+    let name = SocketName { app: app_name(app)?, instance: instance_name(instance)?, kind: Kind::Companion };
+    let bytes = std::fs::read(settings.paths.run.join(name.format().as_str())).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// A secret for a new instance of root. Other users' instances do not need one: their programs cannot change
+/// their user.
+pub(crate) fn new_secret(settings: &Settings) -> Option<Secret> {
+    if settings.uid != 0 || !cfg!(target_os = "linux") {
+        return None;
+    }
+    let mut random = [0; SECRET_BYTES];
+    // Without a secret, the broker does not serve this instance; everything else works.
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).ok()?;
+    Some(Secret::of(random))
 }
 
 /// A port of the host that nobody uses at this moment.
 ///
 /// # Errors
-/// Where the system has none.
+/// The system has none.
 pub(crate) fn free_port() -> Result<u16, Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     listener
@@ -155,8 +168,9 @@ pub(crate) fn free_port() -> Result<u16, Failure> {
 
 fn main_socket(settings: &Settings, app: &str, instance: &str) -> Result<PathBuf, Failure> {
     let names = app_name(app).zip(instance_name(instance));
-    let (app, instance) =
-        names.ok_or_else(|| Failure::new(Exit::Setup, format_args!("{app}/{instance} is no name")))?;
+    let (app, instance) = names.ok_or_else(|| {
+        Failure::new(Exit::Setup, format_args!("`{app}/{instance}` is not a valid instance name"))
+    })?;
     let name = SocketName { app, instance, kind: Kind::Main };
     Ok(settings.paths.run.join(name.format().as_str()))
 }

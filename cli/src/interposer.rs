@@ -13,23 +13,23 @@ pub(crate) const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/interp
 /// Its content hash, the name of its folder: versions live side by side.
 const HASH: &str = env!("AGENTFS_INTERPOSE_HASH");
 
-/// Its file name, without version: a preload entry of another version is recognised by it.
+/// Its file name, without a version: it identifies preload entries of other versions.
 pub(crate) const FILE: &str = env!("AGENTFS_INTERPOSE_FILE");
 
-/// Where root's programs load it from. They change their user (`su`, `setpriv`, service managers) and load it
-/// again then, when root's home is closed to them; the loader would complain on their stderr.
+/// Where root's programs load it from. Some change their user (`su`, `setpriv`, service managers) and load it
+/// again. By then they cannot enter root's home, and the loader would complain on their stderr.
 const ROOTS_FOLDER: &str = "/tmp/agentfs-0.lib";
 
-/// Mode of a folder that nobody else looks into.
+/// Mode of a private folder.
 const PRIVATE: u32 = 0o700;
 /// Mode of a folder that everybody may read.
 const READABLE: u32 = 0o755;
 
-/// The path of the unpacked library; unpacks it where that has not been done. `warn` hears where somebody else has taken
-/// the place from which root's programs should load it: they load it from root's home then, as long as they may.
+/// Unpacks the library if necessary and returns its path. If somebody else owns the folder from which root's
+/// programs should load it, calls `warn`: they then load it from root's home, as long as they can enter it.
 ///
 /// # Errors
-/// Where it cannot be written, or only to places that the loader would not load from.
+/// It cannot be written, or only to places from which the loader would not load it.
 pub(crate) fn unpack(settings: &Settings, warn: impl FnOnce(&str)) -> Result<PathBuf, Failure> {
     let own = settings.paths.lib.clone();
     if settings.uid == 0 && loads_from(Path::new(ROOTS_FOLDER)) {
@@ -44,8 +44,8 @@ pub(crate) fn unpack(settings: &Settings, warn: impl FnOnce(&str)) -> Result<Pat
         };
     }
     let common = PathBuf::from(format!("/tmp/agentfs-{}", settings.uid));
-    // The loader splits its list at blanks and colons and expands `$` (ld.so(8)); a path with those
-    // goes to a place without.
+    // The loader splits its list at blanks and colons and expands `$` (ld.so(8)). If the home's path has one
+    // of them, the library is unpacked elsewhere.
     let folder = if loads_from(&own) {
         own
     } else {
@@ -55,7 +55,7 @@ pub(crate) fn unpack(settings: &Settings, warn: impl FnOnce(&str)) -> Result<Pat
     unpack_to(&folder, settings.uid, PRIVATE)
 }
 
-/// The library in a folder that everybody may read and root alone may write to.
+/// The library in a folder that everybody may read and only root may write to.
 fn readable(folder: &Path) -> Result<PathBuf, Failure> {
     own_folder(folder, 0, READABLE).map_err(|error| cannot(folder, &error))?;
     unpack_to(folder, 0, READABLE)
@@ -80,7 +80,7 @@ fn loads_from(folder: &Path) -> bool {
 #[cfg(target_os = "linux")]
 fn is_noexec(folder: &Path) -> bool {
     use nix::sys::statvfs::{FsFlags, statvfs};
-    // The folder may not exist yet; the first that does is on the same file system.
+    // The folder may not exist yet; its first existing parent is on the same file system.
     let found = folder.ancestors().find_map(|folder| statvfs(folder).ok());
     found.is_some_and(|found| found.flags().contains(FsFlags::ST_NOEXEC))
 }
@@ -90,7 +90,7 @@ fn is_noexec(_folder: &Path) -> bool {
     false
 }
 
-/// Content is told by its hash in the path; the size tells a file that was cut short.
+/// The hash in the path stands for the content; the size shows whether the file is complete.
 fn is_unpacked(path: &Path, uid: u32) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| {
         found.is_file() && found.uid() == uid && u64::try_from(BYTES.len()) == Ok(found.len())
@@ -121,7 +121,7 @@ fn write(path: &Path, mode: u32) -> io::Result<()> {
     written
 }
 
-/// Makes a folder below /tmp that only we can write to, or refuses the one that is there.
+/// Makes a folder below /tmp that only we can write to, or refuses an existing one that is not ours.
 fn own_folder(folder: &Path, uid: u32, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -129,7 +129,7 @@ fn own_folder(folder: &Path, uid: u32, mode: u32) -> io::Result<()> {
     }
     let found = fs::symlink_metadata(folder)?;
     if !found.is_dir() || found.uid() != uid || found.mode() & 0o777 & !mode != 0 {
-        return Err(io::Error::other(format!("it is there and not a folder of ours (mode {mode:o})")));
+        return Err(io::Error::other(format!("it exists but is not a folder of ours (mode {mode:o})")));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! The LaunchAgent that has launchd(8) start the collector at login: what is in its property list
-//! (launchd.plist(5)) and where it lies. Pure but for looking up this program's path; `launchctl` loads it.
-use crate::autostart::own_binary;
+//! The LaunchAgent with which launchd(8) starts the collector at login: the content of its property list
+//! (launchd.plist(5)) and its path. Pure, except that it looks up this program's path. `launchctl` loads it.
 use crate::hint::Failure;
+use crate::program::own_binary;
 use crate::settings::Settings;
 use agentfs_wire::env;
 use agentfs_wire::label::hash5;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Name of the sockets for the router, as launchd and the collector know them.
 pub(crate) const SOCKETS: &CStr = c"http";
 
-/// Name of the job; other homes than the default have their hash behind it.
+/// Name of the job; for a home other than the default, its hash is added.
 const LABEL: &str = "agentfs.collector";
 
 /// Where launchd looks for a user's jobs, below the user's folder.
@@ -29,9 +29,9 @@ pub(crate) struct LaunchAgent {
     binary: PathBuf,
     home: PathBuf,
     log: PathBuf,
-    /// What the user says about the collector, variable and value.
+    /// Variables by which the user configured the collector, with their values.
     variables: Vec<(&'static str, String)>,
-    /// Whether launchd opens port 80: not where the user chose another.
+    /// Whether launchd opens port 80: not if the user chose another port.
     port_80: bool,
 }
 
@@ -41,7 +41,8 @@ impl LaunchAgent {
     /// The agent for the home of these settings.
     ///
     /// # Errors
-    /// Where the user has no folder, this program no path, or a path is no UTF-8 text, which a property list is.
+    /// The user has no home folder, this program has no path, or a path is not UTF-8 text (as a property list
+    /// is).
     pub(crate) fn of(settings: &Settings) -> Result<Self, Failure> {
         let Some(user_home) = &settings.user_home else {
             return Err(Failure::of("cannot find a folder for the LaunchAgent: HOME is not set"));
@@ -60,7 +61,7 @@ impl LaunchAgent {
         let file = user_home.join(FOLDER).join(format!("{label}.plist"));
         if let Some(path) = [&binary, &settings.paths.log].into_iter().find(|path| path.to_str().is_none()) {
             return Err(Failure::of(format_args!(
-                "cannot write {} into XML: it is no UTF-8 text",
+                "cannot write {} into XML: it is not UTF-8 text",
                 path.display()
             )));
         }
@@ -78,7 +79,7 @@ impl LaunchAgent {
         &self.file
     }
 
-    /// Where the collector's words go.
+    /// Where the collector's output goes.
     pub(crate) fn log(&self) -> &Path {
         &self.log
     }
@@ -99,7 +100,7 @@ impl LaunchAgent {
         }
         list.close("dict");
         list.flag("RunAtLoad", true);
-        // Again after it failed or was killed; not after it was told to end.
+        // Restart it after it failed or was killed, but not after it was told to stop.
         list.open("KeepAlive", "dict");
         list.flag("SuccessfulExit", false);
         list.close("dict");
@@ -192,8 +193,8 @@ impl Plist {
     }
 }
 
-/// Text as XML 1.0 has it between tags. Control characters, which XML cannot have at all, become U+FFFD: a path
-/// with one is then not found, and named in the log.
+/// Text escaped for XML 1.0. XML has no control characters, so they become U+FFFD: a path with one is then
+/// not found, and the log names it.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -214,7 +215,7 @@ fn escaped(text: &str) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    /// An agent whose paths have everything that XML minds.
+    /// An agent whose paths have every character that XML must escape.
     pub(crate) fn agent(folder: &Path) -> LaunchAgent {
         LaunchAgent {
             label: LABEL.to_owned(),

@@ -1,6 +1,6 @@
-//! Loads and unloads our LaunchAgent with launchctl(1). Owns the file of the agent; what is in it says
-//! `launch_agent`. Called by `daemon install` and `uninstall`, and by `autostart`, whose collector would not get
-//! the sockets that launchd holds.
+//! Loads and unloads our LaunchAgent with launchctl(1). Owns the file of the agent; `launch_agent` makes its
+//! content. Called by `daemon install` and `uninstall`, and by `autostart`: a collector that it starts itself
+//! would not get the sockets that launchd holds.
 use crate::exit::Exit;
 use crate::hint::{Failure, io_hint};
 use crate::launch_agent::LaunchAgent;
@@ -25,11 +25,12 @@ pub(crate) struct Launchd {
 #[derive(Clone, Debug)]
 struct Said {
     ok: bool,
-    /// Its words, in one line.
+    /// Its output, in one line.
     words: String,
 }
 
-/// Has launchd start the collector, where it has our agent for this home. Whether it says that it did.
+/// Lets launchd start the collector if launchd has our agent for this home. Returns whether launchctl reports
+/// success.
 pub(crate) fn kickstart(settings: &Settings) -> bool {
     if !cfg!(target_os = "macos") {
         return false;
@@ -46,12 +47,11 @@ impl Launchd {
     /// launchctl of this system.
     ///
     /// # Errors
-    /// Where there is none: on every system but macOS.
+    /// It does not exist: on every system except macOS.
     pub(crate) fn find(settings: &Settings) -> Result<Self, Failure> {
         let tool = crate::program::find(OsStr::new(TOOL), settings.search_path.as_deref()).map_err(|_| {
-            Failure::of("there is nothing to install here: this system has no launchd").hint(
-                "the collector starts by itself with the first command that needs it; `agentfs daemon start` starts it \
-                 now",
+            Failure::of("cannot install: this system has no launchd").hint(
+                "the first command that needs the collector starts it; to start it now, run `agentfs daemon start`",
             )
         })?;
         if settings.uid == 0 {
@@ -69,24 +69,24 @@ impl Launchd {
     /// Writes the agent and loads it, in place of an older one.
     ///
     /// # Errors
-    /// Where it cannot be written, or launchd refuses it, in launchd's words; nothing is left then.
+    /// It cannot be written, or launchd refuses it (with launchd's message). Then nothing is left behind.
     pub(crate) fn install(&self, agent: &LaunchAgent) -> Result<(), Failure> {
-        // An older one; there being none is no failure.
+        // An older one. It is not an error if there is none.
         self.unload(agent)?;
         write(agent.file(), &agent.plist()).map_err(|error| {
             Failure::of(format_args!("cannot write {}: {error}", agent.file().display()))
                 .hint(io_hint(&error))
         })?;
         self.load(agent).inspect_err(|_| {
-            // It would be tried again at each login.
+            // launchd would try it again at each login.
             let _ = fs::remove_file(agent.file());
         })
     }
 
-    /// Unloads the agent and removes it; whether there was one.
+    /// Unloads the agent and removes it. Returns whether there was one.
     ///
     /// # Errors
-    /// Where the file cannot be removed, or launchctl cannot be run.
+    /// The file cannot be removed, or launchctl cannot be run.
     pub(crate) fn uninstall(&self, agent: &LaunchAgent) -> Result<bool, Failure> {
         self.unload(agent)?;
         match fs::remove_file(agent.file()) {
@@ -99,7 +99,8 @@ impl Launchd {
         }
     }
 
-    /// Loads into the session with windows, else into the user's, as over ssh, else in the old way.
+    /// Loads it into the graphical session, else into the user's session (as over ssh), else with the old
+    /// command.
     fn load(&self, agent: &LaunchAgent) -> Result<(), Failure> {
         let file = agent.file().as_os_str();
         let (gui, user) = (format!("gui/{}", self.uid), format!("user/{}", self.uid));
@@ -111,7 +112,7 @@ impl Launchd {
         let mut first = None;
         for (command, arguments) in ways {
             let said = self.run(command, arguments)?;
-            // `load` reports a failure in words alone.
+            // `load` reports a failure only in its output.
             if said.ok && (command != "load" || said.words.is_empty()) {
                 return Ok(());
             }
@@ -119,16 +120,16 @@ impl Launchd {
         }
         let file = agent.file().display();
         let words = first.unwrap_or_default();
-        Err(Failure::of(format_args!("launchd refuses {file}: {words}")).hint(
-            "`agentfs daemon install --print >x.plist; plutil -lint x.plist` looks at the file; System Settings, \
-             General, Login Items may have it switched off. Without it the collector starts by itself all the same",
+        Err(Failure::of(format_args!("launchd refused {file}: {words}")).hint(
+            "check the file with `agentfs daemon install --print >x.plist; plutil -lint x.plist`; it may be turned off in \
+                 System Settings, General, Login Items. Without it, the first command that needs the collector starts it",
         ))
     }
 
     fn unload(&self, agent: &LaunchAgent) -> Result<(), Failure> {
         for domain in ["gui", "user"] {
             let target = format!("{domain}/{}/{}", self.uid, agent.label());
-            // It says that there is no such thing where there is none.
+            // It fails if the agent is not loaded.
             self.run("bootout", [target])?;
         }
         Ok(())
@@ -153,7 +154,7 @@ impl Launchd {
     }
 }
 
-/// Writes a file whole, and its folder where that is missing.
+/// Writes a complete file, and creates its folder if it is missing.
 fn write(file: &Path, text: &str) -> io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
@@ -168,7 +169,7 @@ mod tests {
     use super::*;
     use crate::launch_agent::tests::agent;
 
-    /// A launchctl that keeps a record and does as `script` says.
+    /// A launchctl that records its calls and runs `script`.
     fn launchd(folder: &Path, script: &str) -> Launchd {
         let tool = folder.join(TOOL);
         let record = folder.join("record").display().to_string();

@@ -1,54 +1,22 @@
-//! Whether processes and listeners live, asked without disturbing them, and the removal of sockets that
-//! do not.
+//! Checks whether processes and listeners are alive, without disturbing them, and removes stale sockets.
+use agentfs_home::{Probe, Prober, RunLock};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::paths::Paths;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::kill;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::unistd::Pid;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// Milliseconds that a process may have started after its companion was written. Later ones only have
-/// its number.
+/// Milliseconds that a process may have started after its companion was written. A process that started later
+/// only has the same number.
 #[cfg(target_os = "linux")]
 const START_SLACK_MS: u64 = 10_000;
 
-/// Tries for the run lock, and the pause between two. It is held for microseconds.
-const LOCK_TRIES: u32 = 100;
-const LOCK_PAUSE: Duration = Duration::from_millis(2);
-
-/// What is at a path of the run dir.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// A socket that somebody holds.
-    Live,
-    /// A socket that nobody holds.
-    Stale,
-    /// Nothing, or nothing of ours.
-    Other,
-}
-
-/// Asks the kernel who holds a socket. A datagram socket cannot connect to a stream listener, so the
-/// listener never hears of it (EPROTOTYPE); a dead one refuses.
-pub(crate) fn probe(path: &Path) -> State {
-    let Ok(address) = UnixAddr::new(path) else { return State::Other };
-    let flags = SockFlag::empty();
-    let Ok(own) = socket(AddressFamily::Unix, SockType::Datagram, flags, None) else { return State::Other };
-    match connect(own.as_raw_fd(), &address) {
-        Ok(()) | Err(Errno::EPROTOTYPE) => State::Live,
-        Err(Errno::ECONNREFUSED) => State::Stale,
-        Err(_) => State::Other,
-    }
-}
-
-/// Whether a process of an instance that was started at `started_ms` still runs.
+/// Whether a process of an instance that was started at `started_ms` is still running.
 pub(crate) fn is_running(pid: u32, started_ms: u64) -> bool {
     let Some(number) = i32::try_from(pid).ok().filter(|number| *number > 0) else { return false };
     match kill(Pid::from_raw(number), None) {
@@ -57,7 +25,7 @@ pub(crate) fn is_running(pid: u32, started_ms: u64) -> bool {
     }
 }
 
-/// Whether any process that the companion names still runs.
+/// Whether any process that the companion names is still running.
 pub(crate) fn has_process(companion: &Companion) -> bool {
     [companion.wrap_pid, companion.child_pid].iter().any(|pid| is_running(*pid, companion.started_ms))
 }
@@ -74,16 +42,17 @@ pub(crate) fn files_of(paths: &Paths, app: &str, instance: &str) -> Vec<PathBuf>
     names.collect()
 }
 
-/// Removes what an instance without processes left behind: stale sockets, group marks, links to nothing.
-/// The caller holds the run lock.
+/// Removes what an instance without processes left behind: stale sockets, group marks, dangling links. The
+/// caller holds the run lock.
 pub(crate) fn sweep(paths: &Paths, app: &str, instance: &str, _lock: &RunLock) -> io::Result<()> {
     let files = files_of(paths, app, instance);
     let (sockets, marks): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| is_socket(path));
-    for path in sockets.iter().filter(|path| probe(path) == State::Stale) {
+    let mut prober = Prober::default();
+    for path in sockets.iter().filter(|path| prober.probe(path) == Probe::Stale) {
         ignore_missing(fs::remove_file(path))?;
     }
     for path in marks {
-        // A link that leads nowhere any more (its listener was just removed), or a group's mark.
+        // A dangling link (its listener was just removed), or a group's mark.
         let dangling = path.is_symlink() && !path.exists();
         let mark = path.extension().is_some_and(|suffix| suffix == "group");
         if dangling || mark {
@@ -91,38 +60,6 @@ pub(crate) fn sweep(paths: &Paths, app: &str, instance: &str, _lock: &RunLock) -
         }
     }
     Ok(())
-}
-
-/// Proof that nobody else removes sockets of the run dir; released when dropped.
-#[derive(Debug)]
-pub(crate) struct RunLock {
-    _file: Flock<File>,
-}
-
-// === impl RunLock ===
-
-impl RunLock {
-    /// Waits for the lock, within bounds.
-    ///
-    /// # Errors
-    /// `WouldBlock` where somebody holds it all the time; else what the system says.
-    pub(crate) fn take(paths: &Paths) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags(OFlag::O_NOFOLLOW.bits());
-        let mut file = options.open(&paths.run_lock).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot open {}: {error}", paths.run_lock.display()))
-        })?;
-        for _ in 0..LOCK_TRIES {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(file) => return Ok(Self { _file: file }),
-                Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
-                Err((_, errno)) => return Err(errno.into()),
-            }
-            std::thread::park_timeout(LOCK_PAUSE);
-        }
-        Err(io::ErrorKind::WouldBlock.into())
-    }
 }
 
 fn is_socket(path: &Path) -> bool {
@@ -136,7 +73,8 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Whether the process of that number is the one of that time: neither a zombie nor a successor.
+/// Whether the process with that number started at that time: not a zombie, and not a later process with the
+/// same number.
 #[cfg(target_os = "linux")]
 fn same_process(pid: u32, started_ms: u64) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
@@ -153,15 +91,15 @@ fn same_process(pid: u32, started_ms: u64) -> bool {
     born_ms <= started_ms.saturating_add(START_SLACK_MS)
 }
 
-/// Whether the process of that number is no zombie. kqueue(2) cannot be told to wait for the end of one that has
-/// ended: ESRCH, though kill(2) still knows it. A successor of the same number is not told from it here.
+/// Whether the process with that number is alive and not a zombie. kqueue(2) refuses to wait for a zombie
+/// (ESRCH), though kill(2) still finds it. A later process with the same number is not recognised here.
 #[cfg(not(target_os = "linux"))]
 fn same_process(pid: u32, _started_ms: u64) -> bool {
     use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
     let (Ok(ident), Ok(queue)) = (usize::try_from(pid), Kqueue::new()) else { return true };
     let change = KEvent::new(ident, EventFilter::EVFILT_PROC, EvFlags::EV_ADD, FilterFlag::NOTE_EXIT, 0, 0);
     let at_once = nix::libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // Closed with its queue, so nothing waits on.
+    // The wait ends when the queue is closed.
     queue.kevent(&[change], &mut [], Some(at_once)) != Err(Errno::ESRCH)
 }
 
@@ -185,22 +123,6 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn a_probe_tells_live_from_stale_without_being_heard() {
-        let folder = tempfile::tempdir_in("/tmp").unwrap();
-        let path = folder.path().join("a-b.80.sock");
-        assert_eq!(probe(&path), State::Other);
-        let listener = UnixListener::bind(&path).unwrap();
-        assert_eq!(probe(&path), State::Live);
-        listener.set_nonblocking(true).unwrap();
-        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        drop(listener);
-        assert_eq!(probe(&path), State::Stale);
-        let file = folder.path().join("plain");
-        fs::write(&file, "").unwrap();
-        assert_eq!(probe(&file), State::Stale, "ECONNREFUSED for a plain file: callers look at its type");
-    }
-
-    #[test]
     fn a_number_alone_is_no_process() {
         let own = std::process::id();
         assert!(is_running(own, now_ms()));
@@ -222,7 +144,7 @@ mod tests {
         std::os::unix::fs::symlink("a-b.81.sock", file("a-b.sock")).unwrap();
         fs::write(file("a-b.81.group"), "").unwrap();
         fs::write(file("a-b.82.sock"), "no socket").unwrap();
-        sweep(&paths, "a", "b", &RunLock::take(&paths).unwrap()).unwrap();
+        sweep(&paths, "a", "b", &RunLock::take(&paths.run_lock).unwrap()).unwrap();
         let left = |name: &str| file(name).symlink_metadata().is_ok();
         assert!(left("a-b.80.sock") && left("a-c.81.sock") && left("a-b.82.sock"));
         assert!(!left("a-b.81.sock") && !left("a-b.sock") && !left("a-b.81.group"));

@@ -1,4 +1,4 @@
-//! Which app and which instance a command belongs to (design.md §6). Pure: `checkout` collects the facts.
+//! Which app and which instance a command belongs to. Pure: `checkout` collects the facts.
 use crate::exit::Exit;
 use crate::hint::Failure;
 use agentfs_wire::label::fold;
@@ -8,7 +8,7 @@ use agentfs_wire::name::is_label;
 /// Characters of a random instance name.
 const ID_BYTES: usize = 4;
 
-/// What names can be made from, most telling first.
+/// What names can be made from, best first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// `--app`
@@ -19,13 +19,13 @@ pub(crate) struct Facts {
     pub(crate) manifest: Option<String>,
     /// Name of the folder of the main checkout.
     pub(crate) repository: Option<String>,
-    /// Branch of a linked worktree, or its folder where no branch is checked out.
+    /// Branch of a linked worktree, or its folder if no branch is checked out.
     pub(crate) worktree: Option<String>,
     /// File name of the program.
     pub(crate) program: String,
 }
 
-/// The names of an instance to be.
+/// The names for a new instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Names {
     /// The app.
@@ -37,7 +37,7 @@ pub(crate) struct Names {
 /// Makes the names. `seed` is random.
 ///
 /// # Errors
-/// A name given on the command line that is no DNS label.
+/// A name given on the command line is not a DNS label.
 pub(crate) fn resolve(facts: &Facts, seed: u64) -> Result<Names, Failure> {
     let app = match &facts.app {
         Some(given) => checked("--app", given, APP_BYTES)?,
@@ -56,7 +56,7 @@ pub(crate) fn resolve(facts: &Facts, seed: u64) -> Result<Names, Failure> {
     Ok(Names { app, instance })
 }
 
-/// A random name that reads as one: a letter first, so that no host name is taken for a port.
+/// A random name. It begins with a letter, so that it cannot look like a port in a host name.
 pub(crate) fn random_id(seed: u64) -> String {
     const LETTERS: &[u8] = b"bcdfghjkmnpqrstvwxyz";
     const ALL: &[u8] = b"23456789bcdfghjkmnpqrstvwxyz";
@@ -74,7 +74,7 @@ pub(crate) fn random_id(seed: u64) -> String {
     id
 }
 
-/// The instance name with a random id behind it, for a name that lives already.
+/// The instance name with a random id added, for a name that is in use.
 pub(crate) fn with_id(instance: &str, seed: u64) -> String {
     let room = INSTANCE_BYTES - ID_BYTES - 1;
     let head: String = instance.chars().take(room).collect();
@@ -87,7 +87,7 @@ fn checked(flag: &str, given: &str, max: usize) -> Result<String, Failure> {
     }
     let failure = Failure::new(
         Exit::Usage,
-        format_args!("{flag} `{given}` is no DNS label of at most {max} bytes (a-z, 0-9, inner dashes)"),
+        format_args!("{flag} `{given}` is not a DNS label of at most {max} bytes (a-z, 0-9, inner dashes)"),
     );
     Err(match fold(given, max) {
         Some(folded) => failure.hint(format_args!("{flag} {folded}")),

@@ -1,12 +1,14 @@
-//! Where words go: data to standard output, talk to standard error. Owns quiet, verbose and colour.
-//! A closed standard output is not an error: whoever read it has seen enough.
+//! Output: data goes to standard output, messages go to standard error. Owns quiet, verbose and colour. Each
+//! message is one line without control characters, whatever names it repeats. A closed standard output is not
+//! an error: the reader has seen enough.
 use crate::hint::Failure;
+use agentfs_wire::text::visible;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 /// The one way to standard output and standard error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
-    /// Whether talk is wanted that is not about a failure.
+    /// Whether to print messages that are not about a failure.
     talks: bool,
     /// Whether standard error takes colour.
     color: bool,
@@ -26,13 +28,14 @@ pub(crate) enum Flow {
 // === impl Printer ===
 
 impl Printer {
-    /// A printer that talks when standard error is a terminal or `verbose`, and never when `quiet`.
+    /// A printer. It prints messages if standard error is a terminal or with `verbose`, but never with
+    /// `quiet`.
     pub(crate) fn new(quiet: bool, verbose: bool, no_color: bool) -> Self {
         let terminal = io::stderr().is_terminal();
         Self { talks: !quiet && (verbose || terminal), color: terminal && !no_color, verbose }
     }
 
-    /// Whether anybody reads our talk.
+    /// Whether messages are printed.
     pub(crate) fn talks(&self) -> bool {
         self.talks
     }
@@ -40,7 +43,7 @@ impl Printer {
     /// Writes data, as it is, to standard output.
     ///
     /// # Errors
-    /// Where standard output fails in another way than by being closed.
+    /// Standard output fails for another reason than being closed.
     pub(crate) fn data(&self, text: &str) -> Result<Flow, Failure> {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -50,31 +53,30 @@ impl Printer {
         }
     }
 
-    /// Says something when anybody listens.
+    /// Prints a message, if messages are wanted.
     pub(crate) fn talk(&self, text: &str) {
         if self.talks {
             self.say(text);
         }
     }
 
-    /// Says something with details.
+    /// Prints details, with `-v`.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbose {
             self.say(text);
         }
     }
 
-    /// Warns when anybody listens.
+    /// Prints a warning, if messages are wanted.
     pub(crate) fn warn(&self, text: &str) {
         if self.talks {
-            self.say(&format!("{} {text}", self.paint("33", "warning:")));
+            self.line(&self.paint("33", "warning: "), text);
         }
     }
 
     /// Writes one line to standard error in any case.
     pub(crate) fn say(&self, text: &str) {
-        // One write, so that lines of several processes do not mix. Nobody can be told when it fails.
-        let _ = io::stderr().lock().write_all(format!("agentfs: {text}\n").as_bytes());
+        self.line("", text);
     }
 
     /// Writes lines to standard error as they are.
@@ -84,10 +86,15 @@ impl Printer {
 
     /// Reports a failure.
     pub(crate) fn failure(&self, failure: &Failure) {
-        self.say(&format!("{} {}", self.paint("31", "error:"), failure.message));
+        self.line(&self.paint("31", "error: "), &failure.message);
         if let Some(hint) = &failure.hint {
-            self.raw(&format!("  {} {hint}\n", self.paint("36", "hint:")));
+            self.raw(&format!("  {}{}\n", self.paint("36", "hint: "), visible(hint)));
         }
+    }
+
+    /// One write, so that lines of several processes do not mix. If it fails, nobody can be told.
+    fn line(&self, mark: &str, text: &str) {
+        self.raw(&format!("agentfs: {mark}{}\n", visible(text)));
     }
 
     fn paint(&self, code: &str, text: &str) -> String {

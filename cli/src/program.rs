@@ -1,5 +1,5 @@
-//! Finds the program that is to be started, as execvp(3) would, and looks whether the library can be
-//! loaded into it. Reads a few hundred bytes of it at most.
+//! Finds the program to start, as execvp(3) would, and checks whether it can load the library. Reads at most
+//! a few hundred bytes of it.
 use crate::exit::Exit;
 use crate::hint::Failure;
 use agentfs_wire::elf::{self, Look, Reach};
@@ -13,19 +13,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Where programs are looked for when `PATH` is not set, as in execvp(3).
+/// Where to search for programs if `PATH` is not set, as in execvp(3).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// Scripts that run scripts, until the kernel gives up (execve(2)).
+/// Depth of scripts that run scripts at which the kernel gives up (execve(2)).
 const INTERPRETERS: usize = 4;
 
 /// Bytes of a file's beginning that the kernel reads for `#!` (execve(2)).
 const HEAD_BYTES: u64 = 256;
 
+/// The path of this binary. If the file was replaced, the path of the new one.
+pub(crate) fn own_binary() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let text = path.to_string_lossy();
+    // proc_pid_exe(5): the kernel marks a removed file like this.
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
+}
+
 /// Finds the program called `name`.
 ///
 /// # Errors
-/// 127 where there is none, 126 where there is one that cannot be executed.
+/// 127 if it is not found, 126 if it cannot be executed.
 pub(crate) fn find(name: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, Failure> {
     if name.is_empty() {
         return Err(Failure::new(Exit::NoProgram, "cannot run an empty command"));
@@ -53,7 +61,7 @@ pub(crate) fn find(name: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf,
     Err(match refused {
         Some((path, why)) => denied(&path, why),
         None => Failure::new(Exit::NoProgram, format_args!("cannot find the program `{shown}`"))
-            .hint("is it installed, and its folder in PATH?"),
+            .hint("check that it is installed and that its folder is in PATH"),
     })
 }
 
@@ -66,13 +74,13 @@ pub(crate) fn cannot_start(path: &Path, error: &std::io::Error) -> Failure {
     let failure = Failure::new(exit, format_args!("cannot execute {}: {error}", path.display()));
     match error.kind() {
         std::io::ErrorKind::NotFound if path.exists() => {
-            failure.hint("the interpreter that its first line names is missing")
+            failure.hint("install the interpreter that its first line names")
         }
         _ => failure,
     }
 }
 
-/// Why the calls of the program at `path` cannot be intercepted; `None` where they are, as far as one can see.
+/// Why the calls of the program at `path` cannot be intercepted; `None` if they seem to be.
 pub(crate) fn beyond_reach(path: &Path) -> Option<Why> {
     let (file, reach) = reach(path)?;
     match reach {
@@ -83,8 +91,8 @@ pub(crate) fn beyond_reach(path: &Path) -> Option<Why> {
     }
 }
 
-/// Adds what the program at `path` needs to run with the library: AddressSanitizer wants to be told of it. Its own
-/// options come first.
+/// Adds what the program at `path` needs to run with the library: an option for AddressSanitizer, after the
+/// program's own options.
 pub(crate) fn settle(path: &Path, variables: &mut Vec<(OsString, OsString)>) {
     if !matches!(reach(path), Some((_, Reach::Sanitized))) {
         return;
@@ -102,7 +110,8 @@ pub(crate) fn settle(path: &Path, variables: &mut Vec<(OsString, OsString)>) {
     variables.push((env::ASAN_OPTIONS.into(), options));
 }
 
-/// The program that is started for `path`, a script's interpreter, and whether the library can be loaded into it.
+/// The file that is really started for `path` (for a script, its interpreter), and whether it can load the
+/// library.
 fn reach(path: &Path) -> Option<(File, Reach)> {
     let mut path = path.to_owned();
     for _ in 0..INTERPRETERS {
@@ -126,7 +135,7 @@ fn gains_rights(file: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
     let Ok(metadata) = file.metadata() else { return false };
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    // Without the group's right to execute, its bit means something else (inode(7)).
+    // Without group execute permission, the set-gid bit has another meaning (inode(7)).
     let gains = (metadata.mode() & 0o4000 != 0 && metadata.uid() != user.as_raw())
         || (metadata.mode() & 0o2010 == 0o2010 && metadata.gid() != group.as_raw())
         || (!user.is_root()
@@ -135,7 +144,7 @@ fn gains_rights(file: &File) -> bool {
     gains && !nix::sys::prctl::get_no_new_privs().unwrap_or(false)
 }
 
-/// macOS: dyld ignores the library in what is protected, which is judged elsewhere.
+/// macOS: dyld ignores the library in protected programs; `protection` checks that.
 #[cfg(not(target_os = "linux"))]
 fn gains_rights(_file: &File) -> bool {
     false
@@ -151,8 +160,8 @@ fn executable(path: &Path) -> Found {
     use std::io::ErrorKind;
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => Found::Denied("it is a folder"),
-        // A FIFO or a device, which must not be opened to look at it either.
-        Ok(found) if !found.is_file() => Found::Denied("it is no file"),
+        // A FIFO or a device: even opening it to check it is not allowed.
+        Ok(found) if !found.is_file() => Found::Denied("it is not a regular file"),
         Ok(_) if access(path, AccessFlags::X_OK).is_err() => Found::Denied("permission denied"),
         Ok(_) => Found::Yes,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Found::Denied("permission denied"),
@@ -163,7 +172,7 @@ fn executable(path: &Path) -> Found {
 fn denied(path: &Path, why: &str) -> Failure {
     let failure = Failure::new(Exit::NotExecutable, format_args!("cannot execute {}: {why}", path.display()));
     if why == "permission denied" {
-        failure.hint(format_args!("`chmod +x {}` makes a script executable", path.display()))
+        failure.hint(format_args!("to make a script executable, run `chmod +x {}`", path.display()))
     } else {
         failure
     }

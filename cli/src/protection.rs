@@ -1,7 +1,7 @@
-//! What `wrap` and `exec` start. On macOS that is not always what they were told: a script is started by its
-//! interpreter and a shell of the system by another, so that the interposer is not lost on the way; and where a
-//! program cannot load it, that is said before it starts. Elsewhere it is what was found. Decides nothing itself
-//! (`agentfs_macos` does); reads files.
+//! What `wrap` and `exec` start. On Linux that is the program that was found. On macOS it may be another: for
+//! a script its interpreter, for a shell of the system another shell, so that the interposer is not lost on
+//! the way. If a program cannot load the interposer, a warning says so before it starts. Only reads files;
+//! `agentfs_macos` decides.
 use crate::environment::Engine;
 use crate::printer::Printer;
 use crate::settings::Settings;
@@ -15,7 +15,7 @@ pub(crate) struct Start {
     pub(crate) path: PathBuf,
     /// Its arguments, its own name first.
     pub(crate) arguments: Vec<OsString>,
-    /// Whether the loader would not end it for being told to load the interposer.
+    /// Whether it survives being told to load the interposer: the loader ends some programs for that.
     survives: bool,
 }
 
@@ -27,7 +27,7 @@ impl Start {
         Self { path, arguments: arguments.to_vec(), survives: true }
     }
 
-    /// How the program is reached, less the library where it would end it.
+    /// How the program is reached: without the library if the loader would end the program.
     pub(crate) fn adjust(&self, engine: Engine) -> Engine {
         match engine {
             Engine::Preload { home, library, loaded, isolate } => {
@@ -38,7 +38,7 @@ impl Start {
     }
 }
 
-/// What to start for the program at `path`; tells where the interposer does not get into it.
+/// What to start for the program at `path`; warns if it does not load the interposer.
 #[cfg(not(target_os = "macos"))]
 pub(crate) fn prepare(
     _settings: &Settings,
@@ -70,10 +70,10 @@ mod mac {
     use std::os::unix::fs::MetadataExt as _;
     use std::path::Path;
 
-    /// Flag of a file that SIP guards (sys/stat.h).
+    /// Flag of a file that SIP protects (sys/stat.h).
     const SF_RESTRICTED: u32 = 0x0008_0000;
 
-    /// Programs that people start servers with, and that macOS has a protected one of.
+    /// Programs that often start servers and of which macOS has a protected version.
     const USUAL: [&str; 8] = ["sh", "env", "make", "node", "perl", "php", "python3", "ruby"];
 
     /// The folder of the copies of `agentfs mac-tools`.
@@ -99,14 +99,14 @@ mod mac {
         let program = Program { path: path.clone(), arguments: arguments.to_vec() };
         let found = resolve(settings, &cache, program);
         if found.path != path {
-            printer.detail(&format!("starts {} in the place of {}", found.path.display(), path.display()));
+            printer.detail(&format!("starting {} instead of {}", found.path.display(), path.display()));
         }
         if let Some(original) = tools::original_of(&cache, &found.path)
             && tools::lookup(&cache, &original).is_some_and(|tool| !tool.current)
         {
             let original = original.display();
             printer.warn(&format!(
-                "the copy of {original} is of an older one; `agentfs mac-tools {original}` renews it"
+                "the copy of {original} is outdated; renew it with `agentfs mac-tools {original}`"
             ));
         }
         let (judged, reasons) = reasons(&found.path);
@@ -139,14 +139,15 @@ mod mac {
             Effect::Loads => return None,
             Effect::Dropped | Effect::Killed => {
                 format!(
-                    "{path} keeps the host's ports: {reason}, so its calls cannot be intercepted; {advice}"
+                    "{path} uses the host's ports because its calls cannot be intercepted: {reason}; {advice}"
                 )
             }
             Effect::NotStarted => format!("{path} may not start: {reason}; {advice}"),
         })
     }
 
-    /// The program that the kernel loads for `path`, a script's interpreter, and what keeps us out of it.
+    /// The program that the kernel loads for `path` (for a script, its interpreter), and what keeps the
+    /// interposer out of it.
     fn reasons(path: &Path) -> (PathBuf, Vec<Reason>) {
         let real = Disk.canonical(path);
         let found = std::fs::metadata(&real);
@@ -159,12 +160,12 @@ mod mac {
             // It was not resolved, so the kernel starts the interpreter.
             let interpreter = PathBuf::from(OsStr::from_bytes(line.interpreter));
             let is_script = script::Line::parse(&Disk.head(&interpreter)).is_some();
-            // The kernel refuses a script for a script; it says so itself.
+            // The kernel refuses a script as the interpreter of a script, and reports it itself.
             return if is_script { (real, Vec::new()) } else { reasons(&interpreter) };
         }
         let image = match File::open(&real) {
             Ok(file) => Image::from_file(file),
-            // Readable to nobody, and executable all the same: nothing is known of it.
+            // Executable but not readable: nothing is known about it.
             Err(_) => return (real, Vec::new()),
         };
         let reasons = judge::judge(&this_mac(), &facts, &image);
@@ -184,9 +185,9 @@ mod mac {
             if loads { free.push(name) } else { protected.push(format!("{name} ({})", found.display())) }
         }
         if protected.is_empty() {
-            return (format!("the interposer gets into {}", free.join(", ")), None);
+            return (format!("these load the interposer: {}", free.join(", ")), None);
         }
-        let found = format!("the interposer does not get into {}", protected.join(", "));
+        let found = format!("these do not load the interposer: {}", protected.join(", "));
         let hint = "install them with Homebrew, set AGENTFS_SHELL to another shell, or copy them with \
                     `agentfs mac-tools PROGRAM`";
         (found, Some(hint.to_owned()))

@@ -6,16 +6,16 @@ use agentfs_wire::control::InstanceInfo;
 /// Candidates that an error message lists.
 const LISTED: usize = 8;
 
-/// That `text` means nothing, because nothing runs.
+/// The failure for `text` if nothing is running.
 pub(crate) fn nothing_runs(text: &str) -> Failure {
     Failure::new(Exit::NotFound, format_args!("no instance `{text}` is running"))
-        .hint("nothing is running; `agentfs wrap -- COMMAND` starts something")
+        .hint("nothing is running; start something with `agentfs wrap -- COMMAND`")
 }
 
-/// The instances that `text` means: all of an app where only the app is named.
+/// The instances that `text` names: if it names only an app, all its instances.
 ///
 /// # Errors
-/// [`Exit::NotFound`] where there is none, with what there is.
+/// [`Exit::NotFound`] if there is none; the hint lists what is running.
 pub(crate) fn matching<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<Vec<&'a InstanceInfo>, Failure> {
     let name = text.strip_suffix(".localhost").unwrap_or(text);
     let pair = name.split_once('/').or_else(|| name.rsplit_once('.').map(|(instance, app)| (app, instance)));
@@ -35,19 +35,19 @@ pub(crate) fn matching<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<Vec<&'
     Ok(found)
 }
 
-/// The one instance that `text` means.
+/// The one instance that `text` names.
 ///
 /// # Errors
-/// [`Exit::NotFound`] where there is none, [`Exit::Usage`] where there are several.
+/// [`Exit::NotFound`] if there is none, [`Exit::Usage`] if there are several.
 pub(crate) fn one<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<&'a InstanceInfo, Failure> {
     let found = matching(text, all)?;
     match found.as_slice() {
         [only] => Ok(only),
         several => {
             let failure =
-                Failure::new(Exit::Usage, format_args!("`{text}` means {} instances", several.len()));
+                Failure::new(Exit::Usage, format_args!("`{text}` matches {} instances", several.len()));
             let list = listed(several.iter().copied()).unwrap_or_default();
-            Err(failure.hint(format_args!("name one of {list}")))
+            Err(failure.hint(format_args!("choose one of {list}")))
         }
     }
 }
@@ -102,7 +102,7 @@ mod tests {
         let all = all();
         let several = one("shop", &all).unwrap_err();
         assert_eq!(several.exit, Exit::Usage);
-        assert_eq!(several.hint.as_deref(), Some("name one of shop/blue, shop/feature-cart"));
+        assert_eq!(several.hint.as_deref(), Some("choose one of shop/blue, shop/feature-cart"));
         let none = one("shop/red", &all).unwrap_err();
         assert_eq!(none.exit, Exit::NotFound);
         assert!(none.hint.unwrap().contains("api/k3f9"));

@@ -1,46 +1,21 @@
 //! `agentfs doctor --self-test`: whether agentfs keeps its promises on this machine. Starts small programs
 //! (`commands/probe.rs`, so that nothing needs to be installed) in a private home of its own, one check after
-//! the other, within a time that the user sets. Called by `doctor` alone; the user's collector is not asked.
+//! the other, within a time that the user sets. Called only by `doctor`; the user's collector is not used.
 //!
-//! One of the programs is not wrapped and holds a port of the host all the while. The others use that very
-//! port: one whose calls are not intercepted meets it, and cannot be mistaken for one that keeps its promise.
+//! One of the programs is not wrapped and holds a port of the host the whole time. The others use the same
+//! port. So a program whose calls are not intercepted finds the port in use, and the test notices.
 
 mod promises;
 mod stage;
+mod verdict;
 
 use crate::check::{Check, good};
 use crate::settings::Settings;
 use stage::Stage;
 use std::time::Duration;
+use verdict::{Broken, Seen};
 
-/// A promise, and how it is tried: what was seen, or why it is broken.
-type Promise = (&'static str, fn(&Stage) -> Result<Seen, Broken>);
-
-/// What became of a promise that is not broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Seen {
-    /// It holds.
-    Holds(String),
-    /// It cannot be tried here, and need not be.
-    NotTried(String),
-}
-
-/// Why a promise is broken, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Broken {
-    why: String,
-    hint: Option<String>,
-}
-
-// === impl Broken ===
-
-impl From<String> for Broken {
-    fn from(why: String) -> Self {
-        Self { why, hint: None }
-    }
-}
-
-/// Tries every promise. Does not take much longer than `time`.
+/// Tests every promise. Does not take much longer than `time`.
 pub(crate) fn run(settings: &Settings, time: Duration) -> Vec<Check> {
     let stage = match Stage::set(settings, time) {
         Ok(stage) => stage,

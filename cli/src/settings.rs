@@ -1,16 +1,15 @@
-//! Flags, environment and places, resolved once into one struct. The only module that reads the
-//! environment.
+//! Flags, environment and paths, resolved once into one struct. Only this module reads the environment.
 use crate::exit::Exit;
 use crate::hint::Failure;
-use agentfs_collector::Level;
 use agentfs_wire::env;
+use agentfs_wire::level::Level;
 use agentfs_wire::paths::Paths;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-/// Most threads that the router may be told to work in.
+/// Most threads that the user may set for the router.
 const ROUTER_THREADS: usize = 64;
 
 /// What every command needs to know.
@@ -24,15 +23,15 @@ pub(crate) struct Settings {
     pub(crate) uid: u32,
     /// Whether `AGENTFS_NO_INTERPOSE` asks to leave programs alone.
     pub(crate) no_interpose: bool,
-    /// Whether `AGENTFS_ISOLATE` asks for isolation: asked by the user, not inherited from an instance.
+    /// Whether the user set `AGENTFS_ISOLATE`; a value inherited from an instance does not count.
     pub(crate) isolate: bool,
     /// Whether this process itself belongs to an instance.
     pub(crate) nested: bool,
-    /// Where the router is told to listen.
+    /// Address set for the router.
     pub(crate) router: Option<SocketAddr>,
-    /// Where the router is told to speak TLS.
+    /// Address set for TLS.
     pub(crate) router_tls: Option<SocketAddr>,
-    /// How many threads the router is told to work in.
+    /// Number of threads set for the router.
     pub(crate) router_threads: Option<NonZero<usize>>,
     /// How much the collector logs.
     pub(crate) log: Level,
@@ -50,7 +49,7 @@ impl Settings {
     /// Reads the environment of this process.
     ///
     /// # Errors
-    /// A value that means nothing, or no home at all.
+    /// A value is invalid, or there is no home.
     pub(crate) fn read() -> Result<Self, Failure> {
         Self::resolve(std::env::vars_os().collect(), nix::unistd::geteuid().as_raw())
     }
@@ -138,7 +137,7 @@ fn wrong(name: &str, what: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Usage, format_args!("cannot read {name}: {what}")).hint(hint)
 }
 
-/// The absolute, link-free form of a path of which only the first folders need to exist.
+/// The absolute path without links. Only the first folders of the path need to exist.
 fn canonical(path: &Path) -> Result<PathBuf, Failure> {
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::of(format_args!("cannot find {}: {error}", path.display())))?;
@@ -164,7 +163,7 @@ fn canonical(path: &Path) -> Result<PathBuf, Failure> {
     path.extend(missing.into_iter().rev());
     if path.to_str().is_none() {
         let failure =
-            Failure::of(format_args!("cannot use the home {}: it is no UTF-8 text", path.display()));
+            Failure::of(format_args!("cannot use the home {}: it is not UTF-8 text", path.display()));
         return Err(failure.hint("set AGENTFS_HOME to another folder"));
     }
     Ok(path)

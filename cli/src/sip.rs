@@ -1,5 +1,5 @@
-//! What csrutil(8) says of System Integrity Protection, which keeps the interposer out of Apple's programs. Its
-//! words are parsed here, purely; `agentfs doctor` reports them where there is such a tool.
+//! What csrutil(8) says about System Integrity Protection, which keeps the interposer out of Apple's
+//! programs. Parses its output (pure); `agentfs doctor` reports it if the tool exists.
 use crate::check::{Check, good};
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -7,30 +7,30 @@ use std::process::{Command, Stdio};
 /// The tool, which every Mac has.
 const TOOL: &str = "csrutil";
 
-/// What guards Apple's programs against `DYLD_INSERT_LIBRARIES`, in csrutil's words.
+/// The parts that protect Apple's programs from `DYLD_INSERT_LIBRARIES`, as csrutil names them.
 const GUARDS: [&str; 2] = ["Filesystem Protections", "Debugging Restrictions"];
 
 /// Whether a Mac protects Apple's programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Protection {
-    /// As it was delivered.
+    /// On, the default.
     On,
     /// Switched off.
     Off,
-    /// Somebody switched parts off: those of [`GUARDS`] that are left.
+    /// Somebody turned parts off: those of [`GUARDS`] that are still on.
     Custom { left: Vec<&'static str> },
     /// csrutil said something else.
     Unknown(String),
 }
 
-/// The check, where this system has csrutil.
+/// The check, if this system has csrutil.
 pub(crate) fn check(search_path: Option<&OsStr>) -> Option<Check> {
     let tool = crate::program::find(OsStr::new(TOOL), search_path).ok()?;
     let output = Command::new(tool).arg("status").stdin(Stdio::null()).output().ok()?;
     Some(report(&parse(&String::from_utf8_lossy(&output.stdout))))
 }
 
-/// Reads what `csrutil status` prints: a line with the state, and where it is a custom one a line for each part.
+/// Reads what `csrutil status` prints: a line with the state and, if that is custom, a line for each part.
 fn parse(text: &str) -> Protection {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.find_map(|line| line.split_once("status:").map(|(_, state)| state.trim()));
@@ -38,7 +38,7 @@ fn parse(text: &str) -> Protection {
     if state.contains("Custom Configuration") {
         let parts: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
         let is_on = |guard: &&str| {
-            // What is not listed is as it was delivered.
+            // A part that is not listed has its default: on.
             let found = parts.iter().find(|(name, _)| name.trim() == *guard);
             found.is_none_or(|(_, state)| state.trim().trim_end_matches('.') != "disabled")
         };
@@ -51,22 +51,22 @@ fn parse(text: &str) -> Protection {
     }
 }
 
-/// One line, with what to do where programs are protected. None of it is wrong, so none of it fails.
+/// One line, with a hint if programs are protected. No state is wrong, so the check never fails.
 fn report(protection: &Protection) -> Check {
     let hint =
-        "name programs that are not Apple's (Homebrew, nvm, pyenv); docs/macos.md says which are Apple's";
+        "use programs that are not Apple's (Homebrew, nvm, pyenv); docs/macos.md says which are Apple's";
     let protected = |found: String| Check { hint: Some(hint.to_owned()), ..good("SIP", found) };
     match protection {
-        Protection::On => protected("on: the interposer stays out of Apple's own programs".to_owned()),
-        Protection::Off => good("SIP", "off: the interposer gets into Apple's own programs too"),
+        Protection::On => protected("on: Apple's own programs do not load the interposer".to_owned()),
+        Protection::Off => good("SIP", "off: Apple's own programs load the interposer too"),
         Protection::Custom { left } if left.is_empty() => {
-            good("SIP", "custom, without what keeps the interposer out of Apple's own programs")
+            good("SIP", "custom: Apple's own programs load the interposer too")
         }
         Protection::Custom { left } => protected(format!(
-            "custom: the interposer stays out of Apple's own programs ({})",
+            "custom: Apple's own programs do not load the interposer ({})",
             left.join(", ")
         )),
-        Protection::Unknown(words) => protected(format!("csrutil says something unknown: {words:?}")),
+        Protection::Unknown(words) => protected(format!("cannot understand what csrutil prints: {words:?}")),
     }
 }
 

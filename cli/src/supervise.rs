@@ -1,12 +1,12 @@
-//! One child process, as if it stood in our place: signals pass to it, its stops and its end become ours.
+//! Runs one child process so that it seems to be us: it gets our signals, and we stop and end as it does.
 //!
 //! ```text
 //! main thread   spawn ── waitpid(WUNTRACED) ── child stopped: stop ourselves ── child ended: give its end
 //! signal thread sigwait ── forward what was sent to us alone ── …
 //! ```
 //! The child stays in our process group, so what the terminal sends (Ctrl-C, Ctrl-Z, a new size) reaches
-//! it directly and is not sent twice. No handler is installed and no disposition changed: signals are
-//! blocked in us and waited for, and the child gets the mask that we were given.
+//! it directly and is not sent twice. No handler is installed and no disposition is changed: we block signals
+//! and wait for them, and the child gets the mask that we were started with.
 use crate::exit::Exit;
 use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
@@ -40,7 +40,7 @@ const SIGNALS: [Signal; 13] = [
 ];
 
 /// Signals that were ignored when we were started, bit n-1 for signal n. Rust's runtime ignores SIGPIPE
-/// before `main`, so this is read before that. Empty where the system does not tell (macOS).
+/// before `main`, so this is read earlier. Empty if the system cannot tell (macOS).
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 
 /// How a child ended.
@@ -52,11 +52,11 @@ pub(crate) enum End {
     Signalled(i32),
 }
 
-/// Signals that are held back; let go when dropped.
+/// Signals that are held back until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     handled: SigSet,
-    /// The mask that we were started with, and the child will be.
+    /// The mask that we were started with, and that the child gets.
     given: SigSet,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Child {
     pid: Pid,
 }
 
-/// Reads the dispositions while they still are the ones that we were given (proc_pid_status(5)).
+/// Reads the dispositions while they are still the ones that we were started with (proc_pid_status(5)).
 #[cfg(target_os = "linux")]
 #[ctor::ctor(unsafe)]
 fn remember_ignored() {
@@ -76,13 +76,13 @@ fn remember_ignored() {
     IGNORED.store(mask, Ordering::Relaxed);
 }
 
-/// Whether the status of a child is kept for us. It is not where we were started with SIGCHLD ignored
-/// (wait(2)); then only [`replace`] passes a program's status on.
+/// Whether the system keeps a child's status for us. It does not if we were started with SIGCHLD ignored
+/// (wait(2)); then only [`replace`] preserves the program's status.
 pub(crate) fn can_wait() -> bool {
     !was_ignored(Signal::SIGCHLD)
 }
 
-/// Becomes a program, with the dispositions and the mask that we were given. Returns only on failure.
+/// Becomes a program, with the dispositions and the mask that we were started with. Returns only on failure.
 pub(crate) fn replace(
     path: &Path,
     arguments: &[OsString],
@@ -90,13 +90,13 @@ pub(crate) fn replace(
 ) -> io::Error {
     let become_it = || -> io::Result<Infallible> {
         if !was_ignored(Signal::SIGPIPE) {
-            // execve(2) gives a signal that has a handler its default again.
+            // execve(2) resets a signal that has a handler to its default.
             signal_hook::flag::register(Signal::SIGPIPE as i32, Arc::default())?;
         }
         let path_text = c_string(path.as_os_str().as_bytes())?;
         let (arguments, environment) = c_strings(arguments, environment)?;
         match execve(&path_text, &arguments, &environment) {
-            // A script without `#!`: a shell runs it, as execvp(3) has it.
+            // A script without `#!`: a shell runs it, as with execvp(3).
             Err(Errno::ENOEXEC) => {
                 let script = shell_arguments(path_text, arguments);
                 execve(c"/bin/sh", &script, &environment).map_err(io::Error::from)
@@ -110,8 +110,8 @@ pub(crate) fn replace(
     }
 }
 
-/// Holds signals back from this thread, and from threads that it starts meanwhile: those never take a
-/// signal that is meant for the program.
+/// Holds signals back from this thread and from threads that it starts meanwhile, so that none of them takes
+/// a signal that is meant for the program.
 ///
 /// # Errors
 /// What the system says.
@@ -121,7 +121,7 @@ pub(crate) fn hold() -> io::Result<Held> {
     Ok(Held { handled, given })
 }
 
-/// Starts a program and the thread that passes signals to it. From here on our own signals are its.
+/// Starts a program and the thread that passes signals to it. From then on our signals go to the program.
 ///
 /// # Errors
 /// What the system says: ENOENT, EACCES…
@@ -134,7 +134,7 @@ pub(crate) fn spawn(
     let pid = start(path, arguments, environment, &held.given)?;
     let handled = held.handled;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || forward(&handled, pid))?;
-    // Held for good.
+    // Held for ever.
     std::mem::forget(held);
     Ok(Child { pid })
 }
@@ -143,7 +143,7 @@ pub(crate) fn spawn(
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Fails only for a wrong argument, and this one was read from the system.
+        // Fails only for an invalid argument, and this one came from the system.
         let _ = self.given.thread_set_mask();
     }
 }
@@ -159,7 +159,7 @@ impl Child {
     /// Waits for the end. While the child is stopped, so are we.
     ///
     /// # Errors
-    /// Where there is no such child any more: SIGCHLD is ignored, and the kernel kept no status.
+    /// The child no longer exists: SIGCHLD is ignored, so the kernel kept no status.
     pub(crate) fn wait(&self) -> io::Result<End> {
         let child = rustix::process::Pid::from_raw(self.pid.as_raw());
         loop {
@@ -184,22 +184,22 @@ impl Child {
 // === impl End ===
 
 impl End {
-    /// Ends this process as the child ended: the same status, or by the same signal, so that our parent
-    /// cannot tell the difference. Gives the exit status where a signal does not end us.
+    /// Ends this process as the child ended: with the same status, or by the same signal, so that our parent
+    /// sees no difference. Returns the exit status if the signal does not end us.
     pub(crate) fn mirror(self) -> Exit {
         let signal = match self {
             Self::Exited(code) => return Exit::Program(code),
             Self::Signalled(signal) => signal,
         };
-        // The child has dumped core where it was to; a dump of ours would only be in its way.
+        // If a core dump was wanted, the child has written it; ours could only overwrite it.
         if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
             let _ = setrlimit(Resource::RLIMIT_CORE, 0, hard);
         }
-        // What it does not know (real-time signals) has its default effect on us anyway.
+        // Signals that it does not know (real-time signals) have their default effect on us anyway.
         if signal_hook::low_level::emulate_default_handler(signal).is_err() {
             let _ = signal_hook::low_level::raise(signal);
         }
-        // Still here: we inherited that it is ignored or blocked. Shells would say it so.
+        // Still running: the signal is ignored or blocked by inheritance. This is the status that shells use.
         Exit::Program(u8::try_from(128 + signal).unwrap_or(u8::MAX))
     }
 }
@@ -253,7 +253,7 @@ fn c_string(bytes: impl Into<Vec<u8>>) -> io::Result<CString> {
     CString::new(bytes).map_err(io::Error::other)
 }
 
-/// Stops this process as the child was stopped, and returns when somebody continues us.
+/// Stops this process as the child was stopped, and returns when we are continued.
 fn stop(signal: Signal) {
     let only = SigSet::from(signal);
     // SIGSTOP cannot be blocked; the others are, and wait until they are let through, with the one that the
@@ -264,7 +264,7 @@ fn stop(signal: Signal) {
     let _ = only.thread_block();
 }
 
-/// Passes signals on, for ever. Fails only where the child is gone, and then there is nothing to pass.
+/// Passes signals on, for ever. Fails only if the child is gone, and then there is nothing to pass on.
 #[cfg(target_os = "linux")]
 fn forward(handled: &SigSet, child: Pid) {
     use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -278,9 +278,10 @@ fn forward(handled: &SigSet, child: Pid) {
         let number = i32::try_from(info.ssi_signo).unwrap_or(0);
         let Ok(signal) = Signal::try_from(number) else { continue };
         // A positive code is the kernel's (sigaction(2)): the terminal's, which the child got as well.
-        // A hang-up is sent to the session's leader alone, a timer to its process alone.
+        // A hang-up goes only to the session's leader, a timer only to its process.
         let ours_alone = matches!(signal, Signal::SIGHUP | Signal::SIGALRM | Signal::SIGVTALRM);
-        // A shell continues the whole job, so the child runs already; who continues us alone means it too.
+        // A shell continues the whole job, so the child already runs. If only we are continued, the child
+        // should be too.
         if signal == Signal::SIGCONT && !is_stopped(child) {
             continue;
         }
@@ -297,8 +298,8 @@ fn is_stopped(pid: Pid) -> bool {
     status.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
 }
 
-/// Passes signals on, for ever. Nothing here tells the terminal's signals from others, so those that a
-/// terminal sends are left to the terminal.
+/// Passes signals on, for ever. Here the terminal's signals look like others, so signals that a terminal can
+/// send are not passed on.
 #[cfg(not(target_os = "linux"))]
 fn forward(handled: &SigSet, child: Pid) {
     while let Ok(signal) = handled.wait() {

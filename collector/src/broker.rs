@@ -1,13 +1,16 @@
 //! Opens sockets of the run dir for processes of an instance that have changed their user and may no longer
 //! enter it (see `agentfs_wire::broker`). Only root can change users, so only root's collector serves
-//! this. Owns the abstract socket; knows nothing of the registry. Each request is answered and closed.
+//! this. Every process on the machine can connect, so a caller must know the secret of its instance (`member`).
+//! Refusals are logged, but not each one. Owns the abstract socket; does not know the registry. Each connection
+//! has one request and is closed after the answer.
 mod member;
 
+use crate::clock::now_ms;
 use crate::end::ended;
 use crate::limits::{BROKER_CONNECTIONS, BROKER_TIMEOUT};
 use crate::log;
-use crate::run_dir::{Change, RunDir};
-use crate::watch::{Probe, Prober};
+use crate::warnings::Warnings;
+use agentfs_home::{Change, Probe, Prober, RunDir};
 use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
 use agentfs_wire::limits::REUSEPORT_WORKERS;
 use agentfs_wire::name::{Kind, SocketName};
@@ -16,17 +19,17 @@ use agentfs_wire::peer::Peer;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect,
-    getsockopt, listen, recv, sendmsg, setsockopt, socket,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, UnixCredentials, bind,
+    connect, getsockopt, listen, recv, sendmsg, setsockopt, socket,
 };
 use nix::sys::time::TimeVal;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::net::UnixListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 /// The listening end.
@@ -42,6 +45,7 @@ pub(crate) struct Broker {
 struct Places {
     run: PathBuf,
     run_lock: PathBuf,
+    warnings: Mutex<Warnings>,
 }
 
 // === impl Broker ===
@@ -61,7 +65,8 @@ impl Broker {
         let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
         bind(socket.as_raw_fd(), &address)?;
         listen(&socket, Backlog::new(64)?)?;
-        let places = Places { run: paths.run.clone(), run_lock: paths.run_lock.clone() };
+        let warnings = Mutex::default();
+        let places = Places { run: paths.run.clone(), run_lock: paths.run_lock.clone(), warnings };
         let socket = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))?;
         Ok(Some(Self { socket, places: Arc::new(places) }))
     }
@@ -73,14 +78,14 @@ impl Broker {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             let connection = tokio::select! {
                 () = ended(&mut end_rx) => return,
-                connection = self.accept() => connection,
+                connection = self.socket.accept() => connection,
             };
             match connection {
-                Ok(connection) => {
+                Ok((connection, _)) => {
                     let places = Arc::clone(&self.places);
                     // Detached on purpose: it ends by its own timeouts, and the permit counts it.
-                    drop(tokio::task::spawn_blocking(move || {
-                        if let Err(error) = serve(&connection, &places) {
+                    drop(tokio::spawn(async move {
+                        if let Err(error) = answer(connection, places).await {
                             log::debug!("broker: {error}");
                         }
                         drop(permit);
@@ -90,13 +95,15 @@ impl Broker {
             }
         }
     }
+}
 
-    async fn accept(&self) -> io::Result<OwnedFd> {
-        let (connection, _) = self.socket.accept().await?;
-        let connection = connection.into_std()?;
-        connection.set_nonblocking(false)?;
-        Ok(connection.into())
-    }
+/// Waits for one request and answers it. A client that sends nothing does not occupy a thread.
+async fn answer(connection: UnixStream, places: Arc<Places>) -> io::Result<()> {
+    tokio::time::timeout(BROKER_TIMEOUT, connection.readable()).await??;
+    let connection = connection.into_std()?;
+    connection.set_nonblocking(false)?;
+    tokio::task::spawn_blocking(move || serve(&connection.into(), &places)).await??;
+    Ok(())
 }
 
 /// Answers one request.
@@ -106,7 +113,7 @@ fn serve(connection: &OwnedFd, places: &Places) -> nix::Result<()> {
     setsockopt(connection, SendTimeout, &timeout)?;
     let mut message = [0; REQUEST_BYTES];
     let length = recv(connection.as_raw_fd(), &mut message, MsgFlags::empty())?;
-    let caller = getsockopt(connection, PeerCredentials)?.pid();
+    let caller = getsockopt(connection, PeerCredentials)?;
     let result = match Request::decode(message.get(..length).unwrap_or(&[])) {
         Some(request) => carry_out(&request, caller, places),
         None => Err(Errno::EINVAL),
@@ -125,13 +132,13 @@ fn serve(connection: &OwnedFd, places: &Places) -> nix::Result<()> {
     Ok(())
 }
 
-fn carry_out(request: &Request<'_>, caller: i32, places: &Places) -> nix::Result<Option<OwnedFd>> {
-    if !member::belongs(caller, request.app, request.instance, &places.run) {
-        log::warning!(
-            "process {caller} asked for a socket of {}/{} but is no part of it",
-            request.app,
-            request.instance
-        );
+fn carry_out(
+    request: &Request<'_>,
+    caller: UnixCredentials,
+    places: &Places,
+) -> nix::Result<Option<OwnedFd>> {
+    if !member::proves(request, &places.run) {
+        places.refused(caller);
         return Err(Errno::EACCES);
     }
     let file = match request.ask {
@@ -145,7 +152,7 @@ fn carry_out(request: &Request<'_>, caller: i32, places: &Places) -> nix::Result
     match request.ask {
         Ask::Probe { .. } => match Prober::default().probe(&path) {
             Probe::Live => Ok(None),
-            // Whoever asks may be about to bind a rival of this name, and cannot remove what is left of it: the library
+            // The caller may be about to bind the same name and cannot remove the stale file itself: the library
             // takes a stale file for a proof that no rival came (interpose/src/rundir.rs, `retake_quickly`).
             Probe::Stale => match run_dir(places).remove_stale(file) {
                 Ok(Change::Different) => Ok(None),
@@ -164,6 +171,24 @@ fn carry_out(request: &Request<'_>, caller: i32, places: &Places) -> nix::Result
                 }
             }
             outcome.map(Some)
+        }
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    /// Logs that a caller was refused. The caller can invent any request and repeat it without end, so the log
+    /// gets one line a minute for all callers together, without the content of the request.
+    fn refused(&self, caller: UnixCredentials) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if warnings.is_due(now_ms(), "refused") {
+            log::warning!(
+                "process {} of user {} asked for a socket of an instance without its secret, and was refused; further \
+                 refusals within a minute are not logged",
+                caller.pid(),
+                caller.uid()
+            );
         }
     }
 }

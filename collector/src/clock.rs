@@ -1,7 +1,7 @@
 //! The wall clock, and how its times are written for people.
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since 1970, UTC. 0 for a clock that is set before.
+/// Milliseconds since 1970, UTC. 0 if the clock is set to an earlier time.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

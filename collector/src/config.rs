@@ -1,7 +1,7 @@
-//! What the collector is told at its start. Whoever reads the environment (the command line tool)
-//! fills it in; nothing here does.
-use crate::log::Level;
-use crate::tls::TlsConfig;
+//! The collector's configuration. The command line tool reads the environment and fills it in; nothing here
+//! does.
+use agentfs_tls::TlsConfig;
+use agentfs_wire::level::Level;
 use agentfs_wire::paths::Paths;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
@@ -14,29 +14,29 @@ pub struct Config {
     /// Address on which the router listens instead of the default ones (`AGENTFS_ROUTER`); port 0
     /// takes any free port.
     pub router_address: Option<SocketAddr>,
-    /// Sockets for the router that somebody else opened (launchd). Where there are some and no address is
-    /// asked for, they are used instead of the default ones.
+    /// Sockets for the router that launchd opened. If there are some and no address is set, they are used
+    /// instead of the default ones.
     pub router_sockets: Vec<TcpListener>,
-    /// With what to serve TLS; absent: as [`crate::tls::enabled`] says, so that it is off until it was
-    /// switched on once.
+    /// How to serve TLS. Absent: as [`agentfs_tls::enabled`] says; so TLS is off until it is turned on once.
     pub tls: Option<TlsConfig>,
-    /// Address on which the router speaks TLS instead of the default ones (`AGENTFS_ROUTER_TLS`).
-    /// Matters only where TLS is on.
+    /// Address on which the router speaks TLS instead of the default ones (`AGENTFS_ROUTER_TLS`). Used only
+    /// if TLS is on.
     pub tls_address: Option<SocketAddr>,
-    /// Threads to work in (`AGENTFS_ROUTER_THREADS`); absent: one or two, by the number of cores.
+    /// Number of worker threads (`AGENTFS_ROUTER_THREADS`). Absent: one or two, depending on the number of
+    /// cores.
     pub router_threads: Option<NonZero<usize>>,
-    /// Version to tell in `daemon.info`.
+    /// Version to report in `daemon.info`.
     pub version: &'static str,
     /// The least important lines that are logged (`AGENTFS_LOG`).
     pub log: Level,
 }
 
-/// What a collector did in its life.
+/// Report of a collector that has stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Number of the last journal event.
     pub events: u64,
-    /// Number of parts that did not end in time.
+    /// Number of parts that did not stop in time.
     pub still_open: usize,
 }
 

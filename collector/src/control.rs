@@ -1,17 +1,19 @@
-//! The control socket: newline-delimited JSON, answered in order. Owns connections and their limits;
-//! what needs the registry is asked of `hub` by a [`Command`].
+//! The control socket: newline-delimited JSON, answered in order. Owns connections and their limits. Sends a
+//! [`Command`] to `hub` for what needs the registry.
 
 mod connection;
 mod line;
 mod server;
+mod shared;
 
-pub(crate) use server::{Server, Shared};
+pub(crate) use server::Server;
+pub(crate) use shared::Shared;
 
-use agentfs_wire::control::{ControlError, DrainParams, EndedParams, ErrorCode, RouteParams};
-use serde_json::Value;
+use crate::answer::Answer;
+use agentfs_wire::control::{DrainParams, EndedParams, RouteParams};
 use tokio::sync::oneshot;
 
-/// A request that only the hub can answer. It is carried out even if its client has gone meanwhile.
+/// A request that only the hub can answer. It is carried out even if its client is gone by then.
 #[derive(Debug)]
 pub(crate) struct Command {
     /// What is asked.
@@ -23,13 +25,13 @@ pub(crate) struct Command {
 /// What a command asks for.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// Everything that lives.
+    /// List everything that is running.
     List,
-    /// A new route.
+    /// Add a route.
     RouteAdd(RouteParams),
-    /// A route less.
+    /// Remove a route.
     RouteRemove(String),
-    /// The routes made by hand.
+    /// List the routes added by hand.
     RouteList,
     /// Remove what is dead.
     Prune,
@@ -39,16 +41,8 @@ pub(crate) enum Ask {
     Drain(DrainParams),
     /// The counters.
     Metrics,
-    /// TLS as the home says by now.
+    /// Read the TLS settings of the home again.
     TlsReload,
-    /// End.
+    /// Stop the collector.
     Stop,
-}
-
-/// What the hub answers.
-pub(crate) type Answer = Result<Value, ControlError>;
-
-/// An error with its hint.
-pub(crate) fn error(code: ErrorCode, message: impl Into<String>, hint: Option<&str>) -> ControlError {
-    ControlError { code, message: message.into(), hint: hint.map(str::to_owned) }
 }

@@ -1,4 +1,4 @@
-//! Why a collector does not start. After the start nothing is fatal: troubles become warnings.
+//! Why a collector does not start. After the start nothing is fatal: errors become warnings.
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -6,32 +6,9 @@ use thiserror::Error;
 /// Why a collector does not start.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Another collector serves this home.
-    #[error("another collector{} serves {}", .pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(), .home.display())]
-    AlreadyRunning {
-        /// Its process, where the lock file says it.
-        pid: Option<u32>,
-        /// The home in question.
-        home: PathBuf,
-    },
-    /// A folder cannot be used.
-    #[error("cannot use the folder {}: {reason}", .path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What is wrong with it, and what to do.
-        reason: FolderReason,
-    },
-    /// A file or folder cannot be made or opened.
-    #[error("cannot {action} {}: {source}", .path.display())]
-    File {
-        /// What we tried, `create` for instance.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// The home cannot be used, or another collector uses it.
+    #[error(transparent)]
+    Home(#[from] agentfs_home::Error),
     /// One of our sockets cannot be bound.
     #[error("cannot listen on {}: {source}", .path.display())]
     Listen {
@@ -45,28 +22,5 @@ pub enum Error {
     Runtime {
         /// What the system says.
         source: io::Error,
-    },
-}
-
-/// What is wrong with a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum FolderReason {
-    /// It is a file or something else.
-    #[error("it is no folder; remove it or set AGENTFS_HOME to another place")]
-    NotAFolder,
-    /// It belongs to somebody else.
-    #[error("it belongs to user {owner}, not to us; set AGENTFS_HOME to a place of your own")]
-    Foreign {
-        /// Its owner.
-        owner: u32,
-    },
-    /// It is a link that leads elsewhere than ours would.
-    #[error("it is a link that agentfs did not make; remove it or set AGENTFS_HOME to another place")]
-    ForeignLink,
-    /// Others may write to it.
-    #[error("others may write to it (mode {mode:o}); run `chmod go-w` on it or set AGENTFS_HOME")]
-    Writable {
-        /// Its permission bits.
-        mode: u32,
     },
 }

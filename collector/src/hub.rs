@@ -1,6 +1,7 @@
-//! The composition root: builds every part, connects them by bounded queues, and runs the one loop that
-//! owns the registry. Everything that happens becomes an event for the registry, whatever it wants done
-//! is done here; parts never call one another.
+//! The composition root: builds every part, connects them by bounded queues, and runs the one loop that owns
+//! the registry. The loop turns what parts report into events of the registry and carries out the effects
+//! that the registry answers with. Parts do not call one another, with one exception: the control socket
+//! calls `forward` and `journal` itself.
 //!
 //! ```text
 //! notice ──┐                        ┌─▶ run dir (links, stale sockets)
@@ -19,6 +20,5 @@ mod requests;
 mod routing;
 mod secure;
 mod start;
-mod warnings;
 
 pub(crate) use start::run;

@@ -1,13 +1,14 @@
-//! The numbered log of everything that happens. Owns the sequence: numbers are given in one place, so
-//! a snapshot and the events after its number are together complete. Never blocks a writer: a
-//! subscriber that is too slow misses events and is told how many.
+//! The numbered log of everything that happens. Owns the sequence: numbers are given in one place, so a
+//! snapshot and the events after its number have no gap. Never blocks a writer: a subscriber that is too slow
+//! misses events and is told how many.
 
+mod entry;
 mod ring;
 mod subscribe;
 
 pub(crate) use subscribe::{Filter, Subscription};
 
-use agentfs_wire::event::Event;
+use agentfs_wire::event::What;
 use agentfs_wire::limits::{JOURNAL_EVENTS, SUBSCRIBER_EVENTS};
 use ring::Ring;
 use std::sync::atomic::AtomicUsize;
@@ -42,18 +43,18 @@ impl Journal {
     }
 
     /// Numbers an event, keeps it and passes it to the subscribers. `now` is Unix milliseconds.
-    pub(crate) fn publish(&self, now: u64, event: Event) {
+    pub(crate) fn publish(&self, now: u64, what: What) {
         let mut inner = self.lock();
-        let Some(entry) = inner.ring.push(now, event) else { return };
+        let Some(entry) = inner.ring.push(now, what) else { return };
         inner.subscribers.retain_mut(|subscriber| subscriber.offer(&entry));
     }
 
-    /// Passes requests on to the subscribers that want them. They are not kept: a busy page would drive
+    /// Passes requests on to the subscribers that want them. They are not kept: one busy page would push
     /// everything else out of the journal.
-    pub(crate) fn pass(&self, now: u64, requests: impl Iterator<Item = Event>) {
+    pub(crate) fn pass(&self, now: u64, requests: impl Iterator<Item = What>) {
         let mut inner = self.lock();
-        for event in requests {
-            let Some(entry) = inner.ring.pass(now, event) else { continue };
+        for what in requests {
+            let Some(entry) = inner.ring.pass(now, what) else { continue };
             inner.subscribers.retain_mut(|subscriber| subscriber.offer(&entry));
         }
     }
@@ -75,8 +76,8 @@ impl Journal {
         inner.subscribers.len()
     }
 
-    /// Subscribes: the backlog that the filter asks for, then everything that follows, without gap and
-    /// without doubles.
+    /// Subscribes: first the backlog that the filter asks for, then everything that follows, without gaps or
+    /// duplicates.
     pub(crate) fn subscribe(&self, filter: Filter) -> Subscription {
         let mut inner = self.lock();
         let (backlog, missed) = inner.ring.since(&filter);
@@ -95,11 +96,11 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agentfs_wire::event::EventKind;
+    use agentfs_wire::event::{Event, EventKind, Who};
     use subscribe::Item;
 
-    fn event(app: &str) -> Event {
-        Event::new(EventKind::Call).of(app, "main")
+    fn event(app: &str) -> What {
+        What::InstanceEnded { of: Who::new(app, "main") }
     }
 
     fn read(item: &Item) -> Event {
@@ -130,9 +131,7 @@ mod tests {
         let mut shop = journal.subscribe(Filter { app: Some("shop".into()), ..Filter::default() });
         journal.publish(1, event("blog"));
         journal.publish(2, event("shop"));
-        let mut other = Event::new(EventKind::Warning);
-        other.detail = Some("of nobody".into());
-        journal.publish(3, other);
+        journal.publish(3, What::Warning { text: "of nobody".into() });
         journal.publish(4, event("shop"));
         let mut numbers = Vec::new();
         for _ in 0..2 {
@@ -152,7 +151,7 @@ mod tests {
         }
         journal.publish(2, event("shop"));
         let lagged = read(&slow.next().await.unwrap());
-        assert_eq!((lagged.kind, lagged.missed), (EventKind::Lagged, Some(extra as u64)));
+        assert_eq!(lagged.what, What::Lagged { missed: extra as u64 });
         let next = read(&slow.next().await.unwrap());
         assert_eq!(next.sequence, (SUBSCRIBER_EVENTS + extra) as u64 + 1);
     }
@@ -163,7 +162,7 @@ mod tests {
         (0..10).for_each(|time| journal.publish(time, event("shop")));
         let mut all = journal.subscribe(Filter { after: Some(0), ..Filter::default() });
         let lagged = read(&all.next().await.unwrap());
-        assert_eq!((lagged.kind, lagged.missed), (EventKind::Lagged, Some(6)));
+        assert_eq!(lagged.what, What::Lagged { missed: 6 });
         assert_eq!(read(&all.next().await.unwrap()).sequence, 7);
     }
 
@@ -176,10 +175,10 @@ mod tests {
         let mut requests = journal.subscribe(Filter { requests: true, ..Filter::default() });
         assert_eq!(wanted.load(std::sync::atomic::Ordering::Relaxed), 1);
         journal.publish(1, event("shop"));
-        journal.pass(2, [Event::new(EventKind::Request).of("shop", "main")].into_iter());
+        journal.pass(2, [What::RequestsMissed { missed: 1 }].into_iter());
         journal.publish(3, event("shop"));
-        for kind in [EventKind::Call, EventKind::Request, EventKind::Call] {
-            assert_eq!(read(&requests.next().await.unwrap()).kind, kind);
+        for kind in [EventKind::InstanceEnded, EventKind::Request, EventKind::InstanceEnded] {
+            assert_eq!(read(&requests.next().await.unwrap()).kind(), kind);
         }
         for number in 1..=2 {
             assert_eq!(read(&all.next().await.unwrap()).sequence, number);

@@ -1,9 +1,11 @@
-//! The per-user daemon: it knows what lives in one AGENTFS_HOME, gives it names, and routes to it.
+//! The per-user daemon: it knows what is running in one AGENTFS_HOME, gives it host names, and routes to it.
 //!
-//! [`serve`] is the whole daemon; [`run`] is the same with a runtime and an end of the caller's
-//! choice. The truth is in the run dir and in the kernel: a collector may be killed at any time, and
-//! the next one knows the same. `hub` says how the parts fit.
+//! [`serve`] is the whole daemon. [`run`] is the same with the caller's own runtime and shutdown. What is
+//! running is known from the run dir and the kernel, so a collector may be killed at any time, and the next
+//! one knows the same. Routes added by hand (`routes_file`) and TLS (`tls`) are kept in files. `hub` explains
+//! how the parts work together.
 
+mod answer;
 #[cfg(target_os = "linux")]
 mod broker;
 mod clock;
@@ -12,27 +14,20 @@ mod control;
 mod end;
 mod error;
 mod forward;
-mod home;
 mod hub;
 mod journal;
-mod keep;
 mod limits;
-mod lock;
 mod log;
 mod metrics;
 mod notice;
 mod processes;
 mod registry;
-mod routes_file;
-mod run_dir;
-pub mod tls;
-mod trace_page;
+mod secret;
+mod warnings;
 mod watch;
 
 pub use config::{Config, Report};
-pub use error::{Error, FolderReason};
-pub use home::prepare as prepare_home;
-pub use log::{Level, UnknownLevel};
+pub use error::Error;
 
 use std::future::Future;
 use std::num::NonZero;
@@ -41,7 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Runs a collector in this thread and a few more until SIGTERM, SIGINT or `daemon.stop`.
 ///
 /// # Errors
-/// [`Error`] where it cannot start.
+/// [`Error`] if it cannot start.
 pub fn serve(config: Config) -> Result<Report, Error> {
     let threads = config.router_threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, NonZero::get).min(limits::WORKER_THREADS),
@@ -72,7 +67,7 @@ pub fn serve(config: Config) -> Result<Report, Error> {
 /// with I/O and time.
 ///
 /// # Errors
-/// [`Error`] where it cannot start. Afterwards troubles become warnings in journal and log.
+/// [`Error`] if it cannot start. Later errors become warnings in the journal and the log.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<Report, Error> {
     hub::run(config, shutdown).await
 }

@@ -2,35 +2,35 @@
 //! interposer or a client sees too stand in `agentfs_wire::limits`.
 use std::time::Duration;
 
-/// Worker threads of the runtime beside the one that runs the hub. Two keep the router from waiting on
-/// one slow request without costing memory; a machine with one core gets one.
+/// Worker threads of the runtime, beside the thread that runs the hub. With two, one slow request does not
+/// hold up the router, at little memory; a machine with one core gets one.
 pub(crate) const WORKER_THREADS: usize = 2;
 
-/// Threads for blocking work (surveys of `/proc`). Further work waits for a thread.
+/// Threads for blocking work (surveys of `/proc`). More work waits for a thread.
 pub(crate) const BLOCKING_THREADS: usize = 2;
 
-/// Time between two reconciliations: everything that no hint told is found after at most this.
+/// Time between two reconciliations. What no hint reported is found after at most this time.
 pub(crate) const RECONCILE: Duration = Duration::from_secs(1);
 
-/// Time that a file of the run dir is there before it gets its second name. What goes sooner costs nothing; what
-/// somebody removes sooner is not put back.
+/// Age at which a file of the run dir gets its second name. A file that its program removes earlier costs
+/// nothing; one that somebody else removes earlier is not restored.
 pub(crate) const KEEP_DELAY: Duration = Duration::from_millis(100);
 
-/// Milliseconds after which a socket that is bound but does not listen yet is looked at again, one
-/// after the other. Programs call `listen` within microseconds of `bind`, and the file system tells
-/// only of `bind`. Afterwards reconciliation looks.
+/// Milliseconds after which a socket that is bound but does not listen yet is checked again, one after the
+/// other. Programs call `listen` within microseconds of `bind`, and the file system reports only `bind`.
+/// After the last check, reconciliation checks it.
 pub(crate) const LOOK_AGAIN_MS: [u32; 8] = [1, 2, 5, 10, 20, 50, 100, 200];
 
-/// Milliseconds after which the removal of a stale socket is tried again when somebody else holds the
-/// run lock.
+/// Milliseconds after which the removal of a stale socket is tried again if somebody else holds the run lock.
 pub(crate) const RUN_LOCK_RETRY_MS: u32 = 5;
 
 /// Hints of the watcher that wait for the hub. At the limit the hint is dropped and the whole folder is
 /// read instead.
 pub(crate) const HINT_QUEUE: usize = 1024;
 
-/// Changes of the run dir that are read at once. After so many in one burst they are read every [`HINT_PAUSE_MS`]: a
-/// program that makes thousands of names a second would otherwise wake us for each, at its own cost.
+/// Changes of the run dir that are read at once. After so many in one burst they are read every
+/// [`HINT_PAUSE_MS`]: otherwise a program that makes thousands of names a second would wake the collector for
+/// each.
 pub(crate) const HINT_BURST: u32 = 64;
 
 /// Time without a change after which a burst is over.
@@ -39,16 +39,16 @@ pub(crate) const HINT_QUIET: Duration = Duration::from_millis(20);
 /// Time for which changes are read within a burst that is longer than [`HINT_BURST`].
 pub(crate) const HINT_WORK: Duration = Duration::from_micros(500);
 
-/// Milliseconds for which the kernel collects changes between. Its queue (`max_queued_events`) holds more than a
-/// processor can make in that time; where it does not, the folder is read instead.
+/// Milliseconds between two such reads, in which the kernel collects changes. Its queue (`max_queued_events`)
+/// usually holds more than a processor can make in that time; if it overflows, the folder is read instead.
 pub(crate) const HINT_PAUSE_MS: u8 = 8;
 
-/// Milliseconds after which a socket that was found dead by a hint is looked at again and removed: whoever
-/// made it and closed it is probably about to make it again.
+/// Milliseconds after which a socket that a hint found dead is checked again and removed: the program that
+/// made and closed it will probably make it again.
 pub(crate) const STALE_REST_MS: u32 = 50;
 
-/// Files that are looked at in one go when their time has come; plus one in [`LOOKS_SHARE`] of those that wait, up to
-/// [`LOOKS_MOST`].
+/// Files that are checked in one go when their time has come, plus one in [`LOOKS_SHARE`] of the waiting
+/// files, up to [`LOOKS_MOST`].
 pub(crate) const LOOKS_LEAST: usize = 64;
 
 /// See [`LOOKS_LEAST`].
@@ -57,22 +57,23 @@ pub(crate) const LOOKS_SHARE: usize = 32;
 /// See [`LOOKS_LEAST`].
 pub(crate) const LOOKS_MOST: usize = 256;
 
-/// Pause after a go that did not reach all, so that clearing up after one program leaves time for the others.
+/// Pause after a go that did not reach all files, so that cleaning up after one program leaves time for the
+/// others.
 pub(crate) const LOOKS_PAUSE: Duration = Duration::from_millis(4);
 
-/// Files that wait to be looked at beyond which reconciliation does not list the folder as well.
+/// Files waiting to be checked. Above this, reconciliation does not list the folder as well.
 pub(crate) const LOOKS_FLOOD: usize = 1024;
 
-/// Notices that wait for the hub. At the limit the notice is counted as lost; if it told of a
-/// listener, the file system or reconciliation tells of it too.
+/// Notices that wait for the hub. At the limit the notice is counted as lost; if it reported a listener, the
+/// file system or reconciliation reports it too.
 pub(crate) const NOTICE_QUEUE: usize = 4096;
 
-/// Notices that the hub handles before it looks at anything else, so that a flood of traced calls
-/// cannot keep it from its timers.
+/// Notices that the hub handles before it does anything else, so that a flood of traced calls cannot hold up
+/// its timers.
 pub(crate) const NOTICE_BATCH: usize = 256;
 
-/// Bytes asked for as receive buffer of the notice socket (`SO_RCVBUF`; the kernel may grant less). At
-/// the limit senders drop their notices and say how many.
+/// Bytes of the receive buffer that the notice socket asks for (`SO_RCVBUF`; the kernel may grant less). At
+/// the limit senders drop their notices and report how many.
 pub(crate) const NOTICE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Requests of control connections that wait for the hub. At the limit connections wait.
@@ -82,49 +83,43 @@ pub(crate) const COMMAND_QUEUE: usize = 64;
 /// refused connection repeats it.
 pub(crate) const ROUTER_QUEUE: usize = 256;
 
-/// Changes of the router's sockets for TLS that wait for it. At the limit the change is refused: somebody
-/// switches faster than the router can look.
+/// Changes of the router's TLS sockets that wait for the router. At the limit the change is refused: somebody
+/// switches faster than the router can follow.
 pub(crate) const DOORS_QUEUE: usize = 4;
 
-/// Requests that wait for the hub while somebody follows them. At the limit they are counted as missed:
-/// the router never waits.
+/// Requests that wait for the hub while somebody follows them. At the limit they are counted as missed: the
+/// router never waits.
 pub(crate) const REQUEST_QUEUE: usize = 4096;
 
-/// Requests that the hub passes on before it looks at anything else.
+/// Requests that the hub passes on before it does anything else.
 pub(crate) const REQUEST_BATCH: usize = 256;
 
 /// Exits of processes that wait for the hub. At the limit the task that saw the exit waits.
 pub(crate) const EXIT_QUEUE: usize = 1024;
 
-/// Processes that are watched through a descriptor each. Those beyond are asked at each
+/// Processes that are each watched through a descriptor. Further processes are checked at each
 /// reconciliation.
 pub(crate) const WATCHED_PROCESSES: usize = 8192;
 
-/// Descriptors that we ask for (`RLIMIT_NOFILE`): a process, a connection and an upstream take one
-/// each. The hard limit may grant less.
+/// Descriptors that the collector asks for (`RLIMIT_NOFILE`): each process, connection and upstream takes
+/// one. The hard limit may grant less.
 pub(crate) const OPEN_FILES: u64 = 65_536;
 
-/// Ended instances that are remembered, so that their names explain themselves. The oldest is
+/// Ended instances that are remembered, so that the page of their name can say what it was. The oldest is
 /// forgotten.
 pub(crate) const REMEMBERED_DEAD: usize = 256;
 
-/// Routes by hand. A further one is refused with `conflict`.
+/// Routes added by hand. A further one is refused with `conflict`.
 pub(crate) const HAND_ROUTES: usize = 16_384;
 
-/// Milliseconds that an instance which is about to end stays out of the routes, at the most. Where it lives
-/// on, it is back in them afterwards.
+/// Longest time in milliseconds that an instance which is about to end stays out of the routes. If it is
+/// still running then, it is routed again.
 pub(crate) const DRAIN_HOLD_MS: u64 = 3_600_000;
 
-/// Bytes of the largest companion file that is read. A larger one is foreign.
+/// Bytes of the largest companion file that is read. A larger one is ignored as foreign.
 pub(crate) const COMPANION_BYTES: u64 = 1024 * 1024;
 
-/// Bytes of the largest certificate or key of the user's own. A larger file is refused.
-pub(crate) const PEM_BYTES: u64 = 1024 * 1024;
-
-/// Bytes of the largest routes file that is read. A larger one is treated as torn.
-pub(crate) const ROUTES_BYTES: u64 = 16 * 1024 * 1024;
-
-/// The same warning is told once in this time; repetitions are only counted.
+/// Milliseconds in which the same warning is given only once; repetitions are counted.
 pub(crate) const WARNING_REPEAT_MS: u64 = 60_000;
 
 /// Distinct warnings that are remembered for [`WARNING_REPEAT_MS`]. At the limit all are forgotten.
@@ -135,14 +130,15 @@ pub(crate) const WARNINGS: usize = 256;
 #[cfg(target_os = "linux")]
 pub(crate) const BIRTH_SLACK_MS: u64 = 2_000;
 
-/// Time for the parts to end at shutdown. What is still open then is named in the log and left.
+/// Time for the parts to stop at shutdown. Parts that have not stopped by then are named in the log and
+/// abandoned.
 pub(crate) const DRAIN: Duration = Duration::from_secs(4);
 
-/// Time that a control connection may take to read a reply. Then it is closed, so that a client which
-/// never reads cannot hold a connection for ever.
+/// Time that a client of the control socket may take to read a reply. Then its connection is closed, so that
+/// a client which never reads cannot hold it for ever.
 pub(crate) const CONTROL_WRITE: Duration = Duration::from_secs(30);
 
-/// Time that surveys of `/proc` wait for further instances that seem dead: one search serves all.
+/// Time that a survey of `/proc` waits for further instances that seem dead: one search serves all.
 pub(crate) const SURVEY_DELAY: Duration = Duration::from_millis(20);
 
 /// Lines of a subscription that are written with one system call.

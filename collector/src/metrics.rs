@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What the collector counts beside the router. The hub writes the gauges, anybody may render.
+/// What the collector counts in addition to the router. The hub writes the gauges; any part may render them.
 #[derive(Debug)]
 pub(crate) struct CollectorMetrics {
     /// Living instances.
     instances: AtomicUsize,
     /// Listeners that accept.
     listeners: AtomicUsize,
-    /// Routes made by hand.
+    /// Routes added by hand.
     hand_routes: AtomicUsize,
-    /// Its events and subscribers are counted where they are.
+    /// Its events and subscribers are counted in the journal.
     journal: Journal,
     notices: Arc<NoticeCounters>,
 }
@@ -28,7 +28,7 @@ impl CollectorMetrics {
         Self { instances, listeners, hand_routes, journal, notices }
     }
 
-    /// Notes how many living instances, listeners that accept and routes made by hand there are.
+    /// Sets the number of running instances, listeners that accept and routes added by hand.
     pub(crate) fn set(&self, instances: usize, listeners: usize, hand_routes: usize) {
         self.instances.store(instances, Ordering::Relaxed);
         self.listeners.store(listeners, Ordering::Relaxed);
@@ -43,14 +43,14 @@ impl CollectorMetrics {
         for (name, kind, help, value) in [
             ("instances", "gauge", "Living instances.", gauge(&self.instances)),
             ("listeners", "gauge", "Listeners that accept.", gauge(&self.listeners)),
-            ("hand_routes", "gauge", "Routes made by hand.", gauge(&self.hand_routes)),
+            ("hand_routes", "gauge", "Routes added by hand.", gauge(&self.hand_routes)),
             ("journal_events_total", "counter", "Events written to the journal.", self.journal.sequence()),
             ("journal_subscribers", "gauge", "Open subscriptions.", number(self.journal.subscribers())),
             ("notices_total", "counter", "Notices received.", notices(&self.notices.received)),
             (
                 "notices_refused_total",
                 "counter",
-                "Datagrams that were no notice of ours.",
+                "Datagrams that were not valid notices.",
                 notices(&self.notices.refused),
             ),
             (

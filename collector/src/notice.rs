@@ -1,9 +1,9 @@
-//! Receives the datagrams of the interposer, checks who sent them and what they say, and passes them
-//! on as owned values. Owns the socket and its counters; knows nothing of the registry.
+//! Receives the datagrams of the interposer, checks sender and content, and passes them on as owned values.
+//! Owns the socket and its counters; does not know the registry.
 use crate::end::ended;
-use crate::home::is_ours;
 use crate::limits::{NOTICE_BUFFER_BYTES, NOTICE_QUEUE};
 use crate::registry::Key;
+use agentfs_home::is_ours;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{app_name, instance_name};
@@ -23,9 +23,9 @@ use tokio::sync::{mpsc, watch};
 /// A notice whose sender and text were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
-    /// The instance of the process, its names checked to be labels.
+    /// The instance of the process. Its names were checked to be labels.
     pub(crate) key: Key,
-    /// The process; 0 where it is in a foreign process namespace.
+    /// The process; 0 if it is in another PID namespace.
     pub(crate) pid: u32,
     /// The call.
     pub(crate) call: Call,
@@ -47,16 +47,16 @@ pub(crate) struct Told {
     pub(crate) program: String,
 }
 
-/// What became of the datagrams.
+/// Counters of the datagrams.
 #[derive(Debug, Default)]
 pub(crate) struct NoticeCounters {
     /// Passed on.
     pub(crate) received: AtomicU64,
-    /// Not from us, or no notice.
+    /// Not from our user, or not a valid notice.
     pub(crate) refused: AtomicU64,
-    /// Lost because the hub did not take them fast enough.
+    /// Lost because the hub was too slow.
     pub(crate) overflown: AtomicU64,
-    /// Lost on the way, as their senders say.
+    /// Lost by the senders, as they report.
     pub(crate) dropped: AtomicU64,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Receiver {
 // === impl Receiver ===
 
 impl Receiver {
-    /// Binds the notice socket. The caller holds the collector's lock, so whatever is there is stale.
+    /// Binds the notice socket. The caller holds the collector's lock, so an existing socket is stale.
     ///
     /// # Errors
     /// What the system says.
@@ -83,7 +83,7 @@ impl Receiver {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         #[cfg(target_os = "linux")]
         setsockopt(&socket, sockopt::PassCred, &true)?;
-        // The kernel grants what it allows; a smaller buffer only drops hints earlier.
+        // The kernel may grant less; a smaller buffer only drops hints earlier.
         let _ = setsockopt(&socket, sockopt::RcvBuf, &NOTICE_BUFFER_BYTES);
         let (notice_tx, notice_rx) = mpsc::channel(NOTICE_QUEUE);
         let counters = Arc::new(NoticeCounters::default());
@@ -91,7 +91,7 @@ impl Receiver {
         Ok((receiver, notice_rx, counters))
     }
 
-    /// Receives until `end_rx` says so.
+    /// Receives until `end_rx` fires.
     pub(crate) async fn run(self, mut end_rx: watch::Receiver<bool>) {
         let mut buffer = [0; NOTICE_BYTES + 1];
         loop {
@@ -133,15 +133,15 @@ impl Drop for Receiver {
     }
 }
 
-/// Removes a socket of a killed collector. Anything else that has its name stays, and binding fails.
+/// Removes the socket of a killed collector. Anything else with that name stays, and the bind fails.
 ///
 /// # Errors
-/// What the system says, other than that there is nothing.
+/// What the system says, except that the file does not exist.
 pub(crate) fn clear(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() && is_ours(&metadata) => fs::remove_file(path),
         Ok(_) => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is no socket of ours is there"))
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket of ours"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -152,14 +152,14 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What is known of a sender before its words are read.
+/// What is known about a sender before its datagram is parsed.
 #[derive(Clone, Copy, Debug)]
 struct Sender {
-    /// Its process by the kernel's word; `None` where the system does not say.
+    /// Its process, from the kernel; `None` if the system does not say.
     pid: Option<u32>,
 }
 
-/// One datagram, and its sender where that is us or root.
+/// One datagram, and its sender if that is us or root.
 #[cfg(target_os = "linux")]
 fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<(usize, Option<Sender>)> {
     use nix::sys::socket::{ControlMessageOwned, UnixCredentials};
@@ -184,7 +184,7 @@ fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<(usize, Optio
     Ok((message.bytes, Some(Sender { pid: None })))
 }
 
-/// A notice as an owned value, if its names are names.
+/// A notice as an owned value, if its names are valid.
 fn check(notice: &Notice<'_>, sender: Sender) -> Option<Told> {
     app_name(notice.app)?;
     instance_name(notice.instance)?;

@@ -1,7 +1,7 @@
-//! Watches processes until they end. Owns one descriptor (`exit`) and one task for each; a number that the
-//! kernel gives to another process later is therefore never mistaken. Where there is no such descriptor
-//! (old kernels, too many processes) the process is asked for at each reconciliation by kill(pid, 0),
-//! which can mistake it. Called by `hub`.
+//! Watches processes until they end. Owns one descriptor (`exit`) and one task for each, so a later process
+//! with the same number is never mistaken for it. If there is no such descriptor (old kernels, too many
+//! processes), kill(pid, 0) checks the process at each reconciliation, which can mistake a later process for
+//! it. Called by `hub`.
 
 #[cfg(target_os = "linux")]
 mod birth;
@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 /// The processes that are watched.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    /// By number: the task that waits, or nothing for a process that is asked for.
+    /// By number: the task that waits, or nothing for a process that is checked by kill.
     watched: BTreeMap<u32, Option<AbortHandle>>,
     /// processes --exited pid--> hub
     exit_tx: mpsc::Sender<u32>,
@@ -30,14 +30,14 @@ pub(crate) struct Processes {
 // === impl Processes ===
 
 impl Processes {
-    /// Watches nothing yet. Beside it, where exits are told.
+    /// Starts without processes. Also returns the receiver of exits.
     pub(crate) fn new() -> (Self, mpsc::Receiver<u32>) {
         let (exit_tx, exit_rx) = mpsc::channel(EXIT_QUEUE);
         (Self { watched: BTreeMap::new(), exit_tx }, exit_rx)
     }
 
-    /// Watches a process; `false` where it does not live, or was born after `born_before_ms` and
-    /// therefore is another one.
+    /// Watches a process. `false` if it is not alive, or was born after `born_before_ms` and so is another
+    /// process.
     pub(crate) fn watch(&mut self, pid: u32, born_before_ms: Option<u64>) -> bool {
         if self.watched.contains_key(&pid) {
             return true;
@@ -61,14 +61,14 @@ impl Processes {
         true
     }
 
-    /// Watches a process no longer.
+    /// Stops watching a process.
     pub(crate) fn forget(&mut self, pid: u32) {
         if let Some(Some(handle)) = self.watched.remove(&pid) {
             handle.abort();
         }
     }
 
-    /// Those processes without a descriptor that do not live any more.
+    /// The processes without a descriptor that are no longer alive.
     pub(crate) fn ended(&self) -> Vec<u32> {
         let asked = self.watched.iter().filter(|(_, handle)| handle.is_none());
         asked.map(|(pid, _)| *pid).filter(|pid| !lives(*pid)).collect()
@@ -90,7 +90,7 @@ impl Processes {
         let descriptor = AsyncFd::with_interest(descriptor, Interest::READABLE).map_err(|_| Errno::EMFILE)?;
         let exit_tx = self.exit_tx.clone();
         let task = tokio::spawn(async move {
-            // A descriptor that cannot be waited for is told as an exit too: the look that follows
+            // If a descriptor cannot be waited for, this is reported as an exit too: the check that follows
             // finds out what is still alive.
             let _ = descriptor.readable().await;
             let _ = exit_tx.send(pid).await;
@@ -99,7 +99,7 @@ impl Processes {
     }
 }
 
-/// Whether a process of that number exists.
+/// Whether a process with that number exists.
 fn lives(pid: u32) -> bool {
     match i32::try_from(pid) {
         Ok(pid) if pid > 0 => kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH),

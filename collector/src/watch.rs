@@ -1,11 +1,10 @@
-//! Sees what is in the run dir. Owns the file-system watcher (only hints), the look at one file (the
-//! truth) and the list of listening sockets. Knows nothing of the registry; called by `hub`.
+//! Sees what is in the run dir. Owns the file-system watcher (only hints) and the check of one file (the
+//! facts). Does not know the registry; called by `hub`.
 
-mod accepting;
 mod hints;
 #[cfg(target_os = "macos")]
 mod kqueue;
 mod look;
 
 pub(crate) use hints::{Hint, Watcher};
-pub(crate) use look::{Looker, Probe, Prober, list};
+pub(crate) use look::Looker;

@@ -1,17 +1,17 @@
 //! Hands an accepted TCP connection into the program that it is meant for (see `agentfs_wire::handoff`), and
 //! connects in a client's name where the bytes have to be passed on. Called by `forward` and by the router;
 //! owns what was learned of listeners, reads nothing of a connection, and never decides where one goes.
-mod learned;
+mod accept_support;
 mod limits;
 mod tagged;
 
 pub use tagged::{connect, dial};
 
 use crate::limits::{HANDOFF_CLAIM, HANDOFF_GREETING};
+use accept_support::{AcceptSupport, Given, Known};
 use agentfs_wire::address::Scope;
 use agentfs_wire::handoff::{HELLO, MESSAGE};
 use agentfs_wire::name::{Kind, SocketName};
-use learned::{Known, Learned};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -48,7 +48,7 @@ pub enum Offer {
 /// Hands over connections, and remembers which listeners take them.
 #[derive(Debug, Default)]
 pub struct Handoff {
-    learned: Learned,
+    accept_support: AcceptSupport,
 }
 
 /// What came of waiting for a program.
@@ -75,7 +75,7 @@ impl Handoff {
         if !is_of_library(path).await {
             return Offer::Left { sent: false };
         }
-        let mut listener = match self.learned.of(path).await {
+        let mut listener = match self.accept_support.of(path).await {
             Ok(Some(listener)) => listener,
             Ok(None) => return Offer::Left { sent: false },
             Err(error) => return Offer::Refused(error),
@@ -102,17 +102,6 @@ impl Handoff {
         listener.note(given);
         if given == Given::Taken { Offer::Taken } else { Offer::Left { sent: true } }
     }
-}
-
-/// What became of a connection that was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Given {
-    /// The program has it.
-    Taken,
-    /// The program gave up waiting for it before it arrived, or ended.
-    Missed,
-    /// The program did not come for it.
-    Left,
 }
 
 /// Sends the connection and waits until the program has taken it, or cannot any more.

@@ -7,6 +7,7 @@ use crate::rawaddr::UnixName;
 use crate::sys;
 use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
 use agentfs_wire::limits::CONNECT_WAIT_MS;
+use agentfs_wire::secret::Secret;
 use libc::c_int;
 
 /// Asks once. The socket that was asked for, or -1 where the question was only a probe. EACCES: nobody serves us.
@@ -28,7 +29,8 @@ fn ask_on(connection: c_int, config: &Config, ask: Ask<'_>) -> sys::Result<c_int
         return Err(libc::EACCES);
     }
     let mut message = [0_u8; REQUEST_BYTES];
-    let request = Request { app: config.app.as_str(), instance: config.instance.as_str(), ask };
+    let secret = config.secret.as_ref().map_or("", Secret::reveal);
+    let request = Request { app: config.app.as_str(), instance: config.instance.as_str(), secret, ask };
     let length = request.encode(&mut message).ok_or(libc::EACCES)?;
     sys::send(connection, message.get(..length).unwrap_or(&[]))?;
     let (length, [descriptor, _]) = sys::receive_with_descriptors(connection, &mut message, 0)?;

@@ -7,6 +7,7 @@
 use agentfs_wire::env;
 use agentfs_wire::name::{self, AppName, InstanceName};
 use agentfs_wire::peer;
+use agentfs_wire::secret::Secret;
 use agentfs_wire::text::{Text, parse_number};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) app: AppName,
     /// The instance.
     pub(crate) instance: InstanceName,
+    /// The secret that proves to root's broker that this process belongs to the instance, if it has one.
+    pub(crate) secret: Option<Secret>,
     /// Name space of the instance's client sockets.
     pub(crate) space: u64,
     /// Whether ports without a listener of the instance are refused.
@@ -131,6 +134,7 @@ impl Config {
         run: Text::new(),
         app: Text::new(),
         instance: Text::new(),
+        secret: None,
         space: 0,
         isolate: false,
         only: None,
@@ -150,6 +154,7 @@ impl Config {
             return None;
         }
         self.space = peer::space(self.run.as_bytes(), self.app.as_str(), self.instance.as_str());
+        self.secret = text(env::SECRET).and_then(Secret::parse);
         self.isolate = text(env::ISOLATE) == Some("1");
         self.only = text(env::ONLY).map(Ports::parse);
         self.except = text(env::EXCEPT).map_or(Ports::NONE, Ports::parse);
@@ -225,6 +230,16 @@ impl Config {
     /// The `AGENTFS_…=…` strings that this process was started with.
     pub(crate) fn kept(&self) -> impl Iterator<Item = &CStr> {
         self.kept_starts.iter().take(self.kept_count).map(|start| self.kept_at(*start))
+    }
+
+    /// The `AGENTFS_SECRET=…` string among them.
+    pub(crate) fn kept_secret(&self) -> Option<&CStr> {
+        self.kept().find(|string| {
+            string
+                .to_bytes()
+                .strip_prefix(env::SECRET.as_bytes())
+                .is_some_and(|rest| rest.first() == Some(&b'='))
+        })
     }
 
     /// Whether a port is rewritten at all.

@@ -1,10 +1,10 @@
-//! The call itself, and what it hands out.
+//! The call itself, and its results.
 #![expect(unsafe_code, reason = "the C interface gives descriptors in memory that the caller frees")]
 
 use libc::c_int;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// The descriptors, or the error number.
+/// Returns the descriptors, or the error number.
 #[cfg(target_os = "macos")]
 pub(super) fn activate(name: &std::ffi::CStr) -> Result<Vec<OwnedFd>, c_int> {
     use libc::{c_char, size_t};
@@ -58,7 +58,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::IntoRawFd;
 
-    /// What launchd would hand out, in memory of malloc.
+    /// What launchd would return, in memory from malloc.
     fn handed_out(listeners: Vec<TcpListener>) -> (*mut c_int, usize) {
         let count = listeners.len();
         // SAFETY: room for `count` descriptors, freed by `adopt`.

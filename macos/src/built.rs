@@ -1,5 +1,5 @@
-//! The rules on files that a linker made: the interposer for both kinds of Mac. `ci/darwin.sh inspect` builds it
-//! and runs these tests; without it there is nothing to read.
+//! Tests the rules on files that a linker made: the interposer for both kinds of Mac. `ci/darwin.sh inspect`
+//! builds it and runs these tests.
 use crate::image::{Cpu, Error, Image};
 use crate::judge::{self, Effect, Facts, Mac, Reason};
 use crate::{sample, tools};
@@ -76,7 +76,7 @@ fn a_flag_in_a_real_signature_is_seen() {
     assert_eq!(reasons(Cpu::Arm64, &flagged(arm, 0x1_0000)), hardened);
     assert_eq!(reasons(Cpu::Arm64, &flagged(arm, 0x800)), [Reason::Restricted]);
     assert_eq!(judge::effect(&reasons(Cpu::Arm64, &flagged(arm, 0x2000))), Effect::Killed);
-    // The processor's kind stands behind the magic number and the type.
+    // The kind of processor comes after the magic number and the type.
     let mut other = arm.clone();
     other[8..12].copy_from_slice(&0x8000_0002_u32.to_le_bytes());
     assert_eq!(reasons(Cpu::Arm64, &other), [Reason::Arm64eOnly]);

@@ -1,10 +1,11 @@
-//! The three entitlements that decide about libraries, out of a code signature. They are there as an XML property
-//! list and, since macOS 12, in DER. Pure; anything that cannot be read grants nothing.
+//! The three entitlements of a code signature that decide about libraries. The signature has them as an XML
+//! property list and, since macOS 12, in DER. Pure; what cannot be read grants nothing.
 
 /// What a program is entitled to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entitlements {
-    /// `com.apple.security.cs.allow-dyld-environment-variables`: the hardened runtime leaves `DYLD_…` alone.
+    /// `com.apple.security.cs.allow-dyld-environment-variables`: the hardened runtime keeps `DYLD_…`
+    /// variables.
     pub dyld_variables: bool,
     /// `com.apple.security.cs.disable-library-validation`: libraries of other signers may be loaded.
     pub any_library: bool,
@@ -43,7 +44,7 @@ impl Entitlements {
         found
     }
 
-    /// What either of them grants.
+    /// The entitlements that at least one of the two grants.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {

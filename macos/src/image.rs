@@ -1,6 +1,7 @@
-//! What a Mach-O file says about itself: its slices, their processors, and their code signatures. Universal
-//! files with 32 and 64 bit headers, programs of either word size. Pure over anything that can be read at an
-//! offset: bytes, or a file of which only headers are read.
+//! What a Mach-O file says about itself: its slices, their processors, and their code signatures. Reads
+//! universal files with 32 and 64 bit headers, and programs of either word size. Pure; reads from anything
+//! with offsets: bytes, or a file, of which only headers are read.
+pub use crate::error::Error;
 use crate::limits::{LOAD_COMMANDS_BYTES, SLICES};
 use crate::signature::Signature;
 use object::endian::Endianness;
@@ -9,17 +10,6 @@ use object::read::ReadRef;
 use object::read::macho::{FatArch, MachHeader, MachOFatFile32, MachOFatFile64};
 use std::fmt;
 use std::fs::File;
-
-/// Why a file cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// It is something else.
-    #[error("it is no Mach-O file")]
-    NotMachO,
-    /// It is broken.
-    #[error("it is malformed: {0}")]
-    Malformed(&'static str),
-}
 
 /// A processor that a slice is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +33,12 @@ pub struct Image {
     pub slices: Vec<Slice>,
 }
 
-/// What one processor gets of a file.
+/// The part of a file for one processor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// The processor.
     pub cpu: Cpu,
-    /// Where it begins in the file, in bytes.
+    /// Its offset in the file, in bytes.
     pub offset: u64,
     /// Its bytes.
     pub size: u64,
@@ -151,7 +141,7 @@ fn slices<'a, R: ReadRef<'a>, F: FatArch>(data: R, arches: &[F]) -> Result<Vec<S
     let one = |arch: &F| {
         let (offset, size) = arch.file_range();
         let slice = Slice::read(data, offset, size)?;
-        // The kernel goes by the universal header, and refuses a slice that says something else.
+        // The kernel uses the universal header, and refuses a slice whose own header differs.
         if slice.cpu == Cpu::new(arch.cputype(), arch.cpusubtype()) {
             Ok(slice)
         } else {
@@ -167,7 +157,7 @@ impl Slice {
     fn read<'a, R: ReadRef<'a>>(data: R, offset: u64, size: u64) -> Result<Self, Error> {
         let end = offset.checked_add(size).ok_or(Image::SHORT)?;
         if data.len().map_err(|()| Image::SHORT)? < end {
-            return Err(Error::Malformed("a slice ends behind the file"));
+            return Err(Error::Malformed("a slice ends beyond the end of the file"));
         }
         // Both magic numbers of either word size, as the file's own byte order writes them.
         let magic = data.read_bytes_at(offset, 4).map_err(|()| Error::NotMachO)?;
@@ -204,7 +194,7 @@ impl Slice {
         while let Some(command) = commands.next().map_err(|_| COMMANDS)? {
             match command.cmd() {
                 macho::LC_SEGMENT | macho::LC_SEGMENT_64 => {
-                    // The name stands behind the command and its size in both.
+                    // In both formats the name comes after the command and its size.
                     let name = command.raw_data().get(8..24).ok_or(COMMANDS)?;
                     slice.restrict |= name.starts_with(b"__RESTRICT\0");
                 }
@@ -214,7 +204,7 @@ impl Slice {
                     let at = u64::from(place.dataoff.get(endian));
                     let length = u64::from(place.datasize.get(endian));
                     if at.checked_add(length).is_none_or(|end| end > size) {
-                        return Err(Error::Malformed("its code signature ends behind it"));
+                        return Err(Error::Malformed("its code signature ends beyond its end"));
                     }
                     let start = offset.checked_add(at).ok_or(COMMANDS)?;
                     slice.signature = Some(Signature::read(data, start, length)?);

@@ -1,7 +1,8 @@
 //! Whether macOS lets the interposer into a program, and if not, why and what to do. Pure.
 //!
-//! The rules are those of the kernel (xnu, bsd/kern), the loader (dyld, `ProcessConfig`) and AMFI as far as they are
-//! published or documented (Apple, "Hardened Runtime"); they were read, not observed.
+//! The rules are those of the kernel (xnu, bsd/kern), the loader (dyld, `ProcessConfig`) and AMFI, as far as
+//! they are published or documented (Apple, "Hardened Runtime"). They come from reading, not from
+//! observation.
 use crate::image::{Cpu, Error, Image, Slice};
 use agentfs_wire::script;
 use std::fmt;
@@ -15,14 +16,14 @@ pub struct Mac {
     pub library: Vec<Cpu>,
 }
 
-/// What the file system says of a program.
+/// What the file system says about a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts<'a> {
     /// Its path, absolute and without links.
     pub path: &'a [u8],
     /// Whether it changes the user or group (`S_ISUID`, `S_ISGID`).
     pub set_id: bool,
-    /// Whether the file has the flag `SF_RESTRICTED` (chflags(2)): SIP guards it.
+    /// Whether the file has the flag `SF_RESTRICTED` (chflags(2)): SIP protects it.
     pub restricted: bool,
 }
 
@@ -37,22 +38,22 @@ pub enum Reason {
     Restricted,
     /// It has the hardened runtime and is not entitled to `DYLD_…` variables.
     Hardened,
-    /// It loads libraries of its own signer only.
+    /// It loads only libraries of its own signer.
     ValidatesLibraries,
-    /// It has no slice but arm64e, for which no library of other people can be made.
+    /// It has only an arm64e slice, for which only Apple can make libraries.
     Arm64eOnly,
     /// The interposer has no slice for it.
     NoLibraryFor(Cpu),
-    /// It is not signed, and Apple silicon starts only what is.
+    /// It is not signed, and Apple silicon starts only signed programs.
     Unsigned,
     /// This Mac does not run any of its slices.
     NotForThisMac(Vec<Cpu>),
-    /// It is no program, or a broken one.
+    /// It is not a program, or is damaged.
     Unreadable(Error),
 }
 
-/// What comes of it when the interposer is asked for all the same. The worst of several reasons counts, and
-/// this is the order.
+/// What happens if the program is started with the interposer anyway. Ordered: of several reasons the worst
+/// counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// The interposer is loaded.
@@ -61,11 +62,11 @@ pub enum Effect {
     Killed,
     /// macOS removes the variable, and the program runs without the interposer.
     Dropped,
-    /// The program does not start, with or without.
+    /// The program does not start, with or without the interposer.
     NotStarted,
 }
 
-/// Everything that keeps the interposer out of a program; nothing if nothing does.
+/// All reasons that keep the interposer out of a program; empty if none does.
 pub fn judge(mac: &Mac, facts: &Facts<'_>, image: &Result<Image, Error>) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let mut when = |holds: bool, reason: Reason| {
@@ -99,13 +100,13 @@ pub fn judge(mac: &Mac, facts: &Facts<'_>, image: &Result<Image, Error>) -> Vec<
     reasons
 }
 
-/// What comes of all reasons together.
+/// The effect of all reasons together.
 pub fn effect(reasons: &[Reason]) -> Effect {
     reasons.iter().map(Reason::effect).max().unwrap_or(Effect::Loads)
 }
 
-/// The slice that a Mac runs. Programs of other people's may have an arm64e slice as well, for Apple's preview;
-/// the kernel takes it only where that is switched on.
+/// The slice that a Mac runs. Programs of third parties may have an arm64e slice as well, for Apple's
+/// preview; the kernel uses it only if the preview is turned on.
 fn chosen(mac: Cpu, image: &Image) -> Option<&Slice> {
     let order: &[Cpu] = match mac {
         Cpu::Arm64 => &[Cpu::Arm64, Cpu::Arm64e, Cpu::X86_64],
@@ -117,7 +118,7 @@ fn chosen(mac: Cpu, image: &Image) -> Option<&Slice> {
 // === impl Reason ===
 
 impl Reason {
-    /// What it does.
+    /// Its effect.
     pub fn effect(&self) -> Effect {
         match self {
             Self::System | Self::SetId | Self::Restricted | Self::Hardened => Effect::Dropped,
@@ -133,9 +134,9 @@ impl Reason {
                 "use the same program from Homebrew, MacPorts, nvm, pyenv or rustup, or make a copy that is \
                  not protected with `agentfs mac-tools PROGRAM`"
             }
-            Self::SetId => "have a program of your own listen instead",
+            Self::SetId => "use a program of your own as the listener instead",
             Self::Restricted | Self::Hardened | Self::ValidatesLibraries => {
-                "`agentfs mac-tools PROGRAM` makes a copy without it; the maker can sign it with \
+                "`agentfs mac-tools PROGRAM` makes a copy without this; the developer can sign the program with \
                  com.apple.security.cs.allow-dyld-environment-variables and \
                  com.apple.security.cs.disable-library-validation"
             }
@@ -146,7 +147,7 @@ impl Reason {
             }
             Self::Unsigned => "`codesign --sign - PROGRAM` signs it for this Mac",
             Self::NotForThisMac(_) => "install it for this Mac's processor",
-            Self::Unreadable(_) => "is it the file that you mean?",
+            Self::Unreadable(_) => "check that it is the right file",
         }
     }
 }
@@ -154,19 +155,19 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::System => to.write_str("System Integrity Protection guards it as a part of macOS"),
+            Self::System => to.write_str("System Integrity Protection protects it as part of macOS"),
             Self::SetId => to.write_str("it changes its user or group when it starts"),
-            Self::Restricted => to.write_str("it is restricted by its maker"),
+            Self::Restricted => to.write_str("it is restricted by its developer"),
             Self::Hardened => to.write_str("it has the hardened runtime"),
-            Self::ValidatesLibraries => to.write_str("it loads only libraries of its own maker"),
-            Self::Arm64eOnly => to.write_str("it is for arm64e alone"),
+            Self::ValidatesLibraries => to.write_str("it loads only libraries of its own developer"),
+            Self::Arm64eOnly => to.write_str("it is built only for arm64e"),
             Self::NoLibraryFor(cpu) => {
-                write!(to, "it is for {cpu}, and this agentfs has no library for that")
+                write!(to, "it is built for {cpu}, and this agentfs has no library for that")
             }
             Self::Unsigned => to.write_str("it is not signed, so Apple silicon does not start it"),
             Self::NotForThisMac(cpus) => {
                 let names: Vec<String> = cpus.iter().map(Cpu::to_string).collect();
-                write!(to, "it is for {}, which this Mac does not run", names.join(", "))
+                write!(to, "it is built for {}, which this Mac cannot run", names.join(", "))
             }
             Self::Unreadable(error) => error.fmt(to),
         }

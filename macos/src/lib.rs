@@ -2,11 +2,12 @@
 //!
 //! Owns: what a Mach-O file says ([`image`], [`signature`], [`entitlements`]), whether macOS lets a library into
 //! it ([`judge`]), what to start instead ([`resolve`]), and the copies of protected tools ([`tools`]). Only
-//! `tools` touches files by itself and starts a program (codesign). Nothing here is specific to the system it is
-//! compiled on, so that it is tested on Linux; the command line uses it on macOS. Never loads a library, never
+//! `tools` accesses files itself and starts a program (codesign). Nothing here depends on the system it is
+//! compiled on, so it is tested on Linux; the command line uses it on macOS. Never loads a library, never
 //! decides for the user.
 
 pub mod entitlements;
+mod error;
 pub mod image;
 pub mod judge;
 pub mod limits;

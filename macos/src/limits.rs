@@ -1,7 +1,7 @@
 //! Limits of reading programs that somebody else made: value, unit, reason, what happens at the limit.
 
-/// Slices of a universal file. A Java class file begins with the same four bytes and has its version there, 45
-/// or more: it is no program.
+/// Slices of a universal file. A Java class file begins with the same four bytes, followed by its version,
+/// which is 45 or more: it is not a program.
 pub const SLICES: u32 = 32;
 
 /// Bytes of the load commands of one slice. A program with more is refused as malformed.
@@ -13,5 +13,5 @@ pub const SIGNATURE_BLOBS: u32 = 64;
 /// Bytes of entitlements that are read. A program with more is refused as malformed.
 pub const ENTITLEMENTS_BYTES: u32 = 1024 * 1024;
 
-/// Bytes of a tool that is copied. A larger one is refused.
+/// Bytes of the largest tool that is copied. A larger one is refused.
 pub const TOOL_BYTES: u64 = 512 * 1024 * 1024;

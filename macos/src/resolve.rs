@@ -1,18 +1,18 @@
 //! What to start instead of a program that macOS protects: the interpreter that a script asks `env` for, a shell
-//! that is not the system's, or a copy made by `agentfs mac-tools`. The interposer's exec hooks decide the same
-//! way, by the same rules ([`agentfs_wire::script`]). Pure over [`Files`].
+//! that is not the system's, or a copy made by `agentfs mac-tools`. The interposer's exec hooks use the same
+//! rules ([`agentfs_wire::script`]). Pure over [`Files`].
 use agentfs_wire::script::{self, Start, Words};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-/// What has to be known of files.
+/// What must be known about files.
 pub trait Files {
-    /// The first [`script::HEAD_BYTES`] bytes of a file; fewer where it has fewer, none where it cannot be read.
+    /// The first [`script::HEAD_BYTES`] bytes of a file; fewer if it is shorter, none if it cannot be read.
     fn head(&self, path: &Path) -> Vec<u8>;
-    /// Whether there is a file that may be executed.
+    /// Whether the file exists and may be executed.
     fn is_program(&self, path: &Path) -> bool;
-    /// The path without links; the path itself where it leads nowhere.
+    /// The path without links; the path itself if it does not exist.
     fn canonical(&self, path: &Path) -> PathBuf;
 }
 
@@ -36,7 +36,7 @@ pub struct Program {
     pub arguments: Vec<OsString>,
 }
 
-/// What to start for `program`: itself where nothing stands in the way, or where there is nothing better.
+/// What to start for `program`: itself if it is not protected, or if there is nothing better.
 pub fn resolve(files: &dyn Files, preferences: &Preferences<'_>, program: Program) -> Program {
     let mut program = program;
     for _ in 0..script::SCRIPTS {
@@ -63,7 +63,7 @@ pub fn resolve(files: &dyn Files, preferences: &Preferences<'_>, program: Progra
     program
 }
 
-/// The script as its interpreter is told of it.
+/// The path of the script as its interpreter gets it.
 fn through(script: &Program, path: PathBuf, name: &[u8], words: Words<'_>) -> Program {
     let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let mut arguments = vec![text(name)];
@@ -73,7 +73,7 @@ fn through(script: &Program, path: PathBuf, name: &[u8], words: Words<'_>) -> Pr
     Program { path, arguments }
 }
 
-/// What may be started in the place of a program of the system.
+/// What may be started instead of a program of the system.
 fn substitute(files: &dyn Files, preferences: &Preferences<'_>, path: &Path) -> Option<PathBuf> {
     let copy = preferences.tools.map(|tools| crate::tools::link_of(tools, path));
     let shells = preferences.shells.map(|shell| shell.map(OsStr::as_bytes));
@@ -191,7 +191,7 @@ mod tests {
             started(&[tool, shim, BASH], [None, None], "/home/tool a"),
             "/opt/homebrew/bin/bash: bash /home/shims/ruby /home/tool a"
         );
-        // Without one of our own, the system's bash: as env would have found it.
+        // Without another bash, the system's: as env would have found it.
         assert_eq!(
             started(&[tool, shim], [None, None], "/home/tool a"),
             "/bin/bash: bash /home/shims/ruby /home/tool a"
@@ -207,7 +207,7 @@ mod tests {
         let link = ("/home/sh", "->/bin/sh");
         assert_eq!(started(&[BASH, link], [None, None], "/home/sh"), "/opt/homebrew/bin/bash: /home/sh");
         assert_eq!(started(&[BASH], [None, None], "/bin/zsh"), "/bin/zsh: /bin/zsh");
-        // A choice that is a link to the system's own is none.
+        // A choice that is a link to the system's own shell does not count.
         let fake = ("/my/bash", "->/bin/bash");
         assert_eq!(started(&[fake], [Some("/my/bash"), None], "/bin/sh"), "/bin/sh: /bin/sh");
     }

@@ -1,8 +1,8 @@
 //! A code signature: Apple's "super blob" with the code directory and the entitlements in it. Everything in it
-//! is big-endian. Layout: xnu, `osfmk/kern/cs_blobs.h`. Says what the signature claims; whether it is valid is
-//! the kernel's to find out. Pure.
+//! is big-endian. Layout: xnu, `osfmk/kern/cs_blobs.h`. Reports what the signature claims; only the kernel
+//! checks whether it is valid. Pure.
 use crate::entitlements::Entitlements;
-use crate::image::Error;
+use crate::error::Error;
 use crate::limits::{ENTITLEMENTS_BYTES, SIGNATURE_BLOBS};
 use object::read::ReadRef;
 
@@ -24,7 +24,7 @@ const CS_REQUIRE_LV: u32 = 0x2000;
 const CS_RUNTIME: u32 = 0x1_0000;
 const CS_LINKER_SIGNED: u32 = 0x2_0000;
 
-/// Where a code directory has its flags and its platform.
+/// Offsets of flags and platform in a code directory.
 const FLAGS_AT: u64 = 12;
 const PLATFORM_AT: u64 = 38;
 
@@ -62,14 +62,14 @@ impl Signature {
         self.flags & CS_RESTRICT != 0
     }
 
-    /// Reads the signature that stands at `start` and has `size` bytes.
+    /// Reads the signature at `start` with `size` bytes.
     ///
     /// # Errors
-    /// [`Error::Malformed`] where it ends too early or is none.
+    /// [`Error::Malformed`] if it ends too early or is not a signature.
     pub(crate) fn read<'a, R: ReadRef<'a>>(data: R, start: u64, size: u64) -> Result<Self, Error> {
         let blob = Blob { data, start, size };
         if blob.number(0)? != SUPER_BLOB {
-            return Err(Error::Malformed("its code signature is none"));
+            return Err(Error::Malformed("it has no valid code signature"));
         }
         let count = blob.number(8)?;
         if count > SIGNATURE_BLOBS {
@@ -98,7 +98,7 @@ impl Signature {
     }
 }
 
-/// A part of a file that nothing outside of it is read through.
+/// A part of a file; reads through it stay inside.
 #[derive(Clone, Copy, Debug)]
 struct Blob<R> {
     data: R,
@@ -125,7 +125,7 @@ impl<'a, R: ReadRef<'a>> Blob<R> {
         self.bytes(at, 1)?.first().copied().ok_or(Self::SHORT)
     }
 
-    /// The blob at an offset; it says its length itself.
+    /// The blob at an offset; the blob contains its own length.
     fn part(&self, at: u32) -> Result<Self, Error> {
         let at = u64::from(at);
         let size = u64::from(self.number(at.checked_add(4).ok_or(Self::SHORT)?)?);
@@ -133,7 +133,7 @@ impl<'a, R: ReadRef<'a>> Blob<R> {
         Ok(Self { data: self.data, start: self.start.checked_add(at).ok_or(Self::SHORT)?, size })
     }
 
-    /// What follows magic number and length.
+    /// The content after magic number and length.
     fn payload(&self) -> Result<&'a [u8], Error> {
         let length = self.size.checked_sub(8).ok_or(Self::SHORT)?;
         if length > u64::from(ENTITLEMENTS_BYTES) {

@@ -1,6 +1,6 @@
-//! Copies of protected tools into which libraries can be loaded: one slice of the original, signed ad hoc by
-//! codesign(1), in a folder named by the content of the original. A tree of links beside them, `at`, mirrors the
-//! originals' paths, so that an exec hook finds a copy by one access(2):
+//! Copies of protected tools that can load libraries: one slice of the original, signed ad hoc by
+//! codesign(1), in a folder named after a hash of the original. Beside them, a tree of links (`at`) mirrors
+//! the originals' paths, so that an exec hook finds a copy with one access(2):
 //!
 //! ```text
 //! mac-tools/0f3a…/env                 the copy
@@ -27,7 +27,7 @@ const HASH_DIGITS: usize = 16;
 /// Why a copy cannot be made, found or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or folder fails.
+    /// An operation on a file or folder failed.
     #[error("cannot {doing} {}: {source}", path.display())]
     File {
         /// What was tried: `read`, `write` …
@@ -40,7 +40,7 @@ pub enum Error {
     /// It is larger than `limits::TOOL_BYTES`.
     #[error("cannot copy {}: it is larger than {TOOL_BYTES} bytes", .0.display())]
     TooLarge(PathBuf),
-    /// It is no program.
+    /// It is not a program.
     #[error("cannot copy {}: {source}", path.display())]
     Image {
         /// The original.
@@ -48,8 +48,8 @@ pub enum Error {
         /// Why not.
         source: ImageError,
     },
-    /// Nothing of it can be used.
-    #[error("cannot copy {}: it has slices for {cpus} alone, and none that the interposer is made for", path.display())]
+    /// None of its slices can be used.
+    #[error("cannot copy {}: it is built only for {cpus}, and the interposer is not", path.display())]
     NoSlice {
         /// The original.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum Error {
         /// What it said.
         said: String,
     },
-    /// The signed copy would be protected all the same.
+    /// The signed copy would still be protected.
     #[error("the signed copy of {} is protected as well: {reason}", path.display())]
     StillProtected {
         /// The original.
@@ -81,9 +81,9 @@ pub enum Error {
 pub struct Tool {
     /// The protected tool.
     pub original: PathBuf,
-    /// The copy that is started in its place.
+    /// The copy that is started instead.
     pub copy: PathBuf,
-    /// Whether the original is what it was when it was copied. A system update changes it.
+    /// Whether the original is unchanged since it was copied. A system update changes it.
     pub current: bool,
 }
 
@@ -99,11 +99,11 @@ pub fn original_of(cache: &Path, link: &Path) -> Option<PathBuf> {
     Some(Path::new("/").join(inside))
 }
 
-/// Copies the tool at `original` (absolute, without links) into `cache`, signed by `codesign`, for a Mac. A copy
-/// that is there already and still right is kept.
+/// Copies the tool at `original` (absolute, without links) into `cache`, signed by `codesign`, for `mac`. An
+/// existing copy that is current is kept.
 ///
 /// # Errors
-/// [`Error`]. What was there before stays as it was.
+/// [`Error`]. Existing copies are unchanged.
 pub fn add(cache: &Path, original: &Path, codesign: &Path, mac: &Mac) -> Result<Tool, Error> {
     let (bytes, hash) = content(original)?;
     let name = original.file_name().unwrap_or_default();
@@ -117,7 +117,7 @@ pub fn add(cache: &Path, original: &Path, codesign: &Path, mac: &Mac) -> Result<
             Error::NoSlice { path: original.to_owned(), cpus: cpus.join(", ") }
         })?;
         let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        // `Image` has seen that the slice is inside the file.
+        // `Image` has checked that the slice is inside the file.
         let part = bytes.get(place(slice.offset)..place(slice.offset.saturating_add(slice.size)));
         let made = Making::begin(cache, &hash)?;
         let unsigned = made.folder.join(name);
@@ -133,7 +133,7 @@ pub fn add(cache: &Path, original: &Path, codesign: &Path, mac: &Mac) -> Result<
 /// Every copy, by its original's path.
 ///
 /// # Errors
-/// Where the cache cannot be read; one that is not there is empty.
+/// The cache cannot be read. A missing cache is empty.
 pub fn list(cache: &Path) -> Result<Vec<Tool>, Error> {
     let root = cache.join(LINKS);
     let mut tools = Vec::new();
@@ -169,15 +169,15 @@ pub fn lookup(cache: &Path, original: &Path) -> Option<Tool> {
     Some(Tool { original: original.to_owned(), copy, current })
 }
 
-/// Removes the copy of the tool at `original`; `false` where there is none.
+/// Removes the copy of the tool at `original`; `false` if there is none.
 ///
 /// # Errors
-/// Where it cannot be removed.
+/// It cannot be removed.
 pub fn remove(cache: &Path, original: &Path) -> Result<bool, Error> {
     let Some(tool) = lookup(cache, original) else { return Ok(false) };
     let link = link_of(cache, original);
     fs::remove_file(&link).map_err(|source| file("remove", &link, source))?;
-    // Another path may lead to the same content.
+    // Another link may point to the same copy.
     let shared = list(cache)?.iter().any(|other| other.copy == tool.copy);
     if let Some(folder) = tool.copy.parent()
         && !shared
@@ -188,13 +188,13 @@ pub fn remove(cache: &Path, original: &Path) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The slice that a copy is made of: never arm64e, which nobody else can sign for.
+/// The slice to copy: never arm64e, which only Apple can sign.
 fn usable<'a>(mac: &Mac, image: &'a Image) -> Option<&'a Slice> {
     let order: &[Cpu] = if mac.cpu == Cpu::Arm64 { &[Cpu::Arm64, Cpu::X86_64] } else { &[Cpu::X86_64] };
     order.iter().filter(|cpu| mac.library.contains(cpu)).find_map(|cpu| image.slice(*cpu))
 }
 
-/// A file and the name of its content.
+/// A file and the hash of its content.
 fn content(path: &Path) -> Result<(Vec<u8>, String), Error> {
     let open = fs::File::open(path).map_err(|source| file("read", path, source))?;
     let mut bytes = Vec::new();
@@ -209,7 +209,7 @@ fn content(path: &Path) -> Result<(Vec<u8>, String), Error> {
     Ok((bytes, hash))
 }
 
-/// A folder that becomes the copy's own when it is finished, and goes away when it is not.
+/// A temporary folder: it becomes the copy's folder when the copy is complete, and is removed otherwise.
 #[derive(Debug)]
 struct Making {
     folder: PathBuf,
@@ -228,7 +228,7 @@ impl Making {
 
     fn finish(self, folder: &Path) -> Result<(), Error> {
         match fs::rename(&self.folder, folder) {
-            // Somebody else made the same meanwhile.
+            // Another process made the same copy meanwhile.
             Err(_) if folder.is_dir() => Ok(()),
             other => other.map_err(|source| file("create", folder, source)),
         }
@@ -260,7 +260,7 @@ fn sign(path: &Path, codesign: &Path, hash: &str) -> Result<(), Error> {
     Err(Error::Sign { path: path.to_owned(), codesign: codesign.to_owned(), said })
 }
 
-/// Looks whether what was signed can be used, where it will be.
+/// Checks whether the signed copy can be used at its final path.
 fn check(original: &Path, copy: &Path, signed: &Path, mac: &Mac) -> Result<(), Error> {
     use std::os::unix::ffi::OsStrExt;
     let image =
@@ -301,7 +301,7 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let bench = Self { folder: tempfile::tempdir().unwrap() };
-            // What a real one does: the signature is another, the code is the same.
+            // Like a real codesign: the signature differs, the code is the same.
             for cpu in [Cpu::Arm64, Cpu::X86_64] {
                 let signed = Sample::new(cpu).signed(0x2, 0, None).build();
                 fs::write(bench.path(&format!("{cpu}.signed")), signed).unwrap();
@@ -408,12 +408,12 @@ mod tests {
             error.to_string()
         };
         let arm64e = bench.tool("a", &[Cpu::Arm64e]);
-        assert!(refuse(&arm64e, &codesign, &mac(&BOTH)).contains("arm64e alone"));
+        assert!(refuse(&arm64e, &codesign, &mac(&BOTH)).contains("only for arm64e"));
         let system = bench.tool("b", &[Cpu::X86_64, Cpu::Arm64e]);
         let words = refuse(&system, &codesign, &mac(&[Cpu::Arm64]));
-        assert!(words.contains("none that the interposer is made for"), "{words}");
+        assert!(words.contains("the interposer is not"), "{words}");
         fs::write(bench.path("c"), "#!/bin/sh\n").unwrap();
-        assert!(refuse(&bench.path("c"), &codesign, &mac(&BOTH)).contains("no Mach-O"));
+        assert!(refuse(&bench.path("c"), &codesign, &mac(&BOTH)).contains("not a Mach-O"));
         assert!(refuse(&bench.path("none"), &codesign, &mac(&BOTH)).contains("cannot read"));
         assert!(refuse(&system, &bench.path("no-codesign"), &mac(&BOTH)).contains("cannot sign"));
         assert!(refuse(&system, &bench.codesign(":"), &mac(&BOTH)).contains("protected as well"));

@@ -47,12 +47,12 @@ impl Refusal {
     pub(crate) const TOO_MANY_HEADERS: Self = Self { status: 431, what: "too many header lines" };
     pub(crate) const HEAD_TOO_LARGE: Self = Self { status: 431, what: "request head is too large" };
     pub(crate) const LINE_TOO_LONG: Self = Self { status: 414, what: "request line is too long" };
-    pub(crate) const VERSION: Self = Self { status: 505, what: "this version of HTTP is not spoken here" };
+    pub(crate) const VERSION: Self = Self { status: 505, what: "this HTTP version is not supported" };
     pub(crate) const CONNECT: Self =
-        Self { status: 405, what: "this is no forward proxy: CONNECT is not served" };
+        Self { status: 405, what: "CONNECT is not supported: this is not a forward proxy" };
     pub(crate) const CODING: Self =
-        Self { status: 501, what: "transfer codings other than chunked are not served" };
-    pub(crate) const LOOP: Self = Self { status: 508, what: "the request came through this router 5 times" };
+        Self { status: 501, what: "transfer codings other than chunked are not supported" };
+    pub(crate) const LOOP: Self = Self { status: 508, what: "the request went through this router 5 times" };
     pub(crate) const TIMEOUT: Self = Self { status: 408, what: "the request did not arrive in time" };
 
     pub(crate) const NO_ROOM: Self =

@@ -25,8 +25,8 @@ pub(crate) const REFUSED_CLIENTS: usize = 64;
 /// Bytes of a request head. Beyond: 431. (64 KB must pass; browsers stop at about 256 KB of cookies.)
 pub(crate) const REQUEST_HEAD_BYTES: usize = 128 * 1024;
 
-/// Bytes of a request head that are looked at before they are read, to hand the connection over: what every socket
-/// holds. A longer head is read, and its request goes through the router.
+/// Bytes of a request head that are looked at without reading them, to hand the connection over; every socket
+/// buffer holds that many. A longer head is read, and its request goes through the router.
 pub(crate) const PEEKED_HEAD_BYTES: usize = 16 * 1024;
 
 /// Bytes of a request line without its end; over HTTP/2, of the line that would say the same. Beyond: 414. (32 KB must pass.)
@@ -47,7 +47,7 @@ pub(crate) const TRAILER_BYTES: usize = 64 * 1024;
 /// Bytes of a pooled buffer for heads and short bodies.
 pub(crate) const HEAD_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Bytes of a pooled buffer for long bodies: fewer system calls a byte, and still inside the L2 cache.
+/// Bytes of a pooled buffer for long bodies: fewer system calls per byte, and still inside the L2 cache.
 pub(crate) const BODY_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Pooled buffers of each size that a thread keeps. Further ones are freed.
@@ -59,7 +59,7 @@ pub(crate) const IDLE_UPSTREAM_CONNECTIONS: usize = 256;
 /// How long a connection to a listener stays in the pool unused. Then it is closed.
 pub(crate) const IDLE_UPSTREAM: Duration = Duration::from_secs(60);
 
-/// How often the pools are swept, closed connections reaped and slow exchanges looked at.
+/// How often the pools are swept, closed connections are removed and slow exchanges are checked.
 pub(crate) const SWEEP: Duration = Duration::from_secs(5);
 
 /// Time for a whole request head, from the connection or its first byte. Beyond: 408.
@@ -68,53 +68,55 @@ pub(crate) const HEAD_TIME: Duration = Duration::from_secs(15);
 /// How long a connection may stay open between two requests. Then it is closed.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(120);
 
-/// How long an upload may stand still. Then 408.
+/// How long an upload may make no progress, over HTTP/1 and HTTP/2. Then 408, or the end of an answer that has begun.
 pub(crate) const UPLOAD_IDLE: Duration = Duration::from_secs(600);
 
-/// How long a listener's full backlog is waited for. Then the next replica, or 502.
+/// How long the router waits for a listener's full backlog. Then the next replica, or 502.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(5);
 
-/// Bytes and time that are spent on reading what a client still sends after it was answered, so
-/// that the reset does not destroy the answer. Then the connection is closed.
+/// Bytes that are still read from a client after it was answered, for at most `LINGER_TIME`: its application gets them
+/// while it reads on, and no reset destroys the answer. Then the connection is closed.
 pub(crate) const LINGER_BYTES: usize = 16 * 1024 * 1024;
 /// See [`LINGER_BYTES`].
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// Requests at once over one connection to a listener that speaks HTTP/2: what every server of it should
-/// take (RFC 9113 6.5.2). Further ones get another connection.
+/// Requests at once over one connection to a listener that speaks HTTP/2: as many as every HTTP/2 server
+/// should accept (RFC 9113 6.5.2). Further ones get another connection.
 pub(crate) const UPSTREAM_STREAMS: usize = 100;
 
-/// Connections at once to a listener that speaks HTTP/2. At the limit requests share them, and wait where the
-/// listener says so.
+/// Connections at once to a listener that speaks HTTP/2. At the limit requests share them, and wait if the
+/// listener allows no more streams.
 pub(crate) const UPSTREAM_HTTP2_CONNECTIONS: usize = 64;
 
-/// Bytes that a client of HTTP/2 may send before we took any of them: on one stream, and on all. At the limit it
-/// waits.
+/// Bytes that an HTTP/2 client may send before the router took any of them: on one stream, and on all. At the
+/// limit the client waits.
 pub(crate) const HTTP2_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// Streams that a client of HTTP/2 may have open at once. Further ones are refused by the protocol.
+/// Streams that an HTTP/2 client may have open at once. The protocol refuses further ones.
 pub(crate) const HTTP2_STREAMS: u32 = 256;
 
-/// Time for what an application sent before it died to be written, before its stream of HTTP/2 is reset.
+/// Time to write what an application sent before it died, before its HTTP/2 stream is reset.
 pub(crate) const RESET_DELAY: Duration = Duration::from_millis(5);
 
-/// Time for requests in flight when the router stops. Then their connections are cut.
+/// Time for requests in progress when the router stops. Then their connections are cut.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(3);
 
-/// Passes through routers before a request is a loop: 508.
+/// Passes through routers after which a request counts as a loop: 508.
 pub(crate) const HOPS: u8 = 5;
 
-/// How long after its start an instance is waited for before it is said that it does not listen: 503.
+/// How long after its start the router waits for an instance to listen. Then 503.
 pub(crate) const START_TIME: Duration = Duration::from_secs(10);
 
-/// Listeners that may end with one request in their queue before it is answered with 502.
+/// Listeners that may die, one after the other, with the same request in their queue. Then it is answered
+/// with 502.
 pub(crate) const DEATHS: u8 = 3;
 
-/// How long a listener that hung up on a request it had not read is watched whether it ends. Then it lives, and the
-/// answer is 502.
+/// How long a listener that closed a connection without reading the request is watched for its end. If it
+/// still runs then, the answer is 502.
 pub(crate) const DEATH_TIME: Duration = Duration::from_millis(50);
 
-/// How long a page about a listener that has just refused waits to hear what it was. Then it names the socket alone.
+/// How long a page about a listener that has just refused waits for facts about it. Then the page names only
+/// the socket.
 pub(crate) const LAST_SEEN_TIME: Duration = Duration::from_millis(250);
 
 /// Live names on one page. The page says how many more there are.

@@ -7,3 +7,4 @@ pub(crate) mod rehost;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod target;
+pub(crate) mod websocket;

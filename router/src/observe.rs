@@ -1,3 +1,3 @@
 //! What was routed: counters, the stream of requests, and their texts.
 pub(crate) mod access;
-pub(crate) mod metrics;
+pub(crate) mod render;

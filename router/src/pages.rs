@@ -2,10 +2,11 @@
 //!
 //! HTML for browsers, JSON for programs that ask for it, text for the rest. All names come from
 //! outside and are escaped; a foreign host learns nothing about what runs here.
-use crate::error::Refusal;
+use crate::error::{Failure, Refusal};
 use crate::limits::PAGE_NAMES;
 use crate::message::request::{Facts, Format};
 use crate::table::{Entry, LastSeen, Lookup, Route, Table};
+use agentfs_wire::text::visible;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -26,6 +27,15 @@ pub(crate) struct Reply {
     pub(crate) close: bool,
 }
 
+/// What the reader of a page may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sees {
+    /// Names, and whether they answer: every user of this machine.
+    Names,
+    /// Also folders, command lines and paths: the collector's own user and root.
+    Everything,
+}
+
 /// Why a known name got no answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cause {
@@ -41,6 +51,22 @@ pub(crate) enum Cause {
     Garbage(&'static str),
     /// The request's body turned out wrong.
     Request(Refusal),
+}
+
+impl From<Failure> for Cause {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::ClientBody(what) => Self::Request(Refusal::bad(what)),
+            Failure::ClientSlow => Self::Request(Refusal::TIMEOUT),
+            Failure::Garbage(what) => Self::Garbage(what),
+            Failure::OtherProtocol => Self::Garbage("answer: it speaks HTTP/2 only; try again"),
+            Failure::Silent
+            | Failure::Unread
+            | Failure::Undelivered
+            | Failure::ClientGone
+            | Failure::Truncated => Self::Silent,
+        }
+    }
 }
 
 /// Milliseconds since 1970.
@@ -171,21 +197,28 @@ pub(crate) fn foreign(out: &mut Vec<u8>, reply: Reply) -> u16 {
 }
 
 /// What runs.
-pub(crate) fn index(out: &mut Vec<u8>, reply: Reply, table: &Table) -> u16 {
-    let live = Live::of(table);
+pub(crate) fn index(out: &mut Vec<u8>, reply: Reply, sees: Sees, table: &Table) -> u16 {
+    let live = Live::of(table, sees);
     let fields = json!({ "live": live.json() });
-    page(out, reply, 200, "What runs here", "", &live, fields)
+    page(out, reply, 200, "What is running", "", &live, fields)
 }
 
 /// A name below `.localhost` that nothing has.
-pub(crate) fn unknown(out: &mut Vec<u8>, reply: Reply, host: &str, table: &Table) -> u16 {
-    let live = Live::of(table);
+pub(crate) fn unknown(out: &mut Vec<u8>, reply: Reply, sees: Sees, host: &str, table: &Table) -> u16 {
+    let live = Live::of(table, sees);
     let fields = json!({ "error": "unknown_host", "host": host, "live": live.json() });
-    page(out, reply, 404, &format!("Nothing is called {host}"), "", &live, fields)
+    page(out, reply, 404, &format!("No app or instance is named {host}"), "", &live, fields)
 }
 
 /// A known name that gave no answer. Returns the status.
-pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Cause, now_ms: u64) -> u16 {
+pub(crate) fn failed(
+    out: &mut Vec<u8>,
+    reply: Reply,
+    sees: Sees,
+    entry: &Entry,
+    cause: Cause,
+    now_ms: u64,
+) -> u16 {
     let host = &entry.host;
     let (status, error, title) = match cause {
         Cause::Request(refusal) => {
@@ -204,10 +237,14 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
         socket: entry.upstreams.first().map(|upstream| upstream.socket.to_string()).unwrap_or_default(),
         ..LastSeen::default()
     });
+    let seen = match sees {
+        Sees::Everything => seen,
+        Sees::Names => LastSeen { when_ms: seen.when_ms, ..LastSeen::default() },
+    };
+    let shown = |text: &str| (sees == Sees::Everything).then(|| text.to_owned());
     let mut facts = String::new();
     let age = (seen.when_ms > 0).then(|| format!("{} ago", duration(now_ms.saturating_sub(seen.when_ms))));
-    let next =
-        (status == 503).then(|| format!("ask again in {RETRY_SECONDS} s; this page does so by itself"));
+    let next = (status == 503).then(|| format!("retry in {RETRY_SECONDS} s; this page reloads itself"));
     let start = (!seen.command.is_empty()).then(|| format!("agentfs wrap -- {}", seen.command));
     for (label, value) in [
         ("socket", Some(&seen.socket)),
@@ -217,16 +254,16 @@ pub(crate) fn failed(out: &mut Vec<u8>, reply: Reply, entry: &Entry, cause: Caus
         ("next", next.as_ref()),
     ] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            let _ = writeln!(facts, "{label}: {value}");
+            let _ = writeln!(facts, "{label}: {}", visible(value));
         }
     }
     let fields = json!({
         "error": error,
         "host": host,
-        "socket": seen.socket,
+        "socket": shown(&seen.socket),
         "last_seen_ms": (seen.when_ms > 0).then_some(seen.when_ms),
-        "command": seen.command,
-        "directory": seen.directory,
+        "command": shown(&seen.command),
+        "directory": shown(&seen.directory),
         "message": title,
     });
     page(out, reply, status, &title, &facts, &Live::default(), fields)
@@ -250,7 +287,7 @@ struct Live {
 }
 
 impl Live {
-    fn of(table: &Table) -> Self {
+    fn of(table: &Table, sees: Sees) -> Self {
         let live = |route: &&Route| !route.entry.upstreams.is_empty() && !is_said_twice(table, &route.entry);
         let mut routes: Vec<_> = table.routes().filter(live).collect();
         routes.sort_by(|left, right| left.entry.host.cmp(&right.entry.host));
@@ -259,7 +296,9 @@ impl Live {
         let names = routes.into_iter().map(|route| {
             let host = route.entry.host.clone();
             let url = format!("{}/", table.url(&host));
-            (host, url, route.entry.title.clone())
+            // It may be a path.
+            let title = if sees == Sees::Everything { route.entry.title.clone() } else { String::new() };
+            (host, url, title)
         });
         Self { names: names.collect(), more }
     }
@@ -304,7 +343,7 @@ fn page(
 fn text(title: &str, facts: &str, live: &Live) -> String {
     let mut text = format!("agentfs: {title}\n{facts}");
     for (_, url, title) in &live.names {
-        let _ = writeln!(text, "  {url}  {title}");
+        let _ = writeln!(text, "{}", format!("  {url}  {}", visible(title)).trim_end());
     }
     if live.more > 0 {
         let _ = writeln!(text, "  and {} more", live.more);
@@ -334,7 +373,7 @@ fn html(title: &str, facts: &str, live: &Live, refresh: bool) -> String {
     if !live.names.is_empty() {
         html.push_str("<table>");
         for (host, url, title) in &live.names {
-            let (host, url, title) = (escape(host), escape(url), escape(title));
+            let (host, url, title) = (escape(host), escape(url), escape(&visible(title).to_string()));
             let _ = write!(html, "<tr><td><a href=\"{url}\">{host}</a><td>{title}");
         }
         html.push_str("</table>");
@@ -365,13 +404,18 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Upstream;
+    use crate::upstream::listener::Upstream;
     use agentfs_wire::control::Policy;
 
     #[test]
     fn a_list_has_no_second_name_of_the_same() {
         let upstream = |name: &str| {
-            Arc::new(Upstream::new(crate::table::Target::Unix(name.into()), "shop".into(), "one".into(), 80))
+            Arc::new(Upstream::new(
+                crate::upstream::target::Target::Unix(name.into()),
+                "shop".into(),
+                "one".into(),
+                80,
+            ))
         };
         let entry = |host: &str, upstream: &Arc<Upstream>| Entry {
             host: host.to_owned(),
@@ -388,9 +432,51 @@ mod tests {
         let hosts = ["shop.localhost", "80.shop.localhost", "81.shop.localhost", "82.gone.localhost"];
         let entries =
             hosts.iter().zip([&main, &main, &other, &other]).map(|(host, upstream)| entry(host, upstream));
-        let names = Live::of(&Table::new(entries.collect(), 80)).names;
+        let names = Live::of(&Table::new(entries.collect(), 80), Sees::Names).names;
         let names: Vec<_> = names.iter().map(|(host, ..)| host.as_str()).collect();
         assert_eq!(names, ["81.shop.localhost", "82.gone.localhost", "shop.localhost"]);
+    }
+
+    #[test]
+    fn names_are_one_line_and_obeyed_by_no_terminal() {
+        let live = Live { names: vec![("a".into(), "http://a/".into(), "x\x1b[2J\n".into())], more: 0 };
+        assert_eq!(text("t", "", &live), "agentfs: t\n  http://a/  x\\u{1b}[2J\\n\n");
+        let seen = LastSeen { directory: "/a\nnext: b\x1b]0;\u{202e}".into(), ..LastSeen::default() };
+        let entry = Entry {
+            host: "shop.localhost".to_owned(),
+            wildcard: false,
+            upstreams: Vec::new(),
+            policy: Policy::default(),
+            handoff: None,
+            rewrite_host: false,
+            dead: Some(seen),
+            starting: None,
+            title: String::new(),
+        };
+        let answer_to = |sees, format| {
+            let facts = Facts {
+                is_head: false,
+                idempotent: true,
+                is_http10: false,
+                keep_alive: false,
+                upgrade: false,
+                body: crate::message::body::Body::Length(0),
+                format,
+            };
+            let mut out = Vec::new();
+            failed(&mut out, Reply { facts, close: true }, sees, &entry, Cause::NoListener, 1);
+            String::from_utf8(out).unwrap()
+        };
+        let answer = |format| answer_to(Sees::Everything, format);
+        let plain = answer(Format::Text);
+        assert!(plain.ends_with("started in: /a\\nnext: b\\u{1b}]0;\\u{202e}\n"), "{plain}");
+        assert!(!answer(Format::Html).contains("<td>next"));
+        assert!(answer(Format::Json).contains(r#""directory":"/a\nnext: b\u001b]0;"#));
+        for format in [Format::Text, Format::Html, Format::Json] {
+            let names = answer_to(Sees::Names, format);
+            assert!(names.contains("shop.localhost is known") && !names.contains("/a"), "{names}");
+        }
+        assert!(answer_to(Sees::Names, Format::Json).contains(r#""directory":null"#));
     }
 
     #[test]

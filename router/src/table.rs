@@ -1,48 +1,15 @@
-//! Host name → upstreams. Pure: no sockets, no clock.
+//! Host name → upstreams. The lookup is pure: no sockets, no clock.
 //!
-//! The hub builds a [`Table`] whenever something changes and stores it in the [`TableHandle`];
-//! connections load it for each request. [`Upstream`]s outlive tables: they own the connection pools.
+//! The hub builds a [`Table`] whenever something changes and stores it in the [`TableHandle`]; connections
+//! load it for each request. The [`Upstream`]s in it outlive it.
 use crate::message::host::host_name;
-use crate::observe::access::Usage;
-use crate::upstream::pool::Health;
+use crate::upstream::listener::Upstream;
+use crate::upstream::target::Target;
 use agentfs_wire::control::Policy;
 use std::collections::HashMap;
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
-
-/// Where a listener is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// A TCP address, loopback in all that agentfs makes by itself.
-    Tcp(SocketAddr),
-}
-
-/// One listener, with the connections kept to it. Keep the `Arc` across tables.
-#[derive(Debug)]
-pub struct Upstream {
-    /// Where it listens.
-    pub socket: Target,
-    /// Its app.
-    pub app: String,
-    /// Its instance.
-    pub instance: String,
-    /// The port that the program asked for; 0 when there is none.
-    pub port: u16,
-    /// Whether the program is told, by the name of our end, for which client a connection is.
-    pub(crate) names_clients: bool,
-    /// Requests sent to it.
-    pub requests: AtomicU64,
-    /// Counters of its answers.
-    pub(crate) usage: Usage,
-    /// Pool and health.
-    pub(crate) health: Health,
-}
 
 /// What is known of a listener that is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,44 +106,6 @@ pub enum Lookup {
     Invalid,
 }
 
-// === impl Target ===
-
-impl fmt::Display for Target {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => path.display().fmt(formatter),
-            Self::Tcp(address) => address.fmt(formatter),
-        }
-    }
-}
-
-// === impl Upstream ===
-
-impl Upstream {
-    /// A listener with an empty pool.
-    pub fn new(socket: Target, app: String, instance: String, port: u16) -> Self {
-        let (usage, health) = (Usage::default(), Health::default());
-        let requests = AtomicU64::new(0);
-        Self { socket, app, instance, port, names_clients: false, requests, usage, health }
-    }
-
-    /// The same, for a listener whose program reads the names of clients: one that the library made.
-    #[must_use]
-    pub fn naming_clients(self) -> Self {
-        Self { names_clients: true, ..self }
-    }
-
-    /// Requests in progress that will end by themselves: no event streams, no upgraded connections.
-    pub fn ending(&self) -> usize {
-        self.health.ending()
-    }
-
-    /// Begins anew, with another listener of the same name.
-    pub fn renew(&self) {
-        self.health.renew();
-    }
-}
-
 // === impl Route ===
 
 impl Route {
@@ -206,9 +135,8 @@ impl Route {
         &self,
         picked: Option<&Arc<Upstream>>,
     ) -> impl Iterator<Item = &Arc<Upstream>> {
-        let part = |answers: bool| {
-            self.entry.upstreams.iter().filter(move |upstream| upstream.health.answers() == answers)
-        };
+        let part =
+            |answers: bool| self.entry.upstreams.iter().filter(move |upstream| upstream.answers() == answers);
         let count = part(true).count();
         let turn = || self.next.fetch_add(1, Ordering::Relaxed) % count;
         let again = picked.and_then(|picked| part(true).position(|upstream| Arc::ptr_eq(upstream, picked)));
@@ -220,7 +148,7 @@ impl Route {
             Policy::LeastConnections => {
                 let turn = turn();
                 let load = |(index, upstream): &(usize, &Arc<Upstream>)| {
-                    (upstream.health.active(), (index + count - turn) % count)
+                    (upstream.active(), (index + count - turn) % count)
                 };
                 part(true).enumerate().min_by_key(load).map_or(0, |(index, _)| index)
             }
@@ -362,6 +290,7 @@ impl TableHandle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::target::Target;
 
     fn entry(host: &str, wildcard: bool, sockets: &[&str]) -> Entry {
         let upstreams = sockets.iter().map(|path| {
@@ -449,7 +378,7 @@ mod tests {
             (0..4).map(|_| route.candidates().next().expect("three").socket.clone()).collect();
         assert_eq!(firsts[0], firsts[3]);
         assert_ne!(firsts[0], firsts[1]);
-        route.entry.upstreams[0].health.set_refused(true);
+        route.entry.upstreams[0].set_refused(true);
         for _ in 0..6 {
             let order: Vec<_> = route.candidates().map(|upstream| upstream.socket.clone()).collect();
             assert_eq!(order.len(), 3);

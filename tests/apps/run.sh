@@ -40,7 +40,7 @@ if [ -n "$list" ]; then names; exit; fi
 mkdir -p "$APPS_HOME/logs"
 if [ -n "$install" ]; then "$here/install.sh" || exit 1; fi
 if [ ! -x "$AGENTFS_BIN" ]; then
-    echo "$0: there is no $AGENTFS_BIN: cargo build --release, or set AGENTFS_BIN" >&2
+    echo "$0: cannot find $AGENTFS_BIN: cargo build --release, or set AGENTFS_BIN" >&2
     exit 1
 fi
 

@@ -24,7 +24,8 @@ fn no_command_is_a_usage_error() {
 #[test]
 fn tools_of_macos_are_not_copied_elsewhere() {
     let home = Home::new();
-    let _ = home.agentfs(&["mac-tools", "sh"]).output().code(1).names(&["mac-tools is for macOS", "hint:"]);
+    let _ =
+        home.agentfs(&["mac-tools", "sh"]).output().code(1).names(&["mac-tools is only for macOS", "hint:"]);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn subscribe(home: &Home, params: Value) -> (Control, u64) {
 
 fn until_ended(control: &mut Control) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
-    while events.last().is_none_or(|event| event.kind != EventKind::InstanceEnded) {
+    while events.last().is_none_or(|event| event.kind() != EventKind::InstanceEnded) {
         events.push(control.event().unwrap_or_else(|error| panic!("{error} after {events:?}")));
     }
     events
@@ -53,7 +53,7 @@ fn a_subscription_has_neither_gaps_nor_doubles() {
     for (event, sequence) in events.iter().zip(first + 1..) {
         assert_eq!(event.sequence, sequence, "{events:?}");
     }
-    let kinds: Vec<EventKind> = events.iter().map(|event| event.kind).collect();
+    let kinds: Vec<EventKind> = events.iter().map(Event::kind).collect();
     let position = |kind| kinds.iter().position(|other| *other == kind);
     let order = [
         EventKind::InstanceStarted,
@@ -94,4 +94,24 @@ fn only_the_owner_gets_in() {
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&home.paths().run), 0o700);
     assert_eq!(mode(&home.paths().control), 0o600);
+}
+
+/// "the log file has a size limit while running"
+#[test]
+fn a_log_that_is_full_is_put_aside_while_the_collector_runs() {
+    let home = Home::new();
+    let log = home.paths().log.clone();
+    std::fs::create_dir_all(&home.paths().home).unwrap();
+    let most = usize::try_from(agentfs_wire::limits::LOG_BYTES).unwrap();
+    for _ in 0..2 {
+        let line = "x".repeat(99) + "\n";
+        std::fs::write(&log, line.repeat(most / line.len())).unwrap();
+        home.start_daemon();
+        let old = std::fs::read_to_string(&home.paths().old_log).unwrap();
+        assert!(old.starts_with("xxx") && old.ends_with('\n') && old.len() < most + 1000, "{}", old.len());
+        assert!(old.contains("collector"), "the full log has the line that filled it");
+        let _ = home.agentfs(&["daemon", "stop"]).output().success();
+        let log = std::fs::read_to_string(&log).unwrap();
+        assert!(log.ends_with("collector stopped\n") && !log.contains("xxx"), "{log}");
+    }
 }

@@ -314,7 +314,7 @@ fn there_is_nothing_to_install_without_launchd() {
     let home = Home::new();
     for action in ["install", "uninstall"] {
         let output = home.agentfs(&["daemon", action]).env("HOME", home.work()).output().code(1);
-        for word in ["nothing to install", "starts by itself"] {
+        for word in ["cannot install", "agentfs daemon start"] {
             assert!(output.stderr.contains(word), "{}", output.explain());
         }
     }
@@ -332,4 +332,44 @@ fn a_second_collector_ends_quietly_for_launchd() {
     let output = home.agentfs(&["daemon", "run", "--by-launchd"]).output().success();
     assert!(output.stderr.contains(&daemon.pid.to_string()), "{}", output.explain());
     let _ = home.agentfs(&["daemon", "run"]).output().code(1);
+}
+
+/// "Loopback only unless told otherwise, and then said loudly."
+#[test]
+fn a_forward_opens_nothing_to_the_network_by_itself() {
+    let home = Home::new();
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let _one = home.wrap("shop", "one", &[&server]).body("one").spawn();
+    home.listener("shop", "one", 5000);
+    for open in ["0.0.0.0:0", "[::]:0", "[::ffff:0.0.0.0]:0", "192.0.2.1:0"] {
+        let refused = home.agentfs(&["forward", "shop/one:5000", open]).output().code(2);
+        let _ = refused.names(&["to the network", "--lan"]);
+    }
+    assert_eq!(home.call("forward.list", Value::Null)["forwards"], serde_json::json!([]));
+    // The warning is printed even though stderr is not a terminal, and even with `-q`.
+    let opened = home.agentfs(&["-q", "forward", "shop/one:5000", "0.0.0.0:0", "--lan"]).output().success();
+    let port = opened.stdout.trim().strip_prefix("0.0.0.0:").unwrap().to_owned();
+    assert!(opened.stderr.contains("is open to the network"), "{}", opened.explain());
+    let quiet = home.agentfs(&["forward", "shop/one:5000", "127.0.0.1:0"]).output().success();
+    assert_eq!(quiet.stderr, "");
+    let list = home.agentfs(&["forward", "--list"]).text();
+    let line = |start: &str| list.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+    assert!(
+        line("0.0.0.0:").contains("THE NETWORK") && line("127.0.0.1:").contains("this machine"),
+        "{list}"
+    );
+    let json: Value = serde_json::from_str(&home.agentfs(&["forward", "--list", "--json"]).text()).unwrap();
+    assert_eq!((&json[0]["lan"], &json[1]["lan"]), (&Value::Bool(true), &Value::Null), "{json}");
+    let log = std::fs::read_to_string(&home.paths().log).unwrap();
+    assert!(log.contains("shop/one is open to the network on 0.0.0.0:"), "{log}");
+    let _ = home.agentfs(&["forward", "--remove", &format!("0.0.0.0:{port}")]).output().success();
+    let every = home.agentfs(&["forward", "shop/one", "127.0.0.1:0"]).output().code(2);
+    let _ = every.names(&["every port"]);
+    // The router has no such option at all.
+    for open in ["0.0.0.0:0", "[::]:0", "[::ffff:0.0.0.0]:0"] {
+        for name in ["AGENTFS_ROUTER", "AGENTFS_ROUTER_TLS"] {
+            let refused = home.agentfs(&["daemon", "start"]).env(name, open).output().code(2);
+            let _ = refused.names(&[name, "loopback"]);
+        }
+    }
 }

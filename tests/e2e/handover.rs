@@ -481,7 +481,7 @@ fn the_option_is_kept_shown_and_checked() {
         .agentfs(&["route", "x", &socket, "--handoff"])
         .output()
         .code(2)
-        .names(&["mine.sock", "no listener of a wrapped program"]);
+        .names(&["mine.sock", "not a listener of a wrapped program"]);
     let listener = home.listener("shop", "one", PORT).socket;
     let main = listener.replace(".8080.sock", ".sock");
     for (name, socket) in

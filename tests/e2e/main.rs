@@ -6,10 +6,12 @@
 )]
 mod bad_input;
 mod balance;
+mod broker;
 mod clients;
 mod collector;
 mod commands;
 mod descriptors;
+mod display;
 mod fallback;
 mod faults;
 mod handoff;
@@ -18,6 +20,7 @@ mod hostile;
 mod interposer;
 mod lifecycle;
 mod names;
+mod pages;
 mod programs;
 mod rebind;
 mod rewrite_host;

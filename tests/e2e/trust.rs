@@ -187,12 +187,14 @@ fn a_store_that_cannot_be_written_is_said_and_the_rest_is_filled() {
     let output = machine.agentfs(&["trust"]).output().code(1);
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines.len(), 2, "{}", output.explain());
-    assert!(lines[0].contains("cannot be written") && lines[0].contains("no update-ca-certificates"));
-    assert!(lines[1].starts_with("Chromium  put in"), "{}", output.explain());
+    assert!(
+        lines[0].contains("cannot be written") && lines[0].contains("cannot find update-ca-certificates")
+    );
+    assert!(lines[1].starts_with("Chromium  installed"), "{}", output.explain());
     // A command that fails leaves nothing behind that would look as if it had worked.
     machine.tool("root/usr/sbin/update-ca-certificates", "echo 'no room' >&2; exit 1");
     let output = machine.agentfs(&["trust"]).output().code(1);
-    for word in ["because update-ca-certificates: no room", "sudo install -m 644", "already there"] {
+    for word in ["because update-ca-certificates: no room", "sudo install -m 644", "already installed"] {
         assert!(output.stdout.contains(word), "{word}: {}", output.explain());
     }
     assert_eq!(fs::read_dir(machine.path("root/usr/local/share/ca-certificates")).unwrap().count(), 0);
@@ -244,7 +246,7 @@ fn every_profile_of_firefox_is_filled() {
     fs::remove_file(machine.path("bin/certutil")).unwrap();
     assert_eq!(machine.stores(&["--undo"], 1), two("cannot_be_written"));
     let output = machine.agentfs(&["trust", "--undo"]).output().code(1);
-    assert!(output.stdout.contains("there is no certutil: install libnss3-tools"), "{}", output.explain());
+    assert!(output.stdout.contains("cannot find certutil: install libnss3-tools"), "{}", output.explain());
 }
 
 #[test]
@@ -329,6 +331,75 @@ fn trust_switches_tls_on_and_undo_switches_it_off() {
     assert_eq!(got.stdout, "one");
 }
 
+/// The output of openssl for a handshake for `name` with the collector.
+fn handshake(machine: &Machine, name: &str) -> String {
+    let address = format!("127.0.0.1:{}", machine.home.daemon().unwrap().https_port.unwrap());
+    let arguments =
+        ["s_client", "-connect", &address, "-servername", name, "-verify_return_error", "-CAfile"];
+    let run = machine.home.program("openssl").args(arguments).arg(machine.authority());
+    let output = run.output();
+    format!("{}{}", output.stdout, output.stderr)
+}
+
+/// "localhost and route names only; EKU serverAuth on the CA; unknown names get `unrecognized_name`"
+#[test]
+fn only_localhost_names_are_signed_for() {
+    let machine = Machine::new(&[]);
+    let _ = machine.agentfs(&["daemon", "start", "--tls"]).output().success();
+    let text = machine.home.program("openssl").args(["x509", "-noout", "-text", "-in"]);
+    let text = text.arg(machine.authority()).text();
+    let (_, permitted) = text.split_once("Name Constraints").unwrap();
+    let (permitted, _) = permitted.split_once("Signature Algorithm").unwrap();
+    assert_eq!(permitted.matches("DNS:").count(), 1, "{text}");
+    assert!(permitted.contains("DNS:localhost") && permitted.contains("IP:127.0.0.0/255.0.0.0"), "{text}");
+    assert!(text.contains("Extended Key Usage") && text.contains("TLS Web Server Authentication"), "{text}");
+    for name in ["localhost", "shop.localhost", "a.b.shop.localhost"] {
+        let said = handshake(&machine, name);
+        assert!(said.contains("Verify return code: 0 (ok)"), "{name}: {said}");
+    }
+    for name in ["metadata.google.internal", "shop.test", "printer.local", "example.com"] {
+        let said = handshake(&machine, name);
+        assert!(said.contains("SSL alert number 112") && !said.contains("BEGIN CERT"), "{name}: {said}");
+    }
+}
+
+/// The CA of an earlier version stays in use until `agentfs trust` replaces it in every store.
+#[test]
+fn an_authority_that_may_sign_for_more_is_replaced_by_trust() {
+    let machine = Machine::new(&[]);
+    let store = machine.path("root/usr/local/share/ca-certificates");
+    fs::create_dir_all(&store).unwrap();
+    machine.tool("root/usr/sbin/update-ca-certificates", "");
+    let tls = machine.home.paths().home.join("tls");
+    fs::create_dir_all(&tls).unwrap();
+    fs::set_permissions(&tls, fs::Permissions::from_mode(0o700)).unwrap();
+    let constraints =
+        "nameConstraints=critical,permitted;DNS:localhost,permitted;DNS:test,permitted;DNS:internal";
+    let key = tls.join("ca.key.pem");
+    let arguments = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    let run = machine.home.program("openssl").args(arguments).args(["-subj", "/CN=earlier"]);
+    let run = run.args(["-addext", constraints, "-days", "30", "-keyout"]).arg(&key).arg("-out");
+    let _ = run.arg(machine.authority()).output().success();
+    let earlier_key = fs::read(&key).unwrap();
+    let earlier = fs::read(machine.authority()).unwrap();
+    let _ = machine.agentfs(&["daemon", "start", "--tls"]).output().success();
+    assert_eq!(fs::read(machine.authority()).unwrap(), earlier, "the collector does not replace it");
+    assert!(handshake(&machine, "shop.internal").contains("SSL alert number 112"));
+    let doctor = machine.agentfs(&["doctor"]).output();
+    assert!(doctor.stdout.contains("run `agentfs trust` to replace it"), "{}", doctor.explain());
+    let log = fs::read_to_string(&machine.home.paths().log).unwrap();
+    assert!(log.contains("can sign for more than `localhost` names"), "{log}");
+
+    assert_eq!(machine.stores(&[], 0), [("system".to_owned(), "put_in".to_owned())]);
+    let file = fs::read_dir(&store).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read(file).unwrap(), fs::read(machine.authority()).unwrap());
+    assert_ne!(fs::read(&key).unwrap(), earlier_key, "the old key is removed");
+    let said = handshake(&machine, "shop.localhost");
+    assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+    let doctor = machine.agentfs(&["doctor"]).output();
+    assert!(!doctor.stdout.contains("replaces it"), "{}", doctor.explain());
+}
+
 /// Files of a certificate for `name` and its key.
 fn pair(machine: &Machine, name: &str) -> (String, String) {
     let path = |suffix: &str| machine.path(&format!("{name}.{suffix}")).display().to_string();
@@ -375,8 +446,8 @@ fn a_pair_that_cannot_be_used_is_named_and_nothing_changes() {
         ("/nowhere/c.pem", one_key.as_str(), ["cannot read the certificate", "/nowhere/c.pem"]),
         (&one, "/nowhere/k.pem", ["cannot read the key", "/nowhere/k.pem"]),
         (&one, &two_key, ["does not belong to the certificate", &two_key]),
-        (&text, &one_key, ["holds no certificate", &text]),
-        (&one, &text, ["holds no private key", &text]),
+        (&text, &one_key, ["does not contain a certificate", &text]),
+        (&one, &text, ["does not contain a private key", &text]),
     ] {
         let start = machine.agentfs(&["daemon", "start", "--cert", certificate, "--key", key]);
         let _ = start.output().code(1).names(&words);

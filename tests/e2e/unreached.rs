@@ -63,7 +63,7 @@ fn expect_unreached(program: &str, home: &Home, why: &str) {
         warned.stderr.lines().filter(|line| line.contains("cannot be intercepted")).collect();
     assert!(lines.len() == 1 && lines[0].contains(program), "{}", warned.explain());
     let words = home.agentfs(&["trace", "--app", "shop", "--", program]).output();
-    assert_eq!(words.stderr.matches("(cannot reach: ").count(), 1, "{}", words.explain());
+    assert_eq!(words.stderr.matches("(cannot intercept: ").count(), 1, "{}", words.explain());
 }
 
 /// stdout, and the status as a shell prints it.

@@ -271,6 +271,6 @@ fn an_exposed_port_is_reached_by_both_addresses_of_localhost() {
     }
     // Whoever has the port keeps it, and the program is not started.
     let second = home.agentfs(&arguments).arg("true").output().code(125);
-    assert!(second.stderr.contains("is taken"), "{}", second.explain());
+    assert!(second.stderr.contains("already in use"), "{}", second.explain());
     let _ = server.terminate();
 }

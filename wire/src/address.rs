@@ -3,8 +3,8 @@ use bincode::{Decode, Encode};
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An address and a port as the program sees them: the family is that of its socket, so an IPv4
-/// peer on an IPv6 socket is `::ffff:127.0.0.1`.
+/// An address and a port as the program sees them. The family is that of its socket: an IPv4 peer on an IPv6
+/// socket is `::ffff:127.0.0.1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// Address, in the family of the socket.
@@ -43,7 +43,7 @@ pub enum Scope {
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// The endpoint with an IPv4-mapped address taken back to IPv4.
+    /// The endpoint with an IPv4-mapped address converted to IPv4.
     pub fn canonical(self) -> Self {
         match self.ip {
             IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
@@ -139,7 +139,7 @@ impl Scope {
         matches!(self, Self::AnyDual | Self::AnyV6 | Self::LoopbackV6)
     }
 
-    /// Whether listeners on both scopes cannot share one port, as in TCP without `SO_REUSEPORT`.
+    /// Whether listeners on the two scopes conflict on one port, as in TCP without `SO_REUSEPORT`.
     pub fn conflicts(self, other: Self) -> bool {
         let v4 = |scope: Self| matches!(scope, Self::AnyV4 | Self::AnyDual | Self::V4(_));
         let v6 = |scope: Self| matches!(scope, Self::AnyDual | Self::AnyV6 | Self::LoopbackV6);

@@ -1,16 +1,16 @@
-//! What a process that has changed its user asks the collector to do in the run dir for it.
+//! The protocol by which a process that changed its user asks the collector to use the run dir for it.
 //!
-//! A server that is started by root and drops its privileges (nginx, `su postgres -c …`) may no longer
-//! enter the run dir, which is its owner's alone. It sends one [`Request`] over a `SOCK_SEQPACKET`
-//! connection to the abstract socket [`socket_name`] and gets one [`Answer`], with a descriptor beside it
-//! (`SCM_RIGHTS`) where a socket was asked for. The collector serves only processes of the instance that
-//! the request names, which it finds out from the kernel, not from the request. Linux only.
+//! A server that root starts and that drops its privileges (nginx, `su postgres -c …`) can no longer enter
+//! the run dir, which only its owner can enter. It sends one [`Request`] over a `SOCK_SEQPACKET` connection
+//! to the abstract socket [`socket_name`]. It gets one [`Answer`], with a descriptor (`SCM_RIGHTS`) if it
+//! asked for a socket. The collector serves only a process that knows the secret of the instance that the
+//! request names ([`crate::secret`]). Linux only.
 use crate::text::Text;
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{BorrowDecode, Decode, Encode};
 
 /// First byte of requests and answers.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Bytes of the longest request.
 pub const REQUEST_BYTES: usize = 512;
@@ -26,11 +26,11 @@ pub enum Ask<'a> {
         /// File name in the run dir.
         file: &'a str,
     },
-    /// A stream socket bound to the file, clearing a stale one; EADDRINUSE where it is taken.
+    /// A stream socket bound to the file; a stale file is removed first. EADDRINUSE if the file is in use.
     Bind {
         /// File name in the run dir.
         file: &'a str,
-        /// Whether the path is spelt with a doubled slash (see `name`).
+        /// Whether the path is spelled with a double slash (see `name`).
         mapped: bool,
     },
     /// A stream socket bound to the abstract name and connected to the file.
@@ -43,12 +43,14 @@ pub enum Ask<'a> {
 }
 
 /// One request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Request<'a> {
     /// The app that the process belongs to.
     pub app: &'a str,
     /// The instance that the process belongs to.
     pub instance: &'a str,
+    /// The instance's secret, as proof. Empty if the process has none.
+    pub secret: &'a str,
     /// What to do.
     pub ask: Ask<'a>,
 }
@@ -60,7 +62,7 @@ pub struct Answer {
     pub errno: i32,
 }
 
-/// Name of the abstract socket, with its leading NUL: one for each folder that has a run dir.
+/// Name of the abstract socket, with its leading NUL. Each folder with a run dir has its own.
 pub fn socket_name(base: &[u8]) -> Text<32> {
     let mut name = Text::new();
     name.push("\0afs1/B/");
@@ -86,26 +88,38 @@ fn read<'a, T: BorrowDecode<'a, ()>>(message: &'a [u8]) -> Option<T> {
 // === impl Request ===
 
 impl<'a> Request<'a> {
-    /// Writes the request; its length, or `None` where it does not fit.
+    /// Writes the request. Returns its length, or `None` if it does not fit.
     pub fn encode(&self, buffer: &mut [u8]) -> Option<usize> {
         write(self, buffer)
     }
 
-    /// Reads a request; `None` where it is malformed or of another version.
+    /// Reads a request; `None` if it is malformed or of another version.
     pub fn decode(message: &'a [u8]) -> Option<Self> {
         read(message)
+    }
+}
+
+impl core::fmt::Debug for Request<'_> {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { app, instance, secret: _, ask } = self;
+        formatter
+            .debug_struct("Request")
+            .field("app", app)
+            .field("instance", instance)
+            .field("ask", ask)
+            .finish_non_exhaustive()
     }
 }
 
 // === impl Answer ===
 
 impl Answer {
-    /// Writes the answer; its length, or `None` where it does not fit.
+    /// Writes the answer. Returns its length, or `None` if it does not fit.
     pub fn encode(&self, buffer: &mut [u8]) -> Option<usize> {
         write(self, buffer)
     }
 
-    /// Reads an answer; `None` where it is malformed or of another version.
+    /// Reads an answer; `None` if it is malformed or of another version.
     pub fn decode(message: &[u8]) -> Option<Self> {
         read(message)
     }
@@ -124,13 +138,27 @@ mod tests {
             Ask::Bind { file: "a-b.80.l.sock", mapped: true },
             Ask::Connect { file: "a-b.80.sock", name: b"\0afs1/C/x" },
         ] {
-            let request = Request { app: "a", instance: "b", ask };
+            let request = Request { app: "a", instance: "b", secret: "0011", ask };
+            assert!(!format!("{request:?}").contains("0011"), "{request:?}");
             let length = request.encode(&mut buffer).unwrap();
             assert_eq!(Request::decode(&buffer[..length]), Some(request));
             assert_eq!(Request::decode(&buffer[..length - 1]), None);
         }
         let length = Answer { errno: 98 }.encode(&mut buffer).unwrap();
         assert_eq!(Answer::decode(&buffer[..length]), Some(Answer { errno: 98 }));
+    }
+
+    /// What an interposer sends, byte by byte: a collector of another build must be able to read it.
+    #[test]
+    fn a_request_is_these_bytes() {
+        let request =
+            Request { app: "a", instance: "b", secret: "c", ask: Ask::Bind { file: "d", mapped: true } };
+        let mut buffer = [0; REQUEST_BYTES];
+        let length = request.encode(&mut buffer).unwrap();
+        let text = |byte| [1, 0, 0, 0, 0, 0, 0, 0, byte];
+        let expected =
+            [&[2][..], &text(b'a'), &text(b'b'), &text(b'c'), &[1, 0, 0, 0], &text(b'd'), &[1]].concat();
+        assert_eq!(&buffer[..length], expected);
     }
 
     proptest! {

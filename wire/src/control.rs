@@ -1,5 +1,5 @@
-//! The control socket: newline-delimited JSON, one [`Request`] a line, one [`Reply`] a line in the order
-//! of the requests. A subscription answers once and then streams [`crate::event::Event`] lines until
+//! The control socket: newline-delimited JSON, one [`Request`] per line and one [`Reply`] per line, in the
+//! order of the requests. A subscription is answered once; then [`crate::event::Event`] lines follow until
 //! the client closes.
 use crate::url::UrlStyle;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde_json::Value;
 /// One request line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// Chosen by the client, given back in the reply.
+    /// Chosen by the client, returned in the reply.
     #[serde(default)]
     pub id: Value,
     /// One of [`method`].
@@ -21,9 +21,9 @@ pub struct Request {
 /// One reply line: `result` or `error`, never both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
-    /// The request's id, `null` where the line could not be read.
+    /// The request's id; `null` if the line could not be read.
     pub id: Value,
-    /// What the method gives.
+    /// The result of the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
     /// What went wrong.
@@ -35,11 +35,11 @@ pub struct Reply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct ControlError {
-    /// What a program decides by.
+    /// For programs.
     pub code: ErrorCode,
-    /// What a person reads: names the thing.
+    /// For people: what is wrong, with its name.
     pub message: String,
-    /// What to do next, where we know.
+    /// What to do next, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -56,13 +56,13 @@ pub enum ErrorCode {
     BadParams,
     /// No such app, instance or route.
     NotFound,
-    /// The name is taken, or means several things.
+    /// The name is in use or ambiguous.
     Conflict,
     /// The line is longer than the limit.
     TooLarge,
     /// Too many connections.
     Busy,
-    /// Our own failure.
+    /// An error inside the collector.
     Internal,
 }
 
@@ -72,9 +72,10 @@ pub mod method {
     pub const PING: &str = "ping";
     /// No parameters → [`super::DaemonInfo`].
     pub const DAEMON_INFO: &str = "daemon.info";
-    /// No parameters → [`super::DaemonInfo`]: TLS is switched on, off or anew as the home says by now.
+    /// No parameters → [`super::DaemonInfo`]: reads the home's TLS settings and turns TLS on or off, or
+    /// changes its certificates.
     pub const TLS_RELOAD: &str = "tls.reload";
-    /// No parameters → `{"stopping": true}`; the collector ends after the reply.
+    /// No parameters → `{"stopping": true}`; the collector stops after the reply.
     pub const DAEMON_STOP: &str = "daemon.stop";
     /// No parameters → [`super::Snapshot`].
     pub const LIST: &str = "list";
@@ -88,7 +89,7 @@ pub mod method {
     pub const SUBSCRIBE: &str = "subscribe";
     /// Removes dead listeners and companions → [`super::Pruned`].
     pub const PRUNE: &str = "prune";
-    /// [`super::EndedParams`]: `wrap` says that its program has ended → `{"removed": bool}`.
+    /// [`super::EndedParams`]: the program of an instance has ended → `{"removed": bool}`.
     pub const INSTANCE_ENDED: &str = "instance.ended";
     /// [`super::ForwardParams`] → [`super::ForwardInfo`].
     pub const FORWARD_ADD: &str = "forward.add";
@@ -120,15 +121,15 @@ pub struct DaemonInfo {
     pub listen_tls: Vec<String>,
     /// Port to put into URLs.
     pub http_port: u16,
-    /// Port to put into `https` URLs, where TLS is on.
+    /// Port to put into `https` URLs, if TLS is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub https_port: Option<u16>,
     /// Unix time in milliseconds when it started.
     pub started_ms: u64,
-    /// Why the router does not listen, where it does not.
+    /// Why the router does not listen, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router_error: Option<String>,
-    /// Why TLS is off though it was switched on.
+    /// Why TLS is off although it was turned on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_error: Option<String>,
 }
@@ -164,12 +165,12 @@ pub struct InstanceInfo {
     pub host: String,
     /// URL of its main listener.
     pub url: String,
-    /// Working directory, where known.
+    /// Working directory, if known.
     pub directory: Option<String>,
-    /// Command, where known.
+    /// Command, if known.
     pub command: Vec<String>,
-    /// The process that `agentfs wrap` was started as, where it lives: the program itself, or what runs beside
-    /// it (`agentfs trace -- COMMAND`).
+    /// The process of `agentfs wrap`, if it is running: it is the program itself, or (`agentfs trace --
+    /// COMMAND`) the process beside it.
     pub wrap_pid: Option<u32>,
     /// Known living processes.
     pub pids: Vec<u32>,
@@ -192,19 +193,19 @@ pub struct ListenerInfo {
     pub url: String,
     /// Whether it is the instance's main listener.
     pub main: bool,
-    /// Process that listens, where known.
+    /// Process that listens, if known.
     pub pid: Option<u32>,
-    /// Unix time in milliseconds since when it is up.
+    /// Unix time in milliseconds when it came up.
     pub since_ms: u64,
     /// Requests that the router sent to it.
     pub requests: u64,
-    /// The same a second, over the last five to ten seconds.
+    /// Requests per second, over the last five to ten seconds.
     #[serde(default)]
     pub requests_per_second: f64,
 }
 
-/// How a route with several listeners chooses between them. Those that refused last time come last in
-/// each.
+/// How a route with several listeners chooses between them. With each policy, listeners that refused last
+/// time come last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
@@ -230,16 +231,16 @@ pub struct RouteParams {
     pub host: String,
     /// Path of a socket, `host:port` on loopback, or `APP/INSTANCE`.
     pub target: String,
-    /// Whether sub-domains fall back to it.
+    /// Whether subdomains without their own route use it.
     #[serde(default)]
     pub wildcard: bool,
-    /// Replace an existing route of that name.
+    /// Whether to replace an existing route of that name.
     #[serde(default)]
     pub replace: bool,
-    /// How to choose where it leads to several listeners.
+    /// How to choose between several listeners.
     #[serde(default)]
     pub policy: Policy,
-    /// Whether connections are handed into the app, once their first request is known to be for this route.
+    /// Whether a connection is handed to the app once its first request is known to be for this route.
     #[serde(default)]
     pub handoff: bool,
     /// Whether the app is asked for `localhost` instead of the host name, and its answers are led back.
@@ -254,7 +255,7 @@ pub struct RouteInfo {
     pub host: String,
     /// Target as given.
     pub target: String,
-    /// Whether sub-domains fall back to it.
+    /// Whether subdomains without their own route use it.
     #[serde(default)]
     pub wildcard: bool,
     /// URL.
@@ -263,7 +264,7 @@ pub struct RouteInfo {
     /// How it chooses between several listeners.
     #[serde(default)]
     pub policy: Policy,
-    /// Whether connections are handed into the app.
+    /// Whether connections are handed to the app.
     #[serde(default)]
     pub handoff: bool,
     /// Whether the app is asked for `localhost` instead of the host name. An older collector does not say, and does not.
@@ -306,7 +307,7 @@ pub struct Subscribed {
 pub struct Pruned {
     /// Files removed.
     pub removed: Vec<String>,
-    /// Files that are not ours or still alive and were left, with the reason.
+    /// Files that were left because they are not ours or still alive, with the reason.
     pub left: Vec<String>,
 }
 
@@ -326,15 +327,15 @@ pub struct DrainParams {
     pub app: String,
     /// Instance.
     pub instance: String,
-    /// It is back in the routes after this many milliseconds, where it still lives then.
+    /// After this many milliseconds it is routed again, if it is still running.
     pub hold_ms: u64,
 }
 
-/// What an instance that is out of the routes still has to do.
+/// What an instance that is out of the routes has in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draining {
-    /// Requests of the router that it has not answered to their end, without event streams and upgraded
-    /// connections, which have none; and connections of forwards that wait for an answer.
+    /// Requests of the router that are not completely answered (without event streams and upgraded
+    /// connections, which have no end), plus connections of forwards that wait for an answer.
     pub requests: usize,
 }
 
@@ -345,34 +346,40 @@ pub struct ForwardParams {
     pub app: String,
     /// Instance.
     pub instance: String,
-    /// Port of the instance; absent: all of them, on an address in 127/8 that is the instance's own.
+    /// Port of the instance; absent: all ports, on the instance's own address in 127/8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Address and port to listen on; absent: any free port of 127.0.0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
-    /// Whether connections are handed into the program; absent: where it has the port that is dialled.
+    /// Whether connections are handed to the program; absent: only if it listens on the same port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handoff: Option<bool>,
+    /// Whether the address may be one that other machines can reach.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lan: bool,
 }
 
 /// A forward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardInfo {
-    /// Address and port that are listened on; only the address where all ports are served.
+    /// Listening address and port; only the address if all ports are served.
     pub listen: String,
     /// App.
     pub app: String,
     /// Instance.
     pub instance: String,
-    /// Port of the instance; absent: all of them.
+    /// Port of the instance; absent: all ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Connections so far.
     pub connections: u64,
-    /// Those of them that the program got itself.
+    /// Connections that were handed to the program.
     #[serde(default)]
     pub handed: u64,
+    /// Whether other machines can reach it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lan: bool,
 }
 
 /// Reads one request line.

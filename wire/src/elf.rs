@@ -1,26 +1,26 @@
-//! What an ELF file (elf(5)) says about who can load a library into it. Pure: the caller reads the file.
+//! Whether a library can be loaded into an ELF file (elf(5)). Pure: the caller reads the file.
 //!
 //! Called by `wrap` before it starts a program, and by the library at every exec.
 
-/// Program headers that are looked at; programs have some twelve.
+/// Program headers that are read; programs have about twelve.
 const HEADERS: u16 = 64;
-/// Bytes of notes that are looked at in each segment of notes. Go's comes first where it is.
+/// Bytes of notes that are read in each segment of notes. Go's note comes first if there is one.
 const NOTE_BYTES: usize = 512;
-/// Section headers that are looked at; programs have some thirty, and more for debuggers behind them.
+/// Section headers that are read; programs have about thirty, followed by more for debuggers.
 const SECTIONS: usize = 40;
-/// Bytes of the section names that are looked at.
+/// Bytes of the section names that are read.
 const NAME_BYTES: usize = 1024;
-/// Bytes of the list of what a file needs at run time that are looked at.
+/// Bytes of the dynamic section that are read.
 const DYNAMIC_BYTES: usize = 1024;
 
 const HEADER_BYTES: usize = 64;
 const PROGRAM_HEADER_BYTES: usize = 56;
 const SECTION_HEADER_BYTES: usize = 64;
 
-/// Libraries among what a file needs that are looked at. AddressSanitizer's is the first, where gcc linked it, or the
-/// first one behind the compiler's own.
+/// Needed libraries that are checked. AddressSanitizer's is the first if gcc linked it, or the first after
+/// the compiler's own.
 const NEEDED: usize = 8;
-/// Bytes of a library's name that are looked at.
+/// Bytes of a library's name that are read.
 const LIBRARY_BYTES: usize = 32;
 
 const PT_LOAD: u32 = 1;
@@ -31,35 +31,34 @@ const DT_NEEDED: u64 = 1;
 const DT_STRTAB: u64 = 5;
 const DT_SONAME: u64 = 14;
 
-/// Whether a library can be loaded into a program, and whether that is of any use.
+/// Whether a library can be loaded into a program, and whether that has any effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// It is loaded, as far as one can see. Any loader will do: ours needs so little of libc that musl's
-    /// loads it too.
+    /// It seems to be loaded. Any loader works: our library needs so little of libc that musl's loads it too.
     Loads,
-    /// It is loaded, but the program ends at once unless it is told that this is meant: the library of
-    /// AddressSanitizer, which it needs, wants to be the first ([`crate::env::ASAN_ANY_ORDER`]).
+    /// It is loaded, but the program then ends at once, unless an option allows it: AddressSanitizer's
+    /// library must otherwise be the first ([`crate::env::ASAN_ANY_ORDER`]).
     Sanitized,
     /// The program is linked statically: no loader runs. Its children may load the library.
     Static,
-    /// A Go program: linked with libc or not, its network calls are system calls of its own.
+    /// A Go program: even if it is linked with libc, it makes its own system calls.
     Go,
-    /// The program is for another kind of machine, 32 bit say: its loader only complains.
+    /// The program is for another kind of machine (32 bit, for example): its loader only complains.
     OtherMachine,
 }
 
-/// How closely to look.
+/// How much to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// As far as the child's environment depends on it: Go programs are [`Reach::Loads`] or
-    /// [`Reach::Static`], as they are linked.
+    /// Only what the child's environment depends on: Go programs are [`Reach::Loads`] or [`Reach::Static`],
+    /// depending on how they are linked.
     Quick,
-    /// As far as a person wants to know.
+    /// Everything that a person wants to know.
     Close,
 }
 
-/// Looks at a file. `read` fills a buffer from an offset and says how many bytes it has read. `None` where the
-/// file is no ELF file at all.
+/// Checks a file. `read` fills a buffer from an offset and returns how many bytes it has read. `None` if it
+/// is not an ELF file.
 pub fn reach(look: Look, mut read: impl FnMut(u64, &mut [u8]) -> usize) -> Option<Reach> {
     let mut head = [0_u8; HEADER_BYTES];
     let length = read(0, &mut head);
@@ -89,7 +88,7 @@ pub fn reach(look: Look, mut read: impl FnMut(u64, &mut [u8]) -> usize) -> Optio
         match number32(&header, 0) {
             Some(PT_INTERP) => loader = true,
             Some(PT_DYNAMIC) => dynamic = Some(place),
-            // The first one has the names of libraries, by every linker there is.
+            // All linkers put the names of libraries into the first one.
             Some(PT_LOAD) if text.is_none() => {
                 text = number64(&header, 16).map(|address| address.wrapping_sub(place.0));
             }
@@ -105,7 +104,8 @@ pub fn reach(look: Look, mut read: impl FnMut(u64, &mut [u8]) -> usize) -> Optio
     {
         return Some(Reach::Sanitized);
     }
-    // A loader that is started itself with a program as its argument has no loader, but a name as a library.
+    // A loader that is itself started, with a program as its argument, has no interpreter, but has a name as
+    // a library.
     let named = !loader && dynamic.is_some_and(|place| is_library(place, &mut read));
     Some(if loader || named { Reach::Loads } else { Reach::Static })
 }
@@ -142,7 +142,7 @@ fn has_go_note((start, size): (u64, u64), read: &mut impl FnMut(u64, &mut [u8]) 
     false
 }
 
-/// Whether a file has the section that Go's linker always makes, also without a build id (debug/buildinfo).
+/// Whether a file has the section that Go's linker always makes, even without a build id (debug/buildinfo).
 fn has_go_section(head: &[u8], read: &mut impl FnMut(u64, &mut [u8]) -> usize) -> bool {
     let (Some(start), Some(size), Some(names)) = (number64(head, 40), number16(head, 58), number16(head, 62))
     else {
@@ -172,8 +172,8 @@ fn is_library(place: (u64, u64), read: &mut impl FnMut(u64, &mut [u8]) -> usize)
     pairs(&entries).any(|(kind, _)| kind == DT_SONAME)
 }
 
-/// Whether a program needs the shared library of AddressSanitizer, gcc's or clang's. Addresses of its first segment
-/// are by `moved` more than offsets in the file.
+/// Whether a program needs the shared library of AddressSanitizer, gcc's or clang's. In its first segment,
+/// address = offset in the file + `moved`.
 fn needs_sanitizer(place: (u64, u64), moved: u64, read: &mut impl FnMut(u64, &mut [u8]) -> usize) -> bool {
     let mut entries = [0_u8; DYNAMIC_BYTES];
     read_dynamic(place, &mut entries, read);
@@ -201,7 +201,7 @@ fn needs_sanitizer(place: (u64, u64), moved: u64, read: &mut impl FnMut(u64, &mu
     })
 }
 
-/// Reads the list of what a file needs at run time, as far as there is room for it.
+/// Reads the dynamic section, as far as there is room for it.
 fn read_dynamic(
     (start, size): (u64, u64),
     entries: &mut [u8; DYNAMIC_BYTES],
@@ -213,7 +213,7 @@ fn read_dynamic(
     }
 }
 
-/// Kinds and values of such a list; what was not read has kind 0.
+/// Its kinds and values; entries that were not read have kind 0.
 fn pairs(entries: &[u8]) -> impl Iterator<Item = (u64, u64)> {
     entries.chunks(16).filter_map(|entry| Some((number64(entry, 0)?, number64(entry, 8)?)))
 }
@@ -230,7 +230,7 @@ fn number64(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
 }
 
-/// The interpreter of a script: the first word behind `#!` (execve(2)).
+/// The interpreter of a script: the first word after `#!` (execve(2)).
 pub fn interpreter(head: &[u8]) -> Option<&[u8]> {
     let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let word = line.trim_ascii_start().split(|byte| matches!(byte, b' ' | b'\t' | b'\r' | 0)).next()?;

@@ -9,6 +9,9 @@ pub const RUN: &str = "AGENTFS_RUN";
 pub const APP: &str = "AGENTFS_APP";
 /// Name of the instance that a wrapped process belongs to.
 pub const INSTANCE: &str = "AGENTFS_INSTANCE";
+/// Proof that a process belongs to its instance: 32 hexadecimal digits, set by `wrap` and `exec` for programs of root,
+/// which can change their user. Root's collector requires it before it opens a socket for them. Keep it secret.
+pub const SECRET: &str = "AGENTFS_SECRET";
 /// Path that a cooperative program may bind as its main listener.
 pub const SOCKET: &str = "AGENTFS_SOCKET";
 /// URL under which the instance's main listener is reached.

@@ -1,149 +1,252 @@
-//! Journal events: numbered, one JSON object a line on a subscription.
-use serde::{Deserialize, Serialize};
+//! Journal events, numbered. A subscription gets one JSON object per line; `json` defines the format.
+mod json;
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// An instance was claimed or first seen.
+    /// [`What::InstanceStarted`]
     InstanceStarted,
-    /// An instance has neither process nor listener left.
+    /// [`What::InstanceEnded`]
     InstanceEnded,
-    /// A listener accepts connections.
+    /// [`What::ListenerUp`]
     ListenerUp,
-    /// A listener is gone.
+    /// [`What::ListenerDown`]
     ListenerDown,
-    /// An intercepted call; `call`, `outcome` and `why` say which.
+    /// [`What::Call`]
     Call,
-    /// A known process ended.
+    /// [`What::ProcessExited`]
     ProcessExited,
-    /// A route was added by hand.
+    /// [`What::RouteAdded`]
     RouteAdded,
-    /// A route was removed by hand.
+    /// [`What::RouteRemoved`]
     RouteRemoved,
-    /// The collector started; everything before it is rebuilt from the run dir.
+    /// [`What::CollectorStarted`]
     CollectorStarted,
-    /// A request went through the router. Told only to subscriptions that ask for requests, not kept and
-    /// not numbered: `sequence` is that of the last event before it.
+    /// [`What::Request`] and [`What::RequestsMissed`]
     Request,
-    /// Something of ours failed; `detail` says what.
+    /// [`What::Warning`]
     Warning,
-    /// The subscriber was too slow, or asked for events that are gone; `missed` says how many.
+    /// [`What::Lagged`]
     Lagged,
 }
 
-/// [`Event::outcome`] of a request with which the client's connection went into the app: its answer, and what else
-/// comes over the connection, is not known. It has no status.
-pub const HANDED_OVER: &str = "handed_over";
-
-/// One event. Absent fields do not apply to the kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Number in the journal, from 1, without gaps within one collector's life.
     pub sequence: u64,
     /// Unix time in milliseconds.
     pub time_ms: u64,
     /// What happened.
-    pub kind: EventKind,
-    /// The app concerned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub app: Option<String>,
-    /// The instance concerned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance: Option<String>,
-    /// The process concerned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// An instance was claimed or first seen.
+    InstanceStarted {
+        /// The instance.
+        of: Who,
+        /// The process of `agentfs wrap`, if the instance was started by it.
+        pid: Option<u32>,
+        /// Its command line.
+        command: Option<String>,
+    },
+    /// An instance has no processes and no listeners any more.
+    InstanceEnded {
+        /// The instance.
+        of: Who,
+    },
+    /// A listener accepts connections.
+    ListenerUp(Listener),
+    /// A listener is gone.
+    ListenerDown(Listener),
+    /// An intercepted call.
+    Call(Box<Call>),
+    /// A known process ended.
+    ProcessExited {
+        /// Its instance.
+        of: Who,
+        /// The process.
+        pid: u32,
+    },
+    /// A route was added by hand.
+    RouteAdded {
+        /// Its host name.
+        host: String,
+        /// Its target, as given.
+        target: String,
+    },
+    /// A route was removed by hand.
+    RouteRemoved {
+        /// Its host name.
+        host: String,
+    },
+    /// The collector started; the state before that was rebuilt from the run dir.
+    CollectorStarted {
+        /// Its process.
+        pid: u32,
+    },
+    /// A request went through the router. Sent only to subscriptions that ask for requests; not kept and not
+    /// numbered: `sequence` is that of the last event before it.
+    Request(Box<Request>),
+    /// Requests that a subscription asked for but did not get.
+    RequestsMissed {
+        /// How many.
+        missed: u64,
+    },
+    /// Something in the collector failed.
+    Warning {
+        /// The message, for people.
+        text: String,
+    },
+    /// The subscriber was too slow, or asked for events that are no longer kept.
+    Lagged {
+        /// How many events it missed.
+        missed: u64,
+    },
+}
+
+/// An instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// Its app.
+    pub app: String,
+    /// Its name.
+    pub instance: String,
+}
+
+/// A listener that started or ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its instance.
+    pub of: Who,
+    /// The process that listens, if known.
+    pub pid: Option<u32>,
+    /// The address that the program bound, `127.0.0.1:8080`. A socket made by hand has none.
+    pub address: Option<String>,
+    /// Path of its socket.
+    pub socket: String,
+    /// Its host name.
+    pub host: String,
+}
+
+/// An intercepted call. Its fields are strings, not enums: a newer library may have other values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The instance that called.
+    pub of: Who,
+    /// The process, if known.
     pub pid: Option<u32>,
     /// Name of the process.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
     /// `bind`, `listen`, `accept`, `connect`, `exec` or `start`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub call: Option<String>,
+    pub call: String,
     /// Descriptor of the call.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fd: Option<i32>,
     /// Address as the program named it, `127.0.0.1:8080`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// The other end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// `rewritten`, `passed` or `refused`; of a request [`HANDED_OVER`], where it was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<String>,
-    /// Why a call was passed or refused, in snake case (see `notice::Why`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// `rewritten`, `passed` or `refused`.
+    pub outcome: String,
+    /// Why it was passed or refused, in snake case (see `notice::Why`).
     pub why: Option<String>,
     /// Name of the errno, `EADDRINUSE`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
     /// Path of the listener's socket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
-    /// URL or host name concerned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// Free text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-    /// Method of a request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
-    /// Path and query of a request, cut short where it is long. Its host name is in `url`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    /// Status of the answer; 0 when the client left before. Absent where the connection was handed over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
+    /// The program that `exec` or `start` is about.
+    pub file: Option<String>,
+}
+
+/// A request that went through the router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The instance that answered, if it was one.
+    pub of: Option<Who>,
+    /// Its method.
+    pub method: String,
+    /// Its host name.
+    pub host: String,
+    /// Path and query, cut if they are long.
+    pub path: String,
+    /// How it ended.
+    pub end: RequestEnd,
     /// Microseconds from the request's head to the end of the answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub duration_us: Option<u64>,
+    pub duration_us: u64,
     /// Bytes of the answer's body.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<u64>,
-    /// Events missed, for [`EventKind::Lagged`]; in an otherwise empty [`EventKind::Request`], requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub missed: Option<u64>,
+    pub bytes: u64,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestEnd {
+    /// Answered with this status.
+    Answered(u16),
+    /// The client left before the answer.
+    ClientLeft,
+    /// The client's connection was handed to the app: the answer and later requests on the connection are not
+    /// known.
+    HandedOver,
 }
 
 // === impl Event ===
 
 impl Event {
-    /// An event of `kind` with nothing else filled in; the journal gives number and time.
-    pub fn new(kind: EventKind) -> Self {
-        Self {
-            sequence: 0,
-            time_ms: 0,
-            kind,
-            app: None,
-            instance: None,
-            pid: None,
-            program: None,
-            call: None,
-            fd: None,
-            address: None,
-            peer: None,
-            outcome: None,
-            why: None,
-            errno: None,
-            socket: None,
-            url: None,
-            detail: None,
-            method: None,
-            path: None,
-            status: None,
-            duration_us: None,
-            bytes: None,
-            missed: None,
+    /// Its kind.
+    pub fn kind(&self) -> EventKind {
+        self.what.kind()
+    }
+}
+
+// === impl What ===
+
+impl What {
+    /// Its kind.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::InstanceStarted { .. } => EventKind::InstanceStarted,
+            Self::InstanceEnded { .. } => EventKind::InstanceEnded,
+            Self::ListenerUp(_) => EventKind::ListenerUp,
+            Self::ListenerDown(_) => EventKind::ListenerDown,
+            Self::Call(_) => EventKind::Call,
+            Self::ProcessExited { .. } => EventKind::ProcessExited,
+            Self::RouteAdded { .. } => EventKind::RouteAdded,
+            Self::RouteRemoved { .. } => EventKind::RouteRemoved,
+            Self::CollectorStarted { .. } => EventKind::CollectorStarted,
+            Self::Request(_) | Self::RequestsMissed { .. } => EventKind::Request,
+            Self::Warning { .. } => EventKind::Warning,
+            Self::Lagged { .. } => EventKind::Lagged,
         }
     }
 
-    /// The event with its instance filled in.
-    #[must_use]
-    pub fn of(mut self, app: &str, instance: &str) -> Self {
-        self.app = Some(app.to_owned());
-        self.instance = Some(instance.to_owned());
-        self
+    /// The instance concerned.
+    pub fn of(&self) -> Option<&Who> {
+        match self {
+            Self::InstanceStarted { of, .. }
+            | Self::InstanceEnded { of }
+            | Self::ProcessExited { of, .. } => Some(of),
+            Self::ListenerUp(listener) | Self::ListenerDown(listener) => Some(&listener.of),
+            Self::Call(call) => Some(&call.of),
+            Self::Request(request) => request.of.as_ref(),
+            Self::RouteAdded { .. }
+            | Self::RouteRemoved { .. }
+            | Self::CollectorStarted { .. }
+            | Self::RequestsMissed { .. }
+            | Self::Warning { .. }
+            | Self::Lagged { .. } => None,
+        }
+    }
+}
+
+// === impl Who ===
+
+impl Who {
+    /// The instance of that name.
+    pub fn new(app: impl Into<String>, instance: impl Into<String>) -> Self {
+        Self { app: app.into(), instance: instance.into() }
     }
 }

@@ -1,11 +1,11 @@
 //! The vocabulary that the parts of agentfs share.
 //!
 //! Owns: file names of sockets ([`name`]), abstract names of client sockets ([`peer`]), the datagram
-//! that the interposer sends ([`notice`]), requests and replies of the control socket (`control`),
-//! journal events (`event`), how URLs are written (`url`), the file beside an instance (`companion`), where
-//! files live (`paths`), what macOS starts for a script and loads into a program ([`script`],
-//! [`slices`]), [`limits`] and environment names
-//! ([`mod@env`]). Never does I/O, never reads a clock or the environment.
+//! that the interposer sends ([`notice`]), the proof that a process belongs to an instance ([`secret`]), requests and
+//! replies of the control socket (`control`), journal events (`event`), how URLs are written (`url`), levels of
+//! the log (`level`), the file beside an instance (`companion`), where files live (`paths`), what macOS starts for
+//! a script and loads into a program ([`script`], [`slices`]), [`limits`] and environment names ([`mod@env`]).
+//! Never does I/O, never reads a clock or the environment.
 //! Used by every other crate; without the feature `std` (the interposer) it neither allocates nor
 //! needs more than `core`.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -20,6 +20,7 @@ pub mod name;
 pub mod notice;
 pub mod peer;
 pub mod script;
+pub mod secret;
 pub mod slices;
 pub mod text;
 
@@ -31,6 +32,8 @@ pub mod control;
 pub mod event;
 #[cfg(feature = "std")]
 pub mod label;
+#[cfg(feature = "std")]
+pub mod level;
 #[cfg(feature = "std")]
 pub mod paths;
 #[cfg(feature = "std")]

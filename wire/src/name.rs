@@ -9,13 +9,13 @@
 //!
 //! `scope` is absent for `0.0.0.0`, `d` for `[::]` of both families, `6` for `[::]` of IPv6 only,
 //! `l` for `127.0.0.1`, `l` and six hexadecimal digits for the rest of `127/8`, `l6` for `[::1]`.
-//! The last dash divides app from instance; a dash inside an instance is written `_`, which no DNS
-//! label has. `parse(format(x)) == x` for every name.
+//! The last dash separates app and instance. A dash inside an instance is written `_`, which no DNS label
+//! has. `parse(format(x)) == x` for every name.
 //!
-//! An IPv6 socket that is bound to an IPv4-mapped address occupies the IPv4 name, so it has the IPv4
-//! file name, but its path is spelt with a doubled slash before it. The kernel gives back a path as
-//! it was spelt at bind (unix(7), tried on Linux), so the spelling tells the socket's family while
-//! the file stays one: two binds of one port collide in the kernel, whatever their families.
+//! An IPv6 socket that is bound to an IPv4-mapped address occupies the IPv4 port, so it has the IPv4 file
+//! name. But its path has a double slash before the file name. The kernel returns a path as it was spelled at
+//! bind (unix(7), tested on Linux), so the spelling shows the socket's family. The file is the same: two
+//! binds of one port collide in the kernel, whatever their families.
 use crate::address::Scope;
 use crate::limits::{APP_BYTES, FILE_NAME_BYTES, INSTANCE_BYTES, REUSEPORT_WORKERS};
 use crate::text::{Text, cut, cut_last, parse_hex, parse_number, parts};
@@ -176,12 +176,12 @@ pub fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// `text` as an app name, or `None` where it is no label or too long.
+/// `text` as an app name, or `None` if it is not a label or too long.
 pub fn app_name(text: &str) -> Option<AppName> {
     if is_label(text) { AppName::of(text) } else { None }
 }
 
-/// `text` as an instance name, or `None` where it is no label or too long.
+/// `text` as an instance name, or `None` if it is not a label or too long.
 pub fn instance_name(text: &str) -> Option<InstanceName> {
     if is_label(text) { InstanceName::of(text) } else { None }
 }

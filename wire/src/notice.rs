@@ -1,8 +1,8 @@
-//! What the interposer tells the collector: one datagram a notice, bincode behind a version byte.
+//! What the interposer reports to the collector: one datagram per notice, a version byte followed by bincode.
 //!
-//! A notice is a hint. It may be dropped at any time (nobody listening, queue full); the run dir still
-//! tells the truth. Reader and writer may be of different versions: an unknown version byte is dropped
-//! and counted.
+//! A notice is a hint. It may be lost at any time (no listener, queue full); the run dir still has the facts.
+//! Reader and writer may be of different versions: a notice with an unknown version byte is dropped and
+//! counted.
 use crate::address::WireEndpoint;
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{BorrowDecode, Decode, Encode};
@@ -24,25 +24,25 @@ pub enum Call {
     Accept,
     /// connect(2)
     Connect,
-    /// execve(2) and its relatives, posix_spawn(3)
+    /// execve(2) and related calls, posix_spawn(3)
     Exec,
-    /// The library was loaded into a process (told only while somebody traces).
+    /// The library was loaded into a process (reported only while somebody traces).
     Start,
 }
 
-/// What became of a call.
+/// Result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Outcome {
     /// Carried out on a Unix socket of the instance.
     Rewritten,
-    /// Left to the system as it was.
+    /// Passed to the system unchanged.
     Passed,
     /// Answered with an error that TCP would give.
     Refused,
 }
 
-/// Why a call was left alone or refused. Further reasons go to the end: a reader that does not know one drops that
-/// notice alone.
+/// Why a call was passed unchanged or refused. Add new reasons at the end: a reader that does not know a
+/// reason drops only that notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Why {
     /// It was rewritten: there is nothing to explain.
@@ -51,29 +51,29 @@ pub enum Why {
     OtherAddress,
     /// Not a TCP socket.
     NotTcp,
-    /// The instance has no listener on that port: the host's is meant.
+    /// The instance has no listener on that port, so the call goes to the host.
     NoListener,
     /// The instance is isolated and has no listener on that port.
     Isolated,
     /// Excluded by `--only` or `--except`.
     Excluded,
-    /// The port is taken within the instance.
+    /// The port is in use within the instance.
     InUse,
     /// The listener exists but does not accept.
     NotAccepting,
     /// A step of ours failed with `errno`; the call went through unchanged.
     Failed,
-    /// The started program is linked statically: no loader runs that could load the library.
+    /// The started program is statically linked: no loader runs that could load the library.
     Static,
-    /// The environment that a program passed to exec lacked ours; it was put back.
+    /// The environment that a program passed to exec did not have our variables; they were added again.
     EnvironmentRestored,
-    /// The started program is a Go program: its network calls are system calls of its own.
+    /// The started program is a Go program: it makes its own system calls.
     Go,
-    /// The started program is for another kind of machine, 32 bit say.
+    /// The started program is for another kind of machine (32 bit, for example).
     OtherMachine,
     /// The started program changes its user or gains rights (set-uid): its loader ignores the library (ld.so(8)).
     GainsRights,
-    /// The library's file cannot be seen from where the program starts: another root (chroot(2)), a sandbox.
+    /// The started program cannot see the library's file: another root (chroot(2)), a sandbox.
     OutOfSight,
 }
 
@@ -98,7 +98,7 @@ pub struct Notice<'a> {
     pub dropped: u32,
     /// The address that the call named, as the program sees it.
     pub address: Option<WireEndpoint>,
-    /// The other end, for accept (the client) and connect (the own end).
+    /// For accept, the client; for connect, the program's own end.
     pub peer: Option<WireEndpoint>,
     /// The app of the process.
     pub app: &'a str,
@@ -110,7 +110,7 @@ pub struct Notice<'a> {
     pub program: &'a str,
 }
 
-/// Why a datagram is no notice.
+/// Why a datagram is not a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoticeError {
     /// The datagram is empty.
@@ -124,7 +124,7 @@ pub enum NoticeError {
 // === impl Notice ===
 
 impl<'a> Notice<'a> {
-    /// Writes the notice; the number of bytes, or `None` where it does not fit.
+    /// Writes the notice. Returns the number of bytes, or `None` if it does not fit.
     pub fn encode(&self, buffer: &mut [u8]) -> Option<usize> {
         let (version, rest) = buffer.split_first_mut()?;
         *version = VERSION;
@@ -135,7 +135,7 @@ impl<'a> Notice<'a> {
     /// Reads a notice.
     ///
     /// # Errors
-    /// [`NoticeError`] where the datagram is not one of this version.
+    /// [`NoticeError`] if the datagram is not a notice of this version.
     pub fn decode(datagram: &'a [u8]) -> Result<Self, NoticeError> {
         let (version, rest) = datagram.split_first().ok_or(NoticeError::Empty)?;
         if *version != VERSION {

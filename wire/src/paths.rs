@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 pub struct Paths {
     /// `AGENTFS_HOME` itself, absolute.
     pub home: PathBuf,
-    /// Folder of all sockets: `home`, or a short one below `/tmp` where `home` is too deep for a
-    /// socket path (then `home/run` is a link to the run dir).
+    /// Folder of all sockets: `home`, or a short one below `/tmp` if the path of `home` is too long for
+    /// sockets (then `home/run` is a link to the run dir).
     pub base: PathBuf,
     /// The run dir: `base/run`.
     pub run: PathBuf,
-    /// Second names of what lies in the run dir, `base/keep`.
+    /// Second names of the files in the run dir, `base/keep`.
     pub keep: PathBuf,
     /// Control socket of the collector, `base/collector.sock`.
     pub control: PathBuf,
@@ -26,7 +26,9 @@ pub struct Paths {
     pub run_lock: PathBuf,
     /// Log of a collector that was started in the background, `home/collector.log`.
     pub log: PathBuf,
-    /// Routes added by hand, `home/routes.json`: written whole and renamed into place.
+    /// The previous log, `home/collector.log.1` (see `limits::LOG_BYTES`).
+    pub old_log: PathBuf,
+    /// Routes added by hand, `home/routes.json`: written under another name, then renamed.
     pub routes: PathBuf,
     /// Unpacked interposers, `home/lib`.
     pub lib: PathBuf,
@@ -53,6 +55,7 @@ impl Paths {
             run_lock: base.join("run.lock"),
             lock: home.join("collector.lock"),
             log: home.join("collector.log"),
+            old_log: home.join("collector.log.1"),
             routes: home.join("routes.json"),
             lib: home.join("lib"),
             base,

@@ -1,20 +1,22 @@
 //! Names of the client ends of connections, so that both ends agree on addresses and ports.
 //!
-//! A client socket of an instance is bound, before it connects, to an abstract name (Linux, unix(7))
-//! that says what TCP would know: its own address and port, and the address it connected to.
+//! Before a client socket of an instance connects, it is bound to an abstract name (Linux, unix(7)). The name
+//! contains what TCP would know: its own address and port, and the address it connected to.
 //!
 //! ```text
 //! \0afs1/C/{space}/{4|6}{own ip}.{own port}.{ip}.{port}     a client of the instance
 //! \0afs1/{H|P}/{client ip}:{port}/{pid}.{seq}               the collector, for a client out there
 //! ```
 //!
-//! On macOS, which has no abstract names, the latter is a file beside the run dir: `f.`, then the name without its
-//! prefix, slashes written `-` ([`forwarded_file`]). It is removed once connected; the kernel keeps the name.
+//! macOS has no abstract names. There, the second form is a file beside the run dir: `f.`, then the name
+//! without its prefix, with `-` for slashes ([`forwarded_file`]). The file is removed once connected; the
+//! kernel keeps the name.
 //!
-//! An IPv4 address of a client out there is written dotted, an IPv6 one as 32 hexadecimal digits in brackets.
+//! The collector's name has an IPv4 address in dotted form, an IPv6 address as 32 hexadecimal digits in
+//! brackets.
 //!
-//! `space` is a hash of run dir, app and instance: the kernel refuses a second socket of that name,
-//! so ephemeral ports are unique within an instance without any bookkeeping.
+//! `space` is a hash of run dir, app and instance. The kernel refuses a second socket with the same name, so
+//! ephemeral ports are unique within an instance without a table.
 use crate::address::Endpoint;
 use crate::text::{Text, cut, cut_last, parse_hex, parse_number, parts};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -37,8 +39,8 @@ pub enum Peer {
         /// The address it connected to, canonical.
         remote: Endpoint,
     },
-    /// The collector, on behalf of a client elsewhere whose bytes follow (`P`) or whose TCP socket
-    /// follows by `SCM_RIGHTS` (`H`).
+    /// The collector, on behalf of an outside client. The client's bytes follow (`P`), or its TCP socket by
+    /// `SCM_RIGHTS` (`H`).
     Forwarded {
         /// The client's true address.
         client: Endpoint,

@@ -1,30 +1,31 @@
-//! What macOS starts when it is told to start a script, and what can be started instead of a program of the
-//! system. Pure, without allocation: the interposer's exec hooks and `agentfs wrap` decide alike.
+//! What macOS starts for a script, and what can be started instead of a program of the system. Pure, without
+//! allocation, so that the interposer's exec hooks and `agentfs wrap` decide the same.
 //!
-//! macOS removes every `DYLD_…` variable when it starts a program of its own (System Integrity Protection), so a
-//! script that begins with `#!/usr/bin/env node` loses the interposer on the way to `node`. Naming `node` right
-//! away keeps it.
+//! macOS removes every `DYLD_…` variable when it starts one of its own programs (System Integrity
+//! Protection). So a script that begins with `#!/usr/bin/env node` loses the interposer before `node` starts.
+//! Starting `node` directly keeps it.
 //!
-//! Rules of XNU's `exec_shell_imgact` (bsd/kern/kern_exec.c): the line ends at a newline or a `#`, has to end
-//! within [`HEAD_BYTES`], and its words are separated by blanks and passed one by one, where Linux passes the
-//! rest as one; the interpreter must not be a script itself.
+//! Rules of XNU's `exec_shell_imgact` (bsd/kern/kern_exec.c): the line ends at a newline or a `#` and must
+//! end within [`HEAD_BYTES`]. Its words are separated by blanks and passed one by one (Linux passes the rest
+//! as one). The interpreter must not be a script itself.
 
-/// Bytes of a script that hold its first line (`IMG_SHSIZE`). A longer line is no script to the kernel.
+/// Bytes of a script that must hold its first line (`IMG_SHSIZE`). A file with a longer line is not a script
+/// for the kernel.
 pub const HEAD_BYTES: usize = 512;
 
-/// Scripts that start scripts, one `env` behind the other. More is left to the system.
+/// Depth of scripts that start scripts. Deeper chains are left to the system.
 pub const SCRIPTS: usize = 4;
 
 /// Folders of the system's own programs, which SIP protects.
 const SYSTEM: [&[u8]; 5] = [b"/bin/", b"/sbin/", b"/usr/", b"/System/", b"/Library/Apple/"];
 
-/// What lies in those folders and is not protected (`/System/Library/Sandbox/rootless.conf`).
+/// Parts of these folders that are not protected (`/System/Library/Sandbox/rootless.conf`).
 const NOT_SYSTEM: [&[u8]; 2] = [b"/usr/local/", b"/System/Volumes/Data/"];
 
 /// Where Homebrew and MacPorts put programs: Apple silicon, Intel, MacPorts.
 pub const FOLDERS: [&[u8]; 3] = [b"/opt/homebrew/bin", b"/usr/local/bin", b"/opt/local/bin"];
 
-/// Shells that may stand in for `sh`, best first. Called as `sh` each keeps to POSIX.
+/// Shells that may replace `sh`, best first. Called as `sh`, each follows POSIX.
 const POSIX: [&[u8]; 2] = [b"bash", b"dash"];
 
 /// Whether SIP protects a program because of where it is. `path` is absolute and without links.
@@ -38,16 +39,16 @@ pub fn file_name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
-/// What a program is, as far as its path and its beginning tell.
+/// The kind of a program, judged by its path and its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start<'a> {
-    /// Nothing stands between us and it.
+    /// Not protected.
     Plain,
     /// A program of the system.
     System,
     /// A script whose interpreter is a program of the system.
     Script(Line<'a>),
-    /// A script that has the system's `env` look for `name`.
+    /// A script that uses the system's `env` to find `name`.
     Find {
         /// A name without a slash, or a path.
         name: &'a [u8],
@@ -56,7 +57,7 @@ pub enum Start<'a> {
     },
 }
 
-/// Looks at the program at `path`, whose first bytes are `head` (at most [`HEAD_BYTES`] of them count).
+/// Judges the program at `path`, whose first bytes are `head` (only [`HEAD_BYTES`] of them are used).
 pub fn look<'a>(path: &[u8], head: &'a [u8]) -> Start<'a> {
     if is_system(path) && !head.starts_with(b"#!") {
         return Start::System;
@@ -74,14 +75,14 @@ pub fn look<'a>(path: &[u8], head: &'a [u8]) -> Start<'a> {
     }
 }
 
-/// The program that env(1) is to look for. `None` where it is told anything else: options, variables.
+/// The program that env(1) should find. `None` if there is anything else: options, variables.
 fn sought(words: Words<'_>) -> Option<(&[u8], Words<'_>)> {
     let mut words = words;
     let mut name = words.next()?;
     if let Some(rest) = name.strip_prefix(b"-S") {
         name = if rest.is_empty() { words.next()? } else { rest };
     }
-    // `-S` has quotes and escapes of its own.
+    // `-S` has its own quotes and escapes.
     let plain = !name.starts_with(b"-") && !name.iter().any(|byte| b"='\"\\$".contains(byte));
     plain.then_some((name, words))
 }
@@ -102,7 +103,7 @@ pub struct Words<'a>(&'a [u8]);
 // === impl Line ===
 
 impl<'a> Line<'a> {
-    /// Reads the line at the beginning of a file. `None`: it is no script.
+    /// Reads the first line of a file. `None`: it is not a script.
     pub fn parse(head: &'a [u8]) -> Option<Self> {
         let line = head.get(..head.len().min(HEAD_BYTES))?.strip_prefix(b"#!")?;
         let end = line.iter().position(|byte| matches!(byte, b'\n' | b'#'))?;
@@ -127,18 +128,18 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-/// A program that may be started in the place of one of the system.
+/// A program that may be started instead of one of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate<'a> {
-    /// Its folder; empty where `name` is a whole path.
+    /// Its folder; empty if `name` is a full path.
     pub folder: &'a [u8],
     /// Its file name, or its path.
     pub name: &'a [u8],
 }
 
-/// What may be started in the place of the shell of the system at `path`, best first: the shells of the user's
-/// own choice that are of its kind, then those of [`FOLDERS`]. Nothing for other programs, because another
-/// `python3` or `make` would not be the same program.
+/// What may be started instead of the system's shell at `path`, best first: shells of its kind that the user
+/// chose, then those in [`FOLDERS`]. Nothing for other programs, because another `python3` or `make` would
+/// not be the same program.
 pub fn candidates<'a>(path: &'a [u8], chosen: [Option<&'a [u8]>; 2]) -> impl Iterator<Item = Candidate<'a>> {
     let name = file_name(path);
     let known = matches!(name, b"sh" | b"bash" | b"dash" | b"zsh" | b"ksh" | b"tcsh" | b"csh");

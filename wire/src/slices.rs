@@ -1,8 +1,9 @@
-//! The processors that a Mach-O file is for, from its first bytes. Pure, without allocation: the interposer asks
-//! before it hands itself on, because the loader of macOS ends a program that is told to load a library without
-//! a slice for it. Layout: mach-o/loader.h, mach-o/fat.h. The whole file is read by `agentfs-macos`.
+//! The processors that a Mach-O file is for, from its first bytes. Pure, without allocation. The interposer
+//! checks it before it passes itself on to a child, because the loader of macOS ends a program that is told
+//! to load a library without a slice for it. Layout: mach-o/loader.h, mach-o/fat.h. The whole file is read by
+//! `agentfs-macos`.
 
-/// Bytes of a file that hold the headers of any universal program there is (two or three slices).
+/// Bytes of a file that hold the headers of any real universal program (two or three slices).
 pub const HEAD_BYTES: usize = 512;
 
 /// Slices of a universal file. A Java class file begins with the same four bytes and has its version there, 45
@@ -11,15 +12,15 @@ const MOST: u32 = 32;
 
 const CPU_X86_64: u32 = 0x0100_0007;
 const CPU_ARM64: u32 = 0x0100_000c;
-/// Of arm64, less the capabilities in the top byte.
+/// Subtype of arm64, without the capabilities in the top byte.
 const SUBTYPE_ARM64E: u32 = 2;
 
-/// The slices of a file that say something here.
+/// The slices of a file that matter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slices {
     /// Apple silicon.
     pub arm64: bool,
-    /// Apple silicon with pointer authentication, for which nobody but Apple makes libraries.
+    /// Apple silicon with pointer authentication; only Apple makes libraries for it.
     pub arm64e: bool,
     /// Intel, 64 bit.
     pub x86_64: bool,
@@ -28,7 +29,7 @@ pub struct Slices {
 // === impl Slices ===
 
 impl Slices {
-    /// Reads the beginning of a file; `None` where it is no Mach-O file.
+    /// Reads the first bytes of a file; `None` if it is not a Mach-O file.
     pub fn read(head: &[u8]) -> Option<Self> {
         let mut slices = Self::default();
         match number(head, 0, u32::from_be_bytes)? {
@@ -60,7 +61,7 @@ impl Slices {
 
     /// Whether a program with these slices, started by one for Apple silicon or not, can load `library`.
     pub fn load(self, on_arm64: bool, library: Self) -> bool {
-        // What the kernel takes first. A program for Intel may run on either kind of Mac.
+        // The slice that the kernel prefers. A program for Intel may run on either kind of Mac.
         match (on_arm64, self) {
             (true, Self { arm64: true, .. }) | (false, Self { arm64: true, x86_64: false, .. }) => {
                 library.arm64
@@ -85,7 +86,7 @@ mod tests {
     const ARM64E: Slices = Slices { arm64: false, arm64e: true, x86_64: false };
     const X86_64: Slices = Slices { arm64: false, arm64e: false, x86_64: true };
     const BOTH: Slices = Slices { arm64: true, arm64e: false, x86_64: true };
-    /// What Apple's own programs have.
+    /// The slices of Apple's own programs.
     const SYSTEM: Slices = Slices { arm64: false, arm64e: true, x86_64: true };
 
     fn thin(cpu: u32, subtype: u32) -> Vec<u8> {

@@ -1,7 +1,8 @@
-//! A small string in a fixed buffer, for code that must not allocate.
+//! Text that needs care: a small string in a fixed buffer, for code that must not allocate; splitting that cannot
+//! panic; text from outside with control characters escaped.
 use core::fmt;
 
-/// Up to `N` bytes of UTF-8 text. Writing beyond the end fails and leaves the text as it was.
+/// Up to `N` bytes of UTF-8 text. Text that does not fit is not written, and the text stays unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Text<const N: usize> {
     bytes: [u8; N],
@@ -16,13 +17,13 @@ impl<const N: usize> Text<N> {
         Self { bytes: [0; N], length: 0 }
     }
 
-    /// A copy of `text`, or `None` where it is longer than `N` bytes.
+    /// A copy of `text`, or `None` if it is longer than `N` bytes.
     pub fn of(text: &str) -> Option<Self> {
         let mut new = Self::new();
         new.push(text).then_some(new)
     }
 
-    /// Appends `text`; `false` (and nothing appended) where it does not fit.
+    /// Appends `text`; `false` (and nothing appended) if it does not fit.
     pub fn push(&mut self, text: &str) -> bool {
         let Some(end) = self.length.checked_add(text.len()) else { return false };
         let Some(room) = self.bytes.get_mut(self.length..end) else { return false };
@@ -130,8 +131,8 @@ pub fn parse_number(text: &str, max: u64) -> Option<u64> {
     (value <= max).then_some(value)
 }
 
-/// The text before and after the first `byte` (ASCII). Unlike `str::split_once` it cannot panic, not even
-/// in code that the optimiser does not see through: the interposer must not have a panic path.
+/// The text before and after the first `byte` (ASCII). Unlike `str::split_once` it has no panic path, even if
+/// the optimiser does not see that it cannot panic: the interposer must not have one.
 pub fn cut(text: &str, byte: u8) -> Option<(&str, &str)> {
     let at = text.bytes().position(|one| one == byte)?;
     Some((text.get(..at)?, text.get(at.checked_add(1)?..)?))
@@ -173,12 +174,73 @@ impl<'a> Iterator for Parts<'a> {
     }
 }
 
+/// Text from outside, safe to print on a terminal or a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Visible<'a>(&'a str);
+
+/// `text` as one line that cannot control a terminal: control characters (ESC, newlines…) and characters that change
+/// the direction of text are escaped as in Rust, `\u{1b}`. Folders, commands and names come from outside, so all text
+/// that people read passes through here. JSON keeps them unchanged.
+pub fn visible(text: &str) -> Visible<'_> {
+    Visible(text)
+}
+
+/// Whether a character acts on the text instead of being visible.
+fn acts(character: char) -> bool {
+    // Marks, embeddings, overrides and isolates of the bidirectional algorithm (UAX #9), line and paragraph ends, the
+    // byte order mark.
+    let directs = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+    );
+    directs || character.is_control()
+}
+
+// === impl Visible ===
+
+impl fmt::Display for Visible<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some(at) = rest.find(acts) {
+            let (before, from) = rest.split_at(at);
+            formatter.write_str(before)?;
+            let mut characters = from.chars();
+            if let Some(character) = characters.next() {
+                write!(formatter, "{}", character.escape_default())?;
+            }
+            rest = characters.as_str();
+        }
+        formatter.write_str(rest)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn nothing_that_acts_is_left() {
+        for (text, seen) in [
+            ("", ""),
+            ("shöp → 🛒 ~/a b", "shöp → 🛒 ~/a b"),
+            ("a\x1b[2Jb\x07", "a\\u{1b}[2Jb\\u{7}"),
+            ("two\nlines\r\tand", "two\\nlines\\r\\tand"),
+            ("\u{9b}31m\x7f", "\\u{9b}31m\\u{7f}"),
+            ("gpj.\u{202e}exe\u{2066}\u{200f}\u{2029}", "gpj.\\u{202e}exe\\u{2066}\\u{200f}\\u{2029}"),
+        ] {
+            assert_eq!(visible(text).to_string(), seen);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_visible_stays_so(text: String) {
+            let seen = visible(&text).to_string();
+            prop_assert!(!seen.contains(acts));
+            prop_assert_eq!(visible(&seen).to_string(), seen);
+        }
+
         #[test]
         fn cuts_are_what_str_does(text in "[a.é]{0,12}") {
             prop_assert_eq!(cut(&text, b'.'), text.split_once('.'));

@@ -11,7 +11,7 @@ const HTTPS: u16 = 443;
 pub struct UrlStyle {
     /// Port of the router; 0 stands for no router.
     pub http_port: u16,
-    /// Port of the router for TLS, where that is on: then URLs lead there.
+    /// Port of the router for TLS, if TLS is on: then URLs use it.
     pub https_port: Option<u16>,
 }
 

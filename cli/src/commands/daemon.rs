@@ -1,4 +1,4 @@
-//! `agentfs daemon`: the collector's life.
+//! `agentfs daemon`: starts, stops and inspects the collector.
 use super::trust;
 use crate::args::{DaemonAction, DaemonArguments, StartArguments};
 use crate::autostart;
@@ -11,17 +11,18 @@ use crate::launch_agent::{self, LaunchAgent};
 use crate::launchctl::Launchd;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use agentfs_collector::tls::{self, OwnPair};
 use agentfs_collector::{Config, Error};
+use agentfs_home::Error as HomeError;
+use agentfs_tls::{self as tls, OwnPair};
 use agentfs_wire::control::{DaemonInfo, method};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a collector may take to end.
+/// How long a collector may take to stop.
 const STOP_TIME: Duration = Duration::from_secs(10);
 
-/// Pause between two looks whether it has ended.
+/// Pause between two checks whether it has stopped.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs the command.
@@ -45,23 +46,23 @@ pub(crate) fn run(
 }
 
 fn start(arguments: &StartArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
-    agentfs_collector::prepare_home(&settings.paths)?;
+    agentfs_home::prepare(&settings.paths)?;
     let secure = arguments.tls || arguments.cert.is_some();
     if secure {
         tls::enable(&settings.paths.home, own_pair(arguments)?.as_ref())?;
     }
     if let Some(info) = autostart::answer(settings) {
-        printer.talk(&format!("the collector runs already (pid {})", info.pid));
+        printer.talk(&format!("the collector is already running (pid {})", info.pid));
         if secure && let Some(info) = trust::reload(settings)? {
-            printer.talk(&format!("URLs are {} from here on", info.urls().url("*.localhost")));
+            printer.talk(&format!("URLs are now {}", info.urls().url("*.localhost")));
         }
         return with_router(&info);
     }
     let info = autostart::start(settings)?;
     let routes = with_router(&info)?;
     if let (true, Some(error)) = (secure, &info.tls_error) {
-        return Err(Failure::of(format_args!("the collector runs without TLS: {error}"))
-            .hint("`agentfs daemon start --tls` tries again"));
+        return Err(Failure::of(format_args!("the collector is running without TLS: {error}"))
+            .hint("run `agentfs daemon start --tls` to try again"));
     }
     printer.talk(&describe(&info));
     if let Some(error) = &info.tls_error {
@@ -70,19 +71,20 @@ fn start(arguments: &StartArguments, settings: &Settings, printer: &Printer) -> 
     Ok(routes)
 }
 
-/// Fails where the collector runs and has no port for the router: no URL works then.
+/// Fails if the collector is running without a port for the router: no URL works then.
 fn with_router(info: &DaemonInfo) -> Result<Exit, Failure> {
     match &info.router_error {
         None => Ok(Exit::Success),
         Some(error) => Err(Failure::of(format_args!(
-            "the collector runs (pid {}) without its router: {error}",
+            "the collector is running (pid {}) without its router: {error}",
             info.pid
         ))
-        .hint("free the port or set AGENTFS_ROUTER to another; `agentfs daemon stop`, then start it again")),
+        .hint("free the port or set AGENTFS_ROUTER to another; then run `agentfs daemon stop` and `agentfs daemon start`")),
     }
 }
 
-/// The user's own certificate and key, if any; the collector's working directory is another.
+/// The user's own certificate and key, if any, as absolute paths: the collector has another working
+/// directory.
 fn own_pair(arguments: &StartArguments) -> Result<Option<OwnPair>, Failure> {
     let (Some(certificate), Some(key)) = (&arguments.cert, &arguments.key) else { return Ok(None) };
     let absolute = |path: &Path| {
@@ -101,12 +103,12 @@ fn stop(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     let deadline = Instant::now() + STOP_TIME;
     while crate::liveness::is_running(info.pid, info.started_ms) {
         if Instant::now() > deadline {
-            let failure = Failure::of(format_args!("the collector (pid {}) does not end", info.pid));
-            return Err(failure.hint(format_args!("`kill -9 {}` ends it; nothing is lost", info.pid)));
+            let failure = Failure::of(format_args!("the collector (pid {}) does not stop", info.pid));
+            return Err(failure.hint(format_args!("run `kill -9 {}`; nothing is lost", info.pid)));
         }
         std::thread::park_timeout(LOOK_PAUSE);
     }
-    printer.talk(&format!("the collector (pid {}) has ended", info.pid));
+    printer.talk(&format!("the collector (pid {}) has stopped", info.pid));
     Ok(Exit::Success)
 }
 
@@ -126,7 +128,10 @@ fn status(as_json: bool, settings: &Settings, printer: &Printer) -> Result<Exit,
         }
         (None, true) => format!("{}\n", json!({ "running": false, "home": settings.paths.home })),
         (Some(info), false) => details(info, settings),
-        (None, false) => format!("not running\nhome     {}\n", settings.paths.home.display()),
+        (None, false) => {
+            let home = settings.paths.home.display().to_string();
+            display::table(&[vec!["not running".to_owned()], vec!["home   ".to_owned(), home]])
+        }
     };
     printer.data(&text)?;
     Ok(if info.is_some() { Exit::Success } else { Exit::NotFound })
@@ -140,18 +145,20 @@ fn print_agent(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> 
 fn install(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     let launchd = Launchd::find(settings)?;
     let agent = LaunchAgent::of(settings)?;
-    agentfs_collector::prepare_home(&settings.paths)?;
-    // It holds the lock that launchd's collector needs.
+    agentfs_home::prepare(&settings.paths)?;
+    // A running collector holds the lock that launchd's collector needs.
     if autostart::answer(settings).is_some() {
         stop(settings, printer)?;
     }
     launchd.install(&agent)?;
-    printer.talk(&format!("launchd has {}", agent.file().display()));
+    printer.talk(&format!("launchd loaded {}", agent.file().display()));
     let info = autostart::await_answer(settings).ok_or_else(|| {
-        let failure = Failure::of("launchd took the LaunchAgent, and its collector does not answer");
+        let failure = Failure::of("launchd loaded the LaunchAgent, but its collector does not answer");
         let domain = launchd.domain(&agent);
-        failure
-            .hint(format_args!("`launchctl print {domain}` says why; its log is {}", agent.log().display()))
+        failure.hint(format_args!(
+            "run `launchctl print {domain}` to see why; its log is {}",
+            agent.log().display()
+        ))
     })?;
     printer.talk(&describe(&info));
     Ok(Exit::Success)
@@ -161,32 +168,37 @@ fn uninstall(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     let launchd = Launchd::find(settings)?;
     let agent = LaunchAgent::of(settings)?;
     if launchd.uninstall(&agent)? {
-        printer.talk(&format!("{} is removed", agent.file().display()));
+        printer.talk(&format!("removed {}", agent.file().display()));
         Ok(Exit::Success)
     } else {
-        Err(Failure::new(Exit::NotFound, format_args!("there is no {}", agent.file().display())))
+        Err(Failure::new(
+            Exit::NotFound,
+            format_args!("cannot find {}: the LaunchAgent is not installed", agent.file().display()),
+        ))
     }
 }
 
 fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     if detached {
-        // Fails only where we lead a group already, and then no terminal of others can reach us.
+        // Fails only if we already lead a process group; then no other terminal can reach us.
         let _ = nix::unistd::setsid();
     }
     let mut config = Config::new(settings.paths.clone(), env!("CARGO_PKG_VERSION"));
     config.router_address = settings.router;
     match agentfs_launchd::sockets(launch_agent::SOCKETS) {
         Ok(sockets) => config.router_sockets = sockets.into_iter().map(Into::into).collect(),
-        // The router binds its own then.
-        Err(error) => printer.say(&format!("launchd gives no sockets: {error}")),
+        // Then the router binds its own sockets.
+        Err(error) => printer.say(&format!("launchd passed no sockets: {error}")),
     }
     config.tls_address = settings.router_tls;
     config.router_threads = settings.router_threads;
     config.log = settings.log;
     match agentfs_collector::serve(config) {
-        Err(error @ Error::AlreadyRunning { .. }) if by_launchd => printer.say(&error.to_string()),
-        // Two commands that started one at once: whoever came first serves both.
-        Err(Error::AlreadyRunning { .. }) if detached => {}
+        Err(Error::Home(error @ HomeError::AlreadyRunning { .. })) if by_launchd => {
+            printer.say(&error.to_string());
+        }
+        // Two commands started a collector at once: the first one serves both.
+        Err(Error::Home(HomeError::AlreadyRunning { .. })) if detached => {}
         Err(error) => return Err(error.into()),
         Ok(_) => {}
     }
@@ -194,7 +206,7 @@ fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printe
 }
 
 fn describe(info: &DaemonInfo) -> String {
-    format!("the collector runs (pid {}), URLs at {}", info.pid, listen(info))
+    format!("the collector is running (pid {}); the router listens on {}", info.pid, listen(info))
 }
 
 fn listen(info: &DaemonInfo) -> String {
@@ -206,7 +218,7 @@ fn details(info: &DaemonInfo, settings: &Settings) -> String {
         info.version.clone()
     } else {
         format!(
-            "{} (this is {}; `agentfs daemon stop` lets the next command start it)",
+            "{} (this command is {}; run `agentfs daemon stop`, and the next command starts that)",
             info.version,
             env!("CARGO_PKG_VERSION")
         )

@@ -1,4 +1,4 @@
-//! `agentfs doctor`: tries what agentfs needs, one check a line, each failure with what to do.
+//! `agentfs doctor`: checks what agentfs needs. One line per check; a failure says what to do.
 use crate::args::DoctorArguments;
 use crate::autostart;
 use crate::check::{Check, from_failure, good, report};
@@ -25,7 +25,7 @@ const SAMPLE_HOST: &str = "agentfs-doctor.localhost";
 /// Runs the command.
 ///
 /// # Errors
-/// Where the result cannot be written. Checks that fail are the result.
+/// The result cannot be written. A failed check is a result, not an error.
 pub(crate) fn run(
     arguments: &DoctorArguments,
     settings: &Settings,
@@ -57,7 +57,7 @@ fn check(settings: &Settings) -> Vec<Check> {
         Ok(info) => {
             checks.push(collector(&info));
             checks.push(router(&info));
-            checks.extend(tls(&info));
+            checks.extend(tls(&info, settings));
         }
         Err(failure) => checks.push(from_failure("collector", failure)),
     }
@@ -76,7 +76,7 @@ fn before_programs(settings: &Settings) -> Vec<Check> {
         Ok(library) => {
             checks.push(match trouble {
                 Some(found) => {
-                    let hint = Some("`rm -r /tmp/agentfs-0.lib` as root gives the place back".to_owned());
+                    let hint = Some("run `rm -r /tmp/agentfs-0.lib` as root".to_owned());
                     Check { name: "interposer", ok: false, found, hint }
                 }
                 None => good("interposer", library.display()),
@@ -88,7 +88,7 @@ fn before_programs(settings: &Settings) -> Vec<Check> {
     checks
 }
 
-/// The self-test, where what it needs is there. Starts no collector but its own.
+/// The self-test, if what it needs is there. Starts only its own collector.
 fn self_test(settings: &Settings, time: Duration) -> Vec<Check> {
     let mut checks = vec![system()];
     checks.extend(before_programs(settings));
@@ -97,14 +97,14 @@ fn self_test(settings: &Settings, time: Duration) -> Vec<Check> {
     if checks.iter().all(|check| check.ok) {
         checks.extend(crate::self_test::run(settings, time));
     } else {
-        let hint = "mend what failed above, then run it again".to_owned();
-        let found = "no program was started".to_owned();
+        let hint = "fix what failed above, then run it again".to_owned();
+        let found = "not run".to_owned();
         checks.push(Check { name: "self-test", ok: false, found, hint: Some(hint) });
     }
     checks
 }
 
-/// What a report is about.
+/// The system that the report is about.
 fn system() -> Check {
     let version = env!("CARGO_PKG_VERSION");
     let kernel = Command::new("uname").arg("-srm").output();
@@ -114,8 +114,8 @@ fn system() -> Check {
 }
 
 fn folders(settings: &Settings) -> Check {
-    match agentfs_collector::prepare_home(&settings.paths) {
-        Ok(()) => good("folders", format_args!("{} is ours alone", settings.paths.run.display())),
+    match agentfs_home::prepare(&settings.paths) {
+        Ok(()) => good("folders", format_args!("{} is yours alone", settings.paths.run.display())),
         Err(error) => from_failure("folders", error.into()),
     }
 }
@@ -123,10 +123,10 @@ fn folders(settings: &Settings) -> Check {
 fn budget(settings: &Settings) -> Check {
     let run = settings.paths.run.as_os_str().len();
     let longest = run + 1 + FILE_NAME_BYTES;
-    let found = format!("the longest socket path has {longest} of {SOCKET_PATH_BYTES} bytes");
+    let found = format!("the longest socket path takes {longest} of {SOCKET_PATH_BYTES} bytes");
     let hint = settings.paths.is_short().then(|| {
         let home = settings.paths.home.display();
-        format!("{home} is too deep for sockets; they are in {}", settings.paths.run.display())
+        format!("the path {home} is too long for sockets; they are in {}", settings.paths.run.display())
     });
     Check { name: "path length", ok: longest <= SOCKET_PATH_BYTES, found, hint }
 }
@@ -136,7 +136,7 @@ fn disk(settings: &Settings) -> Check {
     let tried = std::fs::write(&path, [0; 4096]);
     let _ = std::fs::remove_file(&path);
     match tried {
-        Ok(()) => good("disk", format_args!("{} takes files", settings.paths.run.display())),
+        Ok(()) => good("disk", format_args!("{} is writable", settings.paths.run.display())),
         Err(error) => {
             let found = format!("cannot write to {}: {error}", settings.paths.run.display());
             Check { name: "disk", ok: false, found, hint: Some(io_hint(&error)) }
@@ -144,23 +144,25 @@ fn disk(settings: &Settings) -> Check {
     }
 }
 
-/// Starts ourselves with the library and asks whether it is there.
+/// Starts this program with the library and checks whether it was loaded.
 fn loads(settings: &Settings, library: &Path) -> Check {
-    let tried = autostart::own_binary().and_then(|binary| {
+    let tried = crate::program::own_binary().and_then(|binary| {
         let mut command = Command::new(binary);
         command.arg("doctor").arg("--loaded").arg(library).env(PRELOAD, library);
         command.env(env::HOME, &settings.paths.home).stdin(Stdio::null()).output()
     });
     match tried {
-        Ok(output) if output.status.success() => good("loader", "a program loads the interposer"),
+        Ok(output) if output.status.success() => good("loader", "programs load the interposer"),
         Ok(output) => {
             let words = String::from_utf8_lossy(&output.stderr);
-            let found = format!("a program does not load the interposer: {}", words.trim());
+            let found = format!("programs do not load the interposer: {}", words.trim());
             let hint =
-                "is its folder on a disk mounted `noexec`, or a security module in the way?".to_owned();
+                "check whether its folder is mounted `noexec` or a security module blocks it".to_owned();
             Check { name: "loader", ok: false, found, hint: Some(hint) }
         }
-        Err(error) => from_failure("loader", Failure::of(format_args!("cannot start ourselves: {error}"))),
+        Err(error) => {
+            from_failure("loader", Failure::of(format_args!("cannot start agentfs itself: {error}")))
+        }
     }
 }
 
@@ -180,8 +182,9 @@ fn collector(info: &DaemonInfo) -> Check {
     let own = env!("CARGO_PKG_VERSION");
     let found = format!("pid {}, version {}", info.pid, info.version);
     let same = info.version == own;
-    let hint = (!same)
-        .then(|| format!("this is version {own}; run `agentfs daemon stop`, the next command starts it"));
+    let hint = (!same).then(|| {
+        format!("this command is version {own}; run `agentfs daemon stop`, and the next command starts that")
+    });
     Check { name: "collector", ok: same, found, hint }
 }
 
@@ -196,31 +199,37 @@ fn router(info: &DaemonInfo) -> Check {
         TcpStream::connect_timeout(&address, CONNECT_TIME).ok().map(|_| address)
     });
     match reached {
-        Some(address) => {
-            good("router", format_args!("{address} accepts; URLs are {}", info.urls().url("*.localhost")))
-        }
+        Some(address) => good(
+            "router",
+            format_args!("{address} accepts connections; URLs are {}", info.urls().url("*.localhost")),
+        ),
         None => Check {
             name: "router",
             ok: false,
-            found: format!("nothing accepts on {}", info.listen.join(", ")),
-            hint: Some("look into collector.log in AGENTFS_HOME".to_owned()),
+            found: format!("nothing listens on {}", info.listen.join(", ")),
+            hint: Some("see collector.log in AGENTFS_HOME".to_owned()),
         },
     }
 }
 
-/// Nothing where TLS was never switched on.
-fn tls(info: &DaemonInfo) -> Option<Check> {
+/// Nothing if TLS was never turned on.
+fn tls(info: &DaemonInfo, settings: &Settings) -> Option<Check> {
     if let Some(error) = &info.tls_error {
-        let hint =
-            "put it right and run `agentfs daemon start --tls`, or `agentfs trust --undo` to do without";
+        let hint = "fix it and run `agentfs daemon start --tls`, or turn TLS off with `agentfs trust --undo`";
         let (ok, found) = (false, error.clone());
         return Some(Check { name: "tls", ok, found, hint: Some(hint.to_owned()) });
     }
     let port = info.https_port?;
-    Some(good("tls", format_args!("port {port}; `agentfs trust` tells who trusts it")))
+    let authority = agentfs_tls::find_ca(&settings.paths.home).ok().flatten();
+    if authority.is_some_and(|authority| authority.is_too_wide()) {
+        let found = "the local CA can sign for more than `localhost` names".to_owned();
+        let hint = Some("run `agentfs trust` to replace it".to_owned());
+        return Some(Check { name: "tls", ok: false, found, hint });
+    }
+    Some(good("tls", format_args!("port {port}; `agentfs trust` shows which stores trust it")))
 }
 
-/// Browsers and curl resolve `*.localhost` by themselves, and wrapped programs do through us.
+/// Browsers and curl resolve `*.localhost` themselves; in wrapped programs the library does.
 fn resolver() -> Check {
     let resolved = (SAMPLE_HOST, 80).to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
     let hint = "browsers, curl and wrapped programs resolve them anyway; for others install nss-myhostname \
@@ -233,18 +242,18 @@ fn resolver() -> Check {
             hint: Some(hint.to_owned()),
         },
         all if all.iter().all(|address| address.ip().is_loopback()) => {
-            good("names", "*.localhost is loopback")
+            good("names", "*.localhost resolves to loopback")
         }
         [first, ..] => Check {
             name: "names",
             ok: false,
             found: format!("the system resolves *.localhost to {}", first.ip()),
-            hint: Some("RFC 6761 6.3 wants loopback; look at your DNS server or /etc/hosts".to_owned()),
+            hint: Some("RFC 6761 6.3 requires loopback; check your DNS server and /etc/hosts".to_owned()),
         },
     }
 }
 
-/// Programs that macOS keeps the interposer out of. Nothing is wrong with that, as long as one knows.
+/// Programs that macOS keeps the interposer out of. That is not a failure, but the user should know.
 #[cfg(target_os = "macos")]
 fn protected(settings: &Settings) -> Check {
     let (found, hint) = crate::protection::check(settings);

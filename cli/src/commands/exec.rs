@@ -9,10 +9,10 @@ use crate::{environment, instance, interposer, program, protection, reference, s
 use agentfs_wire::control::{DaemonInfo, Snapshot, method};
 use serde_json::json;
 
-/// Runs the command. Returns only where the program could not be started.
+/// Runs the command. Returns only if the program could not be started.
 ///
 /// # Errors
-/// No such instance, no such program, or whatever kept it from being started.
+/// The instance or the program is not found, or the program cannot be started.
 pub(crate) fn run(
     arguments: &ExecArguments,
     settings: &Settings,
@@ -32,14 +32,16 @@ pub(crate) fn run(
     if let Some(why) = unreached {
         instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
     }
-    let rules = instance::rules(settings, &target.app, &target.instance);
+    let companion = instance::companion(settings, &target.app, &target.instance);
+    let (rules, secret) = companion.map(|companion| (companion.rules, companion.secret)).unwrap_or_default();
     let isolate = arguments.isolate || rules.isolate;
     let engine = instance::preload(settings, printer, &start.path, library, isolate, unreached);
     let engine = start.adjust(engine);
     let mut plan = instance::plan(settings, &target.app, &target.instance, info.urls(), engine)?;
+    plan.secret = secret;
     plan.only = rules.only;
     plan.except = rules.except;
-    // The instance's rules, whatever the environment of whoever joins it says.
+    // The instance's rules, whatever our own environment says.
     let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
     program::settle(&start.path, &mut variables);
     drop(client);

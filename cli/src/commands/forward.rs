@@ -23,7 +23,7 @@ struct Forwards {
 /// Runs the command.
 ///
 /// # Errors
-/// What the collector answers, or that it does not.
+/// What the collector answers, or that it does not answer.
 pub(crate) fn run(
     arguments: &ForwardArguments,
     settings: &Settings,
@@ -35,13 +35,20 @@ pub(crate) fn run(
     }
     if let Some(listen) = &arguments.remove {
         let _: Value = client.call(method::FORWARD_REMOVE, json!({ "listen": listen }))?;
-        printer.talk(&format!("{listen} is forwarded no more"));
+        printer.talk(&format!("removed the forward from {listen}"));
         return Ok(Exit::Success);
     }
     let Some(target) = &arguments.target else {
         return Err(Failure::new(Exit::Usage, "a forward needs an instance and a port"));
     };
     let (name, port) = target_of(target)?;
+    if let (None, Some(listen)) = (port, &arguments.listen) {
+        let failure =
+            Failure::new(Exit::Usage, format_args!("every port of {name} cannot be served on `{listen}`"));
+        return Err(failure.hint(
+            "leave it out to serve all ports on an address of their own, or name one port: INSTANCE:PORT",
+        ));
+    }
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
     let instance = reference::one(name, &snapshot.instances)?;
     let params = ForwardParams {
@@ -54,8 +61,17 @@ pub(crate) fn run(
             (_, true) => Some(false),
             _ => None,
         },
+        lan: arguments.lan,
     };
     let forward: ForwardInfo = client.call(method::FORWARD_ADD, params)?;
+    if forward.lan {
+        // Even if stderr is not a terminal: nobody should open a port to the network without knowing it.
+        printer.say(&format!(
+            "warning: {} is open to the network; other machines can reach {}",
+            forward.listen,
+            described(&forward)
+        ));
+    }
     if arguments.json {
         printer.data(&format!("{}\n", json(&forward)?))?;
     } else {
@@ -70,7 +86,7 @@ fn target_of(target: &str) -> Result<(&str, Option<u16>), Failure> {
     let Some((name, port)) = target.rsplit_once(':') else { return Ok((target, None)) };
     match port.parse::<u16>() {
         Ok(port) if port != 0 => Ok((name, Some(port))),
-        _ => Err(Failure::new(Exit::Usage, format_args!("`{port}` in `{target}` is no port"))
+        _ => Err(Failure::new(Exit::Usage, format_args!("`{port}` in `{target}` is not a port"))
             .hint("write INSTANCE:PORT, as in shop/k3f9:5432")),
     }
 }
@@ -82,8 +98,10 @@ fn listen_of(text: &str) -> Result<String, Failure> {
     }
     match text.parse::<SocketAddr>() {
         Ok(address) => Ok(address.to_string()),
-        Err(_) => Err(Failure::new(Exit::Usage, format_args!("`{text}` is no port and no address with one"))
-            .hint("write 5432, 127.0.0.1:5432 or [::1]:5432")),
+        Err(_) => {
+            Err(Failure::new(Exit::Usage, format_args!("`{text}` is not a port or an address with a port"))
+                .hint("write 5432, 127.0.0.1:5432 or [::1]:5432"))
+        }
     }
 }
 
@@ -101,13 +119,16 @@ fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, F
         return Ok(Exit::Success);
     }
     if forwards.is_empty() {
-        printer.talk("no forwards; `agentfs forward INSTANCE:PORT` adds one");
+        printer.talk("no forwards; add one with `agentfs forward INSTANCE:PORT`");
         return Ok(Exit::Success);
     }
-    let mut rows = vec![["LISTEN", "INSTANCE", "CONNECTIONS", "HANDED OVER"].map(str::to_owned).to_vec()];
+    let heads = ["LISTEN", "OPEN TO", "INSTANCE", "CONNECTIONS", "HANDED OVER"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for forward in forwards {
         let target = described(&forward);
-        rows.push(vec![forward.listen, target, forward.connections.to_string(), forward.handed.to_string()]);
+        let reach = if forward.lan { "THE NETWORK" } else { "this machine" }.to_owned();
+        let (connections, handed) = (forward.connections.to_string(), forward.handed.to_string());
+        rows.push(vec![forward.listen, reach, target, connections, handed]);
     }
     printer.data(&display::table(&rows))?;
     Ok(Exit::Success)

@@ -1,5 +1,5 @@
-//! `agentfs mac-tools`: copies of protected tools into which the interposer can be loaded. Only on macOS: nowhere
-//! else is a dynamic program protected.
+//! `agentfs mac-tools`: copies of protected tools into which the interposer can be loaded. Only for macOS:
+//! other systems do not protect dynamic programs.
 use crate::args::MacToolsArguments;
 use crate::exit::Exit;
 use crate::hint::Failure;
@@ -9,15 +9,15 @@ use crate::settings::Settings;
 /// Runs the command.
 ///
 /// # Errors
-/// Always: there is nothing to do.
+/// Always: not supported on this system.
 #[cfg(not(target_os = "macos"))]
 pub(crate) fn run(
     _arguments: &MacToolsArguments,
     _settings: &Settings,
     _printer: &Printer,
 ) -> Result<Exit, Failure> {
-    Err(Failure::of("cannot copy tools: mac-tools is for macOS, whose own programs take no library")
-        .hint("here the interposer gets into every dynamic program; `agentfs wrap` says which is none"))
+    Err(Failure::of("cannot copy tools: mac-tools is only for macOS, which protects its own programs")
+        .hint("on this system every dynamically linked program loads the interposer; run `agentfs wrap`"))
 }
 
 #[cfg(target_os = "macos")]
@@ -33,7 +33,7 @@ mod mac {
     use std::ffi::OsStr;
     use std::path::{Path, PathBuf};
 
-    /// Where the tools are that macOS protects.
+    /// Folders of the tools that macOS protects.
     const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
     /// Apple's program for signatures.
     const CODESIGN: &str = "/usr/bin/codesign";
@@ -41,7 +41,7 @@ mod mac {
     /// Runs the command.
     ///
     /// # Errors
-    /// A tool that is not there or cannot be copied; the ones before it are copied.
+    /// A tool is not found or cannot be copied; the tools before it are copied.
     pub(crate) fn run(
         arguments: &MacToolsArguments,
         settings: &Settings,
@@ -54,15 +54,16 @@ mod mac {
             return Ok(Exit::Success);
         }
         if !arguments.remove {
-            agentfs_collector::prepare_home(&settings.paths)?;
+            agentfs_home::prepare(&settings.paths)?;
         }
         let mut done = Vec::new();
         for name in &arguments.tools {
             let original = original(name)?;
             if arguments.remove {
                 if !tools::remove(&cache, &original).map_err(|error| failure(&error))? {
-                    let message = format_args!("there is no copy of {}", original.display());
-                    return Err(Failure::new(Exit::NotFound, message).hint("`agentfs mac-tools` lists them"));
+                    let message = format_args!("cannot find a copy of {}", original.display());
+                    return Err(Failure::new(Exit::NotFound, message)
+                        .hint("run `agentfs mac-tools` to list the copies"));
                 }
             } else {
                 let mac = this_mac();
@@ -76,7 +77,7 @@ mod mac {
         Ok(Exit::Success)
     }
 
-    /// The tool that is meant: a bare name is one of the system's.
+    /// The path of a tool: a name without a slash is a tool of the system.
     fn original(name: &OsStr) -> Result<PathBuf, Failure> {
         let path = program::find(name, Some(OsStr::new(SYSTEM_PATH)))?;
         Ok(path.canonicalize().unwrap_or(path))
@@ -86,8 +87,9 @@ mod mac {
         tools
             .iter()
             .map(|tool| {
-                let note = if tool.current { "" } else { "  (of an older one: copy it again)" };
-                format!("{}  {}{note}\n", tool.original.display(), tool.copy.display())
+                let note = if tool.current { "" } else { "  (outdated: copy it again)" };
+                let line = format!("{}  {}{note}", tool.original.display(), tool.copy.display());
+                format!("{}\n", agentfs_wire::text::visible(&line))
             })
             .collect()
     }
@@ -102,15 +104,17 @@ mod mac {
 
     fn failure(error: &Error) -> Failure {
         let hint = match error {
-            Error::Sign { .. } => "codesign comes with macOS; `codesign --sign - FILE` shows what is wrong",
+            Error::Sign { .. } => {
+                "run `codesign --sign - FILE` to see what is wrong; codesign comes with macOS"
+            }
             Error::NoSlice { .. } => {
-                "arm64e alone cannot be signed by anybody else; use the program from Homebrew or MacPorts. For \
+                "only Apple can sign arm64e programs; use the program from Homebrew or MacPorts. For \
                  x86_64 on Apple silicon agentfs needs a universal library (docs/macos.md)"
             }
             Error::Image { .. } => "a script needs no copy: `agentfs wrap` starts its interpreter itself",
             Error::StillProtected { .. } => "use the program from Homebrew or MacPorts",
-            Error::TooLarge(_) => "is it the file that you mean?",
-            Error::File { .. } => "`agentfs doctor` checks what agentfs needs",
+            Error::TooLarge(_) => "check that it is the right file",
+            Error::File { .. } => "run `agentfs doctor` to check what agentfs needs",
         };
         Failure::of(error).hint(hint)
     }

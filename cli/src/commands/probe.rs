@@ -1,11 +1,11 @@
-//! `agentfs probe`: the small programs that `doctor --self-test` starts. They use nothing but the standard
-//! library's sockets, as any other program would, and know nothing of agentfs. What they find they print, one
-//! `WORD VALUE` a line; what the system refuses ends them with its words.
+//! `agentfs probe`: the small programs that `doctor --self-test` starts. They use only the standard library's
+//! sockets, like any other program, and know nothing of agentfs. They print what they find, one `WORD VALUE`
+//! per line. If the system refuses something, they exit with its message.
 use crate::args::{ProbeAction, ProbeArguments};
-use crate::autostart::own_binary;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
+use crate::program::own_binary;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -13,10 +13,10 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How long the other end may take for anything.
+/// How long the other end may take for each step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Bytes of a request or an answer that are read at the most.
+/// Most bytes of a request or an answer that are read.
 const MESSAGE_BYTES: u64 = 64 * 1024;
 
 /// Runs the program.
@@ -43,8 +43,8 @@ pub(crate) fn run(arguments: &ProbeArguments, printer: &Printer) -> Result<Exit,
     }
 }
 
-/// Answers every request with `text` and the two addresses that it sees, until standard input ends: so it
-/// never outlives whoever started it.
+/// Answers every request with `text` and the two addresses that it sees. Ends when standard input ends, so it
+/// never outlives the process that started it.
 fn serve(address: SocketAddr, text: &str, printer: &Printer) -> Result<Exit, Failure> {
     let listener = listen(address)?;
     say(printer, "listening", own_address(&listener)?)?;
@@ -52,7 +52,7 @@ fn serve(address: SocketAddr, text: &str, printer: &Printer) -> Result<Exit, Fai
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let body = body.clone();
-            // A client that goes away is its own business.
+            // A client that goes away is not an error.
             std::thread::spawn(move || answer(stream, &body));
         }
     });
@@ -105,7 +105,7 @@ fn restart(address: SocketAddr, printer: &Printer) -> Result<Exit, Failure> {
         BufReader::new(output).read_line(&mut line).map_err(|error| cannot("read its output", &error))?;
     }
     let reached = TcpStream::connect(address);
-    // It is our own child, so whatever kill says, it is waited for.
+    // It is our own child, so we wait for it whatever kill returns.
     let _ = child.kill();
     child.wait().map_err(|error| cannot("wait for a server", &error))?;
     reached.map_err(|error| cannot(&format!("connect to the server on {address}"), &error))?;

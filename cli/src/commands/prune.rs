@@ -1,4 +1,4 @@
-//! `agentfs prune`: has the collector remove what dead instances left behind.
+//! `agentfs prune`: lets the collector remove what dead instances left behind.
 use crate::args::PruneArguments;
 use crate::autostart;
 use crate::exit::Exit;
@@ -6,12 +6,13 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use agentfs_wire::control::{Pruned, method};
+use agentfs_wire::text::visible;
 use serde_json::json;
 
 /// Runs the command.
 ///
 /// # Errors
-/// What the collector answers, or that it does not.
+/// What the collector answers, or that it does not answer.
 pub(crate) fn run(
     arguments: &PruneArguments,
     settings: &Settings,
@@ -26,8 +27,7 @@ pub(crate) fn run(
     }
     let mut lines = String::new();
     for file in &pruned.removed {
-        lines.push_str(file);
-        lines.push('\n');
+        lines.push_str(&format!("{}\n", visible(file)));
     }
     printer.data(&lines)?;
     for left in &pruned.left {

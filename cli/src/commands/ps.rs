@@ -8,12 +8,13 @@ use crate::hint::Failure;
 use crate::printer::{Flow, Printer};
 use crate::settings::Settings;
 use agentfs_wire::control::{InstanceInfo, ListenerInfo, Snapshot, SubscribeParams, method};
+use agentfs_wire::text::visible;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
-/// Ages and request counts are brought up to date this often with `--watch`.
+/// How often `--watch` updates ages and request counts.
 const REFRESH: Duration = Duration::from_secs(1);
 
 /// Events that come together are shown together.
@@ -25,7 +26,7 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 /// Runs the command.
 ///
 /// # Errors
-/// Where the collector does not answer.
+/// The collector does not answer.
 pub(crate) fn run(arguments: &PsArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     if arguments.watch {
         return watch(arguments, settings, printer);
@@ -35,7 +36,7 @@ pub(crate) fn run(arguments: &PsArguments, settings: &Settings, printer: &Printe
         None => Snapshot::default(),
     };
     if snapshot.instances.is_empty() && !arguments.json {
-        printer.talk("nothing is running; `agentfs wrap -- COMMAND` starts something");
+        printer.talk("nothing is running; start something with `agentfs wrap -- COMMAND`");
         return Ok(Exit::Success);
     }
     printer.data(&text(&snapshot, arguments.json, settings)?)?;
@@ -62,7 +63,7 @@ fn watch(arguments: &PsArguments, settings: &Settings, printer: &Printer) -> Res
             match events.next(Some(wait))? {
                 Next::Event(_) => wait = SETTLE,
                 Next::Quiet => break,
-                Next::Closed => return Err(Failure::new(Exit::NotFound, "the collector has ended")),
+                Next::Closed => return Err(Failure::new(Exit::NotFound, "the collector has stopped")),
             }
         }
     }
@@ -118,7 +119,7 @@ fn row(
     ]
 }
 
-/// A number of requests a second.
+/// Requests per second.
 fn rate(per_second: f64) -> String {
     match per_second {
         0.0 => "0".to_owned(),
@@ -130,9 +131,9 @@ fn rate(per_second: f64) -> String {
 
 /// A command on one line of bounded length.
 fn command(words: &[String]) -> String {
+    /// Characters of a command line that are shown.
     const LONGEST: usize = 40;
-    let line: String =
-        words.join(" ").chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    let line = visible(&words.join(" ")).to_string();
     if line.chars().count() <= LONGEST {
         return line;
     }
@@ -173,8 +174,8 @@ mod tests {
         let shown = table(std::slice::from_ref(&instance), 120_000, home);
         assert_eq!(
             shown,
-            "APP   INSTANCE  ADDRESS       URL                    PID   AGE  REQUESTS  REQ/S  COMMAND      FOLDER\n\
-             shop  blue      0.0.0.0:8080  http://shop.localhost  4712  1m   7         0.7    npm run dev  ~/shop\n"
+            "APP   INSTANCE  ADDRESS       URL                    PID   AGE  REQUESTS  REQ/S  COMMAND       FOLDER\n\
+             shop  blue      0.0.0.0:8080  http://shop.localhost  4712  1m   7         0.7    npm run\\ndev  ~/shop\n"
         );
         instance.listeners.clear();
         assert!(table(&[instance], 120_000, home).contains("shop  blue      -        -    4712  2m   -"));

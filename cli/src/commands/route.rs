@@ -1,4 +1,4 @@
-//! `agentfs route`: names given by hand.
+//! `agentfs route`: host names added by hand.
 use crate::args::{PolicyArgument, RouteArguments};
 use crate::autostart;
 use crate::client::Client;
@@ -22,7 +22,7 @@ struct Routes {
 /// Runs the command.
 ///
 /// # Errors
-/// What the collector answers, or that it does not.
+/// What the collector answers, or that it does not answer.
 pub(crate) fn run(
     arguments: &RouteArguments,
     settings: &Settings,
@@ -35,7 +35,7 @@ pub(crate) fn run(
     if let Some(name) = &arguments.remove {
         let host = host(name);
         let _: Value = client.call(method::ROUTE_REMOVE, json!({ "host": host }))?;
-        printer.talk(&format!("{host} is no route any more"));
+        printer.talk(&format!("removed the route {host}"));
         return Ok(Exit::Success);
     }
     let (Some(name), Some(target)) = (&arguments.name, &arguments.target) else {
@@ -72,7 +72,7 @@ fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, F
         return Ok(Exit::Success);
     }
     if routes.is_empty() {
-        printer.talk("no routes; `agentfs route NAME TARGET` adds one");
+        printer.talk("no routes; add one with `agentfs route NAME TARGET`");
         return Ok(Exit::Success);
     }
     let mut rows = vec![["NAME", "TARGET", "URL", "POLICY", "HOST", "HANDOFF"].map(str::to_owned).to_vec()];
@@ -104,7 +104,7 @@ impl From<PolicyArgument> for Policy {
     }
 }
 
-/// A policy as it is asked for.
+/// The policy of the request.
 fn policy_name(policy: Policy) -> &'static str {
     match policy {
         Policy::RoundRobin => "round-robin",
@@ -123,7 +123,7 @@ fn host(name: &str) -> String {
     if name.contains('.') { name } else { format!("{name}.localhost") }
 }
 
-/// The target as the collector understands it, whose working directory is another: paths absolute.
+/// The target for the collector. Paths are absolute, because the collector has another working directory.
 fn absolute(target: &str) -> Result<String, Failure> {
     let looks_like_path = target.starts_with(['/', '.', '~'])
         || Path::new(target).extension().is_some_and(|suffix| suffix == "sock")
@@ -133,7 +133,8 @@ fn absolute(target: &str) -> Result<String, Failure> {
     }
     let path = std::path::absolute(target)
         .map_err(|error| Failure::new(Exit::Usage, format_args!("cannot use the path {target}: {error}")))?;
-    // `.` and `..` go, links in the folder are followed, the socket itself may be a link that moves.
+    // Removes `.` and `..` and follows links in the folder, but not the socket itself: it may be a link that
+    // changes.
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     let path = match (folder, path.file_name()) {
         (Some(folder), Some(name)) => folder.join(name),
@@ -141,7 +142,7 @@ fn absolute(target: &str) -> Result<String, Failure> {
     };
     path.into_os_string()
         .into_string()
-        .map_err(|_| Failure::new(Exit::Usage, format_args!("the path {target} is no UTF-8 text")))
+        .map_err(|_| Failure::new(Exit::Usage, format_args!("the path {target} is not UTF-8 text")))
 }
 
 #[cfg(test)]

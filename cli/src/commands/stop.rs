@@ -1,10 +1,9 @@
-//! `agentfs stop`: asks processes of instances to end, waits, and kills those that do not.
+//! `agentfs stop`: asks the processes of instances to end, waits, and kills those that do not.
 //!
-//! ```text
-//! out of the router's table, requests in progress end (half of the time at the most)
-//! SIGTERM to `wrap` (which passes it on), or to the known processes where there is no wrap
-//!   └─ gone: done     └─ wrap gone, others left: SIGTERM to them     └─ time over: SIGKILL to all
-//! ```
+//! 1. Each instance leaves the routes; requests in progress get at most half of the time to end.
+//! 2. SIGTERM goes to the process that `wrap` became (with `trace -- COMMAND`, to the `agentfs` that passes it on),
+//!    or, if that is gone or unknown, to the known processes.
+//! 3. When the time is over, all of them get SIGKILL.
 use crate::args::StopArguments;
 use crate::autostart;
 use crate::client::Client;
@@ -22,7 +21,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Pause between two looks who is left.
+/// Pause between two checks which instances are left.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long killed processes may take to be gone.
@@ -31,7 +30,7 @@ const KILL_TIME: Duration = Duration::from_secs(2);
 /// Runs the command.
 ///
 /// # Errors
-/// No such instance, or one that cannot be ended.
+/// An instance is not found or cannot be stopped.
 pub(crate) fn run(
     arguments: &StopArguments,
     settings: &Settings,
@@ -63,7 +62,7 @@ pub(crate) fn run(
         ask(instance, &mut told, printer);
     })?;
     if !gone {
-        printer.warn(&format!("not ended after {} s: killing", arguments.timeout));
+        printer.warn(&format!("still running after {} s: sending SIGKILL", arguments.timeout));
         let gone = wait(&mut client, &wanted, KILL_TIME, |instance| {
             for pid in processes(instance).into_iter().chain(instance.wrap_pid) {
                 send(pid, Signal::SIGKILL, printer);
@@ -72,12 +71,12 @@ pub(crate) fn run(
         if !gone {
             let names: Vec<String> =
                 wanted.iter().map(|(app, instance)| format!("{app}/{instance}")).collect();
-            return Err(Failure::of(format_args!("{} cannot be ended", names.join(", ")))
-                .hint("its sockets are held by processes that agentfs does not know or may not kill"));
+            return Err(Failure::of(format_args!("cannot stop {}", names.join(", ")))
+                .hint("processes that agentfs does not know or may not kill hold its sockets"));
         }
     }
     for (app, instance) in &wanted {
-        printer.talk(&format!("{app}/{instance} has ended"));
+        printer.talk(&format!("{app}/{instance} has stopped"));
     }
     Ok(Exit::Success)
 }
@@ -92,8 +91,8 @@ fn list(client: &mut Client) -> Result<Vec<InstanceInfo>, Failure> {
     Ok(client.call::<Snapshot>(method::LIST, json!({}))?.instances)
 }
 
-/// Takes the instances out of the router's table and waits until requests in progress have ended, for half
-/// of `time` at the most; how long it took.
+/// Takes the instances out of the routes and waits until requests in progress have ended, for at most half of
+/// `time`. Returns how long it took.
 fn drain(
     client: &mut Client,
     wanted: &BTreeSet<Key>,
@@ -101,7 +100,7 @@ fn drain(
     printer: &Printer,
 ) -> Result<Duration, Failure> {
     let begin = Instant::now();
-    // Where we are killed meanwhile, they come back into the table.
+    // If we are killed meanwhile, they are routed again after this time.
     let hold_ms = u64::try_from((time + KILL_TIME).as_millis()).unwrap_or(u64::MAX);
     let mut said = false;
     loop {
@@ -125,7 +124,7 @@ fn drain(
     }
 }
 
-/// Looks again and again who is left, and gives each one to `act`, until nobody is or the time is over.
+/// Calls `act` for each instance that is left, again and again, until none is left or the time is over.
 fn wait(
     client: &mut Client,
     wanted: &BTreeSet<Key>,
@@ -149,7 +148,8 @@ fn wait(
 
 /// Asks each process once.
 fn ask(instance: &InstanceInfo, told: &mut BTreeSet<u32>, printer: &Printer) {
-    // `wrap` passes the signal on; those that it left behind are asked when it is gone.
+    // First only the process that `wrap` became, so that a master can end its workers. Processes that it
+    // leaves behind are asked when it is gone.
     let pids = instance.wrap_pid.map_or_else(|| processes(instance), |pid| vec![pid]);
     for pid in pids {
         if told.insert(pid) {
@@ -158,7 +158,7 @@ fn ask(instance: &InstanceInfo, told: &mut BTreeSet<u32>, printer: &Printer) {
     }
 }
 
-/// The processes of an instance; where none is known, those that hold its listeners.
+/// The processes of an instance; if none is known, those that hold its listeners.
 fn processes(instance: &InstanceInfo) -> Vec<u32> {
     if !instance.pids.is_empty() {
         return instance.pids.clone();

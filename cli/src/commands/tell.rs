@@ -1,5 +1,6 @@
-//! `agentfs tell` (hidden): says on the terminal where a wrapped program listens, while `wrap` itself has
-//! become that program. A process of its own, and nobody's child: the program never sees it.
+//! `agentfs tell` (hidden): reports on the terminal where a wrapped program listens, because `wrap` itself
+//! has become that program. It is a separate process and not the program's child, so the program never sees
+//! it.
 //!
 //! ```text
 //! wrap ── runs ──► tell ── starts ──► tell --detached    subscribes, says "ready"
@@ -17,10 +18,11 @@ use agentfs_wire::url::UrlStyle;
 use std::io::{self, Read};
 use std::process::Stdio;
 
-/// Has a process tell about `followed` until the process `pid` has ended; returns once it listens.
+/// Starts a process that reports on `followed` until the process `pid` has ended. Returns once it is
+/// subscribed.
 ///
 /// # Errors
-/// What kept it from being started.
+/// Why it could not be started.
 pub(crate) fn start(
     settings: &Settings,
     followed: Followed<'_>,
@@ -40,13 +42,13 @@ pub(crate) fn start(
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status().map(drop)
     };
-    run().map_err(|error| Failure::of(format_args!("cannot tell where the program listens: {error}")))
+    run().map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")))
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// Where the collector does not answer, or the second process cannot be started.
+/// The collector does not answer, or the second process cannot be started.
 pub(crate) fn run(
     arguments: &TellArguments,
     settings: &Settings,
@@ -55,9 +57,9 @@ pub(crate) fn run(
     if !arguments.detached {
         return detach(settings)
             .map(|()| Exit::Success)
-            .map_err(|error| Failure::of(format_args!("cannot tell where the program listens: {error}")));
+            .map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")));
     }
-    // What the terminal sends to the program's job is not meant for us. Fails only where we lead a group.
+    // Signals from the terminal are for the program's job, not for us. Fails only if we lead a process group.
     let _ = nix::unistd::setsid();
     let followed = Followed {
         app: &arguments.app,
@@ -79,7 +81,7 @@ fn detach(settings: &Settings) -> io::Result<()> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     if let Some(mut ready) = child.stdout.take() {
         let mut one = [0];
-        // Nothing to read: it has ended, and said why.
+        // Nothing to read: it has ended, and has reported why.
         let _ = ready.read(&mut one)?;
     }
     Ok(())

@@ -16,7 +16,7 @@ use agentfs_wire::event::EventKind;
 /// Runs the command.
 ///
 /// # Errors
-/// Where the collector does not answer, or the command cannot be started.
+/// The collector does not answer, or the command cannot be started.
 pub(crate) fn run(
     arguments: TraceArguments,
     settings: &Settings,
@@ -48,10 +48,10 @@ pub(crate) fn run(
         ..SubscribeParams::default()
     };
     let mut events = autostart::ensure(settings)?.subscribe(&params)?;
-    printer.talk("tracing; Ctrl-C ends it");
+    printer.talk("tracing; press Ctrl-C to stop");
     loop {
         match events.next(None)? {
-            Next::Event(event) if arguments.requests && event.kind == EventKind::Call => {}
+            Next::Event(event) if arguments.requests && event.kind() == EventKind::Call => {}
             Next::Event(event) => {
                 let line = if arguments.json {
                     serde_json::to_string(&event)
@@ -65,8 +65,11 @@ pub(crate) fn run(
             }
             Next::Quiet => {}
             Next::Closed => {
-                let failure = Failure::new(Exit::NotFound, "the collector has ended, and the trace with it");
-                return Err(failure.hint("programs run on; `agentfs trace` starts a collector again"));
+                let failure =
+                    Failure::new(Exit::NotFound, "the collector has stopped, so the trace ends here");
+                return Err(
+                    failure.hint("programs keep running; run `agentfs trace` to start a new collector")
+                );
             }
         }
     }

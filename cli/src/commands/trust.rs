@@ -1,4 +1,4 @@
-//! `agentfs trust`: has this machine's programs believe the local authority, and switches TLS on.
+//! `agentfs trust`: installs the local CA in this machine's trust stores and turns TLS on.
 use crate::args::TrustArguments;
 use crate::client::Client;
 use crate::display;
@@ -7,7 +7,7 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::trust::{self, Places, Store, Trouble};
-use agentfs_collector::tls::{self, Authority};
+use agentfs_tls::{self as tls, Authority};
 use agentfs_wire::control::{DaemonInfo, method};
 use serde::Serialize;
 use serde_json::json;
@@ -33,15 +33,15 @@ struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum State {
-    /// The certificate was put in.
+    /// The certificate was installed.
     PutIn,
     /// It was there before.
     AlreadyThere,
-    /// It was taken out.
+    /// It was removed.
     TakenOut,
     /// It was not there.
     NotThere,
-    /// The store was found and cannot be asked or written.
+    /// The store was found but cannot be read or written.
     CannotBeWritten,
     /// Only the user can do it.
     Yours,
@@ -50,27 +50,38 @@ enum State {
 /// Runs the command.
 ///
 /// # Errors
-/// Where the authority cannot be made or read, or the collector refuses. What became of each store is
-/// the result.
+/// The CA cannot be made or read, or the collector refuses. A store that cannot be written is a result, not
+/// an error.
 pub(crate) fn run(
     arguments: &TrustArguments,
     settings: &Settings,
     printer: &Printer,
 ) -> Result<Exit, Failure> {
-    agentfs_collector::prepare_home(&settings.paths)?;
+    agentfs_home::prepare(&settings.paths)?;
     let home = &settings.paths.home;
     if settings.uid == 0 && settings.variable("SUDO_UID").is_some_and(|uid| uid != "0") {
-        printer.warn("this is root's authority, not yours: run it without sudo, it says what needs root");
+        printer.warn("this installs root's local CA, not yours; run it without sudo: it shows which commands need root");
     }
-    let authority = if arguments.undo { tls::find_ca(home)? } else { Some(tls::ensure_ca(home)?) };
+    let places = Places::of(settings);
+    let mut lines = Vec::new();
+    let found = tls::find_ca(home)?;
+    let authority = if arguments.undo {
+        found
+    } else {
+        if let Some(earlier) = found.filter(Authority::is_too_wide) {
+            printer
+                .talk("the local CA can sign for more than `localhost` names; replacing it with a new one");
+            let treated = trust::find(&places).into_iter().map(|store| treat(store.as_ref(), &earlier, true));
+            lines.extend(treated.filter(|line| line.state != State::NotThere));
+        }
+        Some(tls::renew_ca(home)?)
+    };
     let Some(authority) = authority else {
-        printer.talk("there is no authority that anything could trust");
+        printer.talk("no local CA to remove");
         switch_off(settings, printer)?;
         return print(&[], arguments.json, printer);
     };
-    let places = Places::of(settings);
-    let mut lines: Vec<Line> =
-        trust::find(&places).iter().map(|store| treat(store.as_ref(), &authority, arguments.undo)).collect();
+    lines.extend(trust::find(&places).iter().map(|store| treat(store.as_ref(), &authority, arguments.undo)));
     let trusted = lines.iter().any(|line| matches!(line.state, State::PutIn | State::AlreadyThere));
     lines.extend(node(&places, &authority, arguments.undo));
     let exit = print(&lines, arguments.json, printer)?;
@@ -80,14 +91,14 @@ pub(crate) fn run(
         switch_on(settings, printer)?;
     } else {
         let path = authority.certificate_path().display();
-        return Err(Failure::of("TLS stays off: nothing trusts the authority").hint(format_args!(
-            "its certificate is {path}; `agentfs daemon start --tls` speaks TLS all the same"
+        return Err(Failure::of("TLS stays off: no store trusts the local CA").hint(format_args!(
+            "its certificate is {path}; run `agentfs daemon start --tls` to turn TLS on anyway"
         )));
     }
     Ok(exit)
 }
 
-/// Puts the certificate into one store, or takes it out.
+/// Installs the certificate in one store, or removes it.
 fn treat(store: &dyn Store, authority: &Authority, undo: bool) -> Line {
     let state = store.holds(authority).and_then(|holds| match (holds, undo) {
         (true, false) => Ok(State::AlreadyThere),
@@ -122,20 +133,20 @@ fn print(lines: &[Line], as_json: bool, printer: &Printer) -> Result<Exit, Failu
     Ok(if failed { Exit::Failure } else { Exit::Success })
 }
 
-/// TLS from here on, with the user's own certificate where there is one.
+/// Turns TLS on. If the user set a certificate, it stays in use.
 fn switch_on(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
     let home = &settings.paths.home;
     if tls::enabled(home)?.is_none() {
         tls::enable(home, None)?;
     }
     match reload(settings)? {
-        Some(info) => printer.talk(&format!("URLs are {} from here on", info.urls().url("*.localhost"))),
-        None => printer.talk("URLs begin with https from the collector's next start"),
+        Some(info) => printer.talk(&format!("URLs are now {}", info.urls().url("*.localhost"))),
+        None => printer.talk("URLs will begin with https when the collector starts"),
     }
     Ok(())
 }
 
-/// TLS no more, unless it is served with a certificate of the user's own, which is no business of ours.
+/// Turns TLS off, unless the user set a certificate: then TLS was not turned on by this command.
 fn switch_off(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
     let home = &settings.paths.home;
     if tls::enabled(home)?.is_some_and(|config| config.own.is_none()) {
@@ -146,10 +157,10 @@ fn switch_off(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has a collector that runs look again; what it says of itself then.
+/// Lets a running collector read its TLS settings again. Returns what it then reports.
 ///
 /// # Errors
-/// Why it cannot speak TLS.
+/// Why it cannot use TLS.
 pub(crate) fn reload(settings: &Settings) -> Result<Option<DaemonInfo>, Failure> {
     match Client::connect(&settings.paths) {
         Ok(mut client) => client.call(method::TLS_RELOAD, json!({})).map(Some),
@@ -163,12 +174,12 @@ pub(crate) fn reload(settings: &Settings) -> Result<Option<DaemonInfo>, Failure>
 impl Line {
     fn row(&self) -> Vec<String> {
         let state = match self.state {
-            State::PutIn => "put in",
-            State::AlreadyThere => "already there",
-            State::TakenOut => "taken out",
-            State::NotThere => "was not there",
+            State::PutIn => "installed",
+            State::AlreadyThere => "already installed",
+            State::TakenOut => "removed",
+            State::NotThere => "was not installed",
             State::CannotBeWritten => "cannot be written",
-            State::Yours => "yours to do",
+            State::Yours => "do this yourself",
         };
         let because = self.why.as_deref().map_or_else(String::new, |why| format!(", because {why}"));
         let then = self.hint.as_deref().map_or_else(String::new, |hint| format!(": {hint}"));

@@ -1,9 +1,9 @@
 //! `agentfs wrap`: claims a name, prepares the program's environment and becomes the program.
 //!
-//! Everything that can fail is tried before the program starts, and then nothing of ours may change it: it has
-//! our process, so its status, signals, job control and parent are its own without anybody passing them on.
-//! The collector sees its end and cleans up. Only `trace -- COMMAND` stays beside the program
-//! (`supervise`), because it has its last calls to tell.
+//! Everything that can fail is done before the program starts. After that agentfs must not change its
+//! behaviour: it runs in our process, so its status, signals, job control and parent are its own, and nothing
+//! has to be passed on. The collector sees its end and cleans up. Only `trace -- COMMAND` stays beside the
+//! program (`supervise`), because it reports the program's last calls.
 use crate::args::WrapArguments;
 use crate::autostart;
 use crate::checkout;
@@ -29,22 +29,22 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long the collector may take to hear that the program has ended. It finds out by itself too.
+/// How long we try to tell the collector that the program has ended. It also finds out by itself.
 const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 ///
 /// # Errors
-/// What kept the program from being started.
+/// Why the program could not be started.
 pub(crate) fn run(arguments: WrapArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     let tell = if printer.talks() { Tell::Listeners } else { Tell::Nothing };
     run_telling(arguments, settings, printer, tell)
 }
 
-/// Runs the command and tells what it does.
+/// Runs the command and reports what it does.
 ///
 /// # Errors
-/// What kept the program from being started.
+/// Why the program could not be started.
 pub(crate) fn run_telling(
     arguments: WrapArguments,
     settings: &Settings,
@@ -58,9 +58,8 @@ pub(crate) fn run_telling(
     if !stays {
         wanted.child_pid = std::process::id();
     }
-    agentfs_collector::prepare_home(&settings.paths)
-        .map_err(|error| Failure::from(error).exit(Exit::Setup))?;
-    // While a collector starts, the rest goes on.
+    agentfs_home::prepare(&settings.paths).map_err(|error| Failure::from(error).exit(Exit::Setup))?;
+    // A collector starts in parallel.
     let starting = autostart::begin(settings);
     let cooperative = arguments.no_interpose || settings.no_interpose;
     let library =
@@ -92,7 +91,7 @@ pub(crate) fn run_telling(
     Err(Failure::new(Exit::Setup, format_args!("cannot wait for {}: {error}", start.path.display())))
 }
 
-/// What one wrap goes by.
+/// The inputs of one `wrap`.
 #[derive(Clone, Copy, Debug)]
 struct Wrap<'a> {
     arguments: &'a WrapArguments,
@@ -107,7 +106,7 @@ struct Wrap<'a> {
 #[derive(Debug)]
 struct Prepared {
     variables: Vec<(OsString, OsString)>,
-    /// How URLs are written, where a collector told it.
+    /// How URLs are written, if a collector answered.
     urls: Option<UrlStyle>,
     /// Why the library does not reach the program.
     unreached: Option<Why>,
@@ -116,8 +115,8 @@ struct Prepared {
 // === impl Wrap ===
 
 impl Wrap<'_> {
-    /// Makes the program's environment as the instance that was claimed. Without a library the program
-    /// cooperates.
+    /// Makes the environment of a program in the claimed instance. Without a library the program must
+    /// cooperate.
     fn prepare(
         self,
         library: Option<PathBuf>,
@@ -148,7 +147,8 @@ impl Wrap<'_> {
         let expected = urls.unwrap_or_else(|| instance::expected_urls(settings));
         let mut plan = instance::plan(settings, app, name, expected, engine)?;
         plan.port = chosen_port;
-        printer.detail(&format!("{app}/{name} is {}", plan.url));
+        plan.secret = claim.companion.secret;
+        printer.detail(&format!("{app}/{name} is at {}", plan.url));
         plan.only.clone_from(&arguments.only);
         plan.except.clone_from(&arguments.except);
         let mut variables = environment::build(&settings.environment, &plan);
@@ -156,7 +156,7 @@ impl Wrap<'_> {
         Ok(Prepared { variables, urls, unreached })
     }
 
-    /// Becomes the program. Returns only where that fails.
+    /// Becomes the program. Returns only if that fails.
     fn become_it(self, prepared: &Prepared, claim: &Claim) -> Failure {
         let Self { settings, printer, tell, start, .. } = self;
         let started_ms = claim.companion.started_ms;
@@ -170,7 +170,7 @@ impl Wrap<'_> {
         program::cannot_start(&start.path, &error)
     }
 
-    /// Starts the program as a child and tells its calls.
+    /// Starts the program as a child and reports its calls.
     fn stay(
         self,
         prepared: Prepared,
@@ -186,7 +186,7 @@ impl Wrap<'_> {
         let child = supervise::spawn(&start.path, &start.arguments, &prepared.variables)
             .map_err(|error| program::cannot_start(&start.path, &error))?;
         if let Err(error) = claim.started(child.id()) {
-            printer.warn(&format!("cannot note the program's process: {error}"));
+            printer.warn(&format!("cannot record the program's process: {error}"));
         }
         Ok((child, follower))
     }
@@ -195,7 +195,7 @@ impl Wrap<'_> {
 // === impl Prepared ===
 
 impl Prepared {
-    /// Has the trace say so where the library does not reach the program.
+    /// Reports in the trace that the library cannot reach the program, if so.
     fn tell_unreached(&self, settings: &Settings, path: &Path, claim: &Claim) {
         if let Some(why) = self.unreached {
             let Companion { app, instance, .. } = &claim.companion;
@@ -210,16 +210,17 @@ impl Prepared {
     }
 }
 
-/// Has the collector serve ports of the instance on the host as well, until the instance ends.
+/// Lets the collector open ports of the instance on the host as well, until the instance ends.
 fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str) -> Result<(), Failure> {
     if ports.is_empty() {
         return Ok(());
     }
     let Some(client) = client else {
-        return Err(Failure::new(Exit::Setup, "--expose needs the collector, and none answers")
-            .hint("`agentfs daemon start` says why"));
+        return Err(Failure::new(Exit::Setup, "--expose needs the collector, but none answers")
+            .hint("run `agentfs daemon start` to see why"));
     };
-    // `localhost` is both, and some programs (Node 18) try only the first. A machine may lack IPv6.
+    // `localhost` means both addresses, and some programs (Node 18) try only the first. A machine may have no
+    // IPv6.
     let both = ["127.0.0.1", "[::1]"];
     let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
     for port in ports {
@@ -230,6 +231,7 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
                 port: Some(*port),
                 listen: Some(format!("{address}:{port}")),
                 handoff: None,
+                lan: false,
             };
             let _: Value =
                 client.call(method::FORWARD_ADD, params).map_err(|error| error.exit(Exit::Setup))?;
@@ -238,9 +240,9 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
     Ok(())
 }
 
-/// Who the instance will be.
+/// The names and facts of the new instance.
 fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Result<Companion, Failure> {
-    // A folder that was removed is no reason not to run: it only has nothing to say about names.
+    // If the folder was removed, the program still runs; the folder just gives no names.
     let directory = std::env::current_dir().unwrap_or_default();
     let checkout = checkout::find(&directory);
     let folder = |checkout: &checkout::Checkout| {
@@ -276,14 +278,15 @@ fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Resu
             .collect(),
         wrap_pid: std::process::id(),
         child_pid: 0,
-        // The claim gives it its time.
+        // The claim sets it.
         started_ms: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rules: rules(arguments, settings),
+        secret: instance::new_secret(settings),
     })
 }
 
-/// The instance's rules: what was asked for here, else what the environment says.
+/// The instance's rules: from the command line, else from the environment.
 fn rules(arguments: &WrapArguments, settings: &Settings) -> Rules {
     let ports = |asked: &[u16], name| {
         if asked.is_empty() { environment::ports(&settings.environment, name) } else { asked.to_owned() }
@@ -295,7 +298,7 @@ fn rules(arguments: &WrapArguments, settings: &Settings) -> Rules {
     }
 }
 
-/// Tells the collector that the program has ended; where there is none, tidies up alone.
+/// Tells the collector that the program has ended. Cleans up itself if no collector is running.
 fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
     let ended = Client::connect_within(&settings.paths, FAREWELL).map(|mut client| {
         let params =
@@ -304,12 +307,12 @@ fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
     });
     match ended {
         Ok(Ok(())) => {}
-        // It is there and busy: it will find out.
+        // The collector is busy: it will find out by itself.
         Ok(Err(error)) => printer.detail(&error.message),
         Err(error) if !autostart::is_absent(&error) => printer.detail(&error.to_string()),
         Err(_) => {
             if let Err(error) = claim.release(&settings.paths) {
-                printer.detail(&format!("cannot tidy up: {error}"));
+                printer.detail(&format!("cannot clean up: {error}"));
             }
         }
     }

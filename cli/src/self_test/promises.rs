@@ -1,13 +1,16 @@
-//! The promises, in the order in which they build upon one another. Each starts its own programs on the stage
-//! and compares what they print with what TCP would have shown them. Each has instance names of its own: that of
-//! a program which was just killed may be taken until its last process is gone.
+//! The promises, in the order in which they build on one another. Each starts its own programs on the stage
+//! and compares what they print with what TCP would have shown. Each uses its own instance names: the name of
+//! a program that was just killed is in use until its last process is gone.
 use super::stage::{How, Program, Stage};
-use super::{Broken, Promise, Seen};
+use super::verdict::{Broken, Seen};
 use crate::program;
 use agentfs_wire::limits::SOCKET_PATH_BYTES;
 use std::ffi::OsStr;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
+
+/// A promise, and the function that tests it: what was seen, or why it is broken.
+type Promise = (&'static str, fn(&Stage) -> Result<Seen, Broken>);
 
 /// Every promise.
 pub(super) const ALL: [Promise; 14] = [
@@ -27,7 +30,7 @@ pub(super) const ALL: [Promise; 14] = [
     ("node", node),
 ];
 
-/// A server on the port whose number it gets, one request after the other.
+/// A server on the given port that handles one request after the other.
 const PYTHON: &str = r#"
 import socket, sys, threading
 server = socket.socket()
@@ -77,7 +80,7 @@ fn connect(stage: &Stage) -> Result<Seen, Broken> {
     if !client.ip().is_loopback() || client.port() == 0 {
         return Err(format!("getsockname of the client is {client}").into());
     }
-    holds(format!("{client} and {target}, seen alike from both ends"))
+    holds(format!("both ends report {client} and {target}"))
 }
 
 /// The same port twice at the same time, each under its name.
@@ -94,7 +97,7 @@ fn two_instances(stage: &Stage) -> Result<Seen, Broken> {
             return Err(format!("http://{host}/ answers {status} `{body:.60}`").into());
         }
     }
-    holds(format!("both on {target}; localhost and http://NAME.check.localhost lead to each"))
+    holds(format!("both listen on {target}; each is reached by localhost and by http://NAME.check.localhost"))
 }
 
 /// EADDRINUSE within an instance.
@@ -103,7 +106,9 @@ fn twice(stage: &Stage) -> Result<Seen, Broken> {
     let (_server, _) = serve(stage, How::Wrapped("check/twice"), &target, "one")?;
     match stage.probe(How::Inside("check/twice"), &["bind", &target])?.finish() {
         Ok(()) => Err(format!("{target} was bound twice in one instance").into()),
-        Err(why) if why.contains("in use") => holds("the second bind in an instance fails, as natively"),
+        Err(why) if why.contains("in use") => {
+            holds("a second bind in the same instance fails, as it does natively")
+        }
         Err(why) => Err(why.into()),
     }
 }
@@ -143,16 +148,16 @@ fn names(stage: &Stage) -> Result<Seen, Broken> {
     holds(format!("{name} is loopback inside"))
 }
 
-/// What an instance does not serve is the host's, unless it is isolated.
+/// Ports that an instance does not serve are the host's, unless it is isolated.
 fn host(stage: &Stage) -> Result<Seen, Broken> {
     let target = local(stage.port());
     expect("localhost", &ask(stage, How::Wrapped("check/host"), &target)?.text, "host")?;
     match stage.probe(How::Isolated("check/alone"), &["get", &target])?.finish() {
-        Ok(()) => return Err(format!("an isolated instance reaches {target} of the host").into()),
+        Ok(()) => return Err(format!("an isolated instance reaches the host's {target}").into()),
         Err(why) if why.contains("refused") => {}
         Err(why) => return Err(why.into()),
     }
-    holds(format!("{target} of the host is reached, and not with --isolate"))
+    holds(format!("the host's {target} is reached, but not with --isolate"))
 }
 
 /// A program that gives its children no environment keeps them in the instance.
@@ -162,10 +167,10 @@ fn empty_environment(stage: &Stage) -> Result<Seen, Broken> {
     let (_server, address) = listening(stage.probe(How::Wrapped("check/bare"), &words)?)?;
     expect("getsockname", &address, &target)?;
     expect("the answer", &ask(stage, How::Inside("check/bare"), &target)?.text, "bare")?;
-    holds("a child and what it became had none, and stayed in the instance")
+    holds("a child without an environment, and what it executed, stayed in the instance")
 }
 
-/// A listener that was killed refuses, and its port is free at once.
+/// A port of a killed server refuses connections and is free at once.
 fn after_kill(stage: &Stage) -> Result<Seen, Broken> {
     let target = local(stage.port());
     let program = stage.probe(How::Isolated("check/killed"), &["restart", &target])?;
@@ -176,10 +181,10 @@ fn after_kill(stage: &Stage) -> Result<Seen, Broken> {
         return Err(format!("a connection to {target} after its server was killed: {killed}").into());
     }
     expect("the port after that", &bound, &target)?;
-    holds(format!("{target} refuses, and is bound again at once"))
+    holds(format!("{target} refuses connections and can be bound again at once"))
 }
 
-/// Names of full length fit into the path of a socket.
+/// Names of the maximum length fit into the path of a socket.
 fn long_names(stage: &Stage) -> Result<Seen, Broken> {
     let name = "an-app-of-exactly-24-byt/an-instance-of-20-by";
     let target = "127.0.0.1:65535";
@@ -189,7 +194,7 @@ fn long_names(stage: &Stage) -> Result<Seen, Broken> {
     holds(format!("{name} listens on {target}"))
 }
 
-/// A home that leaves no room for sockets gets them below /tmp.
+/// If the path of a home is too long for sockets, they are below /tmp.
 fn deep_home(stage: &Stage) -> Result<Seen, Broken> {
     let target = local(stage.port());
     let (_server, address) = serve(stage, How::Deep("check/one"), &target, "deep")?;
@@ -198,7 +203,7 @@ fn deep_home(stage: &Stage) -> Result<Seen, Broken> {
     let paths = stage.deep_home();
     let length = paths.home.join("run").as_os_str().len();
     holds(format!(
-        "a run dir of {length} bytes (paths end at {SOCKET_PATH_BYTES}) is {}",
+        "a run dir of {length} bytes (paths have at most {SOCKET_PATH_BYTES}) becomes {}",
         paths.base.display()
     ))
 }
@@ -211,15 +216,15 @@ fn node(stage: &Stage) -> Result<Seen, Broken> {
     installed(stage, "node", &["-e", NODE], "node")
 }
 
-/// A server in a language of which this machine has an interpreter.
+/// A server in a language whose interpreter is installed on this machine.
 fn installed(stage: &Stage, name: &str, arguments: &[&str], text: &str) -> Result<Seen, Broken> {
     let Ok(path) = program::find(OsStr::new(name), stage.search_path()) else {
-        return Ok(Seen::NotTried(format!("there is no {name} in PATH")));
+        return Ok(Seen::NotTried(format!("{name} is not in PATH")));
     };
     if cfg!(target_os = "macos") && is_apples(&path) {
         let path = path.display();
         return Ok(Seen::NotTried(format!(
-            "{path} is Apple's, which macOS protects; one of Homebrew is not"
+            "macOS protects Apple's {path}; one from Homebrew is not protected"
         )));
     }
     let target = local(stage.port());
@@ -249,7 +254,7 @@ struct Answer {
     servers_peer: String,
 }
 
-/// A server; its program and the address that it says it has.
+/// Starts a server. Returns its program and the address that it reports.
 fn serve(stage: &Stage, how: How<'_>, address: &str, text: &str) -> Result<(Program, String), Broken> {
     listening(stage.probe(how, &["serve", address, text])?)
 }
@@ -260,19 +265,19 @@ fn listening(program: Program) -> Result<(Program, String), Broken> {
     Ok((program, address.to_string()))
 }
 
-/// Every port here is in use on the host: whoever is told so was not intercepted.
+/// Every port here is in use on the host: a program that gets this error was not intercepted.
 fn intercepted(why: String) -> Broken {
     if !why.to_lowercase().contains("in use") {
         return why.into();
     }
-    let hint = "`agentfs doctor` says whether the interposer can be loaded; docs/macos.md says what else keeps it out";
+    let hint = "run `agentfs doctor` to check whether the interposer can be loaded; docs/macos.md says what else keeps it out";
     Broken {
-        why: format!("its calls are not intercepted, it met the host's port: {why}"),
+        why: format!("its calls are not intercepted: it got the host's port: {why}"),
         hint: Some(hint.to_owned()),
     }
 }
 
-/// Names the program where it alone may be at fault.
+/// Adds the program's path, because the program itself may be at fault.
 fn blame(broken: Broken, path: &Path) -> Broken {
     Broken { why: format!("{}: {}", path.display(), broken.why), ..broken }
 }
@@ -287,11 +292,12 @@ fn ask(stage: &Stage, how: How<'_>, target: &str) -> Result<Answer, Broken> {
     let mut words = body.split(' ').map(str::to_owned);
     let mut word = || words.next().unwrap_or_default();
     let resolved = resolved.split(',').map(str::parse::<SocketAddr>).collect::<Result<Vec<_>, _>>();
-    let resolved = resolved.map_err(|_| format!("a client says that {target} is no address"))?;
+    let resolved =
+        resolved.map_err(|_| format!("a client resolved {target} to something that is not an address"))?;
     Ok(Answer { resolved, local, peer, text: word(), servers_own: word(), servers_peer: word() })
 }
 
-/// Whether a program is in a folder whose programs System Integrity Protection keeps the library out of.
+/// Whether a program is in a folder that System Integrity Protection protects from the library.
 fn is_apples(path: &Path) -> bool {
     ["/usr/bin", "/bin", "/System"].iter().any(|folder| path.starts_with(folder))
 }

@@ -1,9 +1,9 @@
-//! Where the self-test plays: a private home below /tmp with a collector of its own, the programs that run
-//! there, and the time that is left. Owns all of it and removes it; judges nothing.
-use crate::autostart::own_binary;
+//! The stage of the self-test: a private home below /tmp with its own collector, the programs that run there,
+//! and the time that is left. Owns all of it and removes it; does not judge results.
 use crate::client::Client;
 use crate::environment::without_ours;
 use crate::liveness;
+use crate::program::own_binary;
 use crate::settings::Settings;
 use agentfs_wire::control::{DaemonInfo, method};
 use agentfs_wire::env;
@@ -22,20 +22,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Where the private home is made. Not in the folder for temporary files, and with a short name: macOS's folder
-/// is too deep for sockets, and its `/tmp` is `/private/tmp`.
+/// Prefix of the private home. A short path: macOS's folder for temporary files has too long a path for
+/// sockets, and its `/tmp` is `/private/tmp`.
 const FOLDER: &str = "/tmp/afst.XXXXXX";
 
-/// Lines of a program's output that wait to be read. More make it wait.
+/// Lines of a program's output that wait to be read. At the limit the program waits.
 const LINES: usize = 64;
 
-/// How often a wait asks whether the user has had enough.
+/// How often a wait checks whether the user interrupted it.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long the collector may take to end, beyond the time of the test.
+/// How long the collector may take to stop, beyond the time of the test.
 const STOP_TIME: Duration = Duration::from_secs(3);
 
-/// How long a connection to the router may take for anything.
+/// How long each step of a connection to the router may take.
 const ROUTER_TIME: Duration = Duration::from_secs(5);
 
 /// The stage of one self-test.
@@ -43,9 +43,9 @@ const ROUTER_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Stage {
     /// Holds everything.
     root: PathBuf,
-    /// The collector's home, and one that is too deep for the paths of sockets.
+    /// The collector's home, and one whose path is too long for sockets.
     homes: [Paths; 2],
-    /// The folder below /tmp that the deep home has its sockets in, if it was not there before.
+    /// The folder below /tmp for the sockets of the deep home, if it did not exist before.
     made: Option<PathBuf>,
     /// This program.
     binary: PathBuf,
@@ -69,19 +69,19 @@ pub(super) struct Stage {
 pub(super) enum How<'a> {
     /// As an instance of its own, APP/INSTANCE as always.
     Wrapped(&'a str),
-    /// As an instance that reaches nothing of the host.
+    /// As an isolated instance.
     Isolated(&'a str),
-    /// In an instance that runs.
+    /// In a running instance.
     Inside(&'a str),
-    /// As an instance, in the home that is too deep.
+    /// As an instance, in the deep home.
     Deep(&'a str),
-    /// In an instance of the home that is too deep.
+    /// In an instance of the deep home.
     InsideDeep(&'a str),
     /// Without agentfs.
     Plain,
 }
 
-/// A program that runs. Dropping it kills its process group.
+/// A running program. Dropping it kills its process group.
 #[derive(Debug)]
 pub(super) struct Program {
     child: Child,
@@ -121,8 +121,8 @@ impl Stage {
             interrupted,
         };
         for paths in &stage.homes {
-            agentfs_collector::prepare_home(paths).map_err(|error| error.to_string())?;
-            // Programs load the library from where they always do.
+            agentfs_home::prepare(paths).map_err(|error| error.to_string())?;
+            // Programs load the library from its usual place.
             std::os::unix::fs::symlink(&settings.paths.lib, &paths.lib)
                 .map_err(|error| format!("cannot link {}: {error}", paths.lib.display()))?;
         }
@@ -180,21 +180,21 @@ impl Stage {
             words.insert(0, self.binary.as_os_str());
         }
         words.extend(command);
-        let (program, arguments) = words.split_first().ok_or("there is no command")?;
+        let (program, arguments) = words.split_first().ok_or("the command is empty")?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.environment.iter().cloned());
         command.env(env::HOME, &home.home).env(env::ROUTER, "127.0.0.1:0").current_dir(&self.root);
         if matches!(how, How::Plain) {
-            // If we are inside an instance, its library would put itself into what we start.
+            // If we are inside an instance, its library would load itself into what we start.
             command.env(env::NO_INTERPOSE, "1");
         }
-        // Its end of input tells a program that we are gone, however we went.
+        // The end of its input tells a program that we are gone, even if we were killed.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child =
             command.spawn().map_err(|error| format!("cannot start {}: {error}", show(program)))?;
         let (line_tx, line_rx) = sync_channel(LINES);
         if let Some(output) = child.stdout.take() {
-            // It ends with the output, at the latest when the program is killed.
+            // The thread ends with the output, at the latest when the program is killed.
             std::thread::spawn(move || {
                 let lines = BufReader::new(output).lines().map_while(Result::ok);
                 lines.into_iter().all(|line| line_tx.send(line).is_ok())
@@ -220,28 +220,28 @@ impl Stage {
         stream.read_to_string(&mut text).map_err(failed)?;
         let status = text.split_whitespace().nth(1).and_then(|status| status.parse().ok());
         let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-        status.zip(body).ok_or_else(|| format!("the router's answer is no HTTP: {text:.60}"))
+        status.zip(body).ok_or_else(|| format!("the router's answer is not HTTP: {text:.60}"))
     }
 
-    /// Ends everything and removes it.
+    /// Stops everything and removes it.
     pub(super) fn strike(mut self) -> Result<String, String> {
         self.host = None;
         let stopped: Vec<_> = self.homes.iter().map(stop).collect();
         let removed = self.remove();
         stopped.into_iter().collect::<Result<Vec<_>, _>>()?;
         removed?;
-        Ok(format!("{} is removed, its collector has ended", self.root.display()))
+        Ok(format!("{} was removed; its collector has stopped", self.root.display()))
     }
 
     fn remove(&self) -> Result<(), String> {
-        // A base below /tmp is outside of the root.
+        // The folder for sockets below /tmp is not inside the root.
         let outside = self.homes.iter().filter(|paths| paths.is_short()).map(|paths| paths.base.as_path());
         for folder in outside.chain([self.root.as_path()]).filter(|folder| folder.exists()) {
             std::fs::remove_dir_all(folder)
                 .map_err(|error| format!("cannot remove {}: {error}", folder.display()))?;
         }
         if let Some(folder) = &self.made {
-            // Who else uses it by now keeps it.
+            // If somebody else uses it by now, it stays.
             let _ = std::fs::remove_dir(folder);
         }
         Ok(())
@@ -262,13 +262,13 @@ impl Drop for Stage {
 // === impl Program ===
 
 impl Program {
-    /// The address that a server says it listens on.
+    /// The address that a server reports.
     pub(super) fn listening(&self) -> Result<SocketAddr, String> {
         let value = self.value("listening")?;
         value.parse().map_err(|_| format!("a server says that it listens on `{value}`"))
     }
 
-    /// The next value that it prints behind `word`.
+    /// The next value that it prints after `word`.
     pub(super) fn value(&self, word: &str) -> Result<String, String> {
         loop {
             match self.line()? {
@@ -276,20 +276,20 @@ impl Program {
                     Some((first, value)) if first == word => return Ok(value.to_owned()),
                     _ => {}
                 },
-                None => return Err(format!("it ended without saying `{word}`")),
+                None => return Err(format!("it exited without printing `{word}`")),
             }
         }
     }
 
-    /// Waits for its end; why it failed, if it did.
+    /// Waits for its end. The error says why it failed.
     pub(super) fn finish(mut self) -> Result<(), String> {
-        // Whoever waits for the end of input has it.
+        // A program that waits for the end of input gets it.
         self.child.stdin = None;
         while self.line()?.is_some() {}
         self.end()
     }
 
-    /// What it says, or why it failed before it did.
+    /// What it reports, or why it failed before that.
     pub(super) fn or_why<T>(
         mut self,
         said: impl FnOnce(&Self) -> Result<T, String>,
@@ -325,7 +325,7 @@ impl Program {
         }
         let mut words = String::new();
         if let Some(error) = self.child.stderr.take() {
-            // What it said before it was cut off is enough.
+            // The part that can be read is enough.
             let _ = error.take(4096).read_to_string(&mut words);
         }
         Err(first_error(&words).unwrap_or_else(|| status.to_string()))
@@ -342,7 +342,7 @@ impl Drop for Program {
     }
 }
 
-/// The line that says why: ours, else the last one.
+/// The line that gives the reason: our error line, else the last line.
 fn first_error(words: &str) -> Option<String> {
     let ours = words.lines().find_map(|line| line.split_once("error: ").map(|(_, error)| error));
     ours.or_else(|| words.lines().rev().find(|line| !line.trim().is_empty())).map(str::to_owned)
@@ -353,7 +353,7 @@ fn go_on(end: Instant, time: Duration, interrupted: &AtomicBool) -> Result<(), S
         return Err("interrupted".to_owned());
     }
     if Instant::now() > end {
-        return Err(format!("not within the {} s that `--timeout` gives", time.as_secs()));
+        return Err(format!("not done within {} s (--timeout)", time.as_secs()));
     }
     Ok(())
 }
@@ -362,17 +362,17 @@ fn answer(paths: &Paths) -> Option<DaemonInfo> {
     Client::connect(paths).ok()?.call(method::DAEMON_INFO, json!({})).ok()
 }
 
-/// Ends the collector of a home, if it has one.
+/// Stops the collector of a home, if one is running.
 fn stop(paths: &Paths) -> Result<(), String> {
     let Some(info) = answer(paths) else { return Ok(()) };
     if let Ok(mut client) = Client::connect(paths) {
-        // It may end before it has answered.
+        // It may stop before it answers.
         let _ = client.call::<Value>(method::DAEMON_STOP, json!({}));
     }
     let end = Instant::now() + STOP_TIME;
     while liveness::is_running(info.pid, info.started_ms) {
         if Instant::now() > end {
-            return Err(format!("the collector (pid {}) does not end", info.pid));
+            return Err(format!("the collector (pid {}) does not stop", info.pid));
         }
         std::thread::park_timeout(LOOK_PAUSE);
     }

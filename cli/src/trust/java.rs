@@ -1,12 +1,13 @@
-//! Java's keystores, one a JDK, changed by `keytool`. A JDK of the system's packages reads the system's
-//! store, or a keystore that the system's update command makes of it: that one is left alone.
+//! Java's keystores, one per JDK, changed by `keytool`. A JDK from the system's packages reads the system's
+//! store, or a keystore that the system's update command makes from it: that one is not changed.
+use super::places::{Places, folders_in};
+use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use super::{Places, Store, Trouble, folders_in};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Where a JDK keeps it: since Java 9, and before.
+/// Its path in a JDK: since Java 9, and before.
 const FILES: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts"];
 
 /// Folders of JDKs, below the root.
@@ -53,7 +54,7 @@ pub(super) fn find(places: &Places) -> Vec<Keystore> {
 impl Keystore {
     fn keytool(&self) -> Result<&Path, Trouble> {
         self.keytool.as_deref().ok_or_else(|| Trouble {
-            why: "there is no keytool".to_owned(),
+            why: "cannot find keytool".to_owned(),
             remedy: "install a JDK, or add its folder bin to PATH".to_owned(),
         })
     }
@@ -63,7 +64,7 @@ impl Keystore {
             [what, "-alias", alias, "-storepass", PASSWORD, "-keystore"].map(OsString::from).to_vec();
         arguments.push((&self.file).into());
         arguments.extend(rest.iter().map(OsString::from));
-        // Its messages are looked at.
+        // Its messages are parsed.
         arguments.push("-J-Duser.language=en".into());
         arguments
     }
@@ -88,7 +89,7 @@ impl Store for Keystore {
     }
 
     fn holds(&self, authority: &Authority) -> Result<bool, Trouble> {
-        let remedy = || "look whether `keytool -list` works with this keystore".to_owned();
+        let remedy = || "check whether `keytool -list` works with this keystore".to_owned();
         let keytool = self.keytool()?;
         match run(keytool, self.arguments("-exportcert", &alias(authority), &["-rfc"])) {
             Ok(done) if done.ok => Ok(is_certificate(authority, &done.stdout)),
@@ -104,7 +105,7 @@ impl Store for Keystore {
         let alias = alias(authority);
         let certificate = authority.certificate_path();
         let mut arguments = self.arguments("-importcert", &alias, &["-noprompt", "-file"]);
-        // Before the argument for the virtual machine, behind `-file`.
+        // Before the argument for the virtual machine, after `-file`.
         arguments.insert(arguments.len() - 1, certificate.into());
         let rest = format!(" -noprompt -file {}", quoted(certificate));
         require(self.keytool()?, arguments, || self.by_hand("-importcert", &alias, &rest))

@@ -1,8 +1,9 @@
-//! The user's login keychain, which Safari, Chrome and everything of the system ask; changed by
-//! security(1), which has the user confirm it. Looked for everywhere, so that a test finds one on any system.
+//! The user's login keychain, which Safari, Chrome and the system use. It is changed by security(1), which
+//! asks the user to confirm. Searched for on every system, so that it can be tested on any.
+use super::places::Places;
+use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use super::{Places, Store, Trouble};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ pub(super) struct Keychain {
     tool: PathBuf,
 }
 
-/// The user's keychain, where there is one.
+/// The user's keychain, if there is one.
 pub(super) fn find(places: &Places) -> Option<Keychain> {
     let file = places.below_home(&[FILE]).next()?;
     let tool = places.root.join(TOOL);
@@ -69,7 +70,8 @@ impl Store for Keychain {
             self.by_hand(&format!("add-trusted-cert -r trustRoot -k {} {certificate}", quoted(&self.file)))
         });
         done.inspect_err(|_| {
-            // Who refuses to trust it has it in the keychain by then, where the next look would find it.
+            // If the user refuses to trust it, it is in the keychain already. Remove it, or the next check
+            // would find it.
             let _ = self.delete(authority);
         })
     }

@@ -1,8 +1,8 @@
-//! Node.js has its authorities built in and reads one file more, which only its environment can name.
-use super::Places;
-use agentfs_collector::tls::Authority;
+//! Node.js has its CAs built in. It reads one more file, which only an environment variable can name.
+use super::places::Places;
+use agentfs_tls::Authority;
 
-/// What Node.js needs, where there is one: a text for people, and whether it has it already.
+/// What Node.js needs, if it is installed: whether it is set already, and a text for people.
 pub(crate) fn advice(places: &Places, authority: &Authority, undo: bool) -> Option<(bool, String)> {
     let path = authority.certificate_path();
     let set = places.node_certificates.as_deref() == Some(path);

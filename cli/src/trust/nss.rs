@@ -1,7 +1,8 @@
-//! NSS databases: Chromium's, one a user, and Firefox's, one a profile. Both are changed by `certutil`.
+//! NSS databases: Chromium's, one per user, and Firefox's, one per profile. Both are changed by `certutil`.
+use super::places::{Places, folders_in};
+use super::store::{Store, Trouble};
 use super::tool::{is_certificate, quoted, require, run};
-use super::{Places, Store, Trouble, folders_in};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -13,7 +14,7 @@ const FILE: &str = "cert9.db";
 /// Databases of the Chromium family, below the user's folder.
 const CHROMIUM: [&str; 2] = [".pki/nssdb", "snap/chromium/current/.pki/nssdb"];
 
-/// Programs of the Chromium family. With one of them the database is made where there is none yet.
+/// Programs of the Chromium family. If one of them is installed, a missing database is created.
 const BROWSERS: [&str; 8] = [
     "chromium",
     "chromium-browser",
@@ -75,7 +76,7 @@ impl Database {
     fn certutil(&self) -> Result<&Path, Trouble> {
         self.certutil
             .as_deref()
-            .ok_or_else(|| Trouble { why: "there is no certutil".to_owned(), remedy: INSTALL.to_owned() })
+            .ok_or_else(|| Trouble { why: "cannot find certutil".to_owned(), remedy: INSTALL.to_owned() })
     }
 
     /// The arguments `what -d sql:FOLDER rest…`.
@@ -87,10 +88,10 @@ impl Database {
     }
 
     fn remedy(&self) -> String {
-        format!("close the browser, and look whether `certutil -L -d sql:{}` works", quoted(&self.folder))
+        format!("close the browser and check whether `certutil -L -d sql:{}` works", quoted(&self.folder))
     }
 
-    /// Makes the database where there is none.
+    /// Creates the database if it is missing.
     fn make(&self, certutil: &Path) -> Result<(), Trouble> {
         if self.folder.join(FILE).is_file() {
             return Ok(());
@@ -116,7 +117,7 @@ impl Store for Database {
         if !self.folder.join(FILE).is_file() {
             return Ok(false);
         }
-        // It fails where there is no such certificate, and says so in words alone.
+        // It fails if the certificate is not there, and says so only in its output.
         let shown = run(self.certutil()?, self.arguments("-L", &["-a", "-n", &authority.name()]));
         Ok(shown.is_ok_and(|done| done.ok && is_certificate(authority, &done.stdout)))
     }
@@ -125,7 +126,7 @@ impl Store for Database {
         let certutil = self.certutil()?;
         self.make(certutil)?;
         let name = authority.name();
-        // `C`: it vouches for servers, and for nothing else.
+        // `C`: trusted for servers, and for nothing else.
         let mut arguments = self.arguments("-A", &["-t", "C,,", "-n", &name, "-i"]);
         arguments.push(authority.certificate_path().into());
         require(certutil, arguments, || self.remedy())

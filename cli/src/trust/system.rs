@@ -1,23 +1,24 @@
-//! The system's store: a folder of certificates, from which a command makes the bundle that OpenSSL,
-//! GnuTLS, curl, Go and Python read.
+//! The system's store: a folder of certificates. A command makes from it the bundle that OpenSSL, GnuTLS,
+//! curl, Go and Python read.
+use super::places::Places;
+use super::store::{Store, Trouble};
 use super::tool::{quoted, require};
-use super::{Places, Store, Trouble};
-use agentfs_collector::tls::Authority;
+use agentfs_tls::Authority;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// How a family of systems keeps its store.
+/// The store of a family of systems.
 #[derive(Debug)]
 struct Layout {
     /// Folder of certificates that were added here, below the root.
     folder: &'static str,
     /// How their names must end.
     suffix: &'static str,
-    /// What makes the bundle, with its arguments.
+    /// The command that makes the bundle, with its arguments.
     update: &'static [&'static str],
-    /// What makes it after something was taken out.
+    /// The command to make it after something was removed.
     renew: &'static [&'static str],
 }
 
@@ -44,7 +45,8 @@ const LAYOUTS: [Layout; 4] = [
         update: &["update-ca-certificates"],
         renew: &["update-ca-certificates"],
     },
-    // Debian, Ubuntu, Alpine: update-ca-certificates(8). Without `--fresh` links to what is gone stay.
+    // Debian, Ubuntu, Alpine: update-ca-certificates(8). Without `--fresh`, links to removed certificates
+    // stay.
     Layout {
         folder: "usr/local/share/ca-certificates",
         suffix: "crt",
@@ -64,7 +66,7 @@ pub(super) struct System {
     root: PathBuf,
 }
 
-/// The system's store, where this system has one that we know.
+/// The system's store, if this system has one that we know.
 pub(super) fn find(places: &Places) -> Option<System> {
     let layout = LAYOUTS.iter().find(|layout| places.root.join(layout.folder).is_dir())?;
     Some(System { layout, folder: places.root.join(layout.folder), root: places.root.clone() })
@@ -83,7 +85,7 @@ impl System {
         match found.find(|path| path.is_file()) {
             Some(program) => require(&program, arguments, remedy),
             None => {
-                let why = format!("there is no {name}");
+                let why = format!("cannot find {name}");
                 Err(Trouble { why, remedy: "install the package ca-certificates".to_owned() })
             }
         }
@@ -119,7 +121,7 @@ impl Store for System {
         copy(authority.certificate_path(), &file)
             .map_err(|error| Trouble { why: written(&file, &error), remedy: by_hand() })?;
         self.command(self.layout.update, &by_hand).inspect_err(|_| {
-            // Otherwise the next look would find it there, and the bundle would still lack it.
+            // Otherwise the next check would find it there, though the bundle does not have it.
             let _ = fs::remove_file(&file);
         })
     }
@@ -132,7 +134,7 @@ impl Store for System {
     }
 }
 
-/// Copies a file that is for our eyes only into one for all.
+/// Copies a private file to one that everybody can read.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let text = fs::read(from)?;
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(to)?;

@@ -1,6 +1,6 @@
-//! Runs the tool of a store: its words are ours to report, never the user's terminal's.
-use super::Trouble;
-use agentfs_collector::tls::Authority;
+//! Runs the tool of a store. Its output is ours to report; it does not go to the terminal.
+use super::store::Trouble;
+use agentfs_tls::Authority;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,18 +8,18 @@ use std::process::{Command, Stdio};
 /// What a tool did.
 #[derive(Clone, Debug)]
 pub(super) struct Done {
-    /// Whether it says that it worked.
+    /// Whether it exited with success.
     pub(super) ok: bool,
     /// What it wrote to standard output.
     pub(super) stdout: String,
-    /// The first line that it complained with.
+    /// The first line of its error output.
     pub(super) complaint: String,
 }
 
-/// Runs `program` to its end, without input: one that asks for a password fails.
+/// Runs `program` to its end, without input: if it asks for a password, it fails.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// It cannot be started.
 pub(super) fn run(
     program: &Path,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -33,10 +33,10 @@ pub(super) fn run(
     Ok(Done { ok: output.status.success(), stdout, complaint })
 }
 
-/// Runs `program`, which has to succeed.
+/// Runs `program`, which must succeed.
 ///
 /// # Errors
-/// With `remedy`, where it does not.
+/// It does not succeed; the error has `remedy`.
 pub(super) fn require(
     program: &Path,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -52,20 +52,20 @@ pub(super) fn require(
     }
 }
 
-/// Whether a text in PEM has the certificate of `authority` in it.
+/// Whether a PEM text contains the certificate of `authority`.
 pub(super) fn is_certificate(authority: &Authority, text: &str) -> bool {
     let own = std::fs::read_to_string(authority.certificate_path()).unwrap_or_default();
     body(&own).is_some_and(|own| body(text).is_some_and(|other| own == other))
 }
 
-/// What stands between the first two marks of a PEM file, without line ends.
+/// The text between the first two markers of a PEM file, without line ends.
 fn body(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("-----BEGIN CERTIFICATE-----")?;
     let (body, _) = rest.split_once("-----END CERTIFICATE-----")?;
     Some(body.split_ascii_whitespace().collect())
 }
 
-/// A path as a shell takes it.
+/// A path quoted for a shell.
 pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte);

@@ -1,89 +1,76 @@
-//! Whether a process belongs to an instance: found out from the kernel, never from the process.
-use agentfs_wire::companion::Companion;
-use agentfs_wire::env;
-use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
-use std::fs;
+//! Whether a caller belongs to an instance: it must know the instance's secret, which the companion contains.
+//! Other statements of a process, such as its environment, prove nothing: everybody can set them.
+use crate::secret;
+use agentfs_wire::broker::Request;
 use std::path::Path;
 
-/// Generations that are looked back. A deeper process is no member.
-const GENERATIONS: usize = 64;
-
-/// Whether `pid`, or a process that it descends from, is the instance's: the wrapped program itself, or one
-/// that was started with the instance's variables.
-pub(super) fn belongs(pid: i32, app: &str, instance: &str, run: &Path) -> bool {
-    let (Some(app_label), Some(instance_label)) = (app_name(app), instance_name(instance)) else {
-        return false;
-    };
-    let file = SocketName { app: app_label, instance: instance_label, kind: Kind::Companion }.format();
-    let companion: Option<Companion> =
-        fs::read(run.join(file.as_str())).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    let program = companion.map_or(0, |companion| companion.child_pid);
-    let run = run.to_string_lossy();
-    let wanted = [(env::APP, app), (env::INSTANCE, instance), (env::RUN, &*run)];
-    let mut pid = u32::try_from(pid).unwrap_or(0);
-    for _ in 0..GENERATIONS {
-        if pid <= 1 {
-            return false;
-        }
-        if pid == program || was_started_with(pid, &wanted) {
-            return true;
-        }
-        pid = parent(pid).unwrap_or(0);
-    }
-    false
-}
-
-/// Whether a process was started with these variables (proc(5), `/proc/PID/environ`).
-fn was_started_with(pid: u32, wanted: &[(&str, &str)]) -> bool {
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-    wanted.iter().all(|(name, value)| {
-        let entry = format!("{name}={value}");
-        environment.split(|byte| *byte == 0).any(|own| own == entry.as_bytes())
-    })
-}
-
-/// The parent of a process (proc(5), `/proc/PID/stat`, fourth field; the second may hold anything but ends
-/// with the last parenthesis).
-fn parent(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = status.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+/// Whether `request` has the secret of the instance that it names. An instance has no members if it has no
+/// companion (an instance made by hand) or if its companion has no secret.
+pub(super) fn proves(request: &Request<'_>, run: &Path) -> bool {
+    secret::of(request.app, request.instance, run).is_some_and(|secret| secret.is(request.secret))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agentfs_wire::companion::Rules;
+    use agentfs_wire::broker::Ask;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-    #[test]
-    fn a_stranger_is_no_member() {
-        let run = tempfile::tempdir().unwrap();
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert!(!belongs(own, "shop", "main", run.path()));
-        assert!(!belongs(own, "Not A Label", "main", run.path()));
+    const SECRET: &str = "000102030405060708090a0b0c0d0e0f";
+
+    fn companion(run: &Path, instance: &str, secret: &str) {
+        let text = format!(
+            r#"{{"app":"shop","instance":"{instance}","directory":"/","checkout":null,"fork":false,"branch":null,
+            "command":[],"wrap_pid":7,"child_pid":8,"started_ms":9,"version":"0.1.0"{secret}}}"#
+        );
+        let path = run.join(format!("shop-{instance}.json"));
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn proves(instance: &str, secret: &str, run: &Path) -> bool {
+        let ask = Ask::Probe { file: "" };
+        super::proves(&Request { app: "shop", instance, secret, ask }, run)
     }
 
     #[test]
-    fn the_program_and_what_it_starts_are_members() {
+    fn who_knows_the_secret_is_a_member() {
         let run = tempfile::tempdir().unwrap();
-        let parent = std::os::unix::process::parent_id();
-        let companion = Companion {
-            app: "shop".to_owned(),
-            instance: "main".to_owned(),
-            directory: "/".into(),
-            checkout: None,
-            fork: false,
-            branch: None,
-            command: Vec::new(),
-            wrap_pid: 0,
-            child_pid: parent,
-            started_ms: 0,
-            version: String::new(),
-            rules: Rules::default(),
-        };
-        fs::write(run.path().join("shop-main.json"), serde_json::to_vec(&companion).unwrap()).unwrap();
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert!(belongs(own, "shop", "main", run.path()));
-        assert!(!belongs(own, "shop", "other", run.path()));
+        companion(run.path(), "one", &format!(r#","secret":"{SECRET}""#));
+        companion(run.path(), "two", r#","secret":"ffffffffffffffffffffffffffffffff""#);
+        assert!(proves("one", SECRET, run.path()));
+        for wrong in
+            ["", "0", "ffffffffffffffffffffffffffffffff", &SECRET.to_uppercase(), &format!("{SECRET}0")]
+        {
+            assert!(!proves("one", wrong, run.path()), "{wrong}");
+        }
+        assert!(!proves("two", SECRET, run.path()), "it is another's");
+        for name in ["three", "Not A Label", "../one", ""] {
+            assert!(!proves(name, SECRET, run.path()), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_instance_without_a_secret_has_no_members() {
+        let run = tempfile::tempdir().unwrap();
+        companion(run.path(), "old", "");
+        assert!(!proves("old", "", run.path()));
+        fs::write(run.path().join("shop-torn.json"), "{").unwrap();
+        assert!(!proves("torn", "", run.path()));
+        // Made without `wrap`: there is a socket and no companion.
+        assert!(!proves("hand", "", run.path()));
+    }
+
+    #[test]
+    fn a_companion_that_others_may_have_read_proves_nothing() {
+        let run = tempfile::tempdir().unwrap();
+        companion(run.path(), "one", &format!(r#","secret":"{SECRET}""#));
+        symlink(run.path().join("shop-one.json"), run.path().join("shop-link.json")).unwrap();
+        assert!(!proves("link", SECRET, run.path()));
+        for mode in [0o644, 0o660, 0o602] {
+            fs::set_permissions(run.path().join("shop-one.json"), Permissions::from_mode(mode)).unwrap();
+            assert!(!proves("one", SECRET, run.path()), "{mode:o}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One control connection: requests in, replies out in the same order, then maybe a stream of events.
 use super::line::{self, Line};
-use super::server::Shared;
-use super::{Answer, Ask, Command, error};
+use super::{Ask, Command, Shared};
+use crate::answer::{Answer, error};
 use crate::end::ended;
 use crate::journal::{Filter, Subscription};
 use crate::limits::{CONTROL_WRITE, SUBSCRIPTION_BATCH};
@@ -21,8 +21,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
 
-/// Serves one client until it closes, breaks a limit, or the collector ends. A failure to read or write
-/// is the client's end.
+/// Serves one client until it closes, breaks a limit, or the collector ends. A failure to read or write means
+/// that the client is gone.
 pub(super) async fn serve(stream: UnixStream, shared: Arc<Shared>, mut end_rx: watch::Receiver<bool>) {
     let (input, output) = stream.into_split();
     let mut connection = Connection { input: BufReader::new(input), output, shared };
@@ -31,7 +31,7 @@ pub(super) async fn serve(stream: UnixStream, shared: Arc<Shared>, mut end_rx: w
             next = line::read(&mut connection.input, CONTROL_LINE_BYTES) => next,
             () = ended(&mut end_rx) => return,
         };
-        // A request is carried out and answered even when the collector is about to end.
+        // A request is carried out and answered even if the collector is about to stop.
         match connection.turn(next, &end_rx).await {
             Ok(true) => {}
             Ok(false) | Err(_) => return,
@@ -64,7 +64,7 @@ struct ListenParams {
 // === impl Connection ===
 
 impl Connection {
-    /// Deals with one line; `false` when it was the last.
+    /// Handles one line; `false` if it was the last.
     async fn turn(&mut self, next: io::Result<Line>, end_rx: &watch::Receiver<bool>) -> io::Result<bool> {
         let line = match next? {
             Line::End => return Ok(false),
@@ -133,8 +133,8 @@ impl Connection {
             method::INSTANCE_DRAIN => return Outcome::Answer(self.drain(params).await),
             unknown => Err(error(
                 ErrorCode::UnknownMethod,
-                format!("there is no method `{unknown}`"),
-                Some("`daemon.info` tells this collector's version"),
+                format!("unknown method `{unknown}`"),
+                Some("call `daemon.info` for this collector's version"),
             )),
         };
         Outcome::Answer(match ask {
@@ -143,7 +143,8 @@ impl Connection {
         })
     }
 
-    /// Takes an instance out of the routes; what it still has to answer, by forwards as well.
+    /// Takes an instance out of the routes. Returns how many requests it still has to answer, over forwards
+    /// as well.
     async fn drain(&self, params: Value) -> Answer {
         let params: DrainParams = read(params)?;
         let waiting = self.shared.forwards.waiting(&params.app, &params.instance);
@@ -153,7 +154,7 @@ impl Connection {
 
     async fn ask(&self, ask: Ask) -> Answer {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let ending = || error(ErrorCode::Internal, "the collector is ending", Some("try again"));
+        let ending = || error(ErrorCode::Internal, "the collector is stopping", Some("try again"));
         self.shared.command_tx.send(Command { ask, answer_tx }).await.map_err(|_| ending())?;
         answer_rx.await.map_err(|_| ending())?
     }
@@ -171,8 +172,8 @@ impl Connection {
         }
     }
 
-    /// Answers a subscription, then writes events until the client closes. What it sends meanwhile is
-    /// read and ignored.
+    /// Answers a subscription, then writes events until the client closes. Reads and ignores what the client
+    /// sends meanwhile.
     async fn stream(
         &mut self,
         id: Value,
@@ -191,8 +192,8 @@ impl Connection {
             tokio::select! {
                 batch = next_batch(&mut subscription) => match batch {
                     Some(batch) => {
-                        // A client that does not read is not waited for by anybody but this task; it
-                        // still must be able to close, and the collector to end.
+                        // If the client does not read, only this task waits for it. The client must still be
+                        // able to close, and the collector to stop.
                         tokio::select! {
                             written = self.output.write_all(batch.as_bytes()) => written?,
                             () = &mut end => return Ok(()),
@@ -207,7 +208,7 @@ impl Connection {
     }
 }
 
-/// Waits for an event and takes those along that are there already.
+/// Waits for an event and takes those that are already queued as well.
 async fn next_batch(subscription: &mut Subscription) -> Option<String> {
     let mut batch = subscription.next().await?.line().to_owned();
     for _ in 1..SUBSCRIPTION_BATCH {
@@ -221,7 +222,7 @@ async fn next_batch(subscription: &mut Subscription) -> Option<String> {
 
 fn read<T: DeserializeOwned>(params: Value) -> Result<T, ControlError> {
     serde_json::from_value(params)
-        .map_err(|cause| error(ErrorCode::BadParams, format!("the parameters do not fit: {cause}"), None))
+        .map_err(|cause| error(ErrorCode::BadParams, format!("invalid parameters: {cause}"), None))
 }
 
 /// A result as JSON.

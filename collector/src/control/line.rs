@@ -5,9 +5,9 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 /// One attempt to read a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// A line without its newline. The last one may lack it.
+    /// A line without its newline. The last line may have none.
     Whole(Vec<u8>),
-    /// The line goes over the limit. The connection is of no use any more.
+    /// The line is longer than the limit. The connection cannot be used any more.
     TooLong,
     /// The other end has closed.
     End,

@@ -1,12 +1,10 @@
 //! Accepts control connections, within their limit.
-use super::{Command, connection, error};
+use super::{Command, Shared, connection};
+use crate::answer::error;
 use crate::end::ended;
-use crate::forward::Forwards;
-use crate::journal::Journal;
 use crate::limits::COMMAND_QUEUE;
 use crate::notice::clear;
-use crate::trace_page::TracePage;
-use agentfs_wire::control::{DaemonInfo, ErrorCode, Reply};
+use agentfs_wire::control::{ErrorCode, Reply};
 use agentfs_wire::limits::CONTROL_CONNECTIONS;
 use serde_json::Value;
 use std::fs;
@@ -25,26 +23,11 @@ pub(crate) struct Server {
     path: PathBuf,
 }
 
-/// What every connection needs.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    /// Who we are: hub --changes--> connections
-    pub(crate) info_rx: watch::Receiver<DaemonInfo>,
-    /// What happened.
-    pub(crate) journal: Journal,
-    /// Raw TCP into instances.
-    pub(crate) forwards: Forwards,
-    /// Who wants calls.
-    pub(crate) page: TracePage,
-    /// connections --commands--> hub
-    pub(crate) command_tx: mpsc::Sender<Command>,
-}
-
 // === impl Server ===
 
 impl Server {
-    /// Binds the control socket for us alone. The caller holds the collector's lock, so a socket that
-    /// is there is stale.
+    /// Binds the control socket, with access only for us. The caller holds the collector's lock, so an
+    /// existing socket is stale.
     ///
     /// # Errors
     /// What the system says.
@@ -60,7 +43,7 @@ impl Server {
         mpsc::channel(COMMAND_QUEUE)
     }
 
-    /// Serves until `end_rx` says so; open connections may then write what they were answered.
+    /// Serves until `end_rx` fires; open connections may then still write their replies.
     pub(crate) async fn run(self, shared: Arc<Shared>, mut end_rx: watch::Receiver<bool>) {
         let permits = Arc::new(Semaphore::new(CONTROL_CONNECTIONS));
         let mut connections = JoinSet::new();
@@ -98,7 +81,7 @@ impl Drop for Server {
     }
 }
 
-/// Whether the other end is us or root. The file's mode says so already; folders get opened by
+/// Whether the other end is us or root. The file's mode already ensures it, but modes get changed by
 /// accident.
 fn is_trusted(stream: &UnixStream) -> bool {
     let own = nix::unistd::geteuid().as_raw();
@@ -107,11 +90,11 @@ fn is_trusted(stream: &UnixStream) -> bool {
 
 fn refuse(stream: &UnixStream) {
     let hint = Some("close a connection; a subscription counts as one");
-    let busy = error(ErrorCode::Busy, format!("{CONTROL_CONNECTIONS} connections are open"), hint);
+    let busy = error(ErrorCode::Busy, format!("too many connections: {CONTROL_CONNECTIONS} are open"), hint);
     let reply = Reply { id: Value::Null, result: None, error: Some(busy) };
     if let Ok(mut line) = serde_json::to_vec(&reply) {
         line.push(b'\n');
-        // A fresh socket has room for one line; whoever filled it does not read it either.
+        // A fresh socket has room for one line. If the client filled it, it does not read either.
         let _ = stream.try_write(&line);
     }
 }

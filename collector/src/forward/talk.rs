@@ -1,5 +1,6 @@
-//! Which forwarded connections wait for an answer, so that `stop` lets it come. What the bytes mean is not known here:
-//! after the client's the application owes an answer, and an answer lasts until it pauses. Called by `forward`.
+//! Which forwarded connections wait for an answer, so that `stop` can wait for it. The meaning of the bytes
+//! is unknown here. So: after bytes of the client the application owes an answer, and an answer is over when
+//! the application pauses. Called by `forward`.
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,24 +10,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// Pause of the application after which its answer is over.
+/// Pause of the application after which its answer counts as complete.
 const ANSWER_PAUSE: Duration = Duration::from_millis(200);
 
 /// The connections of one forward.
 #[derive(Debug, Default)]
 pub(super) struct Talks(Mutex<Vec<Weak<Talk>>>);
 
-/// What one connection waits for.
+/// The state of one connection.
 #[derive(Debug)]
 struct Talk {
-    /// Whether the client was the last to speak.
+    /// Whether the client sent the last bytes.
     asked: AtomicBool,
     begin: Instant,
-    /// When the application spoke last: milliseconds since `begin`, and one; 0: it has not.
+    /// When the application last sent bytes: milliseconds since `begin`, plus one; 0: never.
     answered: AtomicU64,
 }
 
-/// The client's side of a connection, watched.
+/// The client's side of a connection, with its activity recorded.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,

@@ -2,13 +2,14 @@
 //! still waits.
 use super::drive::Hub;
 use super::routing;
+use crate::answer::{Answer, error};
 use crate::clock::now_ms;
-use crate::control::{Answer, Ask, Command, error};
+use crate::control::{Ask, Command};
 use crate::limits::{DRAIN_HOLD_MS, HAND_ROUTES};
 use crate::processes::survey;
 use crate::registry::{Event, HandRoute, Key, RouteTarget, Sight};
-use crate::routes_file;
 use crate::watch::Looker;
+use agentfs_home::routes;
 use agentfs_wire::control::{DrainParams, Draining, EndedParams, ErrorCode, Pruned, RouteInfo, RouteParams};
 use serde_json::json;
 
@@ -41,8 +42,8 @@ impl Hub {
     fn add_route(&mut self, params: &RouteParams) -> Answer {
         let route = HandRoute::parse(params)?;
         if let Some(owner) = self.registry.owner_of(&route.host).filter(|_| !params.replace) {
-            let message = format!("`{}` leads elsewhere already: {owner}", route.host);
-            return Err(error(ErrorCode::Conflict, message, Some("choose another name, or replace it")));
+            let message = format!("`{}` is already routed to {owner}", route.host);
+            return Err(error(ErrorCode::Conflict, message, Some("choose another name or use --replace")));
         }
         let missing = match &route.target {
             RouteTarget::Instance(key) => (!self.registry.knows(key)).then(|| key.to_string()),
@@ -50,23 +51,23 @@ impl Hub {
             RouteTarget::Socket(_) | RouteTarget::Tcp(_) => None,
         };
         if let Some(name) = missing {
-            let message = format!("nothing lives that is called `{name}`");
-            return Err(error(ErrorCode::NotFound, message, Some("`agentfs ps` lists what lives")));
+            let message = format!("no running app or instance is named `{name}`");
+            return Err(error(ErrorCode::NotFound, message, Some("run `agentfs ps` to see all")));
         }
         if let (true, RouteTarget::Socket(path)) = (route.handoff, &route.target)
             && let (Ok(socket), Ok(run)) = (path.canonicalize(), self.run_dir.path().canonicalize())
             && !routing::is_listener(&socket, &run)
         {
             let message = format!(
-                "{} is no listener of a wrapped program: no connection can be handed to it",
+                "cannot hand connections to {}: it is not a listener of a wrapped program",
                 path.display()
             );
-            let hint = Some("leave `--handoff` out, or start the program with `agentfs wrap`");
+            let hint = Some("leave out `--handoff`, or start the program with `agentfs wrap`");
             return Err(error(ErrorCode::BadParams, message, hint));
         }
         if self.registry.hand_routes() >= HAND_ROUTES {
-            let message = format!("there are {HAND_ROUTES} routes already");
-            return Err(error(ErrorCode::Conflict, message, Some("remove some")));
+            let message = format!("there are already {HAND_ROUTES} routes");
+            return Err(error(ErrorCode::Conflict, message, Some("use `agentfs route --remove`")));
         }
         let info = route.info(self.urls.url(&route.host));
         let mut stored = self.registry.route_infos(self.urls);
@@ -80,8 +81,8 @@ impl Hub {
     fn remove_route(&mut self, host: &str) -> Answer {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         if !self.registry.has_hand_route(&host) {
-            let message = format!("there is no route `{host}`");
-            return Err(error(ErrorCode::NotFound, message, Some("`agentfs route --list` shows all")));
+            let message = format!("cannot find the route `{host}`");
+            return Err(error(ErrorCode::NotFound, message, Some("run `agentfs route --list`")));
         }
         let mut stored = self.registry.route_infos(self.urls);
         stored.retain(|other| other.host != host);
@@ -91,10 +92,10 @@ impl Hub {
     }
 
     fn store(&mut self, routes: Vec<RouteInfo>) -> Result<(), agentfs_wire::control::ControlError> {
-        routes_file::save(&self.paths.routes, routes).map_err(|cause| {
+        routes::save(&self.paths.routes, routes).map_err(|cause| {
             let message = format!("cannot write {}: {cause}", self.paths.routes.display());
             self.warn(&message);
-            error(ErrorCode::Internal, message, Some("the routes are as they were"))
+            error(ErrorCode::Internal, message, Some("the routes are unchanged"))
         })
     }
 
@@ -108,12 +109,12 @@ impl Hub {
     fn drain(&mut self, params: DrainParams) -> Answer {
         let key = Key { app: params.app, instance: params.instance };
         if !self.registry.knows(&key) {
-            let message = format!("nothing lives that is called `{key}`");
-            return Err(error(ErrorCode::NotFound, message, Some("`agentfs ps` lists what lives")));
+            let message = format!("no running instance is named `{key}`");
+            return Err(error(ErrorCode::NotFound, message, Some("run `agentfs ps` to see all")));
         }
         let until_ms = now_ms().saturating_add(params.hold_ms.min(DRAIN_HOLD_MS));
         self.tell(vec![Event::Drained { key: key.clone(), until_ms }]);
-        json(&Draining { requests: self.upstreams.ending(&key.app, &key.instance) })
+        json(&Draining { requests: self.upstreams.finite_in_flight(&key.app, &key.instance) })
     }
 
     /// Looks at everything at once and removes what is dead, dangling links included, which are left

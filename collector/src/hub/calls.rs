@@ -1,27 +1,31 @@
 //! Notices as journal events: the words that people and programs read for each call.
 use crate::notice::Told;
-use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::event::{self, What, Who};
 use agentfs_wire::notice::{Call, Outcome, Why};
 use nix::errno::Errno;
 use std::path::Path;
 
 /// The event of a notice. `run` is the run dir, for whole paths of sockets.
-pub(super) fn event(told: &Told, run: &Path) -> Event {
-    let mut event = Event::new(EventKind::Call).of(&told.key.app, &told.key.instance);
-    event.pid = Some(told.pid).filter(|pid| *pid != 0);
-    event.program = text(&told.program);
-    event.call = Some(call(told.call).to_owned());
-    event.fd = Some(told.fd).filter(|fd| *fd >= 0);
-    event.address = told.address.map(|address| address.to_string());
-    event.peer = told.peer.map(|peer| peer.to_string());
-    event.outcome = Some(outcome(told.outcome).to_owned());
-    event.why = Some(why(told.why).to_owned()).filter(|_| told.why != Why::Rewritten);
-    event.errno = (told.errno != 0).then(|| errno(told.errno));
-    match told.call {
-        Call::Exec | Call::Start => event.detail = text(&told.file),
-        _ => event.socket = text(&told.file).map(|file| run.join(file).to_string_lossy().into_owned()),
-    }
-    event
+pub(super) fn event(told: &Told, run: &Path) -> What {
+    let file = text(&told.file);
+    let (socket, file) = match told.call {
+        Call::Exec | Call::Start => (None, file),
+        _ => (file.map(|file| run.join(file).to_string_lossy().into_owned()), None),
+    };
+    What::Call(Box::new(event::Call {
+        of: Who::new(&told.key.app, &told.key.instance),
+        pid: Some(told.pid).filter(|pid| *pid != 0),
+        program: text(&told.program),
+        call: call(told.call).to_owned(),
+        fd: Some(told.fd).filter(|fd| *fd >= 0),
+        address: told.address.map(|address| address.to_string()),
+        peer: told.peer.map(|peer| peer.to_string()),
+        outcome: outcome(told.outcome).to_owned(),
+        why: Some(why(told.why).to_owned()).filter(|_| told.why != Why::Rewritten),
+        errno: (told.errno != 0).then(|| errno(told.errno)),
+        socket,
+        file,
+    }))
 }
 
 fn text(text: &str) -> Option<String> {
@@ -94,9 +98,9 @@ mod tests {
             file: "shop-k3f9.80.sock".into(),
             program: "python3".into(),
         };
-        let event = event(&told, Path::new("/run"));
-        assert_eq!(event.why.as_deref(), Some("in_use"));
-        assert_eq!(event.errno.as_deref(), Some("EADDRINUSE"));
-        assert_eq!(event.socket.as_deref(), Some("/run/shop-k3f9.80.sock"));
+        let What::Call(call) = event(&told, Path::new("/run")) else { panic!("a notice tells of a call") };
+        assert_eq!(call.why.as_deref(), Some("in_use"));
+        assert_eq!(call.errno.as_deref(), Some("EADDRINUSE"));
+        assert_eq!(call.socket.as_deref(), Some("/run/shop-k3f9.80.sock"));
     }
 }

@@ -4,11 +4,9 @@ use super::looks::Looks;
 use super::requests;
 use super::routing::{self, Upstreams};
 use super::secure::Switch;
-use super::warnings::Warnings;
 use crate::clock::now_ms;
 use crate::control::Command;
 use crate::journal::Journal;
-use crate::keep::Keep;
 use crate::limits::{
     HINT_QUEUE, KEEP_DELAY, LOOKS_FLOOD, NOTICE_BATCH, RECONCILE, REQUEST_BATCH, RUN_LOCK_RETRY_MS,
     STALE_REST_MS, SURVEY_DELAY,
@@ -17,10 +15,11 @@ use crate::metrics::CollectorMetrics;
 use crate::notice::Told;
 use crate::processes::{Processes, survey};
 use crate::registry::{Effect, Event, Key, Registry, Sight};
-use crate::run_dir::{Change, RunDir};
-use crate::watch::{Hint, Looker, Watcher, list};
+use crate::warnings::Warnings;
+use crate::watch::{Hint, Looker, Watcher};
+use agentfs_home::{Change, Keep, RunDir, list};
 use agentfs_router::{RequestRecord, RouterEvent, RouterMetrics, TableHandle};
-use agentfs_wire::event::{Event as JournalEvent, EventKind};
+use agentfs_wire::event::What;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::notice::{Call, Outcome};
 use agentfs_wire::paths::Paths;
@@ -234,9 +233,7 @@ impl Hub {
         let now = now_ms();
         if self.warnings.is_due(now, text) {
             crate::log::warning!("{text}");
-            let mut event = JournalEvent::new(EventKind::Warning);
-            event.detail = Some(text.to_owned());
-            self.journal.publish(now, event);
+            self.journal.publish(now, What::Warning { text: text.to_owned() });
         }
     }
 
@@ -260,7 +257,7 @@ impl Hub {
             .collect();
         for event in &events {
             if let Event::Seen { file, sight: Sight::Foreign(what) } = event {
-                self.warn(&format!("{} {what}; it is left alone", self.run_dir.path().join(file).display()));
+                self.warn(&format!("{} {what}; it is ignored", self.run_dir.path().join(file).display()));
             }
         }
         events
@@ -331,7 +328,7 @@ impl Hub {
 
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, looks: &mut BTreeSet<String>) {
         match effect {
-            Effect::Publish(event) => self.journal.publish(now_ms(), *event),
+            Effect::Publish(what) => self.journal.publish(now_ms(), *what),
             Effect::Look { file, after_ms: 0 } => {
                 looks.insert(file);
             }
@@ -429,8 +426,8 @@ impl Hub {
     fn task_ended(&mut self, ended: Result<(&'static str, Option<String>), tokio::task::JoinError>) {
         match ended {
             Ok((_, None)) => {}
-            Ok((part, Some(error))) => self.warn(&format!("the {part} has ended: {error}")),
-            Err(error) => self.warn(&format!("a part has ended: {error}")),
+            Ok((part, Some(error))) => self.warn(&format!("the {part} has stopped: {error}")),
+            Err(error) => self.warn(&format!("a part has stopped: {error}")),
         }
     }
 
@@ -438,7 +435,7 @@ impl Hub {
     fn check_own_files(&mut self) {
         let lock = std::fs::metadata(&self.paths.lock);
         if !lock.is_ok_and(|lock| lock.ino() == self.lock_inode) || !self.paths.control.exists() {
-            crate::log::error!("{} was removed under this collector: it ends", self.paths.home.display());
+            crate::log::error!("{} was removed: this collector stops", self.paths.home.display());
             self.stopping = true;
         }
     }
@@ -448,20 +445,20 @@ impl Hub {
     fn check_run_dir(&mut self) {
         let run = std::fs::metadata(self.run_dir.path()).ok();
         let inode = run.as_ref().map(MetadataExt::ino);
-        let closed = run.is_some_and(|run| run.mode() & 0o777 == crate::home::PRIVATE);
+        let closed = run.is_some_and(|run| run.mode() & 0o777 == agentfs_home::PRIVATE);
         if self.stopping || (inode == Some(self.run_inode) && closed) {
             return;
         }
-        if let Err(error) = crate::home::prepare(&self.paths) {
+        if let Err(error) = agentfs_home::prepare(&self.paths) {
             return self.warn(&error.to_string());
         }
         if inode == Some(self.run_inode) {
-            return self.warn("the mode of the run dir was changed; it is 0700 again");
+            return self.warn("the mode of the run dir was changed; it is set to 0700 again");
         }
         self.run_inode = std::fs::metadata(self.run_dir.path()).map_or(0, |run| run.ino());
         let renewed = self.watcher.as_mut().map_or(Ok(()), Watcher::renew);
         match renewed {
-            Ok(()) => self.warn("the run dir was removed; it was made again"),
+            Ok(()) => self.warn("the run dir was removed; it was created again"),
             Err(error) => self.warn(&format!("cannot watch the new run dir: {error}")),
         }
     }

@@ -157,7 +157,7 @@ fn with_v6(first: TcpListener, port: u16) -> io::Result<Vec<TcpListener>> {
 }
 
 fn describe(port: u16, error: &io::Error) -> String {
-    let mut text = format!("port {port} cannot be used: {error}");
+    let mut text = format!("cannot use port {port}: {error}");
     if error.kind() == ErrorKind::AddrInUse
         && let Some(pid) = holder(port)
     {

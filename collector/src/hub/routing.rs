@@ -65,12 +65,12 @@ impl Upstreams {
     }
 
     /// Requests in progress at an instance, without those that have no end of their own.
-    pub(super) fn ending(&mut self, app: &str, instance: &str) -> usize {
+    pub(super) fn finite_in_flight(&mut self, app: &str, instance: &str) -> usize {
         // Whoever looked the upstream up and has not connected yet holds it too.
         self.leaving.retain(|upstream| Arc::strong_count(upstream) > 1);
         let known = self.by_end.values().map(|kept| &kept.upstream).chain(&self.leaving);
         let of_it = known.filter(|upstream| upstream.app == app && upstream.instance == instance);
-        of_it.map(|upstream| upstream.ending()).sum()
+        of_it.map(|upstream| upstream.finite_in_flight()).sum()
     }
 
     /// Remembers counts for the rates. Called about once a second.
@@ -247,9 +247,9 @@ mod tests {
         let mut upstreams = Upstreams::default();
         let table = upstreams.table(vec![route("a.localhost", &["/a"])], 80);
         upstreams.table(Vec::new(), 80);
-        assert_eq!((upstreams.ending("shop", "k3f9"), upstreams.leaving.len()), (0, 1));
+        assert_eq!((upstreams.finite_in_flight("shop", "k3f9"), upstreams.leaving.len()), (0, 1));
         drop(table);
-        assert_eq!((upstreams.ending("shop", "k3f9"), upstreams.leaving.len()), (0, 0));
+        assert_eq!((upstreams.finite_in_flight("shop", "k3f9"), upstreams.leaving.len()), (0, 0));
     }
 
     #[test]

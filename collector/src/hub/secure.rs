@@ -1,9 +1,9 @@
 //! What the router needs to speak TLS, where that is switched on, at the start and later.
 use super::drive::Hub;
 use super::listen;
-use crate::control::{Answer, error};
-use crate::tls::{self, TlsConfig};
-use agentfs_router::SecureDoors;
+use crate::answer::{Answer, error};
+use agentfs_router::SecureListeners;
+use agentfs_tls::{self as tls, TlsConfig};
 use agentfs_wire::control::{DaemonInfo, ErrorCode};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -33,7 +33,7 @@ pub(super) struct Switch {
     /// Where to listen, if the user said so.
     pub(super) address: Option<SocketAddr>,
     /// hub --sockets and certificates--> router
-    pub(super) doors_tx: mpsc::Sender<SecureDoors>,
+    pub(super) doors_tx: mpsc::Sender<SecureListeners>,
     /// hub --who we are--> control
     pub(super) info_tx: watch::Sender<DaemonInfo>,
 }
@@ -54,7 +54,7 @@ pub(super) fn open(
         None => tls::enabled(home).map_err(|error| error.to_string())?,
     };
     let Some(config) = config else { return Ok(Secured::default()) };
-    let config = tls::server_config(home, &config).map_err(|error| error.to_string())?;
+    let config = tls::server_config(home, &config, warn).map_err(|error| error.to_string())?;
     if kept.is_some() {
         return Ok(Secured { config: Some(config), port: kept, ..Secured::default() });
     }
@@ -66,6 +66,11 @@ pub(super) fn open(
         note: bound.note,
         error: None,
     })
+}
+
+/// Logs why a certificate cannot be made during a handshake.
+fn warn(text: &str) {
+    crate::log::warning!("{text}");
 }
 
 // === impl Hub ===
@@ -81,16 +86,16 @@ impl Hub {
         let opened = open(&self.paths.home, self.switch.config.as_ref(), self.switch.address, kept);
         let secured = opened.map_err(|cause| {
             self.switch.info_tx.send_modify(|info| info.tls_error = Some(cause.clone()));
-            let state = if kept.is_some() { "TLS goes on as before" } else { "TLS stays off" };
+            let state = if kept.is_some() { "TLS is unchanged" } else { "TLS stays off" };
             self.warn(&format!("{state}: {cause}"));
             error(ErrorCode::Conflict, cause, Some(state))
         })?;
         let (port, addresses) = (secured.port, listen::addresses(&secured.listeners));
         let https = (kept.is_none() || port.is_none()).then_some(secured.listeners);
         let replaced = https.is_some();
-        self.switch.doors_tx.try_send(SecureDoors { https, tls: secured.config }).map_err(|_| {
-            let hint = Some("`agentfs daemon stop`; the next command starts it");
-            error(ErrorCode::Internal, "the router takes no changes", hint)
+        self.switch.doors_tx.try_send(SecureListeners { https, tls: secured.config }).map_err(|_| {
+            let hint = Some("run `agentfs daemon stop`; the next command starts the collector again");
+            error(ErrorCode::Internal, "the router does not accept changes", hint)
         })?;
         if let Some(note) = secured.note {
             self.warn(&note);

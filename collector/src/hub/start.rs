@@ -4,26 +4,24 @@ use super::listen;
 use super::looks::Looks;
 use super::routing::Upstreams;
 use super::secure::{self, Secured, Switch};
-use super::warnings::Warnings;
 use crate::clock::now_ms;
 use crate::config::{Config, Report};
 use crate::control::{Server, Shared};
 use crate::error::Error;
 use crate::forward::Forwards;
 use crate::journal::Journal;
-use crate::keep::Keep;
 use crate::limits::{DOORS_QUEUE, DRAIN, HINT_QUEUE, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE};
-use crate::lock::CollectorLock;
 use crate::metrics::CollectorMetrics;
 use crate::processes::Processes;
-use crate::registry::{Event, Registry};
-use crate::run_dir::RunDir;
-use crate::trace_page::TracePage;
-use crate::watch::{Watcher, list};
-use crate::{home, log, notice, routes_file};
-use agentfs_router::{self as router, Doors, RequestLog, RouterMetrics, Table, TableHandle};
+use crate::registry::{Event, HandRoute, Registry};
+use crate::warnings::Warnings;
+use crate::watch::Watcher;
+use crate::{log, notice};
+use agentfs_handoff::Handoff;
+use agentfs_home::{CollectorLock, Keep, RunDir, TracePage, list, routes};
+use agentfs_router::{self as router, Listeners, RequestLog, RouterMetrics, Table, TableHandle};
 use agentfs_wire::control::DaemonInfo;
-use agentfs_wire::event::{Event as JournalEvent, EventKind};
+use agentfs_wire::event::What;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::future::Future;
@@ -43,11 +41,13 @@ use tokio::time::Instant;
 pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<Report, Error> {
     log::set(config.log);
     let paths = config.paths;
-    home::prepare(&paths)?;
+    agentfs_home::prepare(&paths)?;
     let lock = CollectorLock::take(&paths)?;
+    log::limit(&paths);
     raise_open_files();
     let page =
-        TracePage::open(&paths.trace_page).map_err(|source| file_error("open", &paths.trace_page, source))?;
+        TracePage::open(&paths.trace_page, |error| log::warning!("cannot write the trace page: {error}"))
+            .map_err(|source| file_error("open", &paths.trace_page, source))?;
     let (receiver, notice_rx, notices) = notice::Receiver::bind(&paths.notice)
         .map_err(|source| Error::Listen { path: paths.notice.clone(), source })?;
     let inode = |path: &Path| {
@@ -60,7 +60,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         Ok((watcher, hint_rx, lost)) => (Some(watcher), hint_rx, None, lost),
         Err(error) => {
             troubles.push(format!(
-                "cannot watch {}: {error}; changes are seen a second late",
+                "cannot watch {}: {error}; changes are noticed up to a second late",
                 paths.run.display()
             ));
             let (hint_tx, hint_rx) = mpsc::channel(HINT_QUEUE);
@@ -158,9 +158,8 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         _request_tx: request_tx,
     };
 
-    let started = JournalEvent::new(EventKind::CollectorStarted);
-    journal.publish(now_ms(), JournalEvent { pid: Some(std::process::id()), ..started });
-    let (routes, torn) = routes_file::load(&hub.paths.routes);
+    journal.publish(now_ms(), What::CollectorStarted { pid: std::process::id() });
+    let (routes, torn) = routes::load(&hub.paths.routes, HandRoute::parse);
     troubles.extend(torn);
     troubles.iter().for_each(|trouble| hub.warn(trouble));
     hub.tell(routes.into_iter().map(|route| Event::RouteAdded { route }).collect());
@@ -187,7 +186,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
             });
         }
         Err(error) => hub.warn(&format!(
-            "cannot serve processes that change their user: {error}; they reach the host's ports only"
+            "cannot serve processes that change their user: {error}; they reach only the host's ports"
         )),
     }
     let receiving = receiver.run(end_rx.clone());
@@ -195,21 +194,29 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
         receiving.await;
         ("notice receiver", None)
     });
+    // Whether a listener takes connections is learned once, whoever offers one.
+    let handoff = Arc::<Handoff>::default();
     if !listeners.is_empty() {
-        let doors = Doors {
+        let listeners = Listeners {
             http: listeners,
             https: secured.listeners,
             tls: secured.config,
             changes: Some(doors_rx),
             only_local,
             log: Some(request_log),
-            ..Doors::default()
+            handoff: Arc::clone(&handoff),
+            ..Listeners::default()
         };
-        let serving =
-            router::run(doors, hub.table.clone(), router_tx, Arc::clone(&hub.router_metrics), end_rx.clone());
+        let serving = router::run(
+            listeners,
+            hub.table.clone(),
+            router_tx,
+            Arc::clone(&hub.router_metrics),
+            end_rx.clone(),
+        );
         hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });
     }
-    let forwards = Forwards::new(hub.paths.run.clone(), journal.clone(), end_rx.clone());
+    let forwards = Forwards::new(hub.paths.run.clone(), journal.clone(), end_rx.clone(), handoff);
     let shared = Shared { info_rx, journal: journal.clone(), forwards, page, command_tx };
     let serving = server.run(Arc::new(shared), end_rx);
     hub.tasks.spawn(async move {
@@ -224,9 +231,9 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     let _ = end_tx.send(true);
     let still_open = drain(hub.tasks).await;
     if still_open > 0 {
-        log::warning!("{still_open} parts did not end in time");
+        log::warning!("{still_open} parts did not stop in time");
     }
-    log::info!("collector ends");
+    log::info!("collector stopped");
     drop(lock);
     Ok(Report { events: journal.sequence(), still_open })
 }
@@ -250,7 +257,7 @@ async fn drain(mut tasks: JoinSet<(&'static str, Option<String>)>) -> usize {
 }
 
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::File { action, path: path.to_owned(), source }
+    agentfs_home::Error::File { action, path: path.to_owned(), source }.into()
 }
 
 /// Takes as many descriptors as we may have.

@@ -1,6 +1,6 @@
-//! One subscriber: what it wants, its bounded queue, and the count of what did not fit.
-use super::ring::{Entry, line};
-use agentfs_wire::event::{Event, EventKind};
+//! One subscriber: its filter, its bounded queue, and the count of events that did not fit.
+use super::entry::{Entry, line};
+use agentfs_wire::event::{Event, EventKind, What, Who};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ pub(crate) struct Filter {
     pub(crate) app: Option<String>,
     /// Only this instance.
     pub(crate) instance: Option<String>,
-    /// Requests too, which the journal passes on but does not keep.
+    /// Also requests, which the journal passes on but does not keep.
     pub(crate) requests: bool,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Filter {
 pub(crate) enum Item {
     /// An event of the journal.
     Event(Arc<Entry>),
-    /// A line of this subscriber only: it missed something.
+    /// A line for this subscriber only: it missed events.
     Lagged(Box<str>),
 }
 
@@ -39,11 +39,11 @@ pub(crate) struct Subscription {
     /// journal --events--> subscription
     item_rx: mpsc::Receiver<Item>,
     missed: Arc<AtomicU64>,
-    /// Counts us among those who want requests.
+    /// Counts this subscription among those that want requests.
     _wish: Option<Wish>,
 }
 
-/// One who wants requests, as long as it lives.
+/// Counts as one subscriber that wants requests, until it is dropped.
 #[derive(Debug)]
 struct Wish(Arc<AtomicUsize>);
 
@@ -52,7 +52,7 @@ struct Wish(Arc<AtomicUsize>);
 pub(super) struct Subscriber {
     filter: Filter,
     item_tx: mpsc::Sender<Item>,
-    /// Events that did not fit since the last word about it.
+    /// Events that did not fit since the last `lagged` line.
     missed: Arc<AtomicU64>,
 }
 
@@ -78,9 +78,7 @@ pub(super) fn pair(
 }
 
 fn lagged(missed: u64) -> Option<Item> {
-    let mut event = Event::new(EventKind::Lagged);
-    event.time_ms = crate::clock::now_ms();
-    event.missed = Some(missed);
+    let event = Event { sequence: 0, time_ms: crate::clock::now_ms(), what: What::Lagged { missed } };
     line(&event).map(Item::Lagged)
 }
 
@@ -103,18 +101,26 @@ impl Drop for Wish {
 
 impl Filter {
     pub(super) fn fits(&self, entry: &Entry) -> bool {
-        let fits = |wanted: &Option<String>, is: &Option<Box<str>>| {
-            wanted.is_none() || wanted.as_deref() == is.as_deref()
+        let fits = |wanted: &Option<String>, part: fn(&Who) -> &String| {
+            wanted.is_none() || wanted.as_ref() == entry.of.as_ref().map(part)
         };
-        (self.requests || !entry.is_request)
-            && fits(&self.app, &entry.app)
-            && fits(&self.instance, &entry.instance)
+        (self.requests || entry.kind != EventKind::Request)
+            && fits(&self.app, |of| &of.app)
+            && fits(&self.instance, |of| &of.instance)
     }
 }
 
 // === impl Item ===
 
 impl Item {
+    /// The kind of event.
+    pub(crate) fn kind(&self) -> EventKind {
+        match self {
+            Self::Event(entry) => entry.kind,
+            Self::Lagged(_) => EventKind::Lagged,
+        }
+    }
+
     /// The line to send, with its newline.
     pub(crate) fn line(&self) -> &str {
         match self {
@@ -133,12 +139,12 @@ impl Subscriber {
             return self.is_there();
         }
         if self.missed.load(Ordering::Acquire) > 0 {
-            // Room for the word about the gap and for the event, or the gap grows.
+            // There must be room for the line about the gap and for the event; otherwise the gap grows.
             if self.item_tx.capacity() < 2 {
                 self.missed.fetch_add(1, Ordering::AcqRel);
                 return self.is_there();
             }
-            // The reader takes the count when it finds the queue empty; whoever is first tells it.
+            // The reader takes the count when the queue is empty. Whichever side is first reports it.
             let missed = self.missed.swap(0, Ordering::AcqRel);
             if let Some(item) = lagged(missed).filter(|_| missed > 0) {
                 let _ = self.item_tx.try_send(item);

@@ -4,8 +4,8 @@ use crate::limits::BIRTH_SLACK_MS;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
-/// Whether a process was certainly born after `limit_ms` (Unix milliseconds). What cannot be read
-/// counts as not younger: to take a living process for dead would be worse.
+/// Whether a process was certainly born after `limit_ms` (Unix milliseconds). `false` if that cannot be read:
+/// it would be worse to take a living process for dead.
 pub(crate) fn is_younger(pid: u32, limit_ms: u64) -> bool {
     born_ms(pid).is_some_and(|born| born > limit_ms.saturating_add(BIRTH_SLACK_MS))
 }

@@ -1,5 +1,5 @@
 //! A descriptor that becomes readable when a process ends: pidfd_open(2) on Linux, a kqueue(2) of its own with
-//! `NOTE_EXIT` on macOS (of which only that it compiles has been seen).
+//! `NOTE_EXIT` on macOS (compiled, but not run on a Mac yet).
 use nix::errno::Errno;
 use std::os::fd::OwnedFd;
 
@@ -26,7 +26,7 @@ pub(super) fn descriptor(pid: i32) -> Result<OwnedFd, Errno> {
     let flags = EvFlags::EV_ADD | EvFlags::EV_ONESHOT;
     let change = KEvent::new(ident, EventFilter::EVFILT_PROC, flags, FilterFlag::NOTE_EXIT, 0, 0);
     let at_once = nix::libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // Without room for events, what is wrong with the change is the call's own error (kqueue(2)).
+    // If there is no room for events, the call itself returns the error of the change (kqueue(2)).
     queue.kevent(&[change], &mut [], Some(at_once))?;
     Ok(OwnedFd::from(queue))
 }

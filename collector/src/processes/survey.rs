@@ -1,15 +1,19 @@
 //! Searches all processes for members of instances, by their environment (`/proc/PID/environ`, as it
-//! was when the program started). Needed for those that nobody told of: a program that went to the
-//! background before it bound anything, or everything after the collector was restarted. On systems
-//! without `/proc` it finds nothing, and instances end with the processes that are known.
+//! was when the program started). Needed for processes that nobody reported: a program that went to the
+//! background before it bound anything, or all processes after a restart of the collector. Root can read every
+//! environment, but every user can set his own. So a process of another user must have the instance's secret in its
+//! environment. On systems without `/proc` it finds nothing, and an instance ends with the processes that are known.
 use crate::registry::Key;
+use crate::secret;
 use agentfs_wire::env;
+use nix::unistd::geteuid;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The processes of the run dir `run` that belong to one of `asked`. Takes milliseconds: call it where
+/// The processes of the run dir `run` that belong to one of `asked`. Takes milliseconds: call it only where
 /// blocking is allowed.
 pub(crate) fn survey(run: &Path, asked: &[Key]) -> Vec<(Key, u32)> {
     let mut living = Vec::new();
@@ -17,13 +21,23 @@ pub(crate) fn survey(run: &Path, asked: &[Key]) -> Vec<(Key, u32)> {
     for entry in processes.flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let Some(pid) = pid else { continue };
-        // Processes of others cannot be read, and those that ended meanwhile are gone.
+        // Processes of other users cannot be read, and some have ended meanwhile.
         let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
-        if let Some(key) = member(&environment, run).filter(|key| asked.contains(key)) {
+        let Some(key) = member(&environment, run).filter(|key| asked.contains(key)) else { continue };
+        // proc(5): a process that changed its user but has not executed a program still belongs to root here.
+        let is_ours = entry.metadata().is_ok_and(|process| process.uid() == geteuid().as_raw());
+        if is_ours || proves(&environment, &key, run) {
             living.push((key, pid));
         }
     }
     living
+}
+
+/// Whether an environment contains the secret of the instance that it names.
+fn proves(environment: &[u8], key: &Key, run: &Path) -> bool {
+    let secret = |variable| std::str::from_utf8(variable).ok()?.strip_prefix(env::SECRET)?.strip_prefix('=');
+    let claimed = environment.split(|byte| *byte == 0).find_map(secret);
+    claimed.zip(secret::of(&key.app, &key.instance, run)).is_some_and(|(claimed, secret)| secret.is(claimed))
 }
 
 /// The instance that a process with this environment belongs to, if its run dir is ours.

@@ -1,12 +1,12 @@
 //! What the registry wants done.
 use super::event::Key;
-use agentfs_wire::event::Event as JournalEvent;
+use agentfs_wire::event::What;
 
 /// One thing to do. The hub carries them out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Write an event to the journal, which gives it number and time.
-    Publish(Box<JournalEvent>),
+    Publish(Box<What>),
     /// Look at a file of the run dir, and tell by `Seen`.
     Look {
         /// The file.
@@ -64,6 +64,6 @@ pub(crate) enum Effect {
         /// The instance.
         key: Key,
     },
-    /// The names lead elsewhere than before: build the routing table anew.
+    /// The targets of names changed: build the routing table again.
     Routes,
 }

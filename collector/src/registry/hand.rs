@@ -57,14 +57,14 @@ impl HandRoute {
         if RESERVED.contains(&host.as_str()) || host == "localhost.localhost" {
             return Err(error(
                 ErrorCode::Conflict,
-                format!("`{host}` is agentfs's own name"),
-                "choose another",
+                format!("`{host}` is reserved for agentfs"),
+                "choose another name",
             ));
         }
         if host.len() > 253 || !below_localhost.is_some_and(|rest| rest.split('.').all(is_host_label)) {
             return Err(error(
                 ErrorCode::BadParams,
-                format!("`{}` is no host name below `.localhost`", params.host),
+                format!("`{}` is not a host name below `.localhost`", params.host),
                 "use letters, digits, `-` and dots, as in `myapp.localhost`",
             ));
         }
@@ -73,18 +73,15 @@ impl HandRoute {
         if policy != Policy::default() && !matches!(target, RouteTarget::Instance(_) | RouteTarget::App(_)) {
             return Err(error(
                 ErrorCode::BadParams,
-                format!("`{}` is one place: there is nothing to choose", params.target),
-                "a policy is for a route to an app or an instance",
+                format!("`{}` is a single place, so a policy has nothing to choose", params.target),
+                "use a policy for a route to an app or an instance",
             ));
         }
         if params.handoff && matches!(target, RouteTarget::Tcp(_)) {
             return Err(error(
                 ErrorCode::BadParams,
-                format!(
-                    "`{}` is a port of the host: no connection can be handed to what listens there",
-                    params.target
-                ),
-                "hand-off is for a route to an app, an instance or a listener of one",
+                format!("cannot hand connections to `{}`: it is a port of the host", params.target),
+                "use hand-off for a route to an app, an instance or a listener of one",
             ));
         }
         if params.handoff && params.rewrite_host {
@@ -121,10 +118,8 @@ fn parse_target(text: &str) -> Result<RouteTarget, ControlError> {
         if text.len() > SOCKET_PATH_BYTES || text.contains('\0') {
             return Err(error(
                 ErrorCode::BadParams,
-                format!(
-                    "`{text}` cannot be the path of a socket: the system allows {SOCKET_PATH_BYTES} bytes"
-                ),
-                "give a shorter one, by way of a link if need be",
+                format!("`{text}` cannot be the path of a socket: the limit is {SOCKET_PATH_BYTES} bytes"),
+                "use a shorter path, through a link if necessary",
             ));
         }
         return Ok(RouteTarget::Socket(PathBuf::from(text)));
@@ -132,8 +127,8 @@ fn parse_target(text: &str) -> Result<RouteTarget, ControlError> {
     if text.starts_with("./") || text.starts_with("../") || text.ends_with(".sock") {
         return Err(error(
             ErrorCode::BadParams,
-            format!("`{text}` is no absolute path"),
-            "the collector has another working directory: give the whole path of the socket",
+            format!("`{text}` is not an absolute path"),
+            "the collector has another working directory: use the full path of the socket",
         ));
     }
     if let Some((host, port)) = text.rsplit_once(':') {
@@ -146,9 +141,9 @@ fn parse_target(text: &str) -> Result<RouteTarget, ControlError> {
         if !is_loopback(ip) {
             return Err(error(
                 ErrorCode::BadParams,
-                format!("`{ip}` is no loopback address"),
+                format!("`{ip}` is not a loopback address"),
                 format!(
-                    "routes lead to this machine only; use {} or {}",
+                    "a route can only lead to this machine; use {} or {}",
                     Ipv4Addr::LOCALHOST,
                     Ipv6Addr::LOCALHOST
                 ),
@@ -174,8 +169,8 @@ fn parse_target(text: &str) -> Result<RouteTarget, ControlError> {
 fn unknown_target(text: &str) -> ControlError {
     error(
         ErrorCode::BadParams,
-        format!("`{text}` is no target"),
-        "give the path of a socket, `127.0.0.1:PORT`, or `APP/INSTANCE`",
+        format!("`{text}` is not a valid target"),
+        "use the path of a socket, `127.0.0.1:PORT` or `APP/INSTANCE`",
     )
 }
 

@@ -147,7 +147,7 @@ impl Registry {
                 rewrite_host: hand.rewrite_host,
                 dead,
                 starting: None,
-                title: format!("by hand to {}", hand.given),
+                title: format!("{} (by hand)", hand.given),
             });
         }
         for (key, instance) in &self.instances {

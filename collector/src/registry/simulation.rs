@@ -119,6 +119,7 @@ impl World {
                     started_ms: self.now,
                     version: String::new(),
                     rules: Rules::default(),
+                    secret: None,
                 };
                 self.files.insert(file.clone(), File::Companion { companion: Box::new(companion) });
                 Some(self.seen(file))

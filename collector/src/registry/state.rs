@@ -5,7 +5,7 @@ use super::hand::HandRoute;
 use super::instance::{Dead, Instance, Listener};
 use crate::limits::{LOOK_AGAIN_MS, REMEMBERED_DEAD};
 use agentfs_wire::companion::Companion;
-use agentfs_wire::event::{Event as JournalEvent, EventKind};
+use agentfs_wire::event::{self, What, Who};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub(crate) struct Registry {
     order: u64,
     /// What the event in hand leads to.
     effects: Vec<Effect>,
-    /// Whether the names lead elsewhere than at the last `Routes`.
+    /// Whether the targets of names changed since the last `Routes`.
     routes_changed: bool,
 }
 
@@ -59,11 +59,8 @@ impl Registry {
             Event::Surveyed { asked, living } => self.surveyed(now, &asked, living),
             Event::Ended { key } => self.ended(&key),
             Event::RouteAdded { route } => {
-                let mut event = JournalEvent::new(EventKind::RouteAdded);
-                event.url = Some(route.host.clone());
-                event.detail = Some(route.given.clone());
+                self.publish(What::RouteAdded { host: route.host.clone(), target: route.given.clone() });
                 self.hand.insert(route.host.clone(), route);
-                self.publish(event);
                 self.routes_changed = true;
             }
             Event::Drained { key, until_ms } => {
@@ -81,9 +78,7 @@ impl Registry {
             }
             Event::RouteRemoved { host } => {
                 if self.hand.remove(&host).is_some() {
-                    let mut event = JournalEvent::new(EventKind::RouteRemoved);
-                    event.url = Some(host);
-                    self.publish(event);
+                    self.publish(What::RouteRemoved { host });
                     self.routes_changed = true;
                 }
             }
@@ -112,7 +107,7 @@ impl Registry {
             match &sight {
                 Sight::Gone | Sight::Foreign(_) => return,
                 Sight::Stale => return self.effects.push(Effect::RemoveStale { file }),
-                // Somebody's link whose end is dead: nothing lives here until it comes back.
+                // A link made by somebody else to a dead socket: no listener until that comes back.
                 Sight::Link { end, .. }
                     if !matches!(**end, Sight::Socket { .. }) && !is_main_link(&key, &sight) =>
                 {
@@ -207,7 +202,7 @@ impl Registry {
             instance.last_up = Some((file.clone(), now));
             self.routes_changed = true;
             self.announce(key);
-            self.publish_listener(EventKind::ListenerUp, key, &file);
+            self.publish_listener(What::ListenerUp, key, &file);
         } else if !listener.accepting
             && let Some(after_ms) = LOOK_AGAIN_MS.get(listener.looks).copied()
         {
@@ -218,7 +213,7 @@ impl Registry {
 
     fn listener_gone(&mut self, key: &Key, file: &str, now: u64) {
         if self.listener(key, file).is_some_and(|listener| listener.accepting) {
-            self.publish_listener(EventKind::ListenerDown, key, file);
+            self.publish_listener(What::ListenerDown, key, file);
             self.routes_changed = true;
         }
         let Some(instance) = self.instances.get_mut(key) else { return };
@@ -290,9 +285,7 @@ impl Registry {
                 self.effects.push(Effect::Look { file: file.clone(), after_ms: 0 });
             }
             if instance.announced {
-                let mut event = JournalEvent::new(EventKind::ProcessExited).of(&key.app, &key.instance);
-                event.pid = Some(pid);
-                self.publish(event);
+                self.publish(What::ProcessExited { of: who(&key), pid });
             }
             self.settle(&key);
         }
@@ -371,7 +364,7 @@ impl Registry {
         self.effects.push(Effect::Link { file, target, instead_of });
     }
 
-    /// Ends an instance of which nothing lives any more, and clears what it leaves behind.
+    /// Ends an instance of which nothing is left running, and removes its files.
     fn close(&mut self, now: u64, key: &Key) {
         let Some(instance) = self.instances.remove(key) else { return };
         self.routes_changed = true;
@@ -389,7 +382,7 @@ impl Registry {
             });
         }
         if instance.announced {
-            self.publish(JournalEvent::new(EventKind::InstanceEnded).of(&key.app, &key.instance));
+            self.publish(What::InstanceEnded { of: who(key) });
         }
         if let Some((file, when_ms)) = instance.last_up {
             self.dead.retain(|dead| dead.key != *key);
@@ -426,12 +419,12 @@ impl Registry {
             return;
         }
         instance.announced = true;
-        let mut event = JournalEvent::new(EventKind::InstanceStarted).of(&key.app, &key.instance);
-        if let Some(companion) = &instance.companion {
-            event.pid = Some(companion.wrap_pid);
-            event.detail = Some(companion.command.join(" "));
-        }
-        self.publish(event);
+        let (pid, command) = instance
+            .companion
+            .as_ref()
+            .map(|companion| (companion.wrap_pid, companion.command.join(" ")))
+            .unzip();
+        self.publish(What::InstanceStarted { of: who(key), pid, command });
     }
 
     fn set_link(&mut self, key: &Key, link: Option<String>) {
@@ -453,19 +446,24 @@ impl Registry {
         self.instances.get(key)?.listeners.get(file)
     }
 
-    fn publish_listener(&mut self, kind: EventKind, key: &Key, file: &str) {
+    fn publish_listener(&mut self, what: fn(event::Listener) -> What, key: &Key, file: &str) {
         let Some(listener) = self.listener(key, file) else { return };
-        let mut event = JournalEvent::new(kind).of(&key.app, &key.instance);
-        event.pid = listener.pid;
-        event.address = Some(listener.address()).filter(|address| !address.is_empty());
-        event.socket = Some(self.run.join(file).to_string_lossy().into_owned());
-        event.url = Some(self.host_of(key));
-        self.publish(event);
+        self.publish(what(event::Listener {
+            of: who(key),
+            pid: listener.pid,
+            address: Some(listener.address()).filter(|address| !address.is_empty()),
+            socket: self.run.join(file).to_string_lossy().into_owned(),
+            host: self.host_of(key),
+        }));
     }
 
-    fn publish(&mut self, event: JournalEvent) {
-        self.effects.push(Effect::Publish(Box::new(event)));
+    fn publish(&mut self, what: What) {
+        self.effects.push(Effect::Publish(Box::new(what)));
     }
+}
+
+fn who(key: &Key) -> Who {
+    Who::new(&key.app, &key.instance)
 }
 
 /// Whether two companions are of one life of an instance.

@@ -33,6 +33,7 @@ fn companion(instance: &str, wrap_pid: u32, folder: &str) -> Sight {
         started_ms: 500,
         version: "1".into(),
         rules: Rules::default(),
+        secret: None,
     };
     Sight::Companion { companion: Box::new(companion), written_ms: 600 }
 }
@@ -44,7 +45,7 @@ fn hosts(registry: &Registry) -> Vec<String> {
 
 fn kinds(effects: &[Effect]) -> Vec<EventKind> {
     let published = effects.iter().filter_map(|effect| match effect {
-        Effect::Publish(event) => Some(event.kind),
+        Effect::Publish(what) => Some(what.kind()),
         _ => None,
     });
     published.collect()
@@ -73,7 +74,7 @@ fn a_bound_socket_is_looked_at_again_and_routed_once_it_listens() {
         hosts(&registry),
         ["80.k3f9.shop.localhost", "80.shop.localhost", "k3f9.shop.localhost", "shop.localhost"]
     );
-    assert_eq!(see(&mut registry, file, LISTENS), [], "the same again is no news");
+    assert_eq!(see(&mut registry, file, LISTENS), [], "the same again changes nothing");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Hints of the file system that something in the run dir changed. A hint may be late, doubled or
-//! missing; it only says where to look.
+//! Hints from the file system that something in the run dir changed. A hint may be late, repeated or missing;
+//! it only says what to check.
 use crate::limits::{HINT_BURST, HINT_PAUSE_MS, HINT_QUEUE, HINT_QUIET, HINT_WORK};
 use agentfs_wire::name::SocketName;
 use notify::event::{AccessKind, AccessMode};
@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Where to look.
+/// What to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
-    /// At this file.
+    /// This file.
     File(String),
-    /// At everything.
+    /// Everything.
     Everything,
 }
 
@@ -35,12 +35,12 @@ pub(super) struct Hints {
     overflow: Arc<AtomicBool>,
 }
 
-/// Decides when to let changes gather. The first ones are passed on at once.
+/// Decides when to pause so that changes collect. The first ones are passed on at once.
 #[derive(Debug)]
 struct Pace {
     /// When the last change came.
     last: Instant,
-    /// Changes since it was quiet.
+    /// Changes since the last quiet time.
     burst: u32,
     /// When we last began to read.
     reading_since: Instant,
@@ -73,11 +73,11 @@ impl Pace {
 // === impl Watcher ===
 
 impl Watcher {
-    /// Watches `run`. Beside the watcher: its hints, and a flag that is set when hints were lost
-    /// because they were not taken fast enough.
+    /// Watches `run`. Also returns the hints, and a flag that is set when hints were lost because the hub was
+    /// too slow.
     ///
     /// # Errors
-    /// What the system says, a limit on watches for instance.
+    /// What the system says, for instance a limit on watches.
     pub(crate) fn start(run: &Path) -> notify::Result<(Self, mpsc::Receiver<Hint>, Arc<AtomicBool>)> {
         let (hint_tx, hint_rx) = mpsc::channel(HINT_QUEUE);
         let overflow = Arc::new(AtomicBool::new(false));
@@ -87,7 +87,8 @@ impl Watcher {
         let mut inner = notify::recommended_watcher(move |event| {
             for_events.take(event);
             if pace.is_too_fast(Instant::now()) {
-                // On the watcher's own thread. The kernel merges and queues meanwhile, and wakes nobody.
+                // This is the watcher's own thread. Meanwhile the kernel merges and queues changes without
+                // waking anybody.
                 let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(HINT_PAUSE_MS));
                 pace.rested(Instant::now());
             }
@@ -97,17 +98,17 @@ impl Watcher {
             inner,
             run: run.to_owned(),
             #[cfg(target_os = "macos")]
-            _folder: super::kqueue::FolderWatcher::start(run, hints).ok(),
+            _folder: super::kqueue::FolderWatcher::start(run, move || hints.send(Hint::Everything)).ok(),
         };
         Ok((watcher, hint_rx, overflow))
     }
 
-    /// Watches the run dir anew, after it was made again.
+    /// Watches the run dir again, after it was created again.
     ///
     /// # Errors
     /// What the system says.
     pub(crate) fn renew(&mut self) -> notify::Result<()> {
-        // The old watch is gone with the old folder, or it is not; both are right.
+        // The old watch may or may not be gone with the old folder; both are fine.
         let _ = self.inner.unwatch(&self.run);
         self.inner.watch(&self.run, RecursiveMode::NonRecursive)
     }
@@ -122,7 +123,7 @@ impl Hints {
             return self.send(Hint::Everything);
         }
         match event.kind {
-            // Our own looks open files: to answer them would never end.
+            // Our own checks open files: reacting to that would never end.
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
             EventKind::Access(_) => return,
             _ => {}
@@ -131,7 +132,7 @@ impl Hints {
             let file = path.file_name().and_then(|file| file.to_str());
             match file {
                 Some(file) if SocketName::parse(file).is_ok() => self.send(Hint::File(file.to_owned())),
-                // The folder itself: removed, moved or closed to us.
+                // The folder itself was removed, moved or closed to us.
                 _ if file == Some("run") => self.send(Hint::Everything),
                 _ => {}
             }

@@ -1,6 +1,5 @@
-//! A second opinion on macOS: FSEvents does not tell of new sockets, but kqueue(2) says that the
-//! folder itself was written to. Not run yet on a Mac; type-checked only.
-use super::hints::{Hint, Hints};
+//! A second watcher on macOS: FSEvents does not report new sockets, but kqueue(2) reports that the folder
+//! itself was written to. Only type-checked; not run on a Mac yet.
 use nix::errno::Errno;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use std::fs::File;
@@ -12,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How often the thread asks whether it should end.
+/// How often the thread checks whether it should end.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// A thread that waits for the folder to change. Asked to end when dropped.
@@ -24,8 +23,8 @@ pub(super) struct FolderWatcher {
 // === impl FolderWatcher ===
 
 impl FolderWatcher {
-    /// Watches `run` and hints at everything whenever it changes.
-    pub(super) fn start(run: &Path, hints: Hints) -> io::Result<Self> {
+    /// Watches `run` and calls `changed` whenever it changes.
+    pub(super) fn start(run: &Path, changed: impl Fn() + Send + 'static) -> io::Result<Self> {
         let mut folder = File::open(run)?;
         let run = run.to_owned();
         let queue = Kqueue::new()?;
@@ -34,13 +33,13 @@ impl FolderWatcher {
         std::thread::Builder::new().name("agentfs-folder".to_owned()).spawn(move || {
             while !ended.load(Ordering::Acquire) {
                 match wait(&queue, &folder) {
-                    Ok(true) => hints.send(Hint::Everything),
+                    Ok(true) => changed(),
                     Ok(false) | Err(Errno::EINTR) => {
-                        // The folder may have been replaced meanwhile. Only then: what happens between two
-                        // descriptors is not told.
+                        // The folder may have been replaced meanwhile. Open it again only then: changes
+                        // between two descriptors are not reported.
                         if let Some(other) = replacement(&run, &folder) {
                             folder = other;
-                            hints.send(Hint::Everything);
+                            changed();
                         }
                     }
                     Err(_) => break,
@@ -57,7 +56,7 @@ impl Drop for FolderWatcher {
     }
 }
 
-/// The folder that is at `run`, if it is another one than `folder`.
+/// The folder at `run`, if it is not `folder`.
 fn replacement(run: &Path, folder: &File) -> Option<File> {
     let current = File::open(run).ok()?;
     let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino())).ok();

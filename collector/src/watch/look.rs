@@ -1,70 +1,32 @@
-//! Looks at one file of the run dir and says what it is, without disturbing whoever listens there.
-use super::accepting::AcceptingSockets;
-use crate::home::is_ours;
+//! Checks one file of the run dir and reports what it is, without disturbing a listener.
 use crate::limits::COMPANION_BYTES;
 use crate::registry::Sight;
+use agentfs_home::{AcceptingSockets, Probe, Prober, is_ours};
 use agentfs_wire::companion::Companion;
-use agentfs_wire::name::SocketName;
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// Looks at several files at one moment; what several of them need is read once.
+/// Checks several files at one moment; shared data is read only once.
 pub(crate) struct Looker<'a> {
     run: &'a Path,
     prober: Prober,
     accepting: Option<AcceptingSockets>,
-    /// Whether a file with that inode number is known to listen: it needs no proof.
+    /// Whether a file with that inode number is known to listen: then no check is needed.
     known: &'a dyn Fn(&str, u64) -> bool,
-}
-
-/// Asks the kernel whether a socket is held by a process.
-#[derive(Debug, Default)]
-pub(crate) struct Prober {
-    socket: Option<OwnedFd>,
-}
-
-/// What the kernel says of a socket file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Probe {
-    /// A process holds it.
-    Live,
-    /// Nobody holds it: it refuses.
-    Stale,
-    /// It is not there.
-    Gone,
-    /// It is no stream socket, or the kernel will not say.
-    Unknown(Errno),
-}
-
-/// Names in the run dir that are names of ours. What else lies there is nobody's business.
-pub(crate) fn list(run: &Path) -> io::Result<Vec<String>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(run)? {
-        if let Ok(name) = entry?.file_name().into_string()
-            && SocketName::parse(&name).is_ok()
-        {
-            files.push(name);
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
 }
 
 // === impl Looker ===
 
 impl<'a> Looker<'a> {
-    /// A looker for a run dir. `known` says which sockets need no proof that they listen.
+    /// A checker for a run dir. `known` says which sockets are known to listen.
     pub(crate) fn new(run: &'a Path, known: &'a dyn Fn(&str, u64) -> bool) -> Self {
         Self { run, prober: Prober::default(), accepting: None, known }
     }
 
-    /// What `file` is. `told` says that a notice told of its `listen`.
+    /// What `file` is. `told`: a notice reported its `listen`.
     pub(crate) fn look(&mut self, file: &str, told: bool) -> Sight {
         let path = self.run.join(file);
         let metadata = match fs::symlink_metadata(&path) {
@@ -78,7 +40,7 @@ impl<'a> Looker<'a> {
             return self.look_at_socket(file, &path, &path, &metadata, told);
         }
         if !metadata.is_file() {
-            return Sight::Foreign("is neither socket nor file".to_owned());
+            return Sight::Foreign("is neither a socket nor a file".to_owned());
         }
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => read_companion(&path),
@@ -91,16 +53,17 @@ impl<'a> Looker<'a> {
         let Ok(text) = fs::read_link(path) else { return Sight::Gone };
         let inside = inside(self.run, &text);
         let end = match fs::metadata(path) {
-            // What lies in our own folder is trusted, what a link leads to only if it is ours.
+            // A file in our own folder is trusted; the target of a link only if it is ours.
             Ok(metadata) if inside.is_none() && metadata.file_type().is_socket() && !is_ours(&metadata) => {
-                Sight::Foreign(format!("leads to a socket of user {}", metadata.uid()))
+                Sight::Foreign(format!("is a link to a socket of user {}", metadata.uid()))
             }
-            // The link may be longer than a socket address: the kernel follows it from the short name.
+            // The path of the target may be too long for a socket address: the kernel follows the link from
+            // the short name.
             Ok(metadata) if metadata.file_type().is_socket() => {
                 let end = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
                 self.look_at_socket(file, path, &end, &metadata, told)
             }
-            Ok(_) => Sight::Foreign("is a link to something that is no socket".to_owned()),
+            Ok(_) => Sight::Foreign("is a link to something that is not a socket".to_owned()),
             Err(error) => absent(&error),
         };
         Sight::Link { file: inside, end: Box::new(end) }
@@ -135,7 +98,7 @@ impl std::fmt::Debug for Looker<'_> {
     }
 }
 
-/// The file of the run dir that a link's text names, if it names one.
+/// The file of the run dir that a link's target names, if any.
 fn inside(run: &Path, text: &Path) -> Option<String> {
     let file = text.file_name()?;
     let folder = text.parent()?;
@@ -155,13 +118,13 @@ fn read_companion(path: &PathBuf) -> Sight {
         Ok((companion, written_ms)) => Sight::Companion { companion: Box::new(companion), written_ms },
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound => Sight::Gone,
-            _ => Sight::Foreign(format!("is no companion file: {error}")),
+            _ => Sight::Foreign(format!("is not a valid companion file: {error}")),
         },
     }
 }
 
 fn try_read_companion(path: &PathBuf) -> io::Result<(Companion, u64)> {
-    // Neither a link nor a pipe that took the file's place may hold us up.
+    // If a link or a pipe replaced the file, it must not block us.
     let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
     let file = File::options().read(true).custom_flags(flags.bits()).open(path)?;
     let metadata = file.metadata()?;
@@ -175,51 +138,10 @@ fn try_read_companion(path: &PathBuf) -> io::Result<(Companion, u64)> {
     Ok((companion, u64::try_from(written.as_millis()).unwrap_or(u64::MAX)))
 }
 
-// === impl Prober ===
-
-impl Prober {
-    /// Probes by connecting a datagram socket: the kernel finds the socket, sees that it is of another
-    /// type and says so, and whoever listens there never learns of it.
-    pub(crate) fn probe(&mut self, path: &Path) -> Probe {
-        let socket = match self.socket.take().map_or_else(open, Ok) {
-            Ok(socket) => self.socket.insert(socket),
-            Err(errno) => return Probe::Unknown(errno),
-        };
-        let address = match UnixAddr::new(path) {
-            Ok(address) => address,
-            Err(errno) => return Probe::Unknown(errno),
-        };
-        match connect(socket.as_raw_fd(), &address) {
-            Err(Errno::EPROTOTYPE) => Probe::Live,
-            Err(Errno::ECONNREFUSED) => Probe::Stale,
-            Err(Errno::ENOENT) => Probe::Gone,
-            Err(errno) => Probe::Unknown(errno),
-            Ok(()) => {
-                // A datagram socket is bound there; let go of it.
-                self.socket = None;
-                Probe::Unknown(Errno::EPROTOTYPE)
-            }
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn open() -> nix::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    socket(AddressFamily::Unix, SockType::Datagram, flags, None)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open() -> nix::Result<OwnedFd> {
-    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::empty(), None)?;
-    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    Ok(socket)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agentfs_home::list;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
@@ -243,6 +165,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn bound_is_not_listening() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
+        use std::os::fd::AsRawFd;
         let run = tempfile::tempdir().unwrap();
         let path = run.path().join("a-b.80.sock");
         let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();

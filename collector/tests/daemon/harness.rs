@@ -1,7 +1,8 @@
 //! A collector with a home of its own, and a client of its control socket.
-use agentfs_collector::{Config, Error, Level, Report};
+use agentfs_collector::{Config, Error, Report};
 use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{InstanceInfo, Reply, Snapshot};
+use agentfs_wire::level::Level;
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
 use agentfs_wire::paths::Paths;
@@ -179,6 +180,7 @@ impl Collector {
             started_ms: now_ms(),
             version: "1.2.3".into(),
             rules: Rules::default(),
+            secret: None,
         };
         edit(&mut companion);
         let file = self.run(&format!("{app}-{instance}.json"));

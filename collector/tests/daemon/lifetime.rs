@@ -1,6 +1,7 @@
 //! Start, end, kill, and what is lost in between: nothing.
 use crate::harness::{App, Client, Collector, config, eventually, home};
 use agentfs_collector::Error;
+use agentfs_home::Error as HomeError;
 use serde_json::{Value, json};
 use std::fs;
 
@@ -10,7 +11,7 @@ async fn there_is_one_collector_a_home() {
     let second = agentfs_collector::run(config(collector.home.path()), std::future::pending()).await;
     let error = second.unwrap_err();
     assert!(
-        matches!(error, Error::AlreadyRunning { pid: Some(pid), .. } if pid == std::process::id()),
+        matches!(error, Error::Home(HomeError::AlreadyRunning { pid: Some(pid), .. }) if pid == std::process::id()),
         "{error}"
     );
     assert!(collector.client().await.ask("ping", Value::Null).await.is_ok());

@@ -1,12 +1,19 @@
 //! The methods of the control socket.
 use crate::harness::{App, Collector, eventually};
-use agentfs_wire::event::{Event, EventKind};
+use agentfs_wire::event::{Event, EventKind, Request, RequestEnd, What, Who};
 use agentfs_wire::notice::Call;
 use serde_json::{Value, json};
 use std::fs;
 
 fn event(line: Value) -> Event {
     serde_json::from_value(line).unwrap()
+}
+
+fn request(line: Value) -> Request {
+    match event(line).what {
+        What::Request(request) => *request,
+        other => panic!("not a request: {other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +88,7 @@ async fn events_are_streamed_from_any_point_and_by_app() {
     let mut all = collector.client().await;
     let subscribed = all.ask("subscribe", json!({"after": 0})).await.unwrap();
     assert!(subscribed["sequence"].as_u64().unwrap() >= 1);
-    assert_eq!(event(all.line().await.unwrap()).kind, EventKind::CollectorStarted);
+    assert_eq!(event(all.line().await.unwrap()).kind(), EventKind::CollectorStarted);
     let mut shop = collector.client().await;
     shop.ask("subscribe", json!({"app": "shop"})).await.unwrap();
     let _blog = App::bind(&collector.run("blog-one.sock"), "blog");
@@ -93,8 +100,8 @@ async fn events_are_streamed_from_any_point_and_by_app() {
     let mut kinds = Vec::new();
     while kinds.last() != Some(&EventKind::ListenerDown) {
         let event = event(shop.line().await.unwrap());
-        assert_eq!(event.app.as_deref(), Some("shop"));
-        kinds.push(event.kind);
+        assert_eq!(event.what.of().map(|of| of.app.as_str()), Some("shop"));
+        kinds.push(event.kind());
     }
     for kind in [EventKind::InstanceStarted, EventKind::ListenerUp, EventKind::Call] {
         assert_eq!(kinds.iter().filter(|seen| **seen == kind).count(), 1, "{kinds:?}");
@@ -104,7 +111,7 @@ async fn events_are_streamed_from_any_point_and_by_app() {
         let event = event(all.line().await.unwrap());
         sequence += 1;
         assert_eq!(event.sequence, sequence);
-        if event.kind == EventKind::ListenerDown {
+        if event.kind() == EventKind::ListenerDown {
             break;
         }
     }
@@ -154,14 +161,14 @@ async fn requests_are_told_to_those_who_ask_and_counted_for_all() {
     let mut of_others = collector.client().await;
     of_others.ask("subscribe", json!({"requests": true, "app": "blog"})).await.unwrap();
     collector.get("shop.localhost").await;
-    let told = event(follower.line().await.unwrap());
-    assert_eq!((told.kind, told.status, told.bytes), (EventKind::Request, Some(200), Some(5)));
-    assert_eq!((told.method.as_deref(), told.path.as_deref()), (Some("GET"), Some("/")));
-    assert_eq!((told.app.as_deref(), told.instance.as_deref()), (Some("shop"), Some("k3f9")));
-    assert!(told.url.unwrap().starts_with("shop.localhost:") && told.duration_us.is_some());
+    let told = request(follower.line().await.unwrap());
+    assert_eq!((told.end, told.bytes), (RequestEnd::Answered(200), 5));
+    assert_eq!((told.method.as_str(), told.path.as_str()), ("GET", "/"));
+    assert_eq!(told.of, Some(Who::new("shop", "k3f9")));
+    assert!(told.host.starts_with("shop.localhost:"));
     collector.get("nothing.localhost").await;
-    let told = event(follower.line().await.unwrap());
-    assert_eq!((told.status, told.app), (Some(404), None));
+    let told = request(follower.line().await.unwrap());
+    assert_eq!((told.end, told.of), (RequestEnd::Answered(404), None));
     // What is not kept is not told later, and takes no numbers.
     let before = collector.list().await.sequence;
     collector.get("shop.localhost").await;

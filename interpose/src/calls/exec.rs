@@ -39,6 +39,8 @@ struct Lacks {
     preload_at: Option<usize>,
     preload: bool,
     variables: bool,
+    /// Whether it names the instance but lacks its secret, because the program passes on only chosen variables.
+    secret: bool,
     length: usize,
 }
 
@@ -49,7 +51,8 @@ struct Lacks {
 unsafe fn examine(config: &Config, environment: Strings) -> Option<Lacks> {
     let library = config.preload().to_bytes();
     let library = library.iter().position(|byte| *byte == b'=').and_then(|at| library.get(at + 1..))?;
-    let mut lacks = Lacks { preload_at: None, preload: true, variables: true, length: 0 };
+    let mut lacks = Lacks { preload_at: None, preload: true, variables: true, secret: false, length: 0 };
+    let (mut has_secret, mut is_run) = (false, false);
     if environment.is_null() {
         return Some(lacks);
     }
@@ -72,17 +75,22 @@ unsafe fn examine(config: &Config, environment: Strings) -> Option<Lacks> {
                 }
                 lacks.variables = false;
             }
+            Some(Variable::Run(value)) => is_run = value == config.run(),
+            Some(Variable::Secret) => has_secret = true,
             Some(Variable::NoInterpose(b"1")) => return None,
             _ => {}
         }
         lacks.length += 1;
     }
-    (lacks.preload || lacks.variables).then_some(lacks)
+    lacks.secret = !lacks.variables && is_run && !has_secret && config.secret.is_some();
+    (lacks.preload || lacks.variables || lacks.secret).then_some(lacks)
 }
 
 enum Variable<'a> {
     Preload(&'a [u8]),
     Instance(&'a [u8]),
+    Run(&'a [u8]),
+    Secret,
     NoInterpose(&'a [u8]),
 }
 
@@ -93,6 +101,12 @@ fn value_of(entry: &[u8]) -> Option<Variable<'_>> {
     }
     if let Some(value) = after(env::INSTANCE) {
         return Some(Variable::Instance(value));
+    }
+    if let Some(value) = after(env::RUN) {
+        return Some(Variable::Run(value));
+    }
+    if after(env::SECRET).is_some() {
+        return Some(Variable::Secret);
     }
     after(env::NO_INTERPOSE).map(Variable::NoInterpose)
 }
@@ -304,6 +318,10 @@ unsafe fn completed<const N: usize, T>(
         for string in config.kept() {
             add(string.as_ptr());
         }
+    } else if lacks.secret
+        && let Some(secret) = config.kept_secret()
+    {
+        add(secret.as_ptr());
     }
     call(entries.as_ptr())
 }
@@ -335,7 +353,7 @@ fn traced(config: &Config, target: Target, found: Program, why: Why) {
     let _errno = Errno::keep();
     // SAFETY: the program's own C string.
     let file = unsafe { CStr::from_ptr(program) }.to_str().unwrap_or("");
-    // A notice has room for the end of a long path.
+    // Of a long path, a notice has room only for the end.
     let start = file.len().saturating_sub(128);
     let news = News {
         call: Call::Exec,

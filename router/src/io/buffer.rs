@@ -147,6 +147,28 @@ impl ReadBuffer {
         Poll::Ready(Ok(count))
     }
 
+    /// Lets `fill` write up to `most` bytes behind those held, and returns how many it wrote. While it holds nothing,
+    /// it owns no memory.
+    pub(crate) fn fill_with(
+        &mut self,
+        most: usize,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.make_room(Expect::of(most as u64));
+        let end = self.bytes.len().min(self.end + most);
+        let filled = fill(&mut self.bytes[self.end..end]);
+        self.end += filled.as_ref().copied().unwrap_or(0);
+        if self.is_empty() {
+            self.release();
+        }
+        filled
+    }
+
+    /// Forgets all but the first `count` bytes.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.end = self.end.min(self.start + count);
+    }
+
     fn make_room(&mut self, expect: Expect) {
         if self.is_empty() && self.bytes.len() < expect.size() {
             self.release();

@@ -1,7 +1,7 @@
 //! What carries a client's bytes: TCP, or TLS over it.
 use crate::io::buffer::ReadBuffer;
 use crate::io::delegate::delegate_io;
-use crate::io::peer;
+use crate::io::peer::Peer;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -34,12 +34,22 @@ impl Transport {
         }
     }
 
-    /// Whether the client can get no answer any more.
-    pub(crate) fn is_gone(&self) -> bool {
+    /// The TCP connection that carries it.
+    pub(crate) fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Plain(stream) => peer::is_gone(stream, false),
-            Self::Tls(stream) => peer::is_gone(&stream.get_ref().0.stream, true),
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => &stream.get_ref().0.stream,
         }
+    }
+
+    /// Whether the event loop knows of something to read, an end or an error.
+    pub(crate) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp().poll_read_ready(context)
+    }
+
+    /// Whether the client, of which `peer` is known, can no longer get an answer.
+    pub(crate) fn is_gone(&self, peer: &mut Peer) -> bool {
+        peer.is_gone(self.tcp(), matches!(self, Self::Tls(_)))
     }
 }
 

@@ -1,5 +1,16 @@
 //! Finds the end of a message head, line by line, as its bytes arrive. Pure.
 
+/// First bytes of a frame of HTTP/2: length (3), type, flags, stream (4) (RFC 9113 4.1).
+pub(crate) const FRAME_HEAD: usize = 9;
+
+/// Type of the frame that each side begins with (RFC 9113 3.4).
+const SETTINGS: u8 = 4;
+
+/// Whether an answer begins as HTTP/2 does. No answer of HTTP/1 begins with a zero.
+pub(crate) fn is_http2(bytes: &[u8]) -> bool {
+    bytes.len() >= FRAME_HEAD && bytes[0] == 0 && bytes[3..FRAME_HEAD] == [SETTINGS, 0, 0, 0, 0, 0]
+}
+
 /// How far a head has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Head {
@@ -76,6 +87,16 @@ mod tests {
             } else {
                 assert_eq!(first, Head::Complete(27), "{cut}");
             }
+        }
+    }
+
+    #[test]
+    fn the_first_frame_tells() {
+        assert!(is_http2(b"\0\0\0\x04\0\0\0\0\0"));
+        assert!(is_http2(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64"));
+        for other in [b"HTTP/1.1 200 OK\r\n".as_slice(), b"\0\0\0\x04\0\0\0\0", b"\0\0\0\x07\0\0\0\0\0", b""]
+        {
+            assert!(!is_http2(other), "{other:?}");
         }
     }
 

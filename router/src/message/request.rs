@@ -74,12 +74,12 @@ pub(crate) fn with_request<T>(
     let mut inline = [const { MaybeUninit::uninit() }; HEADER_LINES_INLINE];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(bytes, &mut inline) {
-        Ok(_) => then(Request::check(&parsed)?),
+        Ok(_) => then(Request::parsed(&parsed)?),
         Err(httparse::Error::TooManyHeaders) => {
             let mut many = vec![httparse::EMPTY_HEADER; HEADER_LINES];
             let mut parsed = httparse::Request::new(&mut many);
             match parsed.parse(bytes) {
-                Ok(_) => then(Request::check(&parsed)?),
+                Ok(_) => then(Request::parsed(&parsed)?),
                 Err(error) => Err(refusal(error, bytes)),
             }
         }
@@ -141,10 +141,20 @@ impl Facts {
 // === impl Request ===
 
 impl<'head> Request<'head> {
-    fn check<'buffer: 'head>(parsed: &'head httparse::Request<'_, 'buffer>) -> Result<Self, Refusal> {
-        let (Some(method), Some(path), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
-            return Err(Refusal::bad("head"));
-        };
+    fn parsed<'buffer: 'head>(parsed: &'head httparse::Request<'_, 'buffer>) -> Result<Self, Refusal> {
+        match (parsed.method, parsed.path, parsed.version) {
+            (Some(method), Some(path), Some(version)) => Self::check(method, path, version, parsed.headers),
+            _ => Err(Refusal::bad("head")),
+        }
+    }
+
+    /// A request with this head, in HTTP/1.`version`, if it is one that may be passed on.
+    pub(crate) fn check(
+        method: &'head str,
+        path: &'head str,
+        version: u8,
+        headers: &'head [httparse::Header<'head>],
+    ) -> Result<Self, Refusal> {
         if method == "CONNECT" {
             return Err(Refusal::CONNECT);
         }
@@ -156,7 +166,7 @@ impl<'head> Request<'head> {
         let mut wants_secure = false;
         let mut passed_routers = 0;
         let mut format = Format::Text;
-        for header in &*parsed.headers {
+        for header in headers {
             let kind = headers::kind(header.name);
             if matches!(kind, Kind::Other | Kind::HopByHop | Kind::Forwarding | Kind::Expect) {
                 continue;
@@ -197,7 +207,7 @@ impl<'head> Request<'head> {
             }
         }
         if host.is_none() && !is_http10 {
-            return Err(Refusal::bad("host: there is none"));
+            return Err(Refusal::bad("host: it is missing"));
         }
         let body = match (coding, length) {
             (None, None) => Body::NONE,
@@ -222,7 +232,6 @@ impl<'head> Request<'head> {
             format,
         };
         let host = authority.or(host).unwrap_or_default();
-        let headers = &*parsed.headers;
         Ok(Self {
             method,
             target,

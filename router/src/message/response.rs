@@ -2,9 +2,9 @@
 //! for the client. Pure.
 use crate::limits::{HEADER_LINES, HEADER_LINES_INLINE};
 use crate::message::body::Body;
+use crate::message::head::FRAME_HEAD;
 use crate::message::headers::{self, Connection, Kind, put};
 use crate::message::request::Facts;
-use crate::upstream::multiplex::FRAME_HEAD;
 use std::mem::MaybeUninit;
 
 /// What the exchange must know of a response, after its head was written.
@@ -25,7 +25,7 @@ pub(crate) struct Answer {
     /// Whether the client's connection can.
     pub(crate) keep_alive: bool,
     /// Whether it is an event stream or another protocol, which have no end of their own.
-    pub(crate) endless: bool,
+    pub(crate) long_lived: bool,
 }
 
 /// What happens to a body on its way.
@@ -145,7 +145,7 @@ fn check<'head>(
     };
     let mut length = None;
     let mut coding = None;
-    let mut endless = status == 101;
+    let mut long_lived = status == 101;
     let mut connection = Connection::default();
     for header in &*parsed.headers {
         match headers::kind(header.name) {
@@ -166,7 +166,7 @@ fn check<'head>(
             }
             Kind::Connection => connection.add(std::str::from_utf8(header.value).unwrap_or_default()),
             Kind::Other if header.name.eq_ignore_ascii_case("content-type") => {
-                endless |= header.value.starts_with(b"text/event-stream");
+                long_lived |= header.value.starts_with(b"text/event-stream");
             }
             _ => {}
         }
@@ -204,7 +204,7 @@ fn check<'head>(
         keep_alive: request.keep_alive
             && !close
             && !(request.is_http10 && matches!(body, Body::Chunked(_) | Body::UntilClose)),
-        endless,
+        long_lived,
     };
     let coded = coding.is_some();
     Ok((answer, Framing { connection, coded }))

@@ -2,10 +2,9 @@
 //!
 //! Records are made only while somebody wants them, go to the hub through a bounded queue, and are
 //! counted where they do not fit: the router never waits for a reader.
+use crate::counters::RouterMetrics;
 use crate::message::request::Request;
-use crate::observe::metrics::RouterMetrics;
-use crate::serve::shared::Shared;
-use crate::table::Upstream;
+use crate::upstream::listener::Upstream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,15 +14,8 @@ use tokio::time::Instant;
 /// Bytes of a path that a record keeps; the rest is cut off.
 const PATH_BYTES: usize = 1024;
 
-/// Upper ends of the latency buckets, in microseconds: as fine as a developer can feel or a local
-/// application can be.
-pub(crate) const BUCKETS_US: [u64; 14] = [
-    250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    10_000_000,
-];
-
 /// The way of records to the hub.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestLog {
     /// How many want records. Counted by whoever lets them subscribe.
     wanted: Arc<AtomicUsize>,
@@ -53,17 +45,12 @@ pub struct RequestRecord {
     pub by: Option<(String, String)>,
 }
 
-/// Counters of one listener.
-#[derive(Debug, Default)]
-pub(crate) struct Usage {
-    /// Answers, by the first digit of their status.
-    pub(crate) responses: [AtomicU64; 6],
-    /// Bytes of their bodies.
-    pub(crate) bytes: AtomicU64,
-    /// Answers by [`BUCKETS_US`], each in one bucket; the last are those beyond.
-    pub(crate) buckets: [AtomicU64; BUCKETS_US.len() + 1],
-    /// Sum of all times.
-    pub(crate) time_us: AtomicU64,
+/// Where requests are counted and told.
+#[derive(Clone, Debug)]
+pub(crate) struct Observer {
+    pub(crate) metrics: Arc<RouterMetrics>,
+    /// Who follows along.
+    pub(crate) log: RequestLog,
 }
 
 /// A request under way.
@@ -109,22 +96,6 @@ impl RequestLog {
     }
 }
 
-// === impl Usage ===
-
-impl Usage {
-    fn count(&self, status: u16, bytes: u64, time: Duration) {
-        let add = |counter: &AtomicU64, count| counter.fetch_add(count, Ordering::Relaxed);
-        if let Some(counter) = self.responses.get(usize::from(status / 100)) {
-            add(counter, 1);
-        }
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS_US.iter().position(|end| micros <= *end).unwrap_or(BUCKETS_US.len());
-        add(&self.buckets[bucket], 1);
-        add(&self.bytes, bytes);
-        add(&self.time_us, micros);
-    }
-}
-
 // === impl Access ===
 
 impl Access {
@@ -134,8 +105,8 @@ impl Access {
     }
 
     /// Keeps what a record needs, where one is wanted.
-    pub(crate) fn note(&mut self, shared: &Shared, request: &Request<'_>) {
-        if shared.log.is_wanted() {
+    pub(crate) fn note(&mut self, observer: &Observer, request: &Request<'_>) {
+        if observer.log.is_wanted() {
             let path = request.path();
             let cut = path.floor_char_boundary(PATH_BYTES);
             self.line = Some(Box::new(Line {
@@ -147,9 +118,8 @@ impl Access {
     }
 
     /// Counts the end of a request. `by` answered it; `None` is a page of ours.
-    pub(crate) fn end(self, shared: &Shared, by: Option<&Upstream>, status: u16, bytes: u64) {
-        let metrics: &RouterMetrics = &shared.metrics;
-        metrics.answered(status);
+    pub(crate) fn end(self, observer: &Observer, by: Option<&Upstream>, status: u16, bytes: u64) {
+        observer.metrics.answered(status);
         if by.is_none() && self.line.is_none() {
             return;
         }
@@ -163,43 +133,26 @@ impl Access {
             let by = by.filter(|upstream| !upstream.app.is_empty());
             let by = by.map(|upstream| (upstream.app.clone(), upstream.instance.clone()));
             let status = Some(status);
-            shared.log.write(RequestRecord { method, host, path, status, duration, bytes, by });
+            observer.log.write(RequestRecord { method, host, path, status, duration, bytes, by });
         }
     }
 
     /// The request was refused, which is counted elsewhere.
-    pub(crate) fn refused(self, shared: &Shared, status: u16) {
+    pub(crate) fn refused(self, observer: &Observer, status: u16) {
         if let Some(line) = self.line {
             let Line { method, host, path } = *line;
             let (status, duration) = (Some(status), self.start.elapsed());
-            shared.log.write(RequestRecord { method, host, path, status, duration, bytes: 0, by: None });
+            observer.log.write(RequestRecord { method, host, path, status, duration, bytes: 0, by: None });
         }
     }
 
     /// The connection was handed to `upstream` with this request unread.
-    pub(crate) fn handed_over(self, shared: &Shared, upstream: &Upstream) {
+    pub(crate) fn handed_over(self, observer: &Observer, upstream: &Upstream) {
         if let Some(line) = self.line {
             let Line { method, host, path } = *line;
             let by = Some((upstream.app.clone(), upstream.instance.clone()));
             let duration = self.start.elapsed();
-            shared.log.write(RequestRecord { method, host, path, status: None, duration, bytes: 0, by });
+            observer.log.write(RequestRecord { method, host, path, status: None, duration, bytes: 0, by });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_time_has_its_bucket() {
-        let usage = Usage::default();
-        for micros in [0, 250, 251, 9_999_999, 10_000_001] {
-            usage.count(204, 5, Duration::from_micros(micros));
-        }
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let buckets: Vec<_> = usage.buckets.iter().map(count).collect();
-        assert_eq!(buckets, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
-        assert_eq!((count(&usage.responses[2]), count(&usage.bytes)), (5, 25));
     }
 }

@@ -1,15 +1,17 @@
 //! The client's side of a connection: its stream, what was read of it, its timer.
 use crate::error::Refusal;
 use crate::io::buffer::{Expect, ReadBuffer};
+use crate::io::peer::Peer;
 use crate::io::timer::Timer;
 use crate::io::transport::Transport;
 use crate::limits::{
-    HEAD_TIME, KEEP_ALIVE, LINGER_BYTES, LINGER_TIME, REQUEST_HEAD_BYTES, REQUEST_LINE_BYTES,
+    HEAD_BUFFER_BYTES, HEAD_TIME, KEEP_ALIVE, LINGER_BYTES, LINGER_TIME, REQUEST_HEAD_BYTES,
+    REQUEST_LINE_BYTES,
 };
 use crate::message::body::is_token;
 use crate::message::head::{Head, Scanner};
 use crate::serve::places::Place;
-use crate::upstream::pool::ClientAddress;
+use crate::upstream::connect::ClientAddress;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWriteExt as _;
@@ -34,6 +36,10 @@ pub(crate) struct Client {
     pub(crate) place: Place,
     /// Whether it has sent a whole head before.
     spoke: bool,
+    /// Whether it has ended its sending side while it waited for an answer.
+    ended: bool,
+    /// What is known of its end of the connection.
+    end: Peer,
 }
 
 /// What a client sends next.
@@ -63,6 +69,8 @@ impl Client {
             address,
             place,
             spoke: false,
+            ended: false,
+            end: Peer::default(),
         }
     }
 
@@ -169,9 +177,31 @@ impl Client {
         })
     }
 
+    /// Ready once the client is known to have left. Reads a little ahead of what is asked for: a reset is told to
+    /// whoever reads. Nothing is asked of the kernel while the client keeps silent.
+    pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.ended && self.read.filled().len() < HEAD_BUFFER_BYTES {
+            if ready!(self.stream.poll_read_ready(context)).is_err() {
+                return Poll::Ready(());
+            }
+            match ready!(self.read.poll_fill(context, &mut self.stream, Expect::Little)) {
+                Ok(1..) => {}
+                // The end of what it sends is not the end of its interest.
+                Ok(_) => {
+                    self.ended = true;
+                    if self.is_gone() {
+                        return Poll::Ready(());
+                    }
+                }
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
     /// Whether the client can get no answer any more.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.stream.is_gone()
+    pub(crate) fn is_gone(&mut self) -> bool {
+        self.stream.is_gone(&mut self.end)
     }
 
     /// Closes so that what was written arrives: ends our side, then reads and forgets what the

@@ -1,42 +1,108 @@
-//! One request and its answer, both directions at once.
+//! One request and its answer, both directions at once, whatever the client speaks.
 //!
-//! Owns the bytes on their way between a client and an application; never decides where a request
-//! goes or what to do about a failure (that is `connection`). A plain poll function instead of two
-//! tasks: an answer may begin while the body is still coming, and nothing may be copied or spawned
-//! for the usual request that fits into one read.
+//! Owns how far both are, and the bytes of the application; never decides where a request goes or what to do about a
+//! failure (that is `forward`), and knows neither end's protocol: a [`Source`] is where the request comes from, a
+//! [`Sink`] where the answer goes, and each client is both. A plain poll function instead of two tasks: an answer may
+//! begin while the body is still coming, and nothing may be copied or spawned for the usual request that fits into
+//! one read.
 use crate::error::Failure;
-use crate::io::buffer::{Expect, ReadBuffer, give_head, take_head};
-use crate::io::outgoing::Outgoing;
+use crate::io::buffer::{Expect, ReadBuffer};
 use crate::limits::{RESPONSE_HEAD_BYTES, SWEEP, UPLOAD_IDLE};
-use crate::message::body::{Body, Part};
-use crate::message::head::{Head, Scanner};
-use crate::message::headers::put_trailers;
-use crate::message::rehost::Rehost;
-use crate::message::request::Facts;
-use crate::message::response::{self, Answer, Coding};
-use crate::serve::client::Client;
-use crate::upstream::multiplex::is_http2;
-use crate::upstream::pool::{Stream, is_unread};
-use std::io::Write as _;
+use crate::message::body::{Body, Malformed};
+use crate::message::head::{Head, Scanner, is_http2};
+use crate::message::response::{self, Answer};
+use crate::upstream::connect::is_unread;
+use crate::upstream::pool::Stream;
+use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+/// Where a request comes from. What came is sent before more is received.
+pub(crate) trait Source {
+    /// Makes what has come of the body ready to be sent.
+    fn prepare(&mut self) -> Result<(), Failure>;
+
+    /// Sends what is ready.
+    fn poll_send(&mut self, context: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>>;
+
+    /// Drops what is ready: the application reads no more.
+    fn discard(&mut self);
+
+    /// Receives more of the body.
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>>;
+
+    /// Whether the whole body has come.
+    fn is_complete(&self) -> bool;
+
+    /// Whether nothing that came is left to be sent.
+    fn is_flushed(&self) -> bool;
+
+    /// Whether anything was sent.
+    fn has_begun(&self) -> bool;
+
+    /// Whether the request can be sent once more, in another way: nothing of its body is used up.
+    fn is_whole(&self) -> bool;
+
+    /// Begins again on another connection. Only the head was sent, at most.
+    fn rewind(&mut self);
+
+    /// The request will not be sent again.
+    fn forget(&mut self);
+}
+
+/// Where an answer goes.
+pub(crate) trait Sink {
+    /// Reads the head in `head`, and makes what the client gets of it ready. `close`: nothing may follow on the
+    /// client's connection.
+    fn begin(&mut self, head: &[u8], close: bool) -> Result<Answer, &'static str>;
+
+    /// Makes the bytes at hand of the body ready, which is framed as `body` says. Returns how many there are.
+    fn stage(&mut self, body: &mut Body, answered: &mut ReadBuffer) -> Result<usize, Malformed>;
+
+    /// The application ended the body by closing its connection.
+    fn finish(&mut self);
+
+    /// Sends what is ready; `last`: nothing follows.
+    fn poll_flush(
+        &mut self,
+        context: &mut Context<'_>,
+        answered: &mut ReadBuffer,
+        last: bool,
+    ) -> Poll<Result<(), Failure>>;
+
+    /// Whether a part of the final answer was sent.
+    fn has_started(&self) -> bool;
+
+    /// Nothing is at hand: gives memory back.
+    fn rest(&mut self);
+
+    /// Ready once the client takes more.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>>;
+
+    /// Ready once the client wants no answer any more. Called while nothing moves.
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Whether the client wants no answer any more, where [`Self::poll_gone`] may overlook it.
+    fn is_gone(&mut self) -> bool;
+
+    /// Ready now and then while nothing moves, within [`SWEEP`]; never, where nobody has to look at a client that is
+    /// not `uploading`.
+    fn poll_tick(&mut self, context: &mut Context<'_>, uploading: bool) -> Poll<()>;
+
+    /// Tells the client that nothing follows, where its protocol has no other word for it.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()>;
+}
 
 /// An exchange in progress.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    facts: Facts,
     /// Whether the client's connection is to be closed afterwards, whatever it asks for.
     close: bool,
-    request: Outgoing,
-    request_body: Body,
     /// How far the request is.
     upload: Upload,
     /// What the application sent and the client did not get yet.
     pub(crate) answered: ReadBuffer,
-    response: Outgoing,
-    response_body: Body,
-    /// What few exchanges have.
-    aside: Option<Box<Aside>>,
+    body: Body,
     scanner: Scanner,
     phase: Phase,
     /// The head of the answer, once it is there.
@@ -45,13 +111,6 @@ pub(crate) struct Exchange {
     pub(crate) bytes: u64,
     /// How long the upload has stood still.
     stalled: Duration,
-}
-
-#[derive(Debug, Default)]
-struct Aside {
-    request_trailers: Vec<u8>,
-    response_trailers: Vec<u8>,
-    rehost: Option<Box<Rehost>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,18 +143,13 @@ pub(crate) enum End {
 // === impl Exchange ===
 
 impl Exchange {
-    /// An exchange that sends `head` and the body behind it, and rewrites the answer by `rehost`.
-    pub(crate) fn new(facts: Facts, head: Vec<u8>, close: bool, rehost: Option<Box<Rehost>>) -> Self {
+    /// An exchange that has not begun.
+    pub(crate) fn new(close: bool) -> Self {
         Self {
-            facts,
             close,
-            request: Outgoing::new(head),
-            request_body: facts.body,
             upload: Upload::Sending,
             answered: ReadBuffer::default(),
-            response: Outgoing::default(),
-            response_body: Body::NONE,
-            aside: rehost.map(|rehost| Box::new(Aside { rehost: Some(rehost), ..Aside::default() })),
+            body: Body::NONE,
             scanner: Scanner::default(),
             phase: Phase::Head,
             answer: None,
@@ -106,7 +160,6 @@ impl Exchange {
 
     /// Starts again on another connection, nothing of the answer having come.
     pub(crate) fn rewind(&mut self) {
-        self.request.rewind();
         self.upload = Upload::Sending;
         self.answered = ReadBuffer::default();
         self.scanner = Scanner::default();
@@ -117,21 +170,11 @@ impl Exchange {
         self.upload == Upload::Finished
     }
 
-    /// Whether nothing of the request is left to be read from the client.
-    pub(crate) fn is_received(&self) -> bool {
-        self.request_body.is_finished() && self.request.is_empty()
-    }
-
-    /// Whether the client has got a part of the final answer.
-    pub(crate) fn has_started(&self) -> bool {
-        self.answer.is_some_and(|answer| !answer.interim) && self.response.has_begun()
-    }
-
     /// Drives both directions.
-    pub(crate) fn poll(
+    pub(crate) fn poll<C: Source + Sink>(
         &mut self,
         context: &mut Context<'_>,
-        client: &mut Client,
+        client: &mut C,
         stream: &mut Stream,
     ) -> Poll<Result<End, Failure>> {
         if self.upload != Upload::Finished
@@ -145,66 +188,66 @@ impl Exchange {
         }
     }
 
+    /// After the answer: goes on with the request for as long as the application reads it.
+    pub(crate) fn poll_rest<C: Source + Sink>(
+        &mut self,
+        context: &mut Context<'_>,
+        client: &mut C,
+        stream: &mut Stream,
+    ) -> Poll<()> {
+        ready!(client.poll_end(context));
+        match self.poll_upload(context, client, stream) {
+            Poll::Pending if self.upload == Upload::Sending => self.poll_left(context, client),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// Ready once the client is known to have left.
+    fn poll_left<C: Source + Sink>(&self, context: &mut Context<'_>, client: &mut C) -> Poll<()> {
+        // What waits for the client to send hears of its end itself.
+        let receiving = self.upload != Upload::Finished && client.is_flushed();
+        if receiving { Poll::Pending } else { client.poll_gone(context) }
+    }
+
     fn poll_upload(
         &mut self,
         context: &mut Context<'_>,
-        client: &mut Client,
+        client: &mut impl Source,
         stream: &mut Stream,
     ) -> Poll<Result<(), Failure>> {
         loop {
-            if !self.request.has_body() && !self.request_body.is_finished() && !client.read.is_empty() {
-                let part = self.request_body.take(client.read.filled(), |byte| {
-                    self.aside.get_or_insert_default().request_trailers.push(byte);
-                });
-                match part.map_err(|malformed| Failure::ClientBody(malformed.0))? {
-                    Part::Pass(count) => self.request.add(count),
-                    Part::Trailers(count) => {
-                        client.read.consume(count);
-                        if let Some(aside) = &self.aside
-                            && self.request_body.is_finished()
-                        {
-                            put_trailers(&aside.request_trailers, self.request.head());
-                        }
-                    }
-                }
-            }
+            client.prepare()?;
             if self.upload == Upload::Discarding {
-                self.request.discard(&mut client.read);
-            } else if let Err(_gone) = ready!(self.request.poll_flush(context, stream, &mut client.read)) {
-                if !self.request.has_begun() {
+                client.discard();
+            } else if let Err(_gone) = ready!(client.poll_send(context, stream)) {
+                if !client.has_begun() {
                     return Poll::Ready(Err(Failure::Undelivered));
                 }
                 // It may have answered before it hung up: that is what the client should see.
                 self.upload = Upload::Discarding;
                 continue;
             }
-            if self.request_body.is_finished() {
+            if client.is_complete() {
                 if self.upload == Upload::Sending {
                     self.upload = Upload::Finished;
                 }
                 return Poll::Ready(Ok(()));
             }
-            if client.read.is_empty() {
-                let expect = Expect::of(self.request_body.expected());
-                match ready!(client.read.poll_fill(context, &mut client.stream, expect)) {
-                    Ok(0) => return Poll::Ready(Err(Failure::ClientBody("body: it ends early"))),
-                    Ok(_) => self.stalled = Duration::ZERO,
-                    Err(_) => return Poll::Ready(Err(Failure::ClientGone)),
-                }
-            }
+            ready!(client.poll_receive(context))?;
+            self.stalled = Duration::ZERO;
         }
     }
 
-    fn poll_download(
+    fn poll_download<C: Source + Sink>(
         &mut self,
         context: &mut Context<'_>,
-        client: &mut Client,
+        client: &mut C,
         stream: &mut Stream,
     ) -> Poll<Result<End, Failure>> {
         loop {
             match self.phase {
                 Phase::Head => match self.scanner.scan(self.answered.filled(), false) {
-                    Head::Complete(length) => self.begin_answer(length)?,
+                    Head::Complete(length) => self.begin_answer(client, length)?,
                     _ if is_http2(self.answered.filled()) => {
                         return Poll::Ready(Err(Failure::OtherProtocol));
                     }
@@ -224,37 +267,36 @@ impl Exchange {
                     },
                 },
                 Phase::Flush => {
-                    let flushed = self.response.poll_flush(context, &mut client.stream, &mut self.answered);
-                    ready!(flushed).map_err(|_| Failure::ClientGone)?;
                     let answer = self.answer.as_ref();
-                    if answer.is_some_and(|answer| answer.interim) {
-                        self.response.clear();
+                    let interim = answer.is_some_and(|answer| answer.interim);
+                    let switched = answer.is_some_and(|answer| answer.switched);
+                    let last = self.body.is_finished() && !interim && !switched;
+                    ready!(client.poll_flush(context, &mut self.answered, last))?;
+                    if interim {
                         self.phase = Phase::Head;
-                    } else if answer.is_some_and(|answer| answer.switched) {
+                    } else if switched {
                         return Poll::Ready(Ok(End::Switched));
-                    } else if self.response_body.is_finished() {
+                    } else if last {
                         return Poll::Ready(Ok(End::Answered));
                     } else {
                         self.phase = Phase::Body;
                         if self.answered.is_empty() {
-                            self.response.forget();
-                            client.timer.hurry();
+                            client.rest();
                         }
                     }
                 }
                 Phase::Body => {
                     if !self.answered.is_empty() {
-                        self.stage_body()?;
+                        self.stage_body(client)?;
                         continue;
                     }
-                    let expect = Expect::of(self.response_body.expected());
+                    ready!(client.poll_room(context))?;
+                    let expect = Expect::of(self.body.expected());
                     match ready!(self.answered.poll_fill(context, stream, expect)) {
                         Ok(1..) => {}
-                        Ok(_) if self.response_body == Body::UntilClose => {
-                            self.response_body = Body::NONE;
-                            if self.answer.is_some_and(|answer| answer.coding == Coding::Chunk) {
-                                self.response.head().extend_from_slice(b"0\r\n\r\n");
-                            }
+                        Ok(_) if self.body == Body::UntilClose => {
+                            self.body = Body::NONE;
+                            client.finish();
                             self.phase = Phase::Flush;
                         }
                         _ => return Poll::Ready(Err(Failure::Truncated)),
@@ -265,84 +307,51 @@ impl Exchange {
     }
 
     /// Reads the head of the answer, and what is there of its body.
-    fn begin_answer(&mut self, length: usize) -> Result<(), Failure> {
-        let mut head = take_head();
+    fn begin_answer<C: Source + Sink>(&mut self, client: &mut C, length: usize) -> Result<(), Failure> {
         // Whoever answers before the whole request is there may not want the rest.
-        let close = self.close || !self.request_body.is_finished();
-        let answer = response::rewrite(&self.answered.filled()[..length], &self.facts, close, &mut head);
-        let answer = answer.map_err(Failure::Garbage)?;
-        if let Some(rehost) = self.aside.as_ref().and_then(|aside| aside.rehost.as_ref()) {
-            rehost.rewrite_head(&mut head);
-        }
+        let close = self.close || !client.is_complete();
+        let answer = client.begin(&self.answered.filled()[..length], close).map_err(Failure::Garbage)?;
         self.answered.consume(length);
-        self.response.set_head(head);
         self.answer = Some(answer);
-        self.response_body = answer.body;
+        self.body = answer.body;
         self.scanner = Scanner::default();
         self.phase = Phase::Flush;
         if !answer.interim {
-            // Nothing will be sent again from here on.
-            self.request.forget();
-            if !self.answered.is_empty() && !answer.switched && !self.response_body.is_finished() {
-                self.stage_body()?;
+            client.forget();
+            if !self.answered.is_empty() && !answer.switched && !self.body.is_finished() {
+                self.stage_body(client)?;
             }
         }
         Ok(())
     }
 
     /// Makes the body bytes at hand ready for the client.
-    fn stage_body(&mut self) -> Result<(), Failure> {
-        let coding = self.answer.map_or(Coding::Same, |answer| answer.coding);
-        let broken = if self.response.has_begun() { Failure::Truncated } else { Failure::Garbage("body") };
-        match coding {
-            Coding::Same => {
-                match self.response_body.take(self.answered.filled(), |byte| {
-                    self.aside.get_or_insert_default().response_trailers.push(byte);
-                }) {
-                    Ok(Part::Pass(count)) => {
-                        self.response.add(count);
-                        self.bytes += count as u64;
-                    }
-                    Ok(Part::Trailers(count)) => {
-                        self.answered.consume(count);
-                        if let Some(aside) = &self.aside
-                            && self.response_body.is_finished()
-                        {
-                            put_trailers(&aside.response_trailers, self.response.head());
-                        }
-                    }
-                    Err(_) => return Err(broken),
-                }
-            }
-            Coding::Unchunk => match self.response_body.data(self.answered.filled()) {
-                Ok((framing, count)) => {
-                    self.answered.consume(framing);
-                    self.response.add(count);
-                    self.bytes += count as u64;
-                }
-                Err(_) => return Err(broken),
-            },
-            Coding::Chunk => {
-                let count = self.answered.filled().len();
-                // Writing into memory cannot fail.
-                let _ = write!(self.response.head(), "{count:x}\r\n");
-                self.response.add(count);
-                self.bytes += count as u64;
-                self.response.set_tail(b"\r\n");
-            }
-        }
+    fn stage_body(&mut self, client: &mut impl Sink) -> Result<(), Failure> {
+        let staged = client.stage(&mut self.body, &mut self.answered);
+        self.bytes += staged.map_err(|_| match client.has_started() {
+            true => Failure::Truncated,
+            false => Failure::Garbage("body"),
+        })? as u64;
         self.phase = Phase::Flush;
         Ok(())
     }
 
-    /// Now and then while nothing moves: is the client still there, does its upload go on?
-    fn poll_waiting(&mut self, context: &mut Context<'_>, client: &mut Client) -> Poll<Result<End, Failure>> {
-        while client.timer.poll_tick(context).is_ready() {
+    /// While nothing moves: is the client still there, does its upload go on?
+    fn poll_waiting<C: Source + Sink>(
+        &mut self,
+        context: &mut Context<'_>,
+        client: &mut C,
+    ) -> Poll<Result<End, Failure>> {
+        if self.poll_left(context, client).is_ready() {
+            return Poll::Ready(Err(Failure::ClientGone));
+        }
+        let uploading = self.upload != Upload::Finished;
+        while client.poll_tick(context, uploading).is_ready() {
             if client.is_gone() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
-            if self.upload != Upload::Finished && !self.request_body.is_finished() && !self.request.has_body()
-            {
+            let long_lived = self.answer.is_some_and(|answer| answer.long_lived);
+            if uploading && !long_lived && !client.is_complete() && client.is_flushed() {
                 self.stalled += SWEEP;
                 if self.stalled >= UPLOAD_IDLE {
                     return Poll::Ready(Err(Failure::ClientSlow));
@@ -350,13 +359,5 @@ impl Exchange {
             }
         }
         Poll::Pending
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        for outgoing in [&mut self.request, &mut self.response] {
-            give_head(outgoing.take_head());
-        }
     }
 }

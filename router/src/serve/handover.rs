@@ -4,7 +4,7 @@
 //! what would go to the application is offered to it. All else, and what the application does not take, is left to
 //! `connection`, which finds the connection as it was. Called by it, before it reads anything; reads nothing itself.
 use crate::error::Refusal;
-use crate::io::buffer::{give_head, take_head};
+use crate::io::buffer::{ReadBuffer, give_head, take_head};
 use crate::io::transport::Transport;
 use crate::limits::{HEAD_TIME, PEEKED_HEAD_BYTES};
 use crate::message::body::is_token;
@@ -12,9 +12,12 @@ use crate::message::head::{Head, Scanner};
 use crate::message::request::{Origin, with_request};
 use crate::observe::access::Access;
 use crate::serve::client::{Client, HTTP2_PREFACE};
+use crate::serve::reader::Reader;
 use crate::serve::shared::{Busy, Prepared, Shared};
-use crate::table::{Lookup, Route, Target, Upstream};
-use crate::upstream::pool::is_refusal;
+use crate::table::{Lookup, Route};
+use crate::upstream::connect::is_refusal;
+use crate::upstream::listener::Upstream;
+use crate::upstream::target::Target;
 use agentfs_handoff::{Families, Offer};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use std::io;
@@ -54,8 +57,8 @@ struct End(OwnedFd);
 
 /// What a connection begins with.
 enum Start {
-    /// A head of this many bytes.
-    Head(usize),
+    /// This head.
+    Head(ReadBuffer),
     /// Something that has to be read to find out, or that is too long to be looked at.
     Other,
     /// Nothing, or a part of a head, within the time for it.
@@ -66,16 +69,15 @@ enum Start {
 pub(crate) async fn offer(client: &Client, shared: &Shared) -> Outcome {
     let mut begun = Box::<Begun>::default();
     let Transport::Plain(stream) = &client.stream else { return Outcome::Read(begun) };
-    let mut bytes = vec![0; PEEKED_HEAD_BYTES].into_boxed_slice();
-    let length = match look(stream, &mut bytes, &mut begun.since).await {
-        Start::Head(length) => length,
+    let head = match look(stream, &mut begun.since).await {
+        Start::Head(head) => head,
         Start::Other => return Outcome::Read(begun),
         Start::Late if begun.since.is_some() => return Outcome::Refused(Refusal::TIMEOUT),
         Start::Late => return Outcome::Over,
     };
     let _busy = Busy::new(shared);
     let mut access = Access::begin();
-    let Some(route) = route_of(client, &bytes[..length], shared, &mut access).await else {
+    let Some(route) = route_of(client, head.filled(), shared, &mut access).await else {
         return Outcome::Read(begun);
     };
     let Some(counters) = &route.entry.handoff else { return Outcome::Read(begun) };
@@ -89,11 +91,11 @@ pub(crate) async fn offer(client: &Client, shared: &Shared) -> Outcome {
         match offer {
             Offer::Taken => {
                 counters.taken.fetch_add(1, Ordering::Relaxed);
-                access.handed_over(shared, upstream);
+                access.handed_over(&shared.observer, upstream);
                 return Outcome::Over;
             }
             Offer::Refused(error) => {
-                upstream.health.set_refused(is_refusal(&error));
+                upstream.set_refused(is_refusal(&error));
                 shared.refused(upstream, &error);
             }
             Offer::Left { sent } => {
@@ -116,9 +118,9 @@ async fn route_of(client: &Client, head: &[u8], shared: &Shared, access: &mut Ac
             Lookup::Found(route) if route.entry.handoff.is_some() => {}
             _ => return Ok(None),
         }
-        access.note(shared, &request);
+        access.note(&shared.observer, &request);
         let origin = Origin { address: &client.address, scheme: client.stream.scheme() };
-        shared.prepare(&request, origin, &mut out).map(Some)
+        shared.prepare(&request, origin, Reader::Of(client.stream.tcp()), &mut out).map(Some)
     });
     give_head(out);
     match prepared {
@@ -128,8 +130,8 @@ async fn route_of(client: &Client, head: &[u8], shared: &Shared, access: &mut Ac
     }
 }
 
-/// Waits for a whole head and copies it to `bytes`. `since`: when its first byte was there.
-async fn look(stream: &TcpStream, bytes: &mut [u8], since: &mut Option<Instant>) -> Start {
+/// Waits for a whole head. `since`: when its first byte was there. Holds no memory while it waits.
+async fn look(stream: &TcpStream, since: &mut Option<Instant>) -> Start {
     let mut scanner = Scanner::default();
     let mut deadline = Instant::now() + HEAD_TIME;
     let mut seen = 0;
@@ -139,14 +141,18 @@ async fn look(stream: &TcpStream, bytes: &mut [u8], since: &mut Option<Instant>)
             Ok(Err(_)) => return Start::Other,
             Err(_) => {
                 // Whoever reads what follows is not told of these again. They are refused anyway.
-                let _ = recv(stream.as_raw_fd(), &mut bytes[..seen], MsgFlags::MSG_DONTWAIT);
+                let _ = recv(stream.as_raw_fd(), &mut vec![0; seen], MsgFlags::MSG_DONTWAIT);
                 return Start::Late;
             }
         };
         // Bytes that stay in the socket keep it readable. Only more of them are worth a look: until then the event
         // loop is told that there are none.
+        let mut head = ReadBuffer::default();
         let looked = stream.try_io(Interest::READABLE, || {
-            let count = recv(stream.as_raw_fd(), bytes, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?;
+            let peek = |room: &mut [u8]| {
+                Ok(recv(stream.as_raw_fd(), room, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?)
+            };
+            let count = head.fill_with(PEEKED_HEAD_BYTES, peek)?;
             if count == seen && count > 0 && !ready.is_read_closed() {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -163,15 +169,17 @@ async fn look(stream: &TcpStream, bytes: &mut [u8], since: &mut Option<Instant>)
             deadline = Instant::now() + HEAD_TIME;
         }
         seen = count;
-        let held = &bytes[..seen];
-        if held.first().is_some_and(|byte| !is_token(*byte)) {
+        if head.filled().first().is_some_and(|byte| !is_token(*byte)) {
             return Start::Other;
         }
-        match scanner.scan(held, true) {
-            Head::Complete(_) if held.starts_with(HTTP2_PREFACE) => return Start::Other,
-            Head::Complete(length) => return Start::Head(length),
+        match scanner.scan(head.filled(), true) {
+            Head::Complete(_) if head.filled().starts_with(HTTP2_PREFACE) => return Start::Other,
+            Head::Complete(length) => {
+                head.truncate(length);
+                return Start::Head(head);
+            }
             Head::BareLineFeed => return Start::Other,
-            Head::Partial if seen == bytes.len() => return Start::Other,
+            Head::Partial if seen == PEEKED_HEAD_BYTES => return Start::Other,
             Head::Partial => {}
         }
     }
@@ -211,15 +219,15 @@ mod tests {
         if ended {
             client.shutdown().await.unwrap();
         }
-        let (mut room, mut since) = (vec![0; PEEKED_HEAD_BYTES], None);
-        let start = look(&stream, &mut room, &mut since).await;
+        let mut since = None;
+        let start = look(&stream, &mut since).await;
         let late = matches!(start, Start::Late);
         client.write_all(b"more").await.unwrap_or_else(|_| assert!(ended));
         let expected = [if late { b"" } else { bytes }, if ended { b"" } else { b"more" }].concat();
         let mut read = vec![0; expected.len()];
         stream.read_exact(&mut read).await.unwrap();
         assert_eq!(read, expected);
-        (if let Start::Head(length) = start { Some(length) } else { None }, late, since.is_some())
+        (if let Start::Head(head) = start { Some(head.filled().len()) } else { None }, late, since.is_some())
     }
 
     /// The clock of this test moves only while nobody has anything to do: looking over and over would stop it.
@@ -265,8 +273,8 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let (mut room, mut since) = (vec![0; PEEKED_HEAD_BYTES], None);
-        let (start, ()) = tokio::join!(look(&stream, &mut room, &mut since), drip);
-        assert!(matches!(start, Start::Head(length) if length == head.len()));
+        let mut since = None;
+        let (start, ()) = tokio::join!(look(&stream, &mut since), drip);
+        assert!(matches!(start, Start::Head(seen) if seen.filled() == head));
     }
 }

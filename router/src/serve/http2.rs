@@ -1,44 +1,43 @@
 //! HTTP/2 in front: by prior knowledge on the plain port, by ALPN over TLS.
 //!
-//! h2 speaks the protocol: hyper on top of it could not send interim answers. Each request becomes an HTTP/1 head (`message`), so that the rules of
-//! `request` and the table decide about it as about any other; `relay` carries the bodies. Streams
-//! live in tasks that end with their connection.
-mod message;
+//! h2 speaks the protocol: hyper on top of it could not send interim answers. Each request is seen by the same rules as
+//! one of HTTP/1 (`request`), goes the same way (`forward`), and is one more source and sink of the exchange (`stream`).
+//! Streams live in tasks that end with their connection.
 mod onward;
-mod outbound;
-mod relay;
+mod request;
 mod stream;
+mod trailers;
+mod tunnel;
 
-use self::outbound::{Outbound, Tunnel};
-use self::relay::Relay;
-use self::stream::{Both, Hints};
-use crate::error::{Failure, Refusal};
+use self::request::Additions;
+use self::stream::Http2;
 use crate::io::buffer::{give_head, take_head};
 use crate::io::inflow::Inflow;
+use crate::io::owner::Ends;
 use crate::io::tasks::Tasks;
 use crate::io::transport::Rewound;
 use crate::limits::{
-    DEATHS, HEAD_TIME, HTTP2_STREAMS, HTTP2_WINDOW_BYTES, KEEP_ALIVE, LINGER_TIME, REQUEST_HEAD_BYTES,
+    HEAD_TIME, HTTP2_STREAMS, HTTP2_WINDOW_BYTES, KEEP_ALIVE, LINGER_TIME, REQUEST_HEAD_BYTES, RESET_DELAY,
 };
-use crate::message::rehost::Rehost;
-use crate::message::request::{Facts, Origin, with_request};
+use crate::message::request::{Facts, Origin};
+use crate::message::response;
 use crate::observe::access::Access;
 use crate::pages::{self, Cause, Reply};
 use crate::serve::client::Client;
-use crate::serve::listen::ended;
-use crate::serve::shared::{Busy, Prepared, Shared};
+use crate::serve::forward::{Ended, Job, forward, unless_gone};
+use crate::serve::reader::Reader;
+use crate::serve::shared::{Busy, Prepared, Shared, ended};
 use crate::serve::upgrade;
-use crate::table::{Route, Upstream};
-use crate::upstream::pool::{ClientAddress, Wanted};
+use crate::table::Route;
+use crate::upstream::connect::ClientAddress;
+use crate::upstream::listener::Upstream;
 use bytes::Bytes;
+use hyper::Request;
 use hyper::body::Body as _;
-use hyper::{Request, Response};
-use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 
 /// What the streams of one connection share.
 #[derive(Debug)]
@@ -48,6 +47,8 @@ struct Session {
     peer: ClientAddress,
     address: Box<str>,
     scheme: &'static str,
+    /// Both ends of the connection.
+    ends: Option<Ends>,
     /// Requests so far.
     requests: AtomicU64,
 }
@@ -55,7 +56,7 @@ struct Session {
 /// Serves a connection whose first line said HTTP/2.
 pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
     let Client { stream, read, peer, address, place, .. } = client;
-    let scheme = stream.scheme();
+    let (scheme, ends) = (stream.scheme(), Ends::of(stream.tcp()));
     let tasks = Tasks::default();
     let mut stop_rx = shared.stop_rx.clone();
     let mut builder = h2::server::Builder::new();
@@ -67,7 +68,7 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
         .max_concurrent_streams(HTTP2_STREAMS);
     let handshake = builder.handshake::<_, Bytes>(Rewound::new(read, stream));
     let Ok(Ok(mut connection)) = timeout(HEAD_TIME, handshake).await else { return };
-    let session = Arc::new(Session { shared, peer, address, scheme, requests: AtomicU64::new(0) });
+    let session = Arc::new(Session { shared, peer, address, scheme, ends, requests: AtomicU64::new(0) });
     let mut tick = interval_at(Instant::now() + HEAD_TIME, HEAD_TIME);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut seen, mut quiet_since) = (0, Instant::now());
@@ -109,237 +110,128 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
 async fn serve_stream(
     session: Arc<Session>,
     request: Request<h2::RecvStream>,
-    mut respond: h2::server::SendResponse<Bytes>,
+    respond: h2::server::SendResponse<Bytes>,
 ) {
     session.requests.fetch_add(1, Ordering::Relaxed);
-    let busy = Busy::new(session.shared.as_ref());
-    let hints = Hints::default();
-    let mut answering = pin!(answer(&session, request.map(Inflow::new), &hints));
-    let answered = poll_fn(|context| {
-        let answered = answering.as_mut().poll(context);
-        while let Some(hint) = hints.pop() {
-            // A client that has gone is noticed below.
-            let _ = respond.send_informational(hint);
-        }
-        match answered {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => respond.poll_reset(context).map(|_| None),
-        }
-    });
-    let Some(response) = answered.await else { return };
-    let (parts, body) = response.into_parts();
-    let sent = respond.send_response(Response::from_parts(parts, ()), body.is_end_stream());
-    match (sent, body) {
-        // A head that the protocol does not allow, or a client that has gone.
-        (Err(_), _) => respond.send_reset(h2::Reason::INTERNAL_ERROR),
-        (Ok(_), body) if body.is_end_stream() => {}
-        (Ok(outflow), Outbound::Tunnel(tunnel)) => {
-            drop(busy);
-            let Tunnel { inflow, link, answered } = *tunnel;
-            upgrade::tunnel_plain(Both::new(inflow, outflow), link, answered).await;
-        }
-        (Ok(outflow), body) => stream::carry(outflow, body).await,
-    }
-}
-
-async fn answer(session: &Session, request: Request<Inflow>, hints: &Hints) -> Response<Outbound> {
-    let shared = &session.shared;
+    let shared = session.shared.as_ref();
+    let busy = Busy::new(shared);
     let mut access = Access::begin();
-    match prepare(session, &request, &mut access) {
-        Err(refusal) => {
-            access.refused(shared, refusal.status);
-            refused(shared, refusal)
-        }
-        Ok((Prepared::Page { status, .. }, facts, page)) => {
-            access.end(shared, None, status, 0);
-            let response = message::page(&page, &facts);
-            give_head(page);
-            response
-        }
-        Ok((Prepared::Forward { facts, route, rehost }, _, head)) => {
-            let response = forward(session, &route, facts, head, request, hints, access).await;
-            rehosted(response, rehost)
-        }
-        Ok((Prepared::Starting { facts, route, rehost }, _, head)) => match shared.started(&route).await {
-            Some(route) => {
-                let response = forward(session, &route, facts, head, request, hints, access).await;
-                rehosted(response, rehost)
-            }
-            None => failed(shared, &route, facts, Cause::Starting, access).await,
-        },
-    }
-}
-
-/// An answer with the names of its route, where it is to have those.
-fn rehosted(mut response: Response<Outbound>, rehost: Option<Box<Rehost>>) -> Response<Outbound> {
-    if let Some(rehost) = rehost {
-        for (name, value) in response.headers_mut() {
-            let rewritten = rehost.outward(name.as_str(), value.as_bytes());
-            if let Some(Ok(rewritten)) = rewritten.map(http::HeaderValue::try_from) {
-                *value = rewritten;
-            }
-        }
-    }
-    response
-}
-
-/// Who answers, and what was written: the head for the application, or the page.
-fn prepare(
-    session: &Session,
-    request: &Request<Inflow>,
-    access: &mut Access,
-) -> Result<(Prepared, Facts, Vec<u8>), Refusal> {
-    let mut head = take_head();
+    let (head, inflow) = request.into_parts();
+    let inflow = Inflow::new(inflow);
+    let additions = Additions::of(&head);
     let mut out = take_head();
     let origin = Origin { address: &session.address, scheme: session.scheme };
-    let prepared = message::write_head(request, &mut head).and_then(|()| {
-        with_request(&head, |request| {
-            access.note(&session.shared, &request);
-            let facts = request.facts;
-            session.shared.prepare(&request, origin, &mut out).map(|prepared| (prepared, facts))
-        })
+    let prepared = additions.with_request(&head, inflow.is_end_stream(), |request| {
+        access.note(&shared.observer, &request);
+        shared.prepare(&request, origin, Reader::At(session.ends), &mut out)
     });
-    give_head(head);
-    prepared.map(|(prepared, facts)| (prepared, facts, out))
-}
-
-fn refused(shared: &Shared, refusal: Refusal) -> Response<Outbound> {
-    shared.metrics.malformed.add(1);
-    shared.metrics.answered(refusal.status);
-    let mut out = take_head();
-    pages::refused(&mut out, refusal);
-    let response = message::page(&out, &Facts::OF_PAGES);
-    give_head(out);
-    response
-}
-
-async fn forward(
-    session: &Session,
-    route: &Route,
-    facts: Facts,
-    head: Vec<u8>,
-    request: Request<Inflow>,
-    hints: &Hints,
-    access: Access,
-) -> Response<Outbound> {
-    let shared = &session.shared;
-    let expects = request.headers().contains_key(http::header::EXPECT);
-    // Where the application's own word cannot come through.
-    let invite = || {
-        if expects {
-            let mut invitation = Response::new(());
-            *invitation.status_mut() = http::StatusCode::CONTINUE;
-            hints.push(invitation);
+    let (facts, route, rehost, starting) = match prepared {
+        Err(refusal) => {
+            access.refused(&shared.observer, refusal.status);
+            shared.observer.metrics.malformed.add(1);
+            shared.observer.metrics.answered(refusal.status);
+            pages::refused(&mut out, refusal);
+            return page(respond, out, &Facts::OF_PAGES);
         }
-    };
-    let only = |upstream: &Arc<Upstream>| upstream.health.multiplex().is_only();
-    if !facts.upgrade && (onward::is_grpc(request.headers()) || route.entry.upstreams.iter().any(only)) {
-        invite();
-        return send_onward(shared, route, facts, &head, Some(request.into_body()), access).await;
-    }
-    // What comes in a tunnel is no body.
-    let body = request.into_body();
-    let (mut switch, body) = if facts.upgrade { (Some(body), None) } else { (None, Some(body)) };
-    let repeatable = facts.idempotent && facts.body.is_finished();
-    let mut upload = relay::Upload::new(head, body, facts.body);
-    let mut wanted =
-        Wanted { client: session.peer, fresh: false, exact: !repeatable, upgrade: facts.upgrade };
-    let mut deaths = 0..DEATHS;
-    let cause = loop {
-        let (upstream, link) = match shared.open(route, None, &wanted).await {
-            Ok(opened) => opened,
-            Err(cause) => break cause,
-        };
-        let reused = link.reused;
-        let mut relay = Relay::new(upload, link, Arc::clone(upstream), facts, Arc::clone(shared));
-        let failure = match relay.head(hints).await {
-            // In HTTP/2 it would say that the tunnel is there (RFC 8441 5).
-            Ok((answer, _)) if facts.upgrade && !answer.switched && (200..300).contains(&answer.status) => {
-                break Cause::Garbage("upgrade: it did not change the protocol");
-            }
-            Ok((answer, mut response)) => {
-                if !answer.switched {
-                    relay.count(access, answer.status);
-                    return response.map(|()| Outbound::Relay(Box::new(relay)));
-                }
-                access.end(shared, Some(upstream), 101, 0);
-                // There is no 101 in HTTP/2 (RFC 8441 5).
-                *response.status_mut() = http::StatusCode::OK;
-                response.headers_mut().remove(http::header::SEC_WEBSOCKET_ACCEPT);
-                let tunnel = switch.take().zip(relay.into_parts()).map(|(inflow, (link, answered))| {
-                    shared.metrics.upgrades.add(1);
-                    Outbound::Tunnel(Box::new(Tunnel { inflow, link, answered }))
-                });
-                return response.map(|()| tunnel.unwrap_or(Outbound::Empty));
-            }
-            Err(failure) => failure,
-        };
-        upload = relay.into_upload();
-        match failure {
-            Failure::Undelivered if reused => {}
-            Failure::Unread if reused && repeatable && !wanted.fresh => {}
-            Failure::Undelivered if deaths.next().is_some() && shared.is_dead(upstream).await => {}
-            Failure::Unread if repeatable && deaths.next().is_some() && shared.is_dead(upstream).await => {}
-            Failure::OtherProtocol => {
-                upstream.health.multiplex().set_only(true);
-                // Nothing was understood, so it may be sent again, while we still have it whole.
-                match upload.into_whole() {
-                    Some((head, body)) => {
-                        invite();
-                        return send_onward(shared, route, facts, &head, body, access).await;
-                    }
-                    None => break Cause::Garbage("answer: it speaks HTTP/2 only; try again"),
-                }
-            }
-            Failure::Silent if reused && repeatable && !wanted.fresh => {}
-            Failure::Garbage(what) => break Cause::Garbage(what),
-            Failure::ClientBody(what) => break Cause::Request(Refusal::bad(what)),
-            Failure::ClientSlow => break Cause::Request(Refusal::TIMEOUT),
-            Failure::Silent
-            | Failure::Unread
-            | Failure::Undelivered
-            | Failure::Truncated
-            | Failure::ClientGone => break Cause::Silent,
+        Ok(Prepared::Page { facts, status, .. }) => {
+            access.end(&shared.observer, None, status, 0);
+            return page(respond, out, &facts);
         }
-        shared.metrics.retries.add(1);
-        upload.rewind();
-        wanted.fresh = true;
+        Ok(Prepared::Forward { facts, route, rehost }) => (facts, route, rehost, false),
+        Ok(Prepared::Starting { facts, route, rehost }) => (facts, route, rehost, true),
     };
-    failed(shared, route, facts, cause, access).await
-}
-
-/// As [`forward`], to an application that speaks HTTP/2.
-async fn send_onward(
-    shared: &Arc<Shared>,
-    route: &Route,
-    facts: Facts,
-    head: &[u8],
-    body: Option<Inflow>,
-    access: Access,
-) -> Response<Outbound> {
-    let mut access = Some(access);
-    match onward::forward(shared, route, head, body, &mut access).await {
-        Ok(response) => response.map(|rest| Outbound::Onward(Box::new(rest))),
-        Err(cause) => failed(shared, route, facts, cause, access.unwrap_or_else(Access::begin)).await,
+    let grpc = onward::is_grpc(&head.headers);
+    let expects = head.headers.contains_key(http::header::EXPECT);
+    // A stream may last; nobody looks at its head again.
+    drop(head);
+    let mut client = Http2::new(facts, out, inflow, additions.key, rehost, respond);
+    let route = match starting {
+        false => route,
+        true => match unless_gone(&mut client, pin!(shared.started(&route))).await {
+            None => return,
+            Some(Some(route)) => route,
+            Some(None) => return Box::pin(failed(client, &session, &route, Cause::Starting, access)).await,
+        },
+    };
+    let only = |upstream: &Arc<Upstream>| upstream.multiplex().is_only();
+    let onward = grpc || route.entry.upstreams.iter().any(only);
+    let ended = if onward && !facts.upgrade {
+        Ended::Onward(access)
+    } else {
+        let mut job =
+            Job { shared, route: &route, facts, peer: session.peer, picked: None, onward: !facts.upgrade };
+        forward(&mut client, &mut job, access).await
+    };
+    match ended {
+        Ended::Answered(_) => {}
+        Ended::Switched(switched) => {
+            let (mut link, answered) = *switched;
+            drop(busy);
+            shared.observer.metrics.upgrades.add(1);
+            link.active.set_long_lived();
+            if let Some(stream) = client.into_tunnel() {
+                Box::pin(upgrade::tunnel_plain(stream, link, answered)).await;
+            }
+        }
+        Ended::Onward(access) => {
+            if expects {
+                // The application's own word cannot come through.
+                client.invite();
+            }
+            let sent = Box::pin(onward::forward(&mut client, shared, &route, access)).await;
+            if let Err((cause, access)) = sent {
+                Box::pin(failed(client, &session, &route, cause, access)).await;
+            }
+        }
+        Ended::Failed(cause, access) => Box::pin(failed(client, &session, &route, cause, access)).await,
+        Ended::Broken => {
+            // A reset takes what is not written yet with it.
+            sleep(RESET_DELAY).await;
+            client.reset();
+        }
     }
 }
 
-async fn failed(
-    shared: &Shared,
-    route: &Route,
-    facts: Facts,
-    cause: Cause,
-    access: Access,
-) -> Response<Outbound> {
+/// Tells a client why its request has no answer.
+async fn failed(mut client: Http2, session: &Session, route: &Route, cause: Cause, access: Access) {
+    let shared = session.shared.as_ref();
     let known = match cause {
-        Cause::NoListener => shared.last_seen(route).await,
+        Cause::NoListener => unless_gone(&mut client, pin!(shared.last_seen(route))).await.flatten(),
         _ => None,
     };
     let entry = &known.as_deref().unwrap_or(route).entry;
-    let mut out = take_head();
-    let status = pages::failed(&mut out, Reply { facts, close: false }, entry, cause, pages::now_ms());
-    access.end(shared, None, status, 0);
-    let response = message::page(&out, &facts);
-    give_head(out);
-    response
+    let (facts, mut out) = (client.facts, take_head());
+    let (reply, sees) = (Reply { facts, close: false }, Reader::At(session.ends).sees());
+    let status = pages::failed(&mut out, reply, sees, entry, cause, pages::now_ms());
+    access.end(&shared.observer, None, status, 0);
+    page(client.into_respond(), out, &facts);
+}
+
+/// Answers with a page of ours, written as HTTP/1.
+fn page(mut respond: h2::server::SendResponse<Bytes>, bytes: Vec<u8>, facts: &Facts) {
+    let end = bytes.windows(4).position(|mark| mark == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+    let (head, body) = bytes.split_at(end);
+    // Our own pages are well formed; else the stream is reset. A client that has gone gets none.
+    if let Ok((_, response)) = response::read(head, facts)
+        && let Ok(mut outflow) = respond.send_response(response, body.is_empty())
+        && !body.is_empty()
+    {
+        let _ = outflow.send_data(Bytes::copy_from_slice(body), true);
+    }
+    give_head(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream may last for as long as its client likes.
+    #[test]
+    fn a_stream_is_small() {
+        fn size<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(serve_stream);
+        assert!(size <= 2560, "{size} bytes");
+    }
 }

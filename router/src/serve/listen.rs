@@ -1,12 +1,12 @@
 //! Accepts connections, sweeps pools, and stops in order.
-use crate::RouterEvent;
+use crate::counters::RouterMetrics;
 use crate::error::Error;
+use crate::event::RouterEvent;
 use crate::limits::{DRAIN_TIME, REFUSED_CLIENTS, SWEEP};
-use crate::observe::access::RequestLog;
-use crate::observe::metrics::RouterMetrics;
+use crate::observe::access::{Observer, RequestLog};
 use crate::serve::connection;
 use crate::serve::places::Places;
-use crate::serve::shared::Shared;
+use crate::serve::shared::{Shared, ended};
 use crate::table::TableHandle;
 use agentfs_handoff::Handoff;
 use std::future::{pending, poll_fn};
@@ -33,7 +33,7 @@ const DRAIN_STEP: Duration = Duration::from_millis(10);
 
 /// Where the router listens, and what it speaks there.
 #[derive(Debug, Default)]
-pub struct Doors {
+pub struct Listeners {
     /// Sockets for HTTP, non-blocking or not; TLS is understood there as well.
     pub http: Vec<std::net::TcpListener>,
     /// Sockets for TLS; plain HTTP is sent on to its `https` URL.
@@ -41,55 +41,56 @@ pub struct Doors {
     /// How to speak TLS; without it nobody does.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// hub --what is to be otherwise from here on--> router
-    pub changes: Option<mpsc::Receiver<SecureDoors>>,
+    pub changes: Option<mpsc::Receiver<SecureListeners>>,
     /// Whether connections of other machines are closed before anything of them is read.
     pub only_local: bool,
     /// Who follows along; without it nobody does.
     pub log: Option<RequestLog>,
+    /// Gives connections to applications that take them.
+    pub handoff: Arc<Handoff>,
     /// How many clients may be connected at once; without it, as many as the descriptors allow.
     pub clients: Option<usize>,
 }
 
 /// How TLS is spoken from here on. Connections that are open stay as they are.
 #[derive(Debug)]
-pub struct SecureDoors {
+pub struct SecureListeners {
     /// Sockets for TLS instead of those that are there; absent: those that are there.
     pub https: Option<Vec<std::net::TcpListener>>,
-    /// As in [`Doors`].
+    /// As in [`Listeners`].
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-impl From<Vec<std::net::TcpListener>> for Doors {
+impl From<Vec<std::net::TcpListener>> for Listeners {
     fn from(http: Vec<std::net::TcpListener>) -> Self {
         Self { http, ..Self::default() }
     }
 }
 
-/// Serves `doors` until `shutdown` turns true, or its sender is dropped;
+/// Serves `listeners` until `shutdown` turns true, or its sender is dropped;
 /// then lets exchanges in progress end, for a bounded time. Refused connects are told to `event_tx`.
 pub async fn run(
-    doors: impl Into<Doors>,
+    listeners: impl Into<Listeners>,
     table: TableHandle,
     event_tx: mpsc::Sender<RouterEvent>,
     metrics: Arc<RouterMetrics>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let Doors { http, https, tls, mut changes, only_local, log, clients } = doors.into();
+    let Listeners { http, https, tls, mut changes, only_local, log, handoff, clients } = listeners.into();
     let adopt_all = |sockets: Vec<_>| sockets.into_iter().map(adopt).collect::<io::Result<Vec<_>>>();
     let plain = adopt_all(http).map_err(Error::Listener)?;
     let mut secure = adopt_all(https).map_err(Error::Listener)?;
     let shared = Arc::new(Shared {
         table,
-        metrics,
+        observer: Observer { metrics, log: log.unwrap_or_else(RequestLog::none) },
         event_tx,
-        log: log.unwrap_or_else(RequestLog::none),
-        handoff: Handoff::default(),
+        handoff,
         tls: RwLock::new(tls.map(TlsAcceptor::from)),
         stop_rx: shutdown.clone(),
         draining: AtomicBool::new(false),
         busy: AtomicUsize::new(0),
     });
-    let mut places = Places::new(clients, Arc::clone(&shared.metrics));
+    let mut places = Places::new(clients, Arc::clone(&shared.observer.metrics));
     let mut connections = JoinSet::new();
     let mut refusals = JoinSet::new();
     let mut sweep = interval(SWEEP);
@@ -101,11 +102,11 @@ pub async fn run(
             _ = sweep.tick() => {
                 let now = Instant::now();
                 for upstream in shared.table.load().routes().flat_map(|route| &route.entry.upstreams) {
-                    upstream.health.sweep(now);
+                    upstream.sweep(now);
                 }
                 while connections.try_join_next().is_some() || refusals.try_join_next().is_some() {}
             }
-            SecureDoors { https, tls } = changed(&mut changes) => {
+            SecureListeners { https, tls } = changed(&mut changes) => {
                 shared.set_acceptor(tls.map(TlsAcceptor::from));
                 match https.map(adopt_all) {
                     None => {}
@@ -121,7 +122,7 @@ pub async fn run(
                 Ok((stream, address, _)) if only_local && !is_local(address) => drop(stream),
                 Ok((stream, address, secure)) => {
                     let Some(place) = places.take() else {
-                        shared.metrics.turned_away.add(1);
+                        shared.observer.metrics.turned_away.add(1);
                         while refusals.try_join_next().is_some() {}
                         // Within TLS there is no short answer.
                         if !secure && refusals.len() < REFUSED_CLIENTS {
@@ -168,7 +169,7 @@ fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 }
 
 /// The next change, if any is ever to come.
-async fn changed(changes: &mut Option<mpsc::Receiver<SecureDoors>>) -> SecureDoors {
+async fn changed(changes: &mut Option<mpsc::Receiver<SecureListeners>>) -> SecureListeners {
     let next = match changes {
         Some(changes) => changes.recv().await,
         None => None,
@@ -207,15 +208,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Completes when the router is to end, also where whoever would say so is gone.
-pub(crate) async fn ended(end_rx: &mut watch::Receiver<bool>) {
-    let _ = end_rx.wait_for(|ended| *ended).await;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Table;
+    use crate::table::Table;
     use std::net::{Ipv4Addr, UdpSocket};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -242,9 +238,9 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let (end_tx, end_rx) = watch::channel(false);
         let (event_tx, _event_rx) = mpsc::channel(1);
-        let doors = Doors { http: vec![listener], only_local: true, ..Doors::default() };
+        let listeners = Listeners { http: vec![listener], only_local: true, ..Listeners::default() };
         let table = TableHandle::new(Table::new(Vec::new(), port));
-        let router = tokio::spawn(run(doors, table, event_tx, Arc::default(), end_rx));
+        let router = tokio::spawn(run(listeners, table, event_tx, Arc::default(), end_rx));
         let mut stream = TcpStream::connect((address, port)).await.unwrap();
         let mut answer = Vec::new();
         let asked =

@@ -2,8 +2,8 @@
 //!
 //! A client that rests (it has an open connection and no request) may be let go at any moment: HTTP allows it, and clients
 //! ask again. So at the limit the one that has rested longest goes; where none rests, the new one is told to come later.
+use crate::counters::RouterMetrics;
 use crate::limits::{CLIENTS, CLIENTS_OF_DESCRIPTORS, LOOK_PAUSE};
-use crate::observe::metrics::RouterMetrics;
 use nix::sys::resource::{Resource, getrlimit};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};

@@ -1,17 +1,20 @@
 //! What all connections share, and who answers a request: the table says which application, or which
 //! page of ours. Knows neither how the request came nor how the answer goes back.
-use crate::RouterEvent;
 use crate::error::Refusal;
+use crate::event::RouterEvent;
 use crate::limits::{DEATH_TIME, LAST_SEEN_TIME, START_TIME};
 use crate::message::host::host_name;
 use crate::message::rehost::Rehost;
 use crate::message::request::{Facts, Origin, Request};
-use crate::observe::access::RequestLog;
-use crate::observe::metrics::RouterMetrics;
+use crate::observe::access::Observer;
 use crate::pages::{self, Reply};
-use crate::table::{Lookup, Route, Table, TableHandle, Target, Upstream};
+use crate::serve::reader::Reader;
+use crate::table::{Lookup, Route, Table, TableHandle};
+use crate::upstream::connect::{Socket, is_refusal};
+use crate::upstream::listener::Upstream;
 use crate::upstream::multiplex::Lane;
-use crate::upstream::pool::{Link, Stream, Wanted, is_refusal};
+use crate::upstream::pool::{Link, Wanted};
+use crate::upstream::target::Target;
 use agentfs_handoff::Handoff;
 use std::fmt;
 use std::future::poll_fn;
@@ -27,13 +30,11 @@ use tokio_rustls::TlsAcceptor;
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) table: TableHandle,
-    pub(crate) metrics: Arc<RouterMetrics>,
+    pub(crate) observer: Observer,
     /// router --refusals--> hub
     pub(crate) event_tx: mpsc::Sender<RouterEvent>,
-    /// Who follows along.
-    pub(crate) log: RequestLog,
     /// Gives connections to applications that take them.
-    pub(crate) handoff: Handoff,
+    pub(crate) handoff: Arc<Handoff>,
     /// How to speak TLS, where that is on.
     pub(crate) tls: RwLock<Option<TlsAcceptor>>,
     /// Whether the router is to stop.
@@ -52,12 +53,17 @@ pub(crate) enum Prepared {
     /// As `Forward`, once the application listens, which was just started.
     Starting { facts: Facts, route: Arc<Route>, rehost: Option<Box<Rehost>> },
     /// The answer is written.
-    Page { status: u16, close: bool },
+    Page { facts: Facts, status: u16, close: bool },
 }
 
 /// Counts an exchange for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Busy<S: Deref<Target = Shared>>(S);
+
+/// Completes when the router is to end, also where whoever would say so is gone.
+pub(crate) async fn ended(end_rx: &mut watch::Receiver<bool>) {
+    let _ = end_rx.wait_for(|ended| *ended).await;
+}
 
 // === impl Busy ===
 
@@ -152,7 +158,7 @@ impl Shared {
         wanted: &Wanted,
     ) -> Result<(&'route Arc<Upstream>, Link), pages::Cause> {
         for upstream in route.candidates_after(picked) {
-            match upstream.open(wanted, &self.metrics).await {
+            match upstream.open(wanted, &self.observer.metrics).await {
                 Ok(link) => {
                     upstream.requests.fetch_add(1, Ordering::Relaxed);
                     return Ok((upstream, link));
@@ -172,7 +178,7 @@ impl Shared {
         fresh: bool,
     ) -> Option<(&'route Arc<Upstream>, Lane)> {
         for upstream in route.candidates() {
-            match upstream.open_http2(fresh, &self.metrics).await {
+            match upstream.open_http2(fresh, &self.observer.metrics).await {
                 Ok(lane) => {
                     upstream.requests.fetch_add(1, Ordering::Relaxed);
                     return Some((upstream, lane));
@@ -186,17 +192,17 @@ impl Shared {
     /// Whether a listener that left a request unread is gone altogether: connections that wait to be accepted end
     /// with their listener, and another replica may have the request.
     pub(crate) async fn is_dead(&self, upstream: &Upstream) -> bool {
-        let mut opened = Stream::connect(&upstream.socket, None).await;
+        let mut opened = Socket::connect(&upstream.socket, None).await;
         if let Ok(stream) = &mut opened {
             // A killed process closes its descriptors one after the other, the newest first: the listener may be next.
             let ends = tokio::time::timeout(DEATH_TIME, stream.read_u8()).await;
             if matches!(ends, Ok(Err(_))) {
-                opened = Stream::connect(&upstream.socket, None).await;
+                opened = Socket::connect(&upstream.socket, None).await;
             }
         }
         match opened {
             Err(error) if is_refusal(&error) => {
-                upstream.health.set_refused(true);
+                upstream.set_refused(true);
                 self.refused(upstream, &error);
                 true
             }
@@ -209,7 +215,7 @@ impl Shared {
         if !is_refusal(error) {
             return;
         }
-        self.metrics.refused.add(1);
+        self.observer.metrics.refused.add(1);
         if let Target::Unix(socket) = &upstream.socket {
             // Only a hint: when the queue is full, the hub finds out by itself.
             let _ = self.event_tx.try_send(RouterEvent::UpstreamRefused { socket: socket.clone() });
@@ -221,6 +227,7 @@ impl Shared {
         &self,
         request: &Request<'_>,
         origin: Origin<'_>,
+        reader: Reader<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Prepared, Refusal> {
         let table = self.table.load();
@@ -243,7 +250,8 @@ impl Shared {
                 return Ok(Prepared::Starting { facts, route, rehost });
             }
             Lookup::Found(route) if route.entry.upstreams.is_empty() => {
-                pages::failed(out, reply, &route.entry, pages::Cause::NoListener, pages::now_ms())
+                let (cause, now) = (pages::Cause::NoListener, pages::now_ms());
+                pages::failed(out, reply, reader.sees(), &route.entry, cause, now)
             }
             Lookup::Found(route) => {
                 request.write(out, origin, route.local.as_deref())?;
@@ -251,12 +259,14 @@ impl Shared {
                 return Ok(Prepared::Forward { facts, route, rehost });
             }
             Lookup::Invalid => return Err(Refusal::bad("host")),
-            Lookup::Control => self.control(request, reply, &table, out),
-            Lookup::Index if request.path() == "/" => pages::index(out, reply, &table),
-            Lookup::Index | Lookup::Unknown => pages::unknown(out, reply, request.host, &table),
+            Lookup::Control => self.control(request, reply, reader, &table, out),
+            Lookup::Index if request.path() == "/" => pages::index(out, reply, reader.sees(), &table),
+            Lookup::Index | Lookup::Unknown => {
+                pages::unknown(out, reply, reader.sees(), request.host, &table)
+            }
             Lookup::Foreign => pages::foreign(out, reply),
         };
-        Ok(Prepared::Page { status, close })
+        Ok(Prepared::Page { facts, status, close })
     }
 
     /// Sends a request that came in plain on to its URL over TLS.
@@ -280,7 +290,7 @@ impl Shared {
                 pages::redirect(out, reply, moved, &format!("{}{path}", table.secure_url(name)))
             }
         };
-        Ok(Prepared::Page { status, close })
+        Ok(Prepared::Page { facts, status, close })
     }
 
     /// Answers a request that may not be passed on.
@@ -289,17 +299,24 @@ impl Shared {
         pages::last_hop(out, reply, traced.as_deref())
     }
 
-    fn control(&self, request: &Request<'_>, reply: Reply, table: &Table, out: &mut Vec<u8>) -> u16 {
+    fn control(
+        &self,
+        request: &Request<'_>,
+        reply: Reply,
+        reader: Reader<'_>,
+        table: &Table,
+        out: &mut Vec<u8>,
+    ) -> u16 {
         if !matches!(request.method(), "GET" | "HEAD") {
             return pages::plain(out, reply, 405, "only GET and HEAD are served here\n");
         }
         match request.path().split('?').next().unwrap_or_default() {
-            "/" => pages::index(out, reply, table),
+            "/" => pages::index(out, reply, reader.sees(), table),
             "/livez" => pages::plain(out, reply, 200, "ok\n"),
             "/readyz" if self.is_draining() => pages::plain(out, reply, 503, "stopping\n"),
             "/readyz" => pages::plain(out, reply, 200, "ok\n"),
-            "/metrics" => pages::metrics(out, reply, &self.metrics.render(table)),
-            _ => pages::plain(out, reply, 404, "no such page; there are / /livez /readyz /metrics\n"),
+            "/metrics" => pages::metrics(out, reply, &self.observer.metrics.render(table)),
+            _ => pages::plain(out, reply, 404, "no such page; the pages are / /livez /readyz /metrics\n"),
         }
     }
 }

@@ -3,8 +3,7 @@
 //! application like any other.
 use crate::limits::{BODY_BUFFER_BYTES, HEADER_LINES, RESPONSE_HEAD_BYTES};
 use crate::message::headers::{self, Kind};
-use crate::table::Upstream;
-use crate::upstream::multiplex::{Driver, Sending};
+use crate::upstream::multiplex::{Driver, Multiplex, Sending};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper::header::{HOST, HeaderMap, HeaderName};
@@ -30,16 +29,16 @@ pub(crate) struct Bridge {
 // === impl Bridge ===
 
 impl Bridge {
-    /// A connection over one to `upstream`, which is used while `driver` is held.
-    pub(crate) fn new(sender: SendRequest<Sending>, driver: Arc<Driver>, upstream: &Arc<Upstream>) -> Self {
+    /// A connection over one of `multiplex`, which is used while `driver` is held.
+    pub(crate) fn new(sender: SendRequest<Sending>, driver: Arc<Driver>, multiplex: &Arc<Multiplex>) -> Self {
         let (stream, other) = duplex(BODY_BUFFER_BYTES);
-        let upstream = Arc::clone(upstream);
+        let multiplex = Arc::clone(multiplex);
         let service = service_fn(move |request| {
-            let (sender, upstream) = (sender.clone(), Arc::clone(&upstream));
+            let (sender, multiplex) = (sender.clone(), Arc::clone(&multiplex));
             async move {
                 let passed = pass(sender, request).await;
                 // It may be another program by now.
-                passed.inspect_err(|_| upstream.health.multiplex().set_only(false))
+                passed.inspect_err(|_| multiplex.set_only(false))
             }
         });
         let mut builder = Builder::new();
@@ -86,14 +85,6 @@ pub(crate) fn remove_hops(headers: &mut HeaderMap) {
     let hops: Vec<HeaderName> = headers.keys().filter(|name| is_hop(name)).cloned().collect();
     for name in hops {
         headers.remove(name);
-    }
-}
-
-/// Takes out of `trailers` what may not be among them.
-pub(crate) fn retain_trailers(trailers: &mut HeaderMap) {
-    let wrong: Vec<_> = trailers.keys().filter(|name| !headers::may_trail(name.as_str())).cloned().collect();
-    for name in wrong {
-        trailers.remove(name);
     }
 }
 

@@ -7,31 +7,28 @@
 use crate::io::inflow::Inflow;
 use crate::io::tasks::Tasks;
 use crate::limits::{IDLE_UPSTREAM, UPSTREAM_HTTP2_CONNECTIONS, UPSTREAM_STREAMS};
-use crate::observe::metrics::RouterMetrics;
-use crate::table::Upstream;
-use crate::upstream::bridge::retain_trailers;
-use crate::upstream::pool::{Active, Stream, is_refusal};
+use crate::message::headers;
+use crate::upstream::connect::Socket;
+use crate::upstream::load::{Active, Load};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper::header::HeaderMap;
 use hyper_util::rt::TokioIo;
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::time::Instant;
 
-/// First bytes of a frame: length (3), type, flags, stream (4) (RFC 9113 4.1).
-pub(crate) const FRAME_HEAD: usize = 9;
-
-/// Type of the frame that each side begins with (RFC 9113 3.4).
-const SETTINGS: u8 = 4;
-
-/// Whether an answer begins as HTTP/2 does. No answer of HTTP/1 begins with a zero.
-pub(crate) fn is_http2(bytes: &[u8]) -> bool {
-    bytes.len() >= FRAME_HEAD && bytes[0] == 0 && bytes[3..FRAME_HEAD] == [SETTINGS, 0, 0, 0, 0, 0]
+/// Takes out of `trailers` what may not be among them.
+pub(crate) fn retain_trailers(trailers: &mut HeaderMap) {
+    let wrong: Vec<_> = trailers.keys().filter(|name| !headers::may_trail(name.as_str())).cloned().collect();
+    for name in wrong {
+        trailers.remove(name);
+    }
 }
 
 /// What is known of a listener's HTTP/2, and the connections to it that speak it.
@@ -74,7 +71,14 @@ pub(crate) enum Sending {
     /// Of a client of HTTP/1, by way of a bridge.
     Http1(Incoming),
     /// Of a client of HTTP/2.
-    Http2(Inflow),
+    Http2(Inflow, Arc<Progress>),
+}
+
+/// How far a body is.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    frames: AtomicUsize,
+    ended: AtomicBool,
 }
 
 // === impl Multiplex ===
@@ -107,12 +111,28 @@ impl Multiplex {
     }
 
     /// A place on a connection that is there: one with room, or the emptiest where there may be no more.
-    fn take(&self, upstream: &Arc<Upstream>) -> Option<Lane> {
+    pub(crate) fn take(&self, load: &Arc<Load>) -> Option<Lane> {
         let mut open = self.open();
         open.retain(|connection| !connection.sender.is_closed());
         let full = open.len() >= UPSTREAM_HTTP2_CONNECTIONS;
         let emptiest = open.iter_mut().min_by_key(|connection| connection.streams())?;
-        (full || emptiest.streams() < UPSTREAM_STREAMS).then(|| emptiest.lane(true, upstream))
+        (full || emptiest.streams() < UPSTREAM_STREAMS).then(|| emptiest.lane(true, load))
+    }
+
+    /// A place on a connection that begins with `socket`.
+    pub(crate) async fn begin(&self, socket: Socket, load: &Arc<Load>) -> io::Result<Lane> {
+        let tasks = Tasks::default();
+        let handshake = Builder::new(tasks.clone()).handshake(TokioIo::new(socket)).await;
+        let (sender, serving) = handshake.map_err(io::Error::other)?;
+        tasks.spawn(async move {
+            // Requests that it cuts off hear of it themselves.
+            let _ = serving.await;
+        });
+        let driver = Arc::new(Driver(tasks));
+        let mut connection = Connection { sender, driver, used: Instant::now() };
+        let lane = connection.lane(false, load);
+        self.open().push(connection);
+        Ok(lane)
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -127,10 +147,10 @@ impl Connection {
         Arc::strong_count(&self.driver) - 1
     }
 
-    fn lane(&mut self, reused: bool, upstream: &Arc<Upstream>) -> Lane {
+    fn lane(&mut self, reused: bool, load: &Arc<Load>) -> Lane {
         self.used = Instant::now();
         let (sender, driver) = (self.sender.clone(), Arc::clone(&self.driver));
-        Lane { sender, reused, driver, active: Active::begin(upstream) }
+        Lane { sender, reused, driver, active: Active::begin(load) }
     }
 }
 
@@ -140,39 +160,28 @@ impl Drop for Driver {
     }
 }
 
-// === impl Upstream ===
+// === impl Progress ===
 
-impl Upstream {
-    /// A place for a request in HTTP/2.
-    pub(crate) async fn open_http2(
-        self: &Arc<Self>,
-        fresh: bool,
-        metrics: &RouterMetrics,
-    ) -> io::Result<Lane> {
-        let multiplex = self.health.multiplex();
-        if !fresh && let Some(lane) = multiplex.take(self) {
-            return Ok(lane);
-        }
-        let opened = Stream::connect(&self.socket, None).await;
-        self.health.set_refused(matches!(&opened, Err(error) if is_refusal(error)));
-        let stream = opened?;
-        metrics.connects.add(1);
-        let tasks = Tasks::default();
-        let handshake = Builder::new(tasks.clone()).handshake(TokioIo::new(stream)).await;
-        let (sender, serving) = handshake.map_err(io::Error::other)?;
-        tasks.spawn(async move {
-            // Requests that it cuts off hear of it themselves.
-            let _ = serving.await;
-        });
-        let driver = Arc::new(Driver(tasks));
-        let mut connection = Connection { sender, driver, used: Instant::now() };
-        let lane = connection.lane(false, self);
-        multiplex.open().push(connection);
-        Ok(lane)
+impl Progress {
+    /// Parts that have come; `None`: no more will.
+    pub(crate) fn frames(&self) -> Option<usize> {
+        (!self.ended.load(Ordering::Relaxed)).then(|| self.frames.load(Ordering::Relaxed))
     }
 }
 
 // === impl Sending ===
+
+impl Sending {
+    /// The body of a client of HTTP/2.
+    pub(crate) fn http2(inflow: Inflow) -> Self {
+        Self::Http2(inflow, Arc::default())
+    }
+
+    /// How far it is, where it comes from a client of HTTP/2.
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
+        if let Self::Http2(_, progress) = self { Some(Arc::clone(progress)) } else { None }
+    }
+}
 
 impl Body for Sending {
     type Data = Bytes;
@@ -187,8 +196,11 @@ impl Body for Sending {
             Self::Http1(body) => {
                 ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
             }
-            Self::Http2(body) => {
-                ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
+            Self::Http2(body, progress) => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                progress.frames.fetch_add(1, Ordering::Relaxed);
+                progress.ended.store(frame.is_none(), Ordering::Relaxed);
+                frame.map(|frame| frame.map_err(Into::into))
             }
         };
         if let Some(Ok(frame)) = &mut frame
@@ -203,22 +215,7 @@ impl Body for Sending {
         match self {
             Self::Nothing => true,
             Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.is_end_stream(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_frame_tells() {
-        assert!(is_http2(b"\0\0\0\x04\0\0\0\0\0"));
-        assert!(is_http2(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64"));
-        for other in [b"HTTP/1.1 200 OK\r\n".as_slice(), b"\0\0\0\x04\0\0\0\0", b"\0\0\0\x07\0\0\0\0\0", b""]
-        {
-            assert!(!is_http2(other), "{other:?}");
+            Self::Http2(body, _) => body.is_end_stream(),
         }
     }
 }

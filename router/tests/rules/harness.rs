@@ -1,8 +1,10 @@
 //! A router on a free port, applications on Unix sockets in a folder of their own, and clients.
+use agentfs_handoff::Handoff;
 use agentfs_router::{
-    Doors, Entry, LastSeen, RouterEvent, RouterMetrics, Table, TableHandle, Target, Upstream, run,
+    Entry, LastSeen, Listeners, RouterEvent, RouterMetrics, Table, TableHandle, Target, Upstream, run,
 };
 use agentfs_wire::control::Policy;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,8 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// How long anything may take. Longer than every limit of the router, since some tests let the
 /// clock run by itself.
@@ -29,11 +30,11 @@ pub(crate) struct Bench {
     pub(crate) metrics: Arc<RouterMetrics>,
     pub(crate) event_rx: mpsc::Receiver<RouterEvent>,
     pub(crate) folder: tempfile::TempDir,
+    /// Whom clients within TLS trust.
+    authority: Option<CertificateDer<'static>>,
     table: TableHandle,
     stop_tx: watch::Sender<bool>,
     task: JoinHandle<()>,
-    /// What it shows where TLS is understood.
-    certificate: Option<rustls::pki_types::CertificateDer<'static>>,
 }
 
 /// A listener of an application.
@@ -109,36 +110,44 @@ impl Bench {
         (bench, app)
     }
 
-    /// The same, and TLS is understood. Its certificate is for `app.localhost`; clients need not check it.
-    pub(crate) async fn with_tls_app() -> (Self, App) {
-        let pair = rcgen::generate_simple_self_signed(["app.localhost".to_owned()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+    /// As [`Self::with_app`]; the port understands TLS too.
+    pub(crate) async fn with_tls() -> (Self, App) {
+        let key = rcgen::generate_simple_self_signed(["app.localhost".to_owned()]).unwrap();
+        let chain = vec![key.cert.der().clone()];
+        let secret = PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
         let config = rustls::ServerConfig::builder().with_no_client_auth();
-        let mut config = config.with_single_cert(vec![pair.cert.der().clone()], key).unwrap();
+        let mut config = config.with_single_cert(chain, secret).unwrap();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let bench = Self::of(Doors { tls: Some(Arc::new(config)), ..Doors::default() }).await;
+        let mut bench =
+            Self::listening(Listeners { tls: Some(Arc::new(config)), ..Listeners::default() }).await;
+        bench.authority = Some(key.cert.der().clone());
         let app = bench.app("app");
         bench.set(vec![entry("app.localhost", vec![bench.upstream("app")])]);
-        (Self { certificate: Some(pair.cert.der().clone()), ..bench }, app)
+        (bench, app)
     }
 
     pub(crate) async fn new() -> Self {
-        Self::of(Doors::default()).await
+        Self::listening(Listeners::default()).await
     }
 
-    /// A router with these doors and one for plain HTTP.
-    pub(crate) async fn of(doors: Doors) -> Self {
+    /// A router that hands connections over by way of `handoff`.
+    pub(crate) async fn with_handoff(handoff: Arc<Handoff>) -> Self {
+        Self::listening(Listeners { handoff, ..Listeners::default() }).await
+    }
+
+    /// A router with these listeners and one for plain HTTP.
+    pub(crate) async fn listening(listeners: Listeners) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let table = TableHandle::new(Table::new(Vec::new(), address.port()));
         let (event_tx, event_rx) = mpsc::channel(16);
         let (stop_tx, stop_rx) = watch::channel(false);
         let metrics = Arc::new(RouterMetrics::default());
-        let doors = Doors { http: vec![listener], ..doors };
-        let router = run(doors, table.clone(), event_tx, Arc::clone(&metrics), stop_rx);
+        let listeners = Listeners { http: vec![listener], ..listeners };
+        let router = run(listeners, table.clone(), event_tx, Arc::clone(&metrics), stop_rx);
         let task = tokio::spawn(async move { router.await.unwrap() });
         let folder = tempfile::tempdir().unwrap();
-        Self { address, metrics, event_rx, folder, table, stop_tx, task, certificate: None }
+        Self { address, metrics, event_rx, folder, authority: None, table, stop_tx, task }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -158,19 +167,26 @@ impl Bench {
     }
 
     pub(crate) async fn client(&self) -> Conn<TcpStream> {
-        Conn::new(soon("connect", TcpStream::connect(self.address)).await.unwrap())
+        let stream = soon("connect", TcpStream::connect(self.address)).await.unwrap();
+        // A paused clock does not wait for an acknowledgement.
+        stream.set_nodelay(true).unwrap();
+        Conn::new(stream)
     }
 
-    /// A client that speaks `protocol` within TLS.
-    pub(crate) async fn tls_client(&self, protocol: &str) -> Conn<TlsStream<TcpStream>> {
+    /// A client within TLS that agrees to `protocol`.
+    pub(crate) async fn secure_client(&self, protocol: &str) -> TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.certificate.clone().unwrap()).unwrap();
+        roots.add(self.authority.clone().unwrap()).unwrap();
         let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let stream = self.client().await.stream;
-        let connect =
-            TlsConnector::from(Arc::new(config)).connect("app.localhost".try_into().unwrap(), stream);
-        Conn::new(soon("handshake", connect).await.unwrap())
+        let name = "app.localhost".try_into().unwrap();
+        soon("TLS", TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap()
+    }
+
+    /// As [`Self::secure_client`], to ask and read as any other client.
+    pub(crate) async fn tls_client(&self, protocol: &str) -> Conn<TlsStream<TcpStream>> {
+        Conn::new(self.secure_client(protocol).await)
     }
 
     /// What one client that sends `request` gets until the connection ends.

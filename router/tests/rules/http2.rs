@@ -303,6 +303,20 @@ async fn many_megabytes_pass_in_many_streams() {
     }
 }
 
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+
+/// The line that a server which understood `head` sends.
+fn accept(head: &str) -> String {
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    let letters: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
+    let bits: String = digest.as_ref().iter().map(|byte| format!("{byte:08b}")).collect::<String>() + "00";
+    let letter = |at: usize| letters[usize::from_str_radix(&bits[at..at + 6], 2).unwrap()];
+    let text: String = (0..bits.len()).step_by(6).map(letter).collect();
+    format!("Sec-WebSocket-Accept: {text}=\r\n")
+}
+
 #[tokio::test]
 async fn websockets_are_tunnelled() {
     let (bench, app) = Bench::with_app().await;
@@ -322,7 +336,8 @@ async fn websockets_are_tunnelled() {
         {
             assert!(head.contains(line), "{line}: {head}");
         }
-        conn.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\nhello").await;
+        let lines = format!("{}Sec-WebSocket-Protocol: chat\r\n", accept(&head));
+        conn.send(format!("{SWITCH}{lines}\r\nhello")).await;
         conn
     };
     let (response, mut conn) = tokio::join!(send(&mut client, request()), serve);
@@ -363,6 +378,30 @@ async fn websockets_are_tunnelled() {
     };
     let (response, ()) = tokio::join!(send(&mut client, request()), serve);
     assert_eq!(response.status(), 502);
+    // The key is the router's, so that nobody else can see whether it was understood (RFC 6455 4.1).
+    let wrong = [
+        String::new(),
+        "Sec-WebSocket-Accept: x\r\n".to_owned(),
+        accept("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
+    ];
+    for lines in wrong {
+        let serve = async {
+            let mut conn = app.accept().await;
+            conn.head().await;
+            conn.send(format!("{SWITCH}{lines}\r\nhello")).await;
+            conn
+        };
+        let (response, mut conn) = tokio::join!(send(&mut client, request()), serve);
+        assert_eq!(response.status(), 502, "{lines}");
+        assert!(conn.rest().await.is_empty());
+    }
+    let serve = async {
+        let mut conn = app.accept().await;
+        let line = accept(&conn.head().await);
+        conn.send(format!("{SWITCH}{line}{line}\r\n")).await;
+    };
+    let (response, ()) = tokio::join!(send(&mut client, request()), serve);
+    assert_eq!(response.status(), 502, "twice");
 }
 
 #[tokio::test]

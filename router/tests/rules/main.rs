@@ -2,7 +2,9 @@
 //! what the application behind a Unix socket then sees.
 #![expect(clippy::unwrap_used, reason = "a test ends where its machinery fails")]
 mod balance;
+mod ends;
 mod framing;
+mod handover;
 mod harness;
 mod hosts;
 mod http2;

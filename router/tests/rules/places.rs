@@ -1,7 +1,7 @@
 //! How many clients there may be, and who makes room.
 use super::harness::{App, Bench, Conn, entry, soon};
 use super::http2::{connect, get, send};
-use agentfs_router::Doors;
+use agentfs_router::Listeners;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -9,7 +9,7 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n";
 const PAGE: &str = "GET / HTTP/1.1\r\nHost: nothing.localhost\r\n\r\n";
 
 async fn bench(clients: usize) -> (Bench, App) {
-    let bench = Bench::of(Doors { clients: Some(clients), ..Doors::default() }).await;
+    let bench = Bench::listening(Listeners { clients: Some(clients), ..Listeners::default() }).await;
     let app = bench.app("app");
     bench.set(vec![entry("app.localhost", vec![bench.upstream("app")])]);
     (bench, app)

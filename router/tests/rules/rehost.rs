@@ -17,7 +17,7 @@ fn local(bench: &Bench) -> Entry {
 }
 
 async fn bench() -> (Bench, App) {
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     bench.set(vec![local(&bench)]);
     (bench, app)
 }

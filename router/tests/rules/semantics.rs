@@ -68,7 +68,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut client: Conn<S>, request:
 /// What later versions of HTTP/1 mean is what 1.1 means (RFC 9110 2.5).
 #[tokio::test]
 async fn later_versions_are_1_1() {
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     for minor in [2, 9] {
         let request = format!("GET /v HTTP/1.{minor}\r\nHost: app.localhost\r\n\r\n");
         for head in [
@@ -97,7 +97,7 @@ async fn later_versions_are_1_1() {
 /// A fragment is the client's own affair (RFC 9110 7.1).
 #[tokio::test]
 async fn fragments_are_refused() {
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     for target in ["/a#b", "/#", "/a?b#c", "http://app.localhost/#a", "http://app.localhost#a", "#a", "*#"] {
         let request = format!("GET {target} HTTP/1.1\r\nHost: app.localhost\r\n\r\n");
         assert_eq!(answer(bench.client().await, &request).await.status(), 400, "{target}");
@@ -118,7 +118,7 @@ async fn fragments_are_refused() {
 /// The router serves http and https; another scheme is not its business (RFC 9113 8.3.1).
 #[tokio::test]
 async fn other_schemes_are_refused() {
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     for mut client in [connect(&bench).await, connect_tls(&bench).await] {
         for scheme in ["ftp", "ws", "wss", "gopher"] {
             let request = Request::get(format!("{scheme}://app.localhost/")).body(full("")).unwrap();
@@ -134,7 +134,7 @@ async fn other_schemes_are_refused() {
 /// The router counts down what an OPTIONS or TRACE may still be passed on, and answers at 0 (RFC 9110 7.6.2).
 #[tokio::test]
 async fn max_forwards_counts_down_and_ends_here() {
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     let request = |method: &str, value: &str| {
         format!(
             "{method} /x?y HTTP/1.1\r\nHost: app.localhost\r\nMax-Forwards: {value}\r\nCookie: a=secret\r\n\
@@ -196,7 +196,7 @@ async fn max_forwards_counts_down_and_ends_here() {
 /// An `Upgrade` with `h2c` among others loses that alone.
 #[tokio::test]
 async fn only_h2c_is_taken_out_of_an_upgrade() {
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     let request = "GET / HTTP/1.1\r\nHost: app.localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n\
                    Upgrade: h2c, websocket\r\nHTTP2-Settings: AAA\r\nSec-WebSocket-Key: k\r\n\r\n";
     async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(app: &App, mut client: Conn<S>, request: &str) {
@@ -224,7 +224,7 @@ async fn only_h2c_is_taken_out_of_an_upgrade() {
 #[tokio::test]
 async fn the_limit_of_a_request_line_is_exact() {
     const LIMIT: usize = 64 * 1024;
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     let line = |length: usize| format!("GET /{} HTTP/1.1", "u".repeat(length - "GET / HTTP/1.1".len()));
     let request = |length: usize| format!("{}\r\nHost: app.localhost\r\n\r\n", line(length));
     let head = seen(&app, &mut bench.client().await, &request(LIMIT)).await;
@@ -273,7 +273,7 @@ async fn claims_of_strangers_about_their_origin_go() {
         "Front-End-Https",
         "Forwarded",
     ];
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     let lines: String = CLAIMS.iter().map(|name| format!("{name}: evil\r\n")).collect();
     let request = format!("GET / HTTP/1.1\r\nHost: app.localhost\r\n{lines}X-Forwarded-Prefix: /p\r\n\r\n");
     let mut over_http2 = get("/");
@@ -299,7 +299,7 @@ async fn claims_of_strangers_about_their_origin_go() {
 /// A 405 says what is allowed (RFC 9110 15.5.6).
 #[tokio::test]
 async fn method_not_allowed_says_which_are() {
-    let (bench, _app) = Bench::with_tls_app().await;
+    let (bench, _app) = Bench::with_tls().await;
     for (request, allowed) in [
         ("CONNECT app.localhost:80 HTTP/1.1\r\nHost: app.localhost\r\n\r\n", "POST"),
         ("POST /livez HTTP/1.1\r\nHost: agentfs.localhost\r\n\r\n", "GET, HEAD"),
@@ -320,7 +320,7 @@ async fn method_not_allowed_says_which_are() {
 /// No header of one connection reaches a client of HTTP/2, in interim answers neither (RFC 9113 8.2.2).
 #[tokio::test]
 async fn headers_that_http2_forbids_stay_here() {
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     let hops = "Connection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nTE: trailers\r\n\
                 Upgrade: h2c\r\nX-A: 1\r\n";
     let stream = tokio::net::TcpStream::connect(bench.address).await.unwrap();

@@ -55,7 +55,7 @@ async fn both_ways<S: AsyncRead + AsyncWrite + Unpin>(app: &App, mut client: Con
 
 #[tokio::test]
 async fn of_http1_both_ways() {
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     for piece in [1, 7, 10_000] {
         both_ways(&app, bench.client().await, piece).await;
         both_ways(&app, bench.tls_client("http/1.1").await, piece).await;
@@ -101,7 +101,7 @@ fn names(trailers: &HeaderMap) -> Vec<&str> {
 
 #[tokio::test]
 async fn of_http2_before_an_application_of_http1() {
-    let (bench, app) = Bench::with_tls_app().await;
+    let (bench, app) = Bench::with_tls().await;
     for mut client in [connect(&bench).await, connect_tls(&bench).await] {
         let (frame_tx, body) = streamed();
         frame_tx.send(data("abc")).unwrap();

@@ -26,7 +26,7 @@ check() {
         if [ "$instance" = a ]; then
             expect "by ws://a.$name.localhost:" page http
             mkdir -p "$scratch/user"
-            expect "put in" env -u JAVA_HOME HOME="$scratch/user" "$AGENTFS_BIN" trust
+            expect "installed" env -u JAVA_HOME HOME="$scratch/user" "$AGENTFS_BIN" trust
         else
             # A browser that comes by http is sent on.
             expect "hot at https://b.$name.localhost:" page http

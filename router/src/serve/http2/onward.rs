@@ -1,37 +1,43 @@
 //! One exchange between a stream of HTTP/2 and an application that speaks HTTP/2 as well: gRPC first of
 //! all. Frames pass as they are, trailers among them; both ends' flow control holds.
-use super::message;
-use crate::error::Failure;
-use crate::io::inflow::Inflow;
+use super::stream::{Http2, poll_room};
+use crate::error::{Failure, Refusal};
+use crate::io::timer::Timer;
+use crate::limits::{HEADER_LINES, RESET_DELAY, SWEEP, UPLOAD_IDLE};
+use crate::message::headers::{Kind, kind};
 use crate::observe::access::Access;
 use crate::pages::Cause;
+use crate::serve::forward::unless_gone;
 use crate::serve::shared::Shared;
-use crate::table::{Route, Upstream};
-use crate::upstream::bridge::{remove_hops, retain_trailers};
-use crate::upstream::multiplex::{Lane, Sending};
+use crate::table::Route;
+use crate::upstream::bridge::remove_hops;
+use crate::upstream::listener::Upstream;
+use crate::upstream::multiplex::{Lane, Progress, Sending, retain_trailers};
+use crate::upstream::retry::{Again, again};
 use bytes::Bytes;
-use hyper::body::{Body as _, Frame, Incoming};
-use hyper::{HeaderMap, Response};
+use h2::SendStream;
+use http::{HeaderName, HeaderValue, Uri};
+use hyper::body::{Body as _, Incoming};
+use hyper::{HeaderMap, Method, Request, Response};
 use std::error::Error as _;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-
-/// How often a request that was not sent is tried again on another connection.
-const TRIES: usize = 3;
+use std::time::Duration;
+use tokio::time::sleep;
 
 /// The rest of an answer.
 #[derive(Debug)]
-pub(super) struct Onward {
+struct Onward<'job> {
     body: Incoming,
     /// Its place on the application's connection.
     _lane: Lane,
-    upstream: Arc<Upstream>,
+    upstream: &'job Upstream,
     /// The request to be counted at the end, and its status.
     access: Option<(Access, u16)>,
     /// Bytes of the body so far.
     bytes: u64,
-    shared: Arc<Shared>,
+    shared: &'job Shared,
 }
 
 /// Whether a request is one of gRPC, which HTTP/1 cannot carry. gRPC-Web is made for it.
@@ -41,72 +47,184 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
-/// Sends the request whose rewritten head is `head` and waits for the head of its answer.
+/// Sends the request of `client`, and the answer back to it. Says why, where there was none.
 pub(super) async fn forward(
-    shared: &Arc<Shared>,
+    client: &mut Http2,
+    shared: &Shared,
     route: &Route,
-    head: &[u8],
-    body: Option<Inflow>,
-    access: &mut Option<Access>,
-) -> Result<Response<Onward>, Cause> {
-    let mut request = message::onward(head)?.map(|()| body.map_or(Sending::Nothing, Sending::Http2));
-    for tried in 1.. {
-        let opened = shared.open_http2(route, tried > 1).await;
-        let Some((upstream, mut lane)) = opened else { return Err(Cause::NoListener) };
-        match lane.sender.try_send_request(request).await {
-            Ok(response) => {
-                let (mut parts, body) = response.into_parts();
-                remove_hops(&mut parts.headers);
-                parts.headers.remove(http::header::TE);
-                let access = access.take().map(|access| (access, parts.status.as_u16()));
-                let (upstream, shared) = (Arc::clone(upstream), Arc::clone(shared));
-                let rest = Onward { body, _lane: lane, upstream, access, bytes: 0, shared };
-                return Ok(Response::from_parts(parts, rest));
+    access: Access,
+) -> Result<(), (Cause, Access)> {
+    let mut request = match request(&client.head) {
+        Ok(request) => request.map(|()| match client.inflow.take() {
+            Some(inflow) => Sending::http2(inflow),
+            None => Sending::Nothing,
+        }),
+        Err(refusal) => return Err((Cause::Request(refusal), access)),
+    };
+    let mut fresh = false;
+    let (upstream, lane, response) = loop {
+        let opened = unless_gone(client, pin!(shared.open_http2(route, fresh))).await;
+        let Some(opened) = opened else { return Ok(()) };
+        let Some((upstream, mut lane)) = opened else { return Err((Cause::NoListener, access)) };
+        let progress = request.body().progress();
+        let sending = pin!(lane.sender.try_send_request(request));
+        let answer = answer(client, sending, progress.as_deref());
+        let mut error = match answer.await {
+            Ok(Ok(response)) => break (upstream, lane, response),
+            Ok(Err(error)) => error,
+            Err(Failure::ClientGone) => return Ok(()),
+            Err(failure) => return Err((failure.into(), access)),
+        };
+        let unsent = error.take_message();
+        let failure = failure(&error.into_error(), lane.reused && unsent.is_some());
+        match (again(&failure, lane.reused, false, fresh), unsent) {
+            (Again::Fresh, Some(unsent)) => request = unsent,
+            _ => {
+                // It may be another program by now.
+                upstream.multiplex().set_only(false);
+                return Err((failure.into(), access));
             }
-            Err(mut error) => match error.take_message() {
-                Some(unsent) if tried < TRIES && lane.reused => request = unsent,
-                _ => {
-                    // It may be another program by now.
-                    upstream.health.multiplex().set_only(false);
-                    let error = error.into_error();
-                    let ended = error.source().is_some_and(|source| source.is::<std::io::Error>());
-                    let silent = ended || error.is_closed() || error.is_canceled();
-                    return Err(if silent { Cause::Silent } else { Cause::Garbage("answer in HTTP/2") });
-                }
-            },
+        }
+        fresh = true;
+        shared.observer.metrics.retries.add(1);
+    };
+    let (mut parts, body) = response.into_parts();
+    remove_hops(&mut parts.headers);
+    parts.headers.remove(http::header::TE);
+    client.rehost(&mut parts.headers);
+    let access = Some((access, parts.status.as_u16()));
+    let mut rest = Onward { body, _lane: lane, upstream, access, bytes: 0, shared };
+    let ends = rest.body.is_end_stream();
+    match client.respond.send_response(Response::from_parts(parts, ()), ends) {
+        // A head that the protocol does not allow, or a client that has gone.
+        Err(_) => client.respond.send_reset(h2::Reason::INTERNAL_ERROR),
+        Ok(_) if ends => {}
+        Ok(mut outflow) => {
+            if poll_fn(|context| rest.poll_carry(context, &mut outflow)).await == Carried::Broken {
+                // A reset takes what is not written yet with it.
+                sleep(RESET_DELAY).await;
+                outflow.send_reset(h2::Reason::INTERNAL_ERROR);
+            }
         }
     }
-    Err(Cause::Silent)
+    Ok(())
+}
+
+/// What comes of `sending`, unless the client leaves meanwhile, or its upload stands still for too long.
+async fn answer<T>(
+    client: &mut Http2,
+    sending: Pin<&mut impl Future<Output = T>>,
+    progress: Option<&Progress>,
+) -> Result<T, Failure> {
+    let (mut timer, mut seen, mut stalled) = (Timer::default(), 0, Duration::ZERO);
+    let mut watched = pin!(unless_gone(client, sending));
+    poll_fn(|context| {
+        if let Poll::Ready(answer) = watched.as_mut().poll(context) {
+            return Poll::Ready(answer.ok_or(Failure::ClientGone));
+        }
+        let Some(progress) = progress else { return Poll::Pending };
+        while timer.poll_tick(context).is_ready() {
+            match progress.frames() {
+                None => stalled = Duration::ZERO,
+                Some(frames) if frames == seen => stalled += SWEEP,
+                Some(frames) => (seen, stalled) = (frames, Duration::ZERO),
+            }
+            if stalled >= UPLOAD_IDLE {
+                return Poll::Ready(Err(Failure::ClientSlow));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// What an error says. A fresh connection that takes no request is one to a program that speaks something else.
+fn failure(error: &hyper::Error, unsent: bool) -> Failure {
+    let ended = error.source().is_some_and(|source| source.is::<std::io::Error>());
+    match unsent {
+        true => Failure::Undelivered,
+        false if ended || error.is_closed() || error.is_canceled() => Failure::Silent,
+        false => Failure::Garbage("answer in HTTP/2"),
+    }
+}
+
+/// The head that an application gets, as a request of HTTP/2. Says the same as `head`, which is ours.
+fn request(head: &[u8]) -> Result<Request<()>, Refusal> {
+    let bad = |_| Refusal::bad("head");
+    let mut lines = vec![httparse::EMPTY_HEADER; HEADER_LINES];
+    let mut parsed = httparse::Request::new(&mut lines);
+    parsed.parse(head).map_err(|_| Refusal::bad("head"))?;
+    let mut request = Request::new(());
+    *request.method_mut() = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
+        .map_err(|_| Refusal::bad("method"))?;
+    let mut authority = None;
+    for line in &*parsed.headers {
+        match kind(line.name) {
+            Kind::Host => authority = Some(line.value),
+            // Its word would not come through: hyper passes no interim answers.
+            Kind::Expect => {}
+            Kind::Connection | Kind::TransferEncoding | Kind::Upgrade | Kind::HopByHop => {}
+            _ => {
+                let named = HeaderName::from_bytes(line.name.as_bytes()).map_err(drop).map_err(bad)?;
+                let value = HeaderValue::from_bytes(line.value).map_err(drop).map_err(bad)?;
+                request.headers_mut().try_append(named, value).map_err(drop).map_err(bad)?;
+            }
+        }
+    }
+    let target = parsed.path.unwrap_or("/");
+    let uri = Uri::builder().scheme("http").authority(authority.unwrap_or_default()).path_and_query(target);
+    *request.uri_mut() = uri.build().map_err(drop).map_err(bad)?;
+    Ok(request)
+}
+
+/// How a body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carried {
+    /// With its last frame, or because the client wants no more.
+    Over,
+    /// Too early: the client must see that.
+    Broken,
 }
 
 // === impl Onward ===
 
-impl Onward {
-    /// Whether nothing is left to come.
-    pub(super) fn is_finished(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    /// The next part of the answer.
-    pub(super) fn poll_frame(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &mut frame {
-            match frame.trailers_mut() {
-                Some(trailers) => retain_trailers(trailers),
-                None => self.bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
+impl Onward<'_> {
+    /// Sends the body to its end, or until the client wants no more.
+    fn poll_carry(&mut self, context: &mut Context<'_>, outflow: &mut SendStream<Bytes>) -> Poll<Carried> {
+        loop {
+            if ready!(poll_room(outflow, context)).is_err() || outflow.poll_reset(context).is_ready() {
+                return Poll::Ready(Carried::Over);
+            }
+            let sent = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                None => outflow.send_data(Bytes::new(), true).map(|()| true),
+                Some(Err(_)) => return Poll::Ready(Carried::Broken),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.bytes += data.len() as u64;
+                        let last = self.body.is_end_stream();
+                        outflow.send_data(data, last).map(|()| last)
+                    }
+                    Err(frame) => {
+                        outflow.reserve_capacity(0);
+                        let mut trailers = frame.into_trailers().unwrap_or_default();
+                        retain_trailers(&mut trailers);
+                        outflow.send_trailers(trailers).map(|()| true)
+                    }
+                },
+            };
+            match sent {
+                Ok(false) => {}
+                // It ended, or the client has reset it.
+                Ok(true) | Err(_) => return Poll::Ready(Carried::Over),
             }
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(|_| Failure::Truncated)))
     }
 }
 
-impl Drop for Onward {
+impl Drop for Onward<'_> {
     fn drop(&mut self) {
         if let Some((access, status)) = self.access.take() {
-            access.end(&self.shared, Some(&self.upstream), status, self.bytes);
+            access.end(&self.shared.observer, Some(self.upstream), status, self.bytes);
         }
     }
 }

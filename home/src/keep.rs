@@ -1,0 +1,162 @@
+//! Second names of the files in the run dir, so that running programs stay reachable if somebody empties the
+//! run dir. Each listener, companion and group mark gets a hard link in `keep/`, beside the run dir. A file
+//! that was removed while its owner is running is linked back. It must be the same inode: the kernel finds a
+//! socket by the file's inode, not by the path that was bound (net/unix/af_unix.c, `unix_find_bsd`). Owns the
+//! folder `keep`; called by `hub` at each reconciliation and when a file is gone. Never decides who is alive:
+//! the kernel does for sockets, the registry for the rest. Sockets that a program binds by itself get no
+//! second name: it may remove its own files.
+use crate::probe::{Probe, Prober};
+use agentfs_wire::name::{Kind, SocketName};
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::PathBuf;
+
+/// The second names of one run dir.
+#[derive(Debug)]
+pub struct Keep {
+    /// The run dir.
+    run: PathBuf,
+    /// The folder of second names, on the same file system.
+    folder: PathBuf,
+    /// What it contains: file name → inode number.
+    files: BTreeMap<String, u64>,
+    prober: Prober,
+}
+
+// === impl Keep ===
+
+impl Keep {
+    /// Reads what an earlier collector kept.
+    pub fn open(run: PathBuf, folder: PathBuf) -> Self {
+        let mut files = BTreeMap::new();
+        // If the folder cannot be read, nothing is kept: then an emptied run dir stays empty.
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) {
+                files.insert(name, metadata.ino());
+            }
+        }
+        Self { run, folder, files, prober: Prober::default() }
+    }
+
+    /// Makes second names for new files in the run dir, restores files that were removed from it, forgets
+    /// files whose owner ended. `lives` says whether the instance of a file is alive.
+    pub fn reconcile(&mut self, there: &[String], lives: impl Fn(&str) -> bool) {
+        let gone: Vec<String> =
+            self.files.keys().filter(|file| there.binary_search(file).is_err()).cloned().collect();
+        for file in gone {
+            self.restore(&file, lives(&file));
+        }
+        for file in there.iter().filter(|file| is_kept(file)) {
+            let Ok(metadata) = fs::symlink_metadata(self.run.join(file)) else { continue };
+            if is_worth(&metadata) && self.files.get(file) != Some(&metadata.ino()) {
+                self.forget(file);
+                // If the disk is full, the next reconciliation tries again.
+                if fs::hard_link(self.run.join(file), self.folder.join(file)).is_ok() {
+                    self.files.insert(file.clone(), metadata.ino());
+                }
+            }
+        }
+    }
+
+    /// Restores a file that is gone from the run dir if its owner is alive; otherwise forgets it. Returns
+    /// whether it was restored.
+    pub fn restore(&mut self, file: &str, lives: bool) -> bool {
+        if !self.files.contains_key(file) {
+            return false;
+        }
+        let kept = self.folder.join(file);
+        let wanted = match fs::symlink_metadata(&kept) {
+            Ok(metadata) if metadata.file_type().is_socket() => self.prober.probe(&kept) == Probe::Live,
+            Ok(_) => lives,
+            Err(_) => false,
+        };
+        if !wanted {
+            self.forget(file);
+            return false;
+        }
+        match fs::hard_link(&kept, self.run.join(file)) {
+            Ok(()) => true,
+            // Somebody else uses the name by now.
+            Err(error) => error.kind() == io::ErrorKind::AlreadyExists,
+        }
+    }
+
+    /// Whether a file of the run dir has no second name and should have one.
+    pub fn wants(&self, file: &str) -> bool {
+        !self.files.contains_key(file) && is_kept(file)
+    }
+
+    fn forget(&mut self, file: &str) {
+        if self.files.remove(file).is_some() {
+            // If it cannot be removed, the next collector forgets it.
+            let _ = fs::remove_file(self.folder.join(file));
+        }
+    }
+}
+
+/// Whether a file is one that only agentfs makes and removes.
+fn is_kept(file: &str) -> bool {
+    SocketName::parse(file).is_ok_and(|name| name.kind != Kind::Main)
+}
+
+/// Whether a file has the type that its name says.
+fn is_worth(metadata: &Metadata) -> bool {
+    metadata.file_type().is_socket() || metadata.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run_dir::list;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    fn home() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let home = tempfile::tempdir_in("/tmp").unwrap();
+        let (run, folder) = (home.path().join("run"), home.path().join("keep"));
+        fs::create_dir(&run).unwrap();
+        fs::create_dir(&folder).unwrap();
+        (home, run, folder)
+    }
+
+    #[test]
+    fn what_lives_comes_back_and_what_does_not_is_forgotten() {
+        let (_home, run, folder) = home();
+        let mut keep = Keep::open(run.clone(), folder.clone());
+        let _live = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
+        let own = UnixListener::bind(run.join("a-b.sock")).unwrap();
+        let dead = UnixListener::bind(run.join("a-c.81.sock")).unwrap();
+        fs::write(run.join("a-b.json"), "{}").unwrap();
+        fs::write(run.join("a-c.json"), "{}").unwrap();
+        keep.reconcile(&list(&run).unwrap(), |_| true);
+        drop((own, dead));
+        for file in list(&run).unwrap() {
+            fs::remove_file(run.join(file)).unwrap();
+        }
+        // Another collector, which knows what lies in the folder.
+        let mut keep = Keep::open(run.clone(), folder.clone());
+        keep.reconcile(&[], |file| file.starts_with("a-b"));
+        assert_eq!(list(&run).unwrap(), ["a-b.80.sock", "a-b.json"]);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+        UnixStream::connect(run.join("a-b.80.sock")).unwrap();
+    }
+
+    #[test]
+    fn a_name_with_a_new_owner_is_left_to_it() {
+        let (_home, run, folder) = home();
+        let mut keep = Keep::open(run.clone(), folder.clone());
+        let first = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
+        keep.reconcile(&list(&run).unwrap(), |_| true);
+        fs::remove_file(run.join("a-b.80.sock")).unwrap();
+        let second = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
+        assert!(keep.restore("a-b.80.sock", true));
+        drop(first);
+        keep.reconcile(&list(&run).unwrap(), |_| true);
+        fs::remove_file(run.join("a-b.80.sock")).unwrap();
+        assert!(keep.restore("a-b.80.sock", true));
+        UnixStream::connect(run.join("a-b.80.sock")).unwrap();
+        second.accept().unwrap();
+        assert!(!keep.restore("a-b.99.sock", true));
+    }
+}

@@ -1,0 +1,27 @@
+//! What is on disk in one AGENTFS_HOME, apart from TLS.
+//!
+//! Owns its folders and their permissions ([`prepare`]), the locks ([`CollectorLock`], [`RunLock`]), changes of the
+//! run dir ([`RunDir`]), the second names of its files ([`Keep`]), the routes added by hand ([`routes`]), the page
+//! that says whether somebody traces ([`TracePage`]), and the checks whether a process holds a socket and listens on
+//! it ([`Prober`], [`AcceptingSockets`]). [`agentfs_wire::paths::Paths`] has the place of each file. Makes no
+//! decisions, never waits longer than its limits say, and does not log: the caller does. Used by the collector, and
+//! by the command line, which needs a run dir before any collector runs.
+mod accepting;
+mod error;
+mod folders;
+mod keep;
+mod limits;
+mod lock;
+mod probe;
+pub mod routes;
+mod run_dir;
+mod trace_page;
+
+pub use accepting::AcceptingSockets;
+pub use error::{Error, FolderReason};
+pub use folders::{PRIVATE, is_ours, prepare};
+pub use keep::Keep;
+pub use lock::{CollectorLock, RunLock};
+pub use probe::{Probe, Prober};
+pub use run_dir::{Change, RunDir, list};
+pub use trace_page::{TracePage, Wish};

@@ -1,0 +1,152 @@
+//! The two locks of a home: one ensures that only one collector runs, the other (the run lock) is held while
+//! stale sockets are removed.
+use crate::error::Error;
+use crate::limits::{COLLECTOR_LOCK_PAUSE_MS, COLLECTOR_LOCK_TRIES, RUN_LOCK_PAUSE_MS, RUN_LOCK_TRIES};
+use agentfs_wire::paths::Paths;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Proof that this process is the collector of its home. Released by the kernel with the process.
+#[derive(Debug)]
+pub struct CollectorLock {
+    _file: Flock<File>,
+}
+
+/// Proof that nobody else removes sockets of the run dir. Released when dropped.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: Flock<File>,
+}
+
+// === impl CollectorLock ===
+
+impl CollectorLock {
+    /// Becomes the collector of a home.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyRunning`] if there is one, [`Error::File`] if the file cannot be used.
+    pub fn take(paths: &Paths) -> Result<Self, Error> {
+        for _ in 0..COLLECTOR_LOCK_TRIES {
+            match Self::try_take(paths) {
+                // A collector that was killed holds the lock until its last thread is gone.
+                Err(Error::AlreadyRunning { pid: Some(pid), .. }) if is_dying(pid) => {
+                    pause(COLLECTOR_LOCK_PAUSE_MS);
+                }
+                result => return result,
+            }
+        }
+        Self::try_take(paths)
+    }
+
+    fn try_take(paths: &Paths) -> Result<Self, Error> {
+        let error = |action, source| Error::File { action, path: paths.lock.clone(), source };
+        let file = open(&paths.lock).map_err(|source| error("open", source))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut file) => {
+                // The text is only for people and error messages; only the lock counts.
+                file.set_len(0)
+                    .and_then(|()| file.rewind())
+                    .and_then(|()| writeln!(file, "{}", std::process::id()))
+                    .map_err(|source| error("write", source))?;
+                Ok(Self { _file: file })
+            }
+            Err((mut file, Errno::EWOULDBLOCK)) => {
+                let mut text = String::new();
+                let _ = (&mut file).take(32).read_to_string(&mut text);
+                Err(Error::AlreadyRunning { pid: text.trim().parse().ok(), home: paths.home.clone() })
+            }
+            Err((_, errno)) => Err(error("lock", errno.into())),
+        }
+    }
+}
+
+/// Whether a process is dead or as good as dead: gone, or a zombie whose threads are still ending.
+fn is_dying(pid: u32) -> bool {
+    let Ok(number) = i32::try_from(pid) else { return true };
+    if nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), None) == Err(Errno::ESRCH) {
+        return true;
+    }
+    // Third field of /proc/PID/stat, after the name in parentheses (proc(5)). Without /proc: alive.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = status.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    matches!(state, Some('Z' | 'X'))
+}
+
+/// Waits a moment. There is no event to wait for: the kernel reports a free lock only to a blocking call,
+/// which has no time limit.
+fn pause(ms: u8) {
+    let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(ms));
+}
+
+// === impl RunLock ===
+
+impl RunLock {
+    /// Waits for the lock, for a limited time.
+    ///
+    /// # Errors
+    /// `WouldBlock` if somebody holds it all the time; else what the system says.
+    pub fn take(path: &Path) -> io::Result<Self> {
+        for _ in 0..RUN_LOCK_TRIES {
+            if let Some(lock) = Self::try_take(path)? {
+                return Ok(lock);
+            }
+            pause(RUN_LOCK_PAUSE_MS);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Takes the lock, or returns `None` if somebody else has it: try again a little later.
+    ///
+    /// # Errors
+    /// What the system says if the file cannot be opened.
+    pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
+        let file = open(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display()))
+        })?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Self { _file: file })),
+            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+}
+
+/// Opens a lock file, and creates it if it is missing. Does not follow a link: somebody else's file is not
+/// our lock.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_collector_learns_who_the_first_is() {
+        let home = tempfile::tempdir_in("/tmp").unwrap();
+        let paths = Paths::new(home.path(), 0);
+        let first = CollectorLock::take(&paths).unwrap();
+        let second = CollectorLock::take(&paths).unwrap_err();
+        assert!(matches!(second, Error::AlreadyRunning { pid: Some(pid), .. } if pid == std::process::id()));
+        assert!(second.to_string().contains(&std::process::id().to_string()), "{second}");
+        drop(first);
+        CollectorLock::take(&paths).unwrap();
+    }
+
+    #[test]
+    fn the_run_lock_excludes() {
+        let home = tempfile::tempdir_in("/tmp").unwrap();
+        let path = home.path().join("run.lock");
+        let first = RunLock::try_take(&path).unwrap();
+        assert!(first.is_some() && RunLock::try_take(&path).unwrap().is_none());
+        assert_eq!(RunLock::take(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock, "within bounds");
+        drop(first);
+        RunLock::take(&path).unwrap();
+    }
+}

@@ -1,0 +1,31 @@
+//! The reader of one of our pages, and what it may see. Every user of this machine can connect to the router, but only
+//! the collector's own user and root may see folders, command lines and paths.
+use crate::io::owner::Ends;
+use crate::pages::Sees;
+use tokio::net::TcpStream;
+
+/// The client at the other end of a connection. Its user is looked up only when a page is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reader<'connection> {
+    /// The client of this connection.
+    Of(&'connection TcpStream),
+    /// The client of the connection with these ends.
+    At(Option<Ends>),
+}
+
+// === impl Reader ===
+
+impl Reader<'_> {
+    /// What it may see. If its user is unknown, names only.
+    pub(crate) fn sees(self) -> Sees {
+        let ends = match self {
+            Self::Of(stream) => Ends::of(stream),
+            Self::At(ends) => ends,
+        };
+        let own = nix::unistd::geteuid().as_raw();
+        match ends.and_then(Ends::peer_user) {
+            Some(user) if user == own || user == 0 => Sees::Everything,
+            _ => Sees::Names,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! New connections to listeners, and what their errors say.
+use crate::io::delegate::delegate_io;
+use crate::limits::CONNECT_TIME;
+use crate::upstream::target::Target;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection that was made.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// A client's address: small, because every connection has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientAddress {
+    /// An IPv4 address is a mapped one.
+    ip: Ipv6Addr,
+    port: u16,
+}
+
+// === impl ClientAddress ===
+
+impl ClientAddress {
+    /// Whether both are of one machine.
+    pub(crate) fn is_beside(self, other: Self) -> bool {
+        self.ip == other.ip
+    }
+}
+
+impl From<SocketAddr> for ClientAddress {
+    fn from(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self { ip, port: address.port() }
+    }
+}
+
+impl From<ClientAddress> for SocketAddr {
+    fn from(client: ClientAddress) -> Self {
+        Self::new(IpAddr::V6(client.ip).to_canonical(), client.port)
+    }
+}
+
+/// Whether `error` says that nobody listens.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}
+
+/// Whether `error` says that the other side closed its end and left something unread there: a Unix socket tells so
+/// (unix(7)), and so does TCP (RFC 9293 3.6.1).
+pub(crate) fn is_unread(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionReset
+}
+
+/// One try. Without a name for its end, which a full disk may refuse where names are files, the connection is as
+/// good, and the program makes its client's address up.
+async fn connect_unix(path: &Path, client: Option<ClientAddress>) -> io::Result<UnixStream> {
+    if let Some(client) = client {
+        match agentfs_handoff::connect(path, client.into(), false) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock && !is_refusal(&error) => {}
+            result => return result,
+        }
+    }
+    UnixStream::connect(path).await
+}
+
+// === impl Socket ===
+
+impl Socket {
+    /// A new connection, in the name of `client` where the listener is to be told one.
+    pub(crate) async fn connect(target: &Target, client: Option<ClientAddress>) -> io::Result<Self> {
+        let timeout = |_| io::Error::from(io::ErrorKind::TimedOut);
+        match target {
+            Target::Unix(path) => match connect_unix(path, client).await {
+                // The backlog is full. TCP would wait by itself.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let patient = async {
+                        loop {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                            match connect_unix(path, client).await {
+                                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                                other => return other,
+                            }
+                        }
+                    };
+                    Ok(Self::Unix(tokio::time::timeout(CONNECT_TIME, patient).await.map_err(timeout)??))
+                }
+                other => Ok(Self::Unix(other?)),
+            },
+            Target::Tcp(address) => {
+                let connect = TcpStream::connect(address);
+                let stream = tokio::time::timeout(CONNECT_TIME, connect).await.map_err(timeout)??;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+        }
+    }
+}
+
+delegate_io!(Socket { Unix, Tcp });
