@@ -190,6 +190,7 @@ Examples:
   agentfs route preview.localhost shop/k3f9     an instance
   agentfs route shop shop --replace --policy least-connections
   agentfs route shop shop --replace --handoff
+  agentfs route notes 127.0.0.1:8888 --rewrite-host    Jupyter, which accepts only `localhost`
   agentfs route --list
   agentfs route --remove myapp.localhost
 
@@ -199,7 +200,13 @@ this name, the app's accept returns the client's own connection. From then on:
 - this app also answers later requests on the connection that name another host (browsers send
   none; HTTP clients and proxies that reuse a connection for several hosts do)
 - the app sees the router's port as its own
-TLS, HTTP/2, and apps that do not take the connection go through the router, as without --handoff.")]
+TLS, HTTP/2, and apps that do not take the connection go through the router, as without --handoff.
+
+With --rewrite-host the router asks the app for `localhost:PORT` instead of NAME:
+- Origin and Referer headers that name the route name localhost too
+- in answers, Location, Content-Location, Refresh, the domain of cookies and
+  Access-Control-Allow-Origin name the route again; bodies do not change
+Use it for apps that refuse other hosts: Jupyter, node --inspect, Vite's allowedHosts.")]
 pub(crate) struct RouteArguments {
     /// Host name; `.localhost` is added to a name without a dot
     #[arg(required_unless_present_any = ["list", "remove"])]
@@ -219,6 +226,9 @@ pub(crate) struct RouteArguments {
     /// Hand each client connection to the app that its first request names; later requests go there too
     #[arg(long)]
     pub(crate) handoff: bool,
+    /// Ask the app for `localhost:PORT` instead of NAME, for apps that accept only localhost
+    #[arg(long, conflicts_with = "handoff")]
+    pub(crate) rewrite_host: bool,
     /// List the routes that were added with this command
     #[arg(long, conflicts_with_all = ["name", "remove"])]
     pub(crate) list: bool,

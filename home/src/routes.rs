@@ -34,8 +34,9 @@ pub fn load<T, E: Display>(
         }
     };
     let (mut routes, mut troubles) = (Vec::new(), Vec::new());
-    for RouteInfo { host, target, wildcard, policy, handoff, .. } in stored.routes {
-        match parse(&RouteParams { host, target, wildcard, replace: false, policy, handoff }) {
+    for RouteInfo { host, target, wildcard, policy, handoff, rewrite_host, .. } in stored.routes {
+        let replace = false;
+        match parse(&RouteParams { host, target, wildcard, replace, policy, handoff, rewrite_host }) {
             Ok(route) => routes.push(route),
             Err(error) => troubles.push(format!("a route in {} is ignored: {error}", path.display())),
         }
@@ -93,6 +94,7 @@ mod tests {
             url: String::new(),
             policy: Policy::default(),
             handoff: false,
+            rewrite_host: false,
         };
         save(&path, vec![info("a.localhost")]).unwrap();
         let before = fs::read(&path).unwrap();
@@ -117,15 +119,18 @@ mod tests {
             wildcard: true,
             url: "http://x".into(),
             policy: Policy::default(),
-            handoff: true,
+            handoff: target == "/x.sock",
+            rewrite_host: target == "/z.sock",
         };
-        save(&path, vec![info("a.localhost", "/x.sock"), info("not a host", "/y.sock")]).unwrap();
+        let infos = [("a.localhost", "/x.sock"), ("not a host", "/y.sock"), ("z.localhost", "/z.sock")];
+        save(&path, infos.map(|(host, target)| info(host, target)).to_vec()).unwrap();
         let (routes, troubles) = read_all(&path);
-        assert_eq!((routes.len(), troubles.len()), (1, 1));
+        assert_eq!((routes.len(), troubles.len()), (2, 1));
+        assert!(!routes[0].rewrite_host && routes[1].rewrite_host);
         assert!(routes[0].wildcard && routes[0].handoff && routes[0].target == "/x.sock");
-        // As written by a version without hand-off.
+        // As written by a version without hand-off and without host rewriting.
         fs::write(&path, r#"{"routes":[{"host":"a.localhost","target":"shop"}]}"#).unwrap();
-        assert!(read_all(&path).0.first().is_some_and(|route| !route.handoff));
+        assert!(read_all(&path).0.first().is_some_and(|route| !route.handoff && !route.rewrite_host));
         fs::write(&path, r#"{"routes":[{"host":"a.loc"#).unwrap();
         let (routes, troubles) = read_all(&path);
         assert!(routes.is_empty() && troubles[0].contains("moved to"), "{troubles:?}");

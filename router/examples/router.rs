@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             upstreams,
             policy: Policy::default(),
             handoff: None,
+            rewrite_host: false,
             dead: None,
             starting: None,
             title: String::new(),

@@ -22,6 +22,10 @@ pub struct RouterMetrics {
     pub connections: Counter,
     /// Connections open now.
     pub open_connections: Counter,
+    /// Idle connections closed to make room for others.
+    pub let_go: Counter,
+    /// Connections refused because there was no room.
+    pub turned_away: Counter,
     /// Requests, by the first digit of the status answered (1 to 5).
     pub responses: [Counter; 6],
     /// Connections made to listeners.

@@ -55,6 +55,9 @@ impl Refusal {
     pub(crate) const LOOP: Self = Self { status: 508, what: "the request went through this router 5 times" };
     pub(crate) const TIMEOUT: Self = Self { status: 408, what: "the request did not arrive in time" };
 
+    pub(crate) const NO_ROOM: Self =
+        Self { status: 503, what: "too many clients are connected; try again in a few seconds" };
+
     pub(crate) const PLAIN: Self =
         Self { status: 400, what: "request: this port speaks TLS; use an https URL" };
 

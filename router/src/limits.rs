@@ -1,6 +1,27 @@
 //! Every limit of the router: value, unit, reason, and what happens there.
 use std::time::Duration;
 
+/// Clients connected at once, at the most: about as many as one address has ports (ip(7)). At the limit the client that
+/// has been idle longest is disconnected for a new one; where none is idle, the new one gets 503 with `Retry-After`.
+pub(crate) const CLIENTS: u64 = 32_768;
+
+/// One in so many descriptors (`RLIMIT_NOFILE`) may be a client's: the second third is for connections to listeners, the
+/// last for the control socket and all else of the process. Beyond: as at [`CLIENTS`].
+pub(crate) const CLIENTS_OF_DESCRIPTORS: u64 = 3;
+
+/// One in so many descriptors may be a connection to a listener. At the limit a request waits [`CONNECT_TIME`] for one that
+/// ends, then it is answered with 503.
+pub(crate) const LISTENERS_OF_DESCRIPTORS: u64 = 3;
+
+/// While less than one in so many connections to listeners is left, none is kept idle.
+pub(crate) const SCARCE: usize = 4;
+
+/// How long nobody looks for an idle client again, after none was found. New ones are refused until then.
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Clients that are told at once that there is no room. Further ones are disconnected without a word.
+pub(crate) const REFUSED_CLIENTS: usize = 64;
+
 /// Bytes of a request head. Beyond: 431. (64 KB must pass; browsers stop at about 256 KB of cookies.)
 pub(crate) const REQUEST_HEAD_BYTES: usize = 128 * 1024;
 
@@ -8,7 +29,7 @@ pub(crate) const REQUEST_HEAD_BYTES: usize = 128 * 1024;
 /// buffer holds that many. A longer head is read, and its request goes through the router.
 pub(crate) const PEEKED_HEAD_BYTES: usize = 16 * 1024;
 
-/// Bytes of a request line. Beyond: 414. (32 KB must pass.)
+/// Bytes of a request line without its end; over HTTP/2, of the line that would say the same. Beyond: 414. (32 KB must pass.)
 pub(crate) const REQUEST_LINE_BYTES: usize = 64 * 1024;
 
 /// Header lines of one head. Beyond: 431 for a request, 502 for a response.

@@ -3,6 +3,8 @@ pub(crate) mod body;
 pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod host;
+pub(crate) mod rehost;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod target;
 pub(crate) mod websocket;

@@ -43,6 +43,8 @@ pub(crate) enum Cause {
     NoListener,
     /// Nothing listens yet.
     Starting,
+    /// The router has no connection left for it.
+    NoRoom,
     /// The application ended the connection without a word.
     Silent,
     /// Its answer is no HTTP.
@@ -91,6 +93,17 @@ fn reason(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         508 => "Loop Detected",
         _ => "Error",
+    }
+}
+
+/// Methods that the router passes on: all that there are, without CONNECT.
+const METHODS: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n";
+
+/// What the router itself says to `OPTIONS` or `TRACE` (RFC 9110 7.6.2). `request`: what came, to be sent back.
+pub(crate) fn last_hop(out: &mut Vec<u8>, reply: Reply, request: Option<&[u8]>) -> u16 {
+    match request {
+        Some(request) => write(out, reply, 200, "message/http", &String::from_utf8_lossy(request)),
+        None => write_with(out, reply, 200, "text/plain; charset=utf-8", METHODS, ""),
     }
 }
 
@@ -155,8 +168,15 @@ pub(crate) fn metrics(out: &mut Vec<u8>, reply: Reply, text: &str) -> u16 {
 /// A request that was refused before anything was known about it.
 pub(crate) fn refused(out: &mut Vec<u8>, refusal: Refusal) {
     let text = refusal_text(refusal);
+    // The method is what is wrong: say which are right (RFC 9110 15.5.6).
+    let lines = match refusal.status {
+        405 => METHODS,
+        503 => RETRY,
+        _ => "",
+    };
     let head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{lines}\
+         Connection: close\r\n\r\n{text}",
         refusal.status,
         reason(refusal.status),
         text.len()
@@ -209,6 +229,7 @@ pub(crate) fn failed(
             let age = duration(now_ms.saturating_sub(entry.starting.unwrap_or(now_ms)));
             (503, "starting", format!("{host} was started {age} ago and does not listen yet"))
         }
+        Cause::NoRoom => (503, "no_room", format!("too many requests are in progress to ask {host}")),
         Cause::Silent => (502, "no_answer", format!("{host} closed the connection without an answer")),
         Cause::Garbage(what) => (502, "bad_answer", format!("{host} answered with a malformed {what}")),
     };
@@ -402,6 +423,7 @@ mod tests {
             upstreams: vec![Arc::clone(upstream)],
             policy: Policy::default(),
             handoff: None,
+            rewrite_host: false,
             dead: None,
             starting: None,
             title: String::new(),
@@ -426,6 +448,7 @@ mod tests {
             upstreams: Vec::new(),
             policy: Policy::default(),
             handoff: None,
+            rewrite_host: false,
             dead: Some(seen),
             starting: None,
             title: String::new(),

@@ -8,6 +8,7 @@ mod handshake;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod listen;
+pub(crate) mod places;
 pub(crate) mod reader;
 pub(crate) mod shared;
 pub(crate) mod upgrade;

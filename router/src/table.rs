@@ -4,6 +4,7 @@
 //! load it for each request. The [`Upstream`]s in it outlive it.
 use crate::message::host::host_name;
 use crate::upstream::listener::Upstream;
+use crate::upstream::target::Target;
 use agentfs_wire::control::Policy;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -36,6 +37,8 @@ pub struct Entry {
     pub policy: Policy,
     /// Where connections are handed into the application: how many were. Keep the `Arc` across tables.
     pub handoff: Option<Arc<HandedOver>>,
+    /// Whether the application is to take itself for `localhost`: for one that refuses other names.
+    pub rewrite_host: bool,
     /// The last listener, when none lives.
     pub dead: Option<LastSeen>,
     /// Unix milliseconds when it was started, where nothing has listened since.
@@ -58,6 +61,8 @@ pub struct HandedOver {
 pub struct Route {
     /// The entry.
     pub entry: Entry,
+    /// What the application is to take itself for, where that is another name than the client's.
+    pub(crate) local: Option<Box<str>>,
     /// Counts picks, for the round robin.
     next: AtomicUsize,
 }
@@ -104,6 +109,21 @@ pub enum Lookup {
 // === impl Route ===
 
 impl Route {
+    fn new(entry: Entry) -> Self {
+        let local = entry.rewrite_host.then(|| {
+            // All replicas of a program listen on the same port, as a rule.
+            let port = entry.upstreams.first().map_or(0, |upstream| match upstream.socket {
+                Target::Tcp(address) => address.port(),
+                Target::Unix(_) => upstream.port,
+            });
+            match port {
+                0 | 80 => "localhost".into(),
+                port => format!("localhost:{port}").into_boxed_str(),
+            }
+        });
+        Self { entry, local, next: AtomicUsize::new(0) }
+    }
+
     /// The upstreams in the order to try: as the policy says over those that answer, then those that
     /// refused last time (one of them may be back before anybody said so).
     pub fn candidates(&self) -> impl Iterator<Item = &Arc<Upstream>> {
@@ -149,9 +169,7 @@ impl Table {
         let wildcards = entries.iter().any(|entry| entry.wildcard);
         for entry in entries {
             let name = entry.host.strip_suffix('.').unwrap_or(&entry.host).to_ascii_lowercase();
-            routes
-                .entry(name.into_boxed_str())
-                .or_insert_with(|| Arc::new(Route { entry, next: AtomicUsize::new(0) }));
+            routes.entry(name.into_boxed_str()).or_insert_with(|| Arc::new(Route::new(entry)));
         }
         Self { routes, wildcards, http_port, https_port: None }
     }
@@ -284,6 +302,7 @@ mod tests {
             upstreams: upstreams.collect(),
             policy: Policy::default(),
             handoff: None,
+            rewrite_host: false,
             dead: None,
             starting: None,
             title: String::new(),

@@ -6,4 +6,5 @@ pub(crate) mod load;
 pub(crate) mod multiplex;
 pub(crate) mod pool;
 pub(crate) mod retry;
+pub(crate) mod seats;
 pub(crate) mod target;

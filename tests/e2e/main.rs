@@ -23,6 +23,7 @@ mod names;
 mod pages;
 mod programs;
 mod rebind;
+mod rewrite_host;
 mod router;
 mod self_test;
 mod servers;

@@ -1,5 +1,6 @@
 //! What the router must do beyond a plain GET: stream, upgrade, name what is missing.
-use agentfs_tests::http::Exchange;
+use agentfs_tests::http::{Exchange, get};
+use agentfs_tests::wait::until;
 use agentfs_tests::{Home, Process, artifact};
 use std::io::{Read, Write};
 
@@ -117,4 +118,76 @@ fn what_is_not_http_gets_an_answer_and_harms_nobody() {
         );
     }
     assert_eq!(home.get("shop.localhost").status, 404, "the app's own 404");
+}
+
+/// "A limit of connections, below what the control socket and upstreams need": with few descriptors and many clients that
+/// want something, those that there is room for are served, the others are told so, and commands still work.
+#[test]
+fn the_control_socket_works_when_all_places_are_taken() {
+    let home = Home::new();
+    start_with_few_descriptors(&home);
+    let _running = start(&home);
+    let port = home.router_port();
+    let more = "Accept: text/event-stream\r\n";
+    let mut served = Vec::new();
+    let mut refused = 0;
+    for _ in 0..120 {
+        let mut events = Exchange::send(port, "GET", "shop.localhost", "/events", more, b"").unwrap();
+        let head = events.head().unwrap();
+        match head.status {
+            200 => served.push(events),
+            503 => {
+                assert_eq!(
+                    (head.header("retry-after"), head.header("connection")),
+                    (Some("2"), Some("close"))
+                );
+                refused += 1;
+            }
+            _ => panic!("{head:?}"),
+        }
+    }
+    assert_eq!((served.len(), refused), (50, 70));
+    assert!(home.agentfs(&["ps"]).text().contains("shop"));
+    let _ = home.wrap("other", "one", &["true"]).output().success();
+    // Whoever goes leaves a place.
+    drop(served);
+    until("a place", || (get(port, "shop.localhost", "/nothing").ok()?.status == 404).then_some(()));
+}
+
+fn start_with_few_descriptors(home: &Home) {
+    let script = "ulimit -n 150 && exec \"$0\" daemon start";
+    let _ = home.program("sh").args(["-c", script, home.agentfs_path().to_str().unwrap()]).output().success();
+}
+
+/// Asks for 120 event streams over one connection of HTTP/2, says how many answers of each status there were, and lets
+/// its streams go when it is told to.
+const MANY_STREAMS: &str = r#"
+const [port] = process.argv.slice(1);
+const session = require('http2').connect(`http://127.0.0.1:${port}`);
+const counts = {};
+let answers = 0;
+for (let index = 0; index < 120; index++) {
+    const stream = session.request({ ':path': '/events', ':authority': 'shop.localhost' });
+    stream.on('response', headers => {
+        counts[headers[':status']] = (counts[headers[':status']] || 0) + 1;
+        if (++answers === 120) console.log(JSON.stringify(counts));
+    });
+    stream.resume();
+}
+process.stdin.on('data', () => session.destroy()).on('end', () => process.exit());
+"#;
+
+/// The same for one client with many requests, each of which needs a connection to the listener.
+#[test]
+fn the_control_socket_works_when_one_client_asks_for_all_connections() {
+    let home = Home::new();
+    start_with_few_descriptors(&home);
+    let _running = start(&home);
+    let port = home.router_port();
+    let mut client = home.program("node").args(["-e", MANY_STREAMS, &port.to_string()]).open_input().spawn();
+    client.wait_for("}");
+    assert_eq!(client.stdout().trim(), r#"{"200":50,"503":70}"#);
+    assert!(home.agentfs(&["ps"]).text().contains("shop"));
+    client.write(b"x");
+    until("a connection", || (get(port, "shop.localhost", "/nothing").ok()?.status == 404).then_some(()));
 }

@@ -221,6 +221,12 @@ pub enum Policy {
     First,
 }
 
+/// Whether an option is off: older collectors know nothing of it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_false(option: &bool) -> bool {
+    !option
+}
+
 /// Adds a route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteParams {
@@ -240,6 +246,9 @@ pub struct RouteParams {
     /// Whether a connection is handed to the app once its first request is known to be for this route.
     #[serde(default)]
     pub handoff: bool,
+    /// Whether the app is asked for `localhost` instead of the host name, and its answers are led back.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rewrite_host: bool,
 }
 
 /// A route added by hand.
@@ -261,6 +270,9 @@ pub struct RouteInfo {
     /// Whether connections are handed to the app.
     #[serde(default)]
     pub handoff: bool,
+    /// Whether the app is asked for `localhost` instead of the host name. An older collector does not say, and does not.
+    #[serde(default)]
+    pub rewrite_host: bool,
 }
 
 /// What to stream.
@@ -412,6 +424,25 @@ mod tests {
         let request = parse_request(br#"{"id":7,"method":"ping"}"#).unwrap();
         assert_eq!((request.id, request.method.as_str()), (Value::from(7), method::PING));
         assert_eq!(parse_request(b"garbage").unwrap_err().code, ErrorCode::BadRequest);
+    }
+
+    /// "Walk the matrix": a collector or client of another age, and a file of routes written by one.
+    #[test]
+    fn a_route_reads_and_writes_as_older_ones_did() {
+        let old = r#"{"host":"a.localhost","target":"shop","wildcard":false,"replace":false,"policy":"round_robin","handoff":false}"#;
+        let mut params: RouteParams = serde_json::from_str(old).unwrap();
+        assert!(!params.rewrite_host);
+        assert_eq!(serde_json::to_string(&params).unwrap(), old);
+        params.rewrite_host = true;
+        let new = serde_json::to_string(&params).unwrap();
+        assert_eq!(new, old.replace("\"handoff\":false", "\"handoff\":false,\"rewrite_host\":true"));
+        let old = r#"{"host":"a.localhost","target":"shop","url":"http://a.localhost"}"#;
+        let info: RouteInfo = serde_json::from_str(old).unwrap();
+        assert!(!info.rewrite_host);
+        assert_eq!(
+            serde_json::to_string(&RouteInfo { rewrite_host: true, ..info }).unwrap(),
+            r#"{"host":"a.localhost","target":"shop","wildcard":false,"url":"http://a.localhost","policy":"round_robin","handoff":false,"rewrite_host":true}"#
+        );
     }
 
     #[test]

@@ -48,8 +48,15 @@ pub(crate) fn run(
         replace: arguments.replace,
         policy: arguments.policy.into(),
         handoff: arguments.handoff,
+        rewrite_host: arguments.rewrite_host,
     };
     let route: RouteInfo = client.call(method::ROUTE_ADD, params)?;
+    if arguments.rewrite_host && !route.rewrite_host {
+        return Err(Failure::of(
+            "the route was added, but the running collector is older and does not rewrite the host",
+        )
+        .hint("restart it with `agentfs daemon stop`, then add the route again with --replace"));
+    }
     if arguments.json {
         printer.data(&format!("{}\n", json(&route)?))?;
     } else {
@@ -68,15 +75,18 @@ fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, F
         printer.talk("no routes; add one with `agentfs route NAME TARGET`");
         return Ok(Exit::Success);
     }
-    let mut rows = vec![["NAME", "TARGET", "URL", "POLICY", "HANDOFF"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["NAME", "TARGET", "URL", "POLICY", "HOST", "HANDOFF"].map(str::to_owned).to_vec()];
     for route in routes {
         let name = if route.wildcard { format!("*.{}", route.host) } else { route.host };
         let handoff = if route.handoff { "yes" } else { "no" };
+        // The host that the app is asked for.
+        let host = if route.rewrite_host { "localhost" } else { "given" };
         rows.push(vec![
             name,
             route.target,
             route.url,
             policy_name(route.policy).to_owned(),
+            host.to_owned(),
             handoff.to_owned(),
         ]);
     }

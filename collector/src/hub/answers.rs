@@ -191,7 +191,7 @@ impl Hub {
     }
 
     fn metrics(&self) -> String {
-        self.router_metrics.render(&self.naming.table.load())
+        self.router_metrics.render(&self.naming.table.load(), true)
     }
 }
 

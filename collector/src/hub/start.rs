@@ -208,6 +208,7 @@ impl Ports {
             only_local: self.only_local,
             log: Some(log),
             handoff: Arc::clone(handoff),
+            ..Listeners::default()
         })
     }
 }

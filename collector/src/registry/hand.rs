@@ -26,6 +26,8 @@ pub(crate) struct HandRoute {
     pub(crate) policy: Policy,
     /// Whether client connections are handed into the app.
     pub(crate) handoff: bool,
+    /// Whether the app is asked for `localhost`.
+    pub(crate) rewrite_host: bool,
 }
 
 /// Where a route made by hand leads.
@@ -81,7 +83,15 @@ impl HandRoute {
                 "use hand-off for a route to an app, an instance or a listener of one",
             ));
         }
-        Ok(Self { host, given: params.target.clone(), target, wildcard, policy, handoff: params.handoff })
+        if params.handoff && params.rewrite_host {
+            return Err(error(
+                ErrorCode::BadParams,
+                "a connection that is handed into the app cannot be rewritten".to_owned(),
+                "use `--rewrite-host` or `--handoff`",
+            ));
+        }
+        let (given, handoff, rewrite_host) = (params.target.clone(), params.handoff, params.rewrite_host);
+        Ok(Self { host, given, target, wildcard, policy, handoff, rewrite_host })
     }
 
     /// How it is told to a client. `url` is given by whoever knows the router's port.
@@ -93,6 +103,7 @@ impl HandRoute {
             url,
             policy: self.policy,
             handoff: self.handoff,
+            rewrite_host: self.rewrite_host,
         }
     }
 }
@@ -186,6 +197,7 @@ mod tests {
             replace: false,
             policy: Policy::default(),
             handoff: false,
+            rewrite_host: false,
         };
         HandRoute::parse(&params).map_err(|error| error.code)
     }
@@ -220,6 +232,7 @@ mod tests {
                 replace: false,
                 policy: Policy::First,
                 handoff: false,
+                rewrite_host: false,
             })
         };
         assert_eq!(parse("shop").unwrap().policy, Policy::First);
@@ -239,6 +252,7 @@ mod tests {
                 replace: false,
                 policy: Policy::default(),
                 handoff: true,
+                rewrite_host: false,
             })
         };
         let refused = parse("127.0.0.1:80").unwrap_err();
@@ -246,6 +260,23 @@ mod tests {
         for target in ["shop", "shop/cart", "/run/shop-cart.80.sock"] {
             assert!(parse(target).unwrap().handoff, "{target}");
         }
+    }
+
+    #[test]
+    fn what_is_handed_over_cannot_be_rewritten() {
+        let params = |handoff| RouteParams {
+            host: "a.localhost".into(),
+            target: "shop".into(),
+            wildcard: false,
+            replace: false,
+            policy: Policy::default(),
+            handoff,
+            rewrite_host: true,
+        };
+        let refused = HandRoute::parse(&params(true)).unwrap_err();
+        assert!(refused.code == ErrorCode::BadParams && refused.message.contains("handed"), "{refused}");
+        let route = HandRoute::parse(&params(false)).unwrap();
+        assert!(route.rewrite_host && route.info(String::new()).rewrite_host);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Route {
     pub(crate) policy: Policy,
     /// Whether client connections are handed over.
     pub(crate) handoff: bool,
+    /// Whether the app is asked for `localhost`.
+    pub(crate) rewrite_host: bool,
     /// What was there, where nothing answers.
     pub(crate) dead: Option<LastSeen>,
     /// Unix milliseconds when it was started, where nothing has answered since.

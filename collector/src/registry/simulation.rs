@@ -179,6 +179,7 @@ impl World {
                         replace: true,
                         policy: Policy::default(),
                         handoff: false,
+                        rewrite_host: false,
                     };
                     Some(Event::RouteAdded { route: HandRoute::parse(&params).unwrap() })
                 }

@@ -210,6 +210,7 @@ fn a_route_by_hand_wins() {
         replace: true,
         policy: agentfs_wire::control::Policy::default(),
         handoff: false,
+        rewrite_host: false,
     };
     registry.apply(1, Event::RouteAdded { route: HandRoute::parse(&params).unwrap() });
     let route = registry.routes().into_iter().find(|route| route.host == "shop.localhost").unwrap();

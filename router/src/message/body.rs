@@ -1,7 +1,7 @@
 //! Body framing: how many of the bytes at hand belong to a message. Pure.
 //!
-//! Chunked bodies are checked strictly and passed on in their own framing; for clients that do not
-//! know it, [`Body::data`] tells framing from data.
+//! Chunked bodies are checked strictly and passed on in their own framing, without the trailers that may not be any;
+//! for clients that do not know it, [`Body::data`] tells framing from data.
 use crate::limits::TRAILER_BYTES;
 
 /// The framing is wrong: what must not be passed on, since the next hop may read it differently.
@@ -20,6 +20,15 @@ pub(crate) enum Body {
     UntilClose,
 }
 
+/// What becomes of the bytes at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// This many are passed as they are.
+    Pass(usize),
+    /// This many are of the trailers: they were put aside, to be sorted once the body is finished.
+    Trailers(usize),
+}
+
 /// Where a chunked body stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunked {
@@ -27,7 +36,9 @@ pub(crate) struct Chunked {
     /// Size of the chunk whose line is read, or what is left of its data.
     left: u64,
     /// Bytes of extensions or trailers so far.
-    extra: usize,
+    extra: u32,
+    /// Whether trailers were seen.
+    trailing: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +72,8 @@ impl Body {
     pub(crate) const NONE: Self = Self::Length(0);
 
     /// A chunked body, from its first byte.
-    pub(crate) const CHUNKED: Self = Self::Chunked(Chunked { state: State::Size, left: 0, extra: 0 });
+    pub(crate) const CHUNKED: Self =
+        Self::Chunked(Chunked { state: State::Size, left: 0, extra: 0, trailing: false });
 
     /// Whether nothing more belongs to it.
     pub(crate) fn is_finished(&self) -> bool {
@@ -81,18 +93,20 @@ impl Body {
         }
     }
 
-    /// How many of `bytes` belong to the body, framing included; counts them as passed.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
-        let Self::Chunked(chunked) = self else { return Ok(self.take_plain(bytes.len())) };
+    /// What becomes of the front of `bytes`, which is counted as passed. Framing passes as it is; each byte of the
+    /// trailers is told to `trailer`, for they may have to be left out.
+    pub(crate) fn take(&mut self, bytes: &[u8], trailer: impl FnMut(u8)) -> Result<Part, Malformed> {
+        let Self::Chunked(chunked) = self else { return Ok(Part::Pass(self.take_plain(bytes.len()))) };
         let mut taken = 0;
-        loop {
-            taken += chunked.framing(bytes.get(taken..).unwrap_or_default(), |_| {})?;
+        while !chunked.trailing {
+            taken += chunked.framing(bytes.get(taken..).unwrap_or_default(), true, |_| {})?;
             let data = chunked.data(bytes.len() - taken);
             taken += data;
-            if data == 0 {
-                return Ok(taken);
+            if data == 0 && (taken > 0 || !chunked.trailing) {
+                return Ok(Part::Pass(taken));
             }
         }
+        Ok(Part::Trailers(chunked.framing(bytes, false, trailer)?))
     }
 
     /// As [`Self::take`], but apart: first framing to leave out, then data behind it.
@@ -107,7 +121,7 @@ impl Body {
         trailer: impl FnMut(u8),
     ) -> Result<(usize, usize), Malformed> {
         let Self::Chunked(chunked) = self else { return Ok((0, self.take_plain(bytes.len()))) };
-        let framing = chunked.framing(bytes, trailer)?;
+        let framing = chunked.framing(bytes, false, trailer)?;
         Ok((framing, chunked.data(bytes.len() - framing)))
     }
 
@@ -126,11 +140,21 @@ impl Body {
 // === impl Chunked ===
 
 impl Chunked {
-    /// Bytes at the front of `bytes` that are framing, up to data or the end.
-    fn framing(&mut self, bytes: &[u8], mut trailer: impl FnMut(u8)) -> Result<usize, Malformed> {
+    /// Bytes at the front of `bytes` that are framing, up to data or the end; or up to the first trailer, if
+    /// `before_trailers`.
+    fn framing(
+        &mut self,
+        bytes: &[u8],
+        before_trailers: bool,
+        mut trailer: impl FnMut(u8),
+    ) -> Result<usize, Malformed> {
         for (index, byte) in bytes.iter().enumerate() {
             match self.state {
                 State::Data | State::Finished => return Ok(index),
+                State::Trailer if before_trailers && *byte != b'\r' => {
+                    self.trailing = true;
+                    return Ok(index);
+                }
                 State::Trailer
                 | State::TrailerName
                 | State::TrailerValue
@@ -193,7 +217,7 @@ impl Chunked {
 
     fn text(&mut self, byte: u8, state: State) -> Result<State, Malformed> {
         self.extra += 1;
-        if self.extra > TRAILER_BYTES || byte.is_ascii_control() && byte != b'\t' {
+        if self.extra as usize > TRAILER_BYTES || byte.is_ascii_control() && byte != b'\t' {
             return Err(Malformed("chunk extension or trailer"));
         }
         Ok(state)
@@ -209,12 +233,27 @@ pub(crate) fn is_token(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn take_in_pieces(bytes: &[u8], piece: usize) -> Result<(usize, Vec<u8>, bool), Malformed> {
+    /// Bytes taken, bytes passed as they were, data, and whether the body is finished.
+    fn take_in_pieces(bytes: &[u8], piece: usize) -> Result<(usize, Vec<u8>, Vec<u8>, bool), Malformed> {
         let mut whole = Body::CHUNKED;
         let mut apart = Body::CHUNKED;
-        let (mut taken, mut data) = (0, Vec::new());
+        let (mut taken, mut passed, mut data, mut trailers) = (0, Vec::new(), Vec::new(), Vec::new());
         for part in bytes.chunks(piece) {
-            taken += whole.take(part)?;
+            let mut rest = part;
+            while !rest.is_empty() {
+                let count = match whole.take(rest, |byte| trailers.push(byte))? {
+                    Part::Pass(count) => {
+                        passed.extend_from_slice(&rest[..count]);
+                        count
+                    }
+                    Part::Trailers(count) => count,
+                };
+                taken += count;
+                rest = &rest[count..];
+                if count == 0 {
+                    break;
+                }
+            }
             let mut rest = part;
             loop {
                 let (framing, count) = apart.data(rest)?;
@@ -225,22 +264,36 @@ mod tests {
                 }
             }
         }
-        assert_eq!(whole, apart);
-        Ok((taken, data, whole.is_finished()))
+        passed.extend_from_slice(&trailers);
+        assert_eq!(whole.is_finished(), apart.is_finished());
+        Ok((taken, passed, data, whole.is_finished()))
     }
 
     #[test]
     fn chunks_read_alike_however_they_are_cut() {
-        let body = b"5\r\nhello\r\n6;name=\"v\"\r\n world\r\n0\r\nX-Sum: 1\r\n\r\n";
-        let more = [body.as_slice(), b"GET / HTTP/1.1"].concat();
-        for piece in 1..more.len() {
-            let (taken, data, finished) = take_in_pieces(&more, piece).unwrap();
-            assert_eq!(
-                (taken, data.as_slice(), finished),
-                (body.len(), b"hello world".as_slice(), true),
-                "{piece}"
-            );
+        for end in ["0\r\n\r\n", "0\r\nX-Sum: 1\r\nHost: x\r\n\r\n"] {
+            let body = [b"5\r\nhello\r\n6;name=\"v\"\r\n world\r\n", end.as_bytes()].concat();
+            let more = [body.as_slice(), b"GET / HTTP/1.1"].concat();
+            for piece in 1..more.len() {
+                let (taken, passed, data, finished) = take_in_pieces(&more, piece).unwrap();
+                assert_eq!(
+                    (taken, passed.as_slice(), finished),
+                    (body.len(), body.as_slice(), true),
+                    "{piece}"
+                );
+                assert_eq!(data, b"hello world", "{piece}");
+            }
         }
+    }
+
+    #[test]
+    fn trailers_are_put_aside() {
+        let (mut body, mut trailers) = (Body::CHUNKED, Vec::new());
+        assert_eq!(body.take(b"0\r\nA: b\r\n", |byte| trailers.push(byte)), Ok(Part::Pass(3)));
+        assert_eq!(body.take(b"A: b\r\n", |byte| trailers.push(byte)), Ok(Part::Trailers(6)));
+        assert!(!body.is_finished());
+        assert_eq!(body.take(b"\r\nGET", |byte| trailers.push(byte)), Ok(Part::Trailers(2)));
+        assert!(body.is_finished() && trailers == b"A: b\r\n\r\n");
     }
 
     #[test]
@@ -274,8 +327,8 @@ mod tests {
     #[test]
     fn lengths_count_down() {
         let mut body = Body::Length(5);
-        assert_eq!(body.take(b"abc"), Ok(3));
-        assert_eq!(body.take(b"defg"), Ok(2));
+        assert_eq!(body.take(b"abc", |_| {}), Ok(Part::Pass(3)));
+        assert_eq!(body.take(b"defg", |_| {}), Ok(Part::Pass(2)));
         assert!(body.is_finished());
     }
 }

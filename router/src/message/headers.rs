@@ -18,6 +18,7 @@ pub(crate) enum Kind {
     Upgrade,
     Expect,
     Accept,
+    MaxForwards,
     /// For one connection only; never passed on.
     HopByHop,
     /// Says where a request came from: ours replaces it.
@@ -39,20 +40,87 @@ pub(crate) fn kind(name: &str) -> Kind {
         6 if is("accept") => Kind::Accept,
         6 if is("expect") => Kind::Expect,
         7 if is("upgrade") => Kind::Upgrade,
-        9 if is("forwarded") => Kind::Forwarding,
+        // Claims about where a request came from, each of which some framework believes. Who the user is, or below which
+        // path an application lies, is said by a proxy in front of us, and passes.
+        9 if is("forwarded") || alike(name, "x-real-ip") || alike(name, "client-ip") => Kind::Forwarding,
         10 if is("connection") => Kind::Connection,
         10 if is("keep-alive") => Kind::HopByHop,
+        11 if alike(name, "x-client-ip") => Kind::Forwarding,
+        12 if is("max-forwards") => Kind::MaxForwards,
+        12 if alike(name, "x-url-scheme") => Kind::Forwarding,
         14 if is("content-length") => Kind::ContentLength,
         14 if is("http2-settings") => Kind::HopByHop,
         14 if alike(name, HOPS) => Kind::Hops,
-        15 if alike(name, "x-forwarded-for") => Kind::Forwarding,
-        16 if alike(name, "x-forwarded-host") => Kind::Forwarding,
         17 if is("transfer-encoding") => Kind::TransferEncoding,
+        14 if alike(name, "true-client-ip") => Kind::Forwarding,
+        15 if alike(name, "x-forwarded-for") || alike(name, "x-forwarded-ssl") => Kind::Forwarding,
+        15 if alike(name, "front-end-https") => Kind::Forwarding,
+        16 if alike(name, "x-forwarded-host") || alike(name, "x-forwarded-port") => Kind::Forwarding,
         17 if alike(name, "x-forwarded-proto") => Kind::Forwarding,
+        18 if alike(name, "x-forwarded-scheme") || alike(name, "x-forwarded-server") => Kind::Forwarding,
+        20 if alike(name, "x-forwarded-protocol") => Kind::Forwarding,
         25 if is("upgrade-insecure-requests") => Kind::WantsSecure,
         _ if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("proxy-")) => Kind::HopByHop,
         _ => Kind::Other,
     }
+}
+
+/// Whether the header `name` may stand behind a body. What frames, routes, modifies or authenticates a message, or says
+/// how to read it, may not (RFC 9110 6.5.1; the list of RFC 7230 4.1.2).
+pub(crate) fn may_trail(name: &str) -> bool {
+    const NEVER: [&str; 24] = [
+        "age",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expires",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "location",
+        "pragma",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "set-cookie2",
+        "trailer",
+        "vary",
+        "warning",
+        "www-authenticate",
+    ];
+    matches!(kind(name), Kind::Other) && !NEVER.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Whether the header `name` may say who somebody is or what he may do, so that it is not shown (RFC 9110 9.3.8).
+pub(crate) fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["auth", "cookie", "token", "secret", "password", "session", "key", "jwt"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+/// Calls `keep` with each of the trailer `lines` that may be one: name and value.
+pub(crate) fn trailers<'lines>(lines: &'lines [u8], mut keep: impl FnMut(&'lines str, &'lines [u8])) {
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        if let Ok(name) = std::str::from_utf8(&line[..colon])
+            && may_trail(name)
+        {
+            keep(name, line[colon + 1..].trim_ascii());
+        }
+    }
+}
+
+/// Writes those of the trailer `lines` that may be one, and the line that ends them.
+pub(crate) fn put_trailers(lines: &[u8], out: &mut Vec<u8>) {
+    trailers(lines, |name, value| put(out, name, value));
+    out.extend_from_slice(b"\r\n");
 }
 
 /// As `eq_ignore_ascii_case`, and `_` is `-`: CGI and WSGI applications cannot tell them apart.
@@ -129,10 +197,40 @@ mod tests {
             ("HTTP2-Settings", Kind::HopByHop),
             ("X_Forwarded-For", Kind::Forwarding),
             ("x-agentfs-hops", Kind::Hops),
-            ("X-Forwarded-Port", Kind::Other),
+            ("X-Forwarded-Port", Kind::Forwarding),
+            ("x_real_ip", Kind::Forwarding),
+            ("True-Client-IP", Kind::Forwarding),
+            ("X-Forwarded-Prefix", Kind::Other),
+            ("X-Forwarded-User", Kind::Other),
+            ("MAX-FORWARDS", Kind::MaxForwards),
             ("Hosts", Kind::Other),
         ] {
             assert_eq!(kind(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn trailers_neither_frame_nor_route() {
+        for name in ["Grpc-Status", "ETag", "Server-Timing", "X-Sum"] {
+            assert!(may_trail(name), "{name}");
+        }
+        for name in [
+            "HOST",
+            "content-length",
+            "Transfer-Encoding",
+            "Connection",
+            "Keep-Alive",
+            "TE",
+            "Upgrade",
+            "Trailer",
+            "Max-Forwards",
+            "Expect",
+            "X-Forwarded-For",
+            "X-Agentfs-Hops",
+            "Set-Cookie",
+            "Content-Type",
+        ] {
+            assert!(!may_trail(name), "{name}");
         }
     }
 

@@ -5,7 +5,8 @@ use crate::error::Refusal;
 use crate::limits::{HEADER_LINES, HEADER_LINES_INLINE, HOPS};
 use crate::message::body::{Body, is_token};
 use crate::message::headers::{self, Connection, Kind, put};
-use crate::message::host::host_name;
+use crate::message::rehost::inward;
+use crate::message::target::{Target, counts_forwards, max_forwards, may_be_offered, put_offered};
 use std::io::Write as _;
 use std::mem::MaybeUninit;
 
@@ -48,18 +49,12 @@ pub(crate) struct Request<'head> {
     connection: Connection<'head>,
     wants_trailers: bool,
     passed_routers: u8,
+    /// How often an `OPTIONS` or `TRACE` may still be passed on.
+    forwards: Option<u32>,
     /// Whether it is a navigation of a browser that would rather go to the `https` URL (W3C Upgrade
     /// Insecure Requests 3.2.1).
     pub(crate) wants_secure: bool,
     pub(crate) facts: Facts,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Target<'head> {
-    /// Whether a `/` is missing in front.
-    slash: bool,
-    text: &'head str,
-    absolute: bool,
 }
 
 /// Where a request comes from, to tell the application.
@@ -88,8 +83,27 @@ pub(crate) fn with_request<T>(
                 Err(error) => Err(refusal(error, bytes)),
             }
         }
+        Err(httparse::Error::Version) => match as_known_version(bytes) {
+            Some(bytes) => with_request(&bytes, then),
+            None => Err(refusal(httparse::Error::Version, bytes)),
+        },
         Err(error) => Err(refusal(error, bytes)),
     }
+}
+
+/// The head as HTTP/1.1 where it is of a later HTTP/1, which means the same to us (RFC 9110 2.5).
+fn as_known_version(bytes: &[u8]) -> Option<Vec<u8>> {
+    let end = bytes.iter().position(|byte| *byte == b'\r')?;
+    let minor = end.checked_sub(1)?;
+    let line = bytes.get(..minor)?;
+    let later = line.ends_with(b" HTTP/1.") && matches!(bytes[minor], b'2'..=b'9');
+    // Two blanks in the line, else what is read after that is not the version.
+    if !later || line.iter().filter(|byte| **byte == b' ').count() != 2 {
+        return None;
+    }
+    let mut known = bytes.to_vec();
+    known[minor] = b'1';
+    Some(known)
 }
 
 fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
@@ -145,7 +159,8 @@ impl<'head> Request<'head> {
             return Err(Refusal::CONNECT);
         }
         let is_http10 = version == 0;
-        let (mut host, mut length, mut coding, mut upgrade) = (None, None, None, None);
+        let (mut host, mut length, mut coding, mut upgrade) = (None, None, None, false);
+        let mut forwards = None;
         let mut connection = Connection::default();
         let mut wants_trailers = false;
         let mut wants_secure = false;
@@ -166,6 +181,7 @@ impl<'head> Request<'head> {
             let Ok(value) = std::str::from_utf8(header.value) else {
                 match kind {
                     Kind::Accept | Kind::WantsSecure => continue,
+                    Kind::MaxForwards if !counts_forwards(method) => continue,
                     _ => return Err(Refusal::bad("header value")),
                 }
             };
@@ -179,7 +195,11 @@ impl<'head> Request<'head> {
                     wants_trailers |=
                         headers::list(value).any(|coding| coding.eq_ignore_ascii_case("trailers"))
                 }
-                Kind::Upgrade => upgrade = Some(value),
+                Kind::Upgrade => upgrade |= headers::list(value).any(may_be_offered),
+                Kind::MaxForwards if !counts_forwards(method) => {}
+                Kind::MaxForwards if forwards.replace(max_forwards(value)?).is_some() => {
+                    return Err(Refusal::bad("second max-forwards"));
+                }
                 Kind::Hops => passed_routers = value.parse().unwrap_or(HOPS),
                 Kind::Accept => format = Format::of(value),
                 Kind::WantsSecure => wants_secure = value == "1" && matches!(method, "GET" | "HEAD"),
@@ -197,11 +217,7 @@ impl<'head> Request<'head> {
             (Some(coding), None) => coded(coding)?,
         };
         let (target, authority) = Target::parse(method, path)?;
-        let upgrade = connection.upgrade
-            && !is_http10
-            && upgrade.is_some_and(|protocols| {
-                !headers::list(protocols).any(|name| name.eq_ignore_ascii_case("h2c"))
-            });
+        let upgrade = connection.upgrade && !is_http10 && upgrade;
         let facts = Facts {
             is_head: method == "HEAD",
             idempotent: matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE"),
@@ -224,6 +240,7 @@ impl<'head> Request<'head> {
             connection,
             wants_trailers,
             passed_routers,
+            forwards,
             wants_secure,
             facts,
         })
@@ -239,8 +256,30 @@ impl<'head> Request<'head> {
         self.method
     }
 
+    /// Whether it may not be passed on any further.
+    pub(crate) fn ends_here(&self) -> bool {
+        self.forwards == Some(0)
+    }
+
+    /// The head as it came, without what is secret: the answer to `TRACE` (RFC 9110 9.3.8).
+    pub(crate) fn trace(&self) -> Vec<u8> {
+        let version = if self.facts.is_http10 { "HTTP/1.0" } else { "HTTP/1.1" };
+        let mut out = format!("{} {} {version}\r\n", self.method, self.path()).into_bytes();
+        for header in self.headers.iter().filter(|header| !headers::is_secret(header.name)) {
+            put(&mut out, header.name, header.value);
+        }
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+
     /// Writes the head that the application gets.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, origin: Origin<'_>) -> Result<(), Refusal> {
+    /// `local`: what it is to take itself for, where that is not the host that the client named.
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        origin: Origin<'_>,
+        local: Option<&str>,
+    ) -> Result<(), Refusal> {
         if self.passed_routers >= HOPS {
             return Err(Refusal::LOOP);
         }
@@ -255,16 +294,32 @@ impl<'head> Request<'head> {
         for header in self.headers {
             let pass = match headers::kind(header.name) {
                 Kind::Host => {
-                    let host = if self.target.absolute { self.host.as_bytes() } else { header.value };
-                    put(out, header.name, host);
+                    let given = if self.target.absolute { self.host.as_bytes() } else { header.value };
+                    put(out, header.name, local.map_or(given, str::as_bytes));
                     names_host = true;
                     false
                 }
                 Kind::ContentLength | Kind::TransferEncoding => true,
-                Kind::Upgrade => self.facts.upgrade,
+                Kind::Upgrade => {
+                    if self.facts.upgrade {
+                        put_offered(out, header);
+                    }
+                    false
+                }
+                Kind::MaxForwards if let Some(forwards) = self.forwards => {
+                    put(out, header.name, forwards.saturating_sub(1).to_string().as_bytes());
+                    false
+                }
                 Kind::Expect => !self.facts.is_http10,
                 Kind::Connection | Kind::Te | Kind::HopByHop | Kind::Forwarding | Kind::Hops => false,
-                Kind::Accept | Kind::WantsSecure | Kind::Other => {
+                Kind::Other
+                    if let Some(local) = local
+                        && let Some(value) = inward(header.name, header.value, self.host, local) =>
+                {
+                    put(out, header.name, value.as_bytes());
+                    false
+                }
+                Kind::Accept | Kind::MaxForwards | Kind::WantsSecure | Kind::Other => {
                     self.connection.named.is_empty() || !self.connection.names(header.name)
                 }
             };
@@ -274,7 +329,7 @@ impl<'head> Request<'head> {
         }
         // HTTP/1.0 may leave it out; what goes out is HTTP/1.1, which may not (RFC 9112 3.2).
         if !names_host {
-            put(out, "Host", self.host.as_bytes());
+            put(out, "Host", local.unwrap_or(self.host).as_bytes());
         }
         match (self.facts.upgrade, self.wants_trailers) {
             (true, _) => out.extend_from_slice(b"Connection: Upgrade\r\n"),
@@ -317,32 +372,6 @@ fn coded(coding: &str) -> Result<Body, Refusal> {
     }
 }
 
-// === impl Target ===
-
-impl<'head> Target<'head> {
-    /// The target in origin form, and the authority of an absolute one.
-    fn parse(method: &str, text: &'head str) -> Result<(Self, Option<&'head str>), Refusal> {
-        if text.starts_with('/') || (text == "*" && method == "OPTIONS") {
-            return Ok((Self { slash: false, text, absolute: false }, None));
-        }
-        let bad = Refusal::bad("request target");
-        let (scheme, rest) = text.split_once("://").ok_or(bad)?;
-        if !["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
-            return Err(bad);
-        }
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        if host_name(authority).is_none() {
-            return Err(bad);
-        }
-        let target = match path {
-            "" if method == "OPTIONS" => Self { slash: false, text: "*", absolute: true },
-            path => Self { slash: !path.starts_with('/'), text: path, absolute: true },
-        };
-        Ok((target, Some(authority)))
-    }
-}
-
 // === impl Format ===
 
 impl Format {
@@ -368,7 +397,7 @@ mod tests {
     fn rewrite(head: &str) -> Result<String, u16> {
         with_request(head.as_bytes(), |request| {
             let mut out = Vec::new();
-            request.write(&mut out, ORIGIN)?;
+            request.write(&mut out, ORIGIN, None)?;
             Ok(String::from_utf8(out).unwrap())
         })
         .map_err(|refusal| refusal.status)
@@ -416,12 +445,60 @@ mod tests {
     }
 
     #[test]
+    fn only_h2c_is_taken_out_of_an_upgrade() {
+        for (lines, written) in [
+            ("Upgrade: h2c, websocket\r\n", "Upgrade: websocket\r\n"),
+            ("Upgrade: websocket,H2C,chat/2\r\n", "Upgrade: websocket, chat/2\r\n"),
+            ("Upgrade: h2c\r\nUpgrade: websocket\r\n", "Upgrade: websocket\r\n"),
+            ("Upgrade: a,b\r\nUpgrade: c\r\n", "Upgrade: a,b\r\nUpgrade: c\r\n"),
+            ("Upgrade: h2c\r\n", ""),
+        ] {
+            let out =
+                rewrite(&format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n{lines}\r\n")).unwrap();
+            assert!(
+                out.starts_with(&format!(
+                    "GET / HTTP/1.1\r\nHost: a\r\n{written}{}",
+                    match written {
+                        "" => "X-Forwarded-For",
+                        _ => "Connection: Upgrade\r\n",
+                    }
+                )),
+                "{lines}: {out}"
+            );
+        }
+    }
+
+    #[test]
+    fn forwards_count_down() {
+        let passed = |method: &str, value: &str| {
+            rewrite(&format!("{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {value}\r\n\r\n"))
+        };
+        for (method, value, written) in [
+            ("OPTIONS", "5", "4"),
+            ("TRACE", "001", "0"),
+            ("TRACE", "99999999999999999999", "4294967294"),
+            ("GET", "5", "5"),
+            ("GET", "x", "x"),
+        ] {
+            let out = passed(method, value).unwrap();
+            assert!(out.contains(&format!("\r\nMax-Forwards: {written}\r\n")), "{method} {value}: {out}");
+        }
+        for value in ["", "-1", "+1", "x", "1, 2", "1\r\nMax-Forwards: 1"] {
+            assert_eq!(passed("OPTIONS", value), Err(400), "{value:?}");
+        }
+    }
+
+    #[test]
     fn versions() {
+        let out = rewrite("GET / HTTP/1.2\r\nHost: a\r\n\r\n").unwrap();
+        assert!(out.starts_with("GET / HTTP/1.1\r\nHost: a\r\n"), "{out}");
         for (line, status) in [
             ("GET /", 400),
             ("GET / HTTP/2.0", 505),
             ("GET / HTTP/9.9", 505),
             ("GET / HTTP/0.9", 400),
+            ("GET / HTTP/1.10", 400),
+            ("GET / x HTTP/1.2", 400),
             ("GET / x HTTP/1.1", 400),
         ] {
             assert_eq!(rewrite(&format!("{line}\r\nHost: a\r\n\r\n")), Err(status), "{line}");

@@ -116,6 +116,13 @@ fn with_response<T>(
             config.parse_response(&mut parsed, bytes).map_err(|_| "head")?;
             then(&parsed)
         }
+        // A later HTTP/1 means the same to us (RFC 9110 2.5).
+        Err(httparse::Error::Version)
+            if let Some([b'2'..=b'9', rest @ ..]) = bytes.strip_prefix(b"HTTP/1.") =>
+        {
+            let known = [b"HTTP/1.1", rest].concat();
+            with_response(&known, then)
+        }
         Err(_) => Err("head"),
     }
 }
@@ -224,7 +231,7 @@ fn each_header(
                 }
                 false
             }
-            Kind::TransferEncoding | Kind::Connection | Kind::HopByHop => false,
+            Kind::TransferEncoding | Kind::Connection | Kind::Te | Kind::HopByHop => false,
             Kind::Upgrade => answer.names_protocols(),
             _ => connection.named.is_empty() || !connection.names(header.name),
         };
@@ -306,6 +313,13 @@ mod tests {
     }
 
     #[test]
+    fn a_later_version_is_read_as_1_1() {
+        let (answer, out) = run("HTTP/1.2 200 OK\r\nTE: x\r\nContent-Length: 1\r\n\r\n", &GET).unwrap();
+        assert_eq!(out, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n");
+        assert!(answer.reusable);
+    }
+
+    #[test]
     fn bodies_fit_the_client() {
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         let (answer, out) = run(chunked, &GET).unwrap();
@@ -330,6 +344,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.1 101 Switching\r\n\r\n",
+            "HTTP/1.10 200 OK\r\n\r\n",
             "HTTP/1.1 099 Low\r\n\r\n",
         ] {
             assert!(run(head, &GET).is_err(), "{head}");

@@ -10,6 +10,7 @@ use crate::limits::{
 };
 use crate::message::body::is_token;
 use crate::message::head::{Head, Scanner};
+use crate::serve::places::Place;
 use crate::upstream::connect::ClientAddress;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -31,6 +32,8 @@ pub(crate) struct Client {
     pub(crate) peer: ClientAddress,
     /// The same without its port, as applications are told in headers.
     pub(crate) address: Box<str>,
+    /// What it must leave when room is needed and it rests.
+    pub(crate) place: Place,
     /// Whether it has sent a whole head before.
     spoke: bool,
     /// Whether it has ended its sending side while it waited for an answer.
@@ -57,13 +60,14 @@ pub(crate) enum Next {
 // === impl Client ===
 
 impl Client {
-    pub(crate) fn new(stream: Transport, peer: ClientAddress, address: Box<str>) -> Self {
+    pub(crate) fn new(stream: Transport, peer: ClientAddress, address: Box<str>, place: Place) -> Self {
         Self {
             stream,
             read: ReadBuffer::default(),
             timer: Timer::default(),
             peer,
             address,
+            place,
             spoke: false,
             ended: false,
             end: Peer::default(),
@@ -75,7 +79,11 @@ impl Client {
         let mut scanner = Scanner::default();
         let mut started = since.is_some();
         let time = if self.spoke && !started { KEEP_ALIVE } else { HEAD_TIME };
-        let mut deadline = since.unwrap_or_else(Instant::now) + time;
+        let now = since.unwrap_or_else(Instant::now);
+        let mut deadline = now + time;
+        if !started && self.read.is_empty() {
+            self.place.rest(now);
+        }
         poll_fn(|context| self.poll_next(context, &mut scanner, &mut deadline, &mut started)).await
     }
 
@@ -95,6 +103,9 @@ impl Client {
                 }
             }
             let held = self.read.filled().len();
+            if held > 0 && !self.place.wake() {
+                return Poll::Ready(Next::Closed);
+            }
             if self.read.filled().first().is_some_and(|byte| !is_token(*byte) && *byte != b'\r') {
                 if !self.spoke && self.read.filled().first() == Some(&TLS_HANDSHAKE) {
                     return Poll::Ready(Next::Tls);
@@ -102,7 +113,11 @@ impl Client {
                 // Not a method: whatever it is would wait for us in silence.
                 return Poll::Ready(Next::Refused(Refusal::bad("request line")));
             }
-            match scanner.scan(self.read.filled(), true) {
+            let scanned = scanner.scan(self.read.filled(), true);
+            if self.request_line(scanner) > REQUEST_LINE_BYTES {
+                return Poll::Ready(Next::Refused(Refusal::LINE_TOO_LONG));
+            }
+            match scanned {
                 Head::Complete(length) if length <= REQUEST_HEAD_BYTES => {
                     if !self.spoke && self.read.filled().starts_with(HTTP2_PREFACE) {
                         return Poll::Ready(Next::Http2);
@@ -112,9 +127,6 @@ impl Client {
                 }
                 Head::BareLineFeed => {
                     return Poll::Ready(Next::Refused(Refusal::bad("line end: LF without CR")));
-                }
-                _ if scanner.in_first_line() && held > REQUEST_LINE_BYTES => {
-                    return Poll::Ready(Next::Refused(Refusal::LINE_TOO_LONG));
                 }
                 Head::Complete(_) => return Poll::Ready(Next::Refused(Refusal::HEAD_TOO_LARGE)),
                 Head::Partial if held > REQUEST_HEAD_BYTES => {
@@ -145,6 +157,15 @@ impl Client {
                     });
                 }
             }
+        }
+    }
+
+    /// Bytes of the request line so far, without its end.
+    fn request_line(&self, scanner: &Scanner) -> usize {
+        match (scanner.first_line(), self.read.filled()) {
+            (Some(length), _) => length.saturating_sub(2),
+            (None, [line @ .., b'\r']) => line.len(),
+            (None, line) => line.len(),
         }
     }
 

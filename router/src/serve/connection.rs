@@ -6,6 +6,7 @@ use crate::error::Refusal;
 use crate::io::buffer::{give_head, take_head};
 use crate::io::transport::{Rewound, Transport};
 use crate::limits::HEAD_TIME;
+use crate::message::rehost::Rehost;
 use crate::message::request::{Facts, Origin, with_request};
 use crate::message::response::Answer;
 use crate::observe::access::Access;
@@ -16,6 +17,7 @@ use crate::serve::forward::{Ended, Job, forward};
 use crate::serve::handover::{self, Outcome};
 use crate::serve::http1::Http1;
 use crate::serve::http2;
+use crate::serve::places::Place;
 use crate::serve::reader::Reader;
 use crate::serve::shared::{Busy, Prepared, Shared};
 use crate::serve::upgrade;
@@ -41,17 +43,16 @@ pub(crate) fn serve(
     stream: TcpStream,
     address: SocketAddr,
     secure: bool,
+    place: Place,
     shared: Arc<Shared>,
 ) -> impl Future<Output = ()> {
     // Made out here, so that the connection's task need not keep what it is made of.
     let peer = ClientAddress::from(address);
     let address = address.ip().to_canonical().to_string().into_boxed_str();
-    let client = Client::new(Transport::Plain(stream), peer, address);
+    let client = Client::new(Transport::Plain(stream), peer, address, place);
     async move {
         shared.observer.metrics.connections.add(1);
-        shared.observer.metrics.open_connections.add(1);
         requests(client, secure, &shared).await;
-        shared.observer.metrics.open_connections.subtract(1);
     }
 }
 
@@ -101,9 +102,10 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
             }
         });
         client.read.consume(length);
-        if let Ok(Prepared::Starting { facts, route }) = &prepared {
+        if let Ok(Prepared::Starting { facts, route, rehost }) = &mut prepared {
             let reader = Reader::Of(client.stream.tcp());
-            let starting = Box::pin(start(shared, reader, *facts, Arc::clone(route), &mut out));
+            let starting =
+                Box::pin(start(shared, reader, *facts, Arc::clone(route), rehost.take(), &mut out));
             prepared = Ok(starting.await);
         }
         let then = match prepared {
@@ -121,11 +123,11 @@ async fn requests(mut client: Client, secure: bool, shared: &Arc<Shared>) {
                     (Ok(()), true) => Then::Linger,
                 }
             }
-            Ok(Prepared::Forward { facts, route } | Prepared::Starting { facts, route }) => {
+            Ok(Prepared::Forward { facts, route, rehost } | Prepared::Starting { facts, route, rehost }) => {
                 let picked = begun.as_mut().and_then(|begun| begun.picked.take());
                 let (shared, route, peer) = (shared.as_ref(), route.as_ref(), client.peer);
                 let mut job = Job { shared, route, facts, peer, picked, onward: false };
-                let mut http1 = Http1::new(&mut client, facts, out);
+                let mut http1 = Http1::new(&mut client, facts, out, rehost);
                 match forward(&mut http1, &mut job, access).await {
                     Ended::Answered(answer) => finish(&http1, &answer),
                     Ended::Failed(cause, access) => answer_failure(&mut http1, &job, cause, access).await,
@@ -156,10 +158,11 @@ async fn start(
     reader: Reader<'_>,
     facts: Facts,
     route: Arc<Route>,
+    rehost: Option<Box<Rehost>>,
     out: &mut Vec<u8>,
 ) -> Prepared {
     if let Some(route) = shared.started(&route).await {
-        return Prepared::Forward { facts, route };
+        return Prepared::Forward { facts, route, rehost };
     }
     out.clear();
     let close = !facts.keep_alive || !facts.body.is_finished() || shared.is_draining();
@@ -175,7 +178,10 @@ async fn handshake(client: Client, acceptor: TlsAcceptor, shared: &Shared) -> Op
     let Transport::Plain(stream) = client.stream else { return None };
     let accept = super::handshake::accept(acceptor.config(), Rewound::new(client.read, stream));
     match tokio::time::timeout(HEAD_TIME, accept).await {
-        Ok(Ok(stream)) => Some(Client::new(Transport::Tls(Box::new(stream)), client.peer, client.address)),
+        Ok(Ok(stream)) => {
+            let stream = Transport::Tls(Box::new(stream));
+            Some(Client::new(stream, client.peer, client.address, client.place))
+        }
         // The client was told why, or has gone.
         Ok(Err(_)) | Err(_) => {
             shared.observer.metrics.failed_handshakes.add(1);
@@ -220,6 +226,13 @@ async fn answer_failure(http1: &mut Http1<'_>, job: &Job<'_>, cause: pages::Caus
     }
 }
 
+/// Tells a client that there is no room for it.
+pub(crate) async fn turn_away(stream: TcpStream, address: SocketAddr, shared: Arc<Shared>) {
+    let (peer, place) = (ClientAddress::from(address), Place::outside());
+    let client = Client::new(Transport::Plain(stream), peer, Box::default(), place);
+    refuse(client, &shared, Refusal::NO_ROOM).await;
+}
+
 async fn refuse(mut client: Client, shared: &Shared, refusal: Refusal) {
     shared.observer.metrics.malformed.add(1);
     shared.observer.metrics.answered(refusal.status);
@@ -236,6 +249,7 @@ async fn refuse(mut client: Client, shared: &Shared, refusal: Refusal) {
 mod tests {
     use super::*;
     use crate::observe::access::{Observer, RequestLog};
+    use crate::serve::places::Places;
     use crate::table::{Table, TableHandle};
     use std::sync::RwLock;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -257,7 +271,8 @@ mod tests {
             draining: AtomicBool::new(false),
             busy: AtomicUsize::new(0),
         });
-        let size = std::mem::size_of_val(&serve(stream, address, false, shared));
+        let place = Places::new(Some(1), Arc::clone(&shared.observer.metrics)).take().unwrap();
+        let size = std::mem::size_of_val(&serve(stream, address, false, place, shared));
         assert!(size <= 2048, "{size} bytes");
     }
 }

@@ -75,8 +75,9 @@ pub(crate) async fn forward<C: Source + Sink>(client: &mut C, job: &mut Job<'_>,
             counted.end(0);
             return Ended::Broken;
         };
-        let Some((upstream, mut link)) = opened else {
-            return Ended::Failed(Cause::NoListener, counted.take());
+        let (upstream, mut link) = match opened {
+            Ok(opened) => opened,
+            Err(cause) => return Ended::Failed(cause, counted.take()),
         };
         counted.upstream = Some(upstream);
         let exchange = &mut counted.exchange;

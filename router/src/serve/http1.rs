@@ -2,7 +2,9 @@
 use crate::error::Failure;
 use crate::io::buffer::{Expect, ReadBuffer, give_head, take_head};
 use crate::io::outgoing::Outgoing;
-use crate::message::body::{Body, Malformed};
+use crate::message::body::{Body, Malformed, Part};
+use crate::message::headers::put_trailers;
+use crate::message::rehost::Rehost;
 use crate::message::request::Facts;
 use crate::message::response::{self, Answer, Coding};
 use crate::serve::client::Client;
@@ -26,11 +28,25 @@ pub(crate) struct Http1<'client> {
     coding: Coding,
     /// Whether what `response` holds or has sent is of the final answer.
     last: bool,
+    /// What few requests have.
+    aside: Option<Box<Aside>>,
+}
+
+#[derive(Debug, Default)]
+struct Aside {
+    request_trailers: Vec<u8>,
+    response_trailers: Vec<u8>,
+    rehost: Option<Box<Rehost>>,
 }
 
 impl<'client> Http1<'client> {
-    /// A request that goes out as `head` and the body behind it.
-    pub(crate) fn new(client: &'client mut Client, facts: Facts, head: Vec<u8>) -> Self {
+    /// A request that goes out as `head` and the body behind it. Its answer is rewritten by `rehost`.
+    pub(crate) fn new(
+        client: &'client mut Client,
+        facts: Facts,
+        head: Vec<u8>,
+        rehost: Option<Box<Rehost>>,
+    ) -> Self {
         Self {
             client,
             facts,
@@ -39,6 +55,7 @@ impl<'client> Http1<'client> {
             response: Outgoing::default(),
             coding: Coding::Same,
             last: false,
+            aside: rehost.map(|rehost| Box::new(Aside { rehost: Some(rehost), ..Aside::default() })),
         }
     }
 }
@@ -46,8 +63,20 @@ impl<'client> Http1<'client> {
 impl Source for Http1<'_> {
     fn prepare(&mut self) -> Result<(), Failure> {
         if !self.request.has_body() && !self.body.is_finished() && !self.client.read.is_empty() {
-            let count = self.body.take(self.client.read.filled());
-            self.request.add(count.map_err(|malformed| Failure::ClientBody(malformed.0))?);
+            let part = self.body.take(self.client.read.filled(), |byte| {
+                self.aside.get_or_insert_default().request_trailers.push(byte);
+            });
+            match part.map_err(|malformed| Failure::ClientBody(malformed.0))? {
+                Part::Pass(count) => self.request.add(count),
+                Part::Trailers(count) => {
+                    self.client.read.consume(count);
+                    if let Some(aside) = &self.aside
+                        && self.body.is_finished()
+                    {
+                        put_trailers(&aside.request_trailers, self.request.head());
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -101,6 +130,9 @@ impl Sink for Http1<'_> {
     fn begin(&mut self, head: &[u8], close: bool) -> Result<Answer, &'static str> {
         let mut out = take_head();
         let answer = response::rewrite(head, &self.facts, close, &mut out)?;
+        if let Some(rehost) = self.aside.as_ref().and_then(|aside| aside.rehost.as_ref()) {
+            rehost.rewrite_head(&mut out);
+        }
         self.response.clear();
         self.response.set_head(out);
         self.coding = answer.coding;
@@ -110,7 +142,23 @@ impl Sink for Http1<'_> {
 
     fn stage(&mut self, body: &mut Body, answered: &mut ReadBuffer) -> Result<usize, Malformed> {
         let count = match self.coding {
-            Coding::Same => body.take(answered.filled())?,
+            Coding::Same => {
+                let part = body.take(answered.filled(), |byte| {
+                    self.aside.get_or_insert_default().response_trailers.push(byte);
+                })?;
+                match part {
+                    Part::Pass(count) => count,
+                    Part::Trailers(count) => {
+                        answered.consume(count);
+                        if let Some(aside) = &self.aside
+                            && body.is_finished()
+                        {
+                            put_trailers(&aside.response_trailers, self.response.head());
+                        }
+                        0
+                    }
+                }
+            }
             Coding::Unchunk => {
                 let (framing, count) = body.data(answered.filled())?;
                 answered.consume(framing);

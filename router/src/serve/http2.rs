@@ -55,7 +55,7 @@ struct Session {
 
 /// Serves a connection whose first line said HTTP/2.
 pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
-    let Client { stream, read, peer, address, .. } = client;
+    let Client { stream, read, peer, address, place, .. } = client;
     let (scheme, ends) = (stream.scheme(), Ends::of(stream.tcp()));
     let tasks = Tasks::default();
     let mut stop_rx = shared.stop_rx.clone();
@@ -74,9 +74,11 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
     let (mut seen, mut quiet_since) = (0, Instant::now());
     let mut stopping = false;
     let mut end = None;
+    place.rest(quiet_since);
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
+                Some(Ok(_)) if !place.wake() => break,
                 Some(Ok((request, respond))) => tasks.spawn(serve_stream(Arc::clone(&session), request, respond)),
                 // Whatever ended it, nobody is left to be told.
                 Some(Err(_)) | None => break,
@@ -95,6 +97,8 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
                 } else if requests == 0 || now.duration_since(quiet_since) >= KEEP_ALIVE {
                     connection.graceful_shutdown();
                     end = Some(now + LINGER_TIME);
+                } else {
+                    place.rest(quiet_since);
                 }
             }
         }
@@ -121,7 +125,7 @@ async fn serve_stream(
         access.note(&shared.observer, &request);
         shared.prepare(&request, origin, Reader::At(session.ends), &mut out)
     });
-    let (facts, route, starting) = match prepared {
+    let (facts, route, rehost, starting) = match prepared {
         Err(refusal) => {
             access.refused(&shared.observer, refusal.status);
             shared.observer.metrics.malformed.add(1);
@@ -133,14 +137,14 @@ async fn serve_stream(
             access.end(&shared.observer, None, status, 0);
             return page(respond, out, &facts);
         }
-        Ok(Prepared::Forward { facts, route }) => (facts, route, false),
-        Ok(Prepared::Starting { facts, route }) => (facts, route, true),
+        Ok(Prepared::Forward { facts, route, rehost }) => (facts, route, rehost, false),
+        Ok(Prepared::Starting { facts, route, rehost }) => (facts, route, rehost, true),
     };
     let grpc = onward::is_grpc(&head.headers);
     let expects = head.headers.contains_key(http::header::EXPECT);
     // A stream may last; nobody looks at its head again.
     drop(head);
-    let mut client = Http2::new(facts, out, inflow, additions.key, respond);
+    let mut client = Http2::new(facts, out, inflow, additions.key, rehost, respond);
     let route = match starting {
         false => route,
         true => match unless_gone(&mut client, pin!(shared.started(&route))).await {

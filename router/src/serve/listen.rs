@@ -2,9 +2,10 @@
 use crate::counters::RouterMetrics;
 use crate::error::Error;
 use crate::event::RouterEvent;
-use crate::limits::{DRAIN_TIME, SWEEP};
+use crate::limits::{DRAIN_TIME, REFUSED_CLIENTS, SWEEP};
 use crate::observe::access::{Observer, RequestLog};
 use crate::serve::connection;
+use crate::serve::places::Places;
 use crate::serve::shared::{Shared, ended};
 use crate::table::TableHandle;
 use agentfs_handoff::Handoff;
@@ -47,6 +48,8 @@ pub struct Listeners {
     pub log: Option<RequestLog>,
     /// Gives connections to applications that take them.
     pub handoff: Arc<Handoff>,
+    /// How many clients may be connected at once; without it, as many as the descriptors allow.
+    pub clients: Option<usize>,
 }
 
 /// How TLS is spoken from here on. Connections that are open stay as they are.
@@ -73,7 +76,7 @@ pub async fn run(
     metrics: Arc<RouterMetrics>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let Listeners { http, https, tls, mut changes, only_local, log, handoff } = listeners.into();
+    let Listeners { http, https, tls, mut changes, only_local, log, handoff, clients } = listeners.into();
     let adopt_all = |sockets: Vec<_>| sockets.into_iter().map(adopt).collect::<io::Result<Vec<_>>>();
     let plain = adopt_all(http).map_err(Error::Listener)?;
     let mut secure = adopt_all(https).map_err(Error::Listener)?;
@@ -87,7 +90,9 @@ pub async fn run(
         draining: AtomicBool::new(false),
         busy: AtomicUsize::new(0),
     });
+    let mut places = Places::new(clients, Arc::clone(&shared.observer.metrics));
     let mut connections = JoinSet::new();
+    let mut refusals = JoinSet::new();
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -99,7 +104,7 @@ pub async fn run(
                 for upstream in shared.table.load().routes().flat_map(|route| &route.entry.upstreams) {
                     upstream.sweep(now);
                 }
-                while connections.try_join_next().is_some() {}
+                while connections.try_join_next().is_some() || refusals.try_join_next().is_some() {}
             }
             SecureListeners { https, tls } = changed(&mut changes) => {
                 shared.set_acceptor(tls.map(TlsAcceptor::from));
@@ -116,7 +121,18 @@ pub async fn run(
             accepted = accept(&plain, &secure) => match accepted {
                 Ok((stream, address, _)) if only_local && !is_local(address) => drop(stream),
                 Ok((stream, address, secure)) => {
-                    connections.spawn(connection::serve(stream, address, secure, Arc::clone(&shared)));
+                    let Some(place) = places.take() else {
+                        shared.observer.metrics.turned_away.add(1);
+                        while refusals.try_join_next().is_some() {}
+                        // Within TLS there is no short answer.
+                        if !secure && refusals.len() < REFUSED_CLIENTS {
+                            refusals.spawn(connection::turn_away(stream, address, Arc::clone(&shared)));
+                        }
+                        continue;
+                    };
+                    let state = place.state();
+                    let serving = connection::serve(stream, address, secure, place, Arc::clone(&shared));
+                    places.note(state, connections.spawn(serving));
                     // Ended connections keep their memory until they are reaped: more than one for
                     // each new one. A panic in one has closed that connection; it is no reason to
                     // stop the others.
@@ -137,6 +153,7 @@ pub async fn run(
     while shared.busy.load(Ordering::Relaxed) > 0 && Instant::now() < end {
         sleep(DRAIN_STEP).await;
     }
+    refusals.shutdown().await;
     connections.shutdown().await;
     Ok(())
 }

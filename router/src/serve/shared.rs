@@ -4,6 +4,7 @@ use crate::error::Refusal;
 use crate::event::RouterEvent;
 use crate::limits::{DEATH_TIME, LAST_SEEN_TIME, START_TIME};
 use crate::message::host::host_name;
+use crate::message::rehost::Rehost;
 use crate::message::request::{Facts, Origin, Request};
 use crate::observe::access::Observer;
 use crate::pages::{self, Reply};
@@ -17,6 +18,7 @@ use crate::upstream::target::Target;
 use agentfs_handoff::Handoff;
 use std::fmt;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -46,10 +48,10 @@ pub(crate) struct Shared {
 /// A request that is ready to be dealt with.
 #[derive(Debug)]
 pub(crate) enum Prepared {
-    /// For an application: the head it gets is written.
-    Forward { facts: Facts, route: Arc<Route> },
+    /// For an application: the head it gets is written. `rehost`: what its answer is to be rewritten by.
+    Forward { facts: Facts, route: Arc<Route>, rehost: Option<Box<Rehost>> },
     /// As `Forward`, once the application listens, which was just started.
-    Starting { facts: Facts, route: Arc<Route> },
+    Starting { facts: Facts, route: Arc<Route>, rehost: Option<Box<Rehost>> },
     /// The answer is written.
     Page { facts: Facts, status: u16, close: bool },
 }
@@ -76,6 +78,11 @@ impl<S: Deref<Target = Shared>> Drop for Busy<S> {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// What the answer of `route` to `request` is to be rewritten by.
+fn rehost(request: &Request<'_>, origin: Origin<'_>, route: &Route) -> Option<Box<Rehost>> {
+    route.local.as_deref().map(|local| Box::new(Rehost::new(local, request.host, origin.scheme)))
 }
 
 // === impl Shared ===
@@ -149,17 +156,18 @@ impl Shared {
         route: &'route Route,
         picked: Option<&Arc<Upstream>>,
         wanted: &Wanted,
-    ) -> Option<(&'route Arc<Upstream>, Link)> {
+    ) -> Result<(&'route Arc<Upstream>, Link), pages::Cause> {
         for upstream in route.candidates_after(picked) {
             match upstream.open(wanted, &self.observer.metrics).await {
                 Ok(link) => {
                     upstream.requests.fetch_add(1, Ordering::Relaxed);
-                    return Some((upstream, link));
+                    return Ok((upstream, link));
                 }
+                Err(error) if error.kind() == ErrorKind::QuotaExceeded => return Err(pages::Cause::NoRoom),
                 Err(error) => self.refused(upstream, &error),
             }
         }
-        None
+        Err(pages::Cause::NoListener)
     }
 
     /// A place for a request in HTTP/2 at the first replica that takes connections; on a connection of its
@@ -235,17 +243,20 @@ impl Shared {
             return self.redirect(request, pages::Moved::ForThisClient, out);
         }
         let status = match found {
+            Lookup::Found(_) if request.ends_here() => Self::last_hop(request, reply, out),
             Lookup::Found(route) if route.entry.upstreams.is_empty() && route.entry.starting.is_some() => {
-                request.write(out, origin)?;
-                return Ok(Prepared::Starting { facts, route });
+                request.write(out, origin, route.local.as_deref())?;
+                let rehost = rehost(request, origin, &route);
+                return Ok(Prepared::Starting { facts, route, rehost });
             }
             Lookup::Found(route) if route.entry.upstreams.is_empty() => {
                 let (cause, now) = (pages::Cause::NoListener, pages::now_ms());
                 pages::failed(out, reply, reader.sees(), &route.entry, cause, now)
             }
             Lookup::Found(route) => {
-                request.write(out, origin)?;
-                return Ok(Prepared::Forward { facts, route });
+                request.write(out, origin, route.local.as_deref())?;
+                let rehost = rehost(request, origin, &route);
+                return Ok(Prepared::Forward { facts, route, rehost });
             }
             Lookup::Invalid => return Err(Refusal::bad("host")),
             Lookup::Control => self.control(request, reply, reader, &table, out),
@@ -282,6 +293,12 @@ impl Shared {
         Ok(Prepared::Page { facts, status, close })
     }
 
+    /// Answers a request that may not be passed on.
+    fn last_hop(request: &Request<'_>, reply: Reply, out: &mut Vec<u8>) -> u16 {
+        let traced = (request.method() == "TRACE").then(|| request.trace());
+        pages::last_hop(out, reply, traced.as_deref())
+    }
+
     fn control(
         &self,
         request: &Request<'_>,
@@ -298,7 +315,10 @@ impl Shared {
             "/livez" => pages::plain(out, reply, 200, "ok\n"),
             "/readyz" if self.is_draining() => pages::plain(out, reply, 503, "stopping\n"),
             "/readyz" => pages::plain(out, reply, 200, "ok\n"),
-            "/metrics" => pages::metrics(out, reply, &self.observer.metrics.render(table)),
+            "/metrics" => {
+                let with_paths = matches!(reader.sees(), pages::Sees::Everything);
+                pages::metrics(out, reply, &self.observer.metrics.render(table, with_paths))
+            }
             _ => pages::plain(out, reply, 404, "no such page; the pages are / /livez /readyz /metrics\n"),
         }
     }

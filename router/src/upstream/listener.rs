@@ -5,6 +5,7 @@ use crate::upstream::connect::{Socket, is_refusal};
 use crate::upstream::load::{Active, Load};
 use crate::upstream::multiplex::{Lane, Multiplex};
 use crate::upstream::pool::{Idle, Link, Pool, Stream, Wanted};
+use crate::upstream::seats::Seat;
 use crate::upstream::target::Target;
 use std::io;
 use std::sync::Arc;
@@ -113,20 +114,21 @@ impl Upstream {
             let Lane { sender, active, driver, .. } =
                 Box::pin(self.open_http2(wanted.fresh, metrics)).await?;
             let stream = Stream::Bridge(Box::new(Bridge::new(sender, driver, &self.multiplex)));
-            return Ok(Link { stream, reused: false, active, client: None });
+            return Ok(Link { stream, reused: false, active, client: None, seat: None });
         }
         let active = Active::begin(&self.load);
         let client = self.names_clients.then_some(wanted.client);
         let fresh = wanted.fresh || (wanted.upgrade && client.is_some());
-        if !fresh && let Some(Idle { stream, client, .. }) = self.pool.take(wanted.exact, client) {
-            return Ok(Link { stream, reused: true, active, client });
+        if !fresh && let Some(Idle { stream, client, seat, .. }) = self.pool.take(wanted.exact, client) {
+            return Ok(Link { stream, reused: true, active, client, seat });
         }
+        let seat = Some(Box::pin(Seat::take()).await?);
         let opened = Box::pin(Socket::connect(&self.socket, client)).await;
         self.set_refused(matches!(&opened, Err(error) if is_refusal(error)));
         if opened.is_ok() {
             metrics.connects.add(1);
         }
-        Ok(Link { stream: opened?.into(), reused: false, active, client })
+        Ok(Link { stream: opened?.into(), reused: false, active, client, seat })
     }
 
     /// A place for a request in HTTP/2.

@@ -7,19 +7,29 @@
 use crate::io::inflow::Inflow;
 use crate::io::tasks::Tasks;
 use crate::limits::{IDLE_UPSTREAM, UPSTREAM_HTTP2_CONNECTIONS, UPSTREAM_STREAMS};
+use crate::message::headers;
 use crate::upstream::connect::Socket;
 use crate::upstream::load::{Active, Load};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper::header::HeaderMap;
 use hyper_util::rt::TokioIo;
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::time::Instant;
+
+/// Takes out of `trailers` what may not be among them.
+pub(crate) fn retain_trailers(trailers: &mut HeaderMap) {
+    let wrong: Vec<_> = trailers.keys().filter(|name| !headers::may_trail(name.as_str())).cloned().collect();
+    for name in wrong {
+        trailers.remove(name);
+    }
+}
 
 /// What is known of a listener's HTTP/2, and the connections to it that speak it.
 #[derive(Debug, Default)]
@@ -181,20 +191,24 @@ impl Body for Sending {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match self.get_mut() {
-            Self::Nothing => Poll::Ready(None),
+        let mut frame = match self.get_mut() {
+            Self::Nothing => return Poll::Ready(None),
             Self::Http1(body) => {
-                Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+                ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
             }
             Self::Http2(body, progress) => {
-                let frame = Pin::new(body).poll_frame(context);
-                if let Poll::Ready(frame) = &frame {
-                    progress.frames.fetch_add(1, Ordering::Relaxed);
-                    progress.ended.store(frame.is_none(), Ordering::Relaxed);
-                }
-                frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                progress.frames.fetch_add(1, Ordering::Relaxed);
+                progress.ended.store(frame.is_none(), Ordering::Relaxed);
+                frame.map(|frame| frame.map_err(Into::into))
             }
+        };
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            retain_trailers(trailers);
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

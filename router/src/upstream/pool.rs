@@ -10,6 +10,7 @@ use crate::limits::{IDLE_UPSTREAM, IDLE_UPSTREAM_CONNECTIONS};
 use crate::upstream::bridge::Bridge;
 use crate::upstream::connect::{ClientAddress, Socket};
 use crate::upstream::load::Active;
+use crate::upstream::seats::Seat;
 use nix::sys::socket::{MsgFlags, recv};
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -49,6 +50,8 @@ pub(crate) struct Link {
     pub(crate) active: Active,
     /// The client that the listener was told, where it is told one.
     pub(crate) client: Option<ClientAddress>,
+    /// Counts its descriptor. A bridge has none.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// Connections that wait for their next request.
@@ -61,6 +64,8 @@ pub(crate) struct Idle {
     pub(crate) stream: Stream,
     /// As in [`Link`].
     pub(crate) client: Option<ClientAddress>,
+    /// As in [`Link`].
+    pub(crate) seat: Option<Seat>,
     since: Instant,
 }
 
@@ -79,13 +84,13 @@ impl Pool {
 
     /// Keeps the connection of `link` for the next request; closes it where enough are kept.
     pub(crate) fn keep(&self, link: Link) {
-        let Link { stream, client, .. } = link;
-        if matches!(stream, Stream::Bridge(_)) {
+        let Link { stream, client, seat, .. } = link;
+        if matches!(stream, Stream::Bridge(_)) || Seat::are_scarce() {
             return;
         }
         let mut pool = self.lock();
         if pool.len() < IDLE_UPSTREAM_CONNECTIONS {
-            pool.push(Idle { stream, client, since: Instant::now() });
+            pool.push(Idle { stream, client, seat, since: Instant::now() });
         }
     }
 
@@ -168,7 +173,8 @@ mod tests {
         let (ours, _) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let stream = Stream::Unix(UnixStream::from_std(ours).unwrap());
-        Idle { stream, client: client.parse().ok().map(SocketAddr::into), since: Instant::now() }
+        let client = client.parse().ok().map(SocketAddr::into);
+        Idle { stream, client, seat: None, since: Instant::now() }
     }
 
     #[tokio::test]

@@ -86,6 +86,7 @@ pub(crate) fn entry(host: &str, upstreams: Vec<Arc<Upstream>>) -> Entry {
         dead,
         policy: Policy::default(),
         handoff: None,
+        rewrite_host: false,
         starting: None,
         title: "a <title>".to_owned(),
     }
@@ -134,7 +135,8 @@ impl Bench {
         Self::listening(Listeners { handoff, ..Listeners::default() }).await
     }
 
-    async fn listening(listeners: Listeners) -> Self {
+    /// A router with these listeners and one for plain HTTP.
+    pub(crate) async fn listening(listeners: Listeners) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let table = TableHandle::new(Table::new(Vec::new(), address.port()));
@@ -177,9 +179,14 @@ impl Bench {
         roots.add(self.authority.clone().unwrap()).unwrap();
         let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        let stream = self.client().await.stream;
         let name = "app.localhost".try_into().unwrap();
         soon("TLS", TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap()
+    }
+
+    /// As [`Self::secure_client`], to ask and read as any other client.
+    pub(crate) async fn tls_client(&self, protocol: &str) -> Conn<TlsStream<TcpStream>> {
+        Conn::new(self.secure_client(protocol).await)
     }
 
     /// What one client that sends `request` gets until the connection ends.

@@ -1,7 +1,7 @@
 program="Node inspector"
 what="node --inspect, port 9229 beside port 3000"
 port=3000
-note="the inspector answers only to Host: localhost or an address (its own rule), so it is reached from exec, not by the router's names"
+note="the inspector answers only to Host: localhost or an address (its own rule), so it is reached from exec, and by a route with --rewrite-host"
 version() { node --version; }
 setup() { echo "$own" >own; }
 start() { wrap node --inspect "$APPS/http.js"; }

@@ -12,7 +12,7 @@ use crate::serve::shared::Shared;
 use crate::table::Route;
 use crate::upstream::bridge::remove_hops;
 use crate::upstream::listener::Upstream;
-use crate::upstream::multiplex::{Lane, Progress, Sending};
+use crate::upstream::multiplex::{Lane, Progress, Sending, retain_trailers};
 use crate::upstream::retry::{Again, again};
 use bytes::Bytes;
 use h2::SendStream;
@@ -90,6 +90,8 @@ pub(super) async fn forward(
     };
     let (mut parts, body) = response.into_parts();
     remove_hops(&mut parts.headers);
+    parts.headers.remove(http::header::TE);
+    client.rehost(&mut parts.headers);
     let access = Some((access, parts.status.as_u16()));
     let mut rest = Onward { body, _lane: lane, upstream, access, bytes: 0, shared };
     let ends = rest.body.is_end_stream();
@@ -204,7 +206,9 @@ impl Onward<'_> {
                     }
                     Err(frame) => {
                         outflow.reserve_capacity(0);
-                        outflow.send_trailers(frame.into_trailers().unwrap_or_default()).map(|()| true)
+                        let mut trailers = frame.into_trailers().unwrap_or_default();
+                        retain_trailers(&mut trailers);
+                        outflow.send_trailers(trailers).map(|()| true)
                     }
                 },
             };

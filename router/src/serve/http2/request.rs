@@ -1,6 +1,6 @@
 //! A request of HTTP/2 as the rules see it: with the lines that say the same in HTTP/1. Pure, but for the key.
 use crate::error::Refusal;
-use crate::limits::HEADER_LINES;
+use crate::limits::{HEADER_LINES, REQUEST_LINE_BYTES};
 use crate::message::request::Request;
 use crate::message::websocket::base64;
 use h2::ext::Protocol;
@@ -49,6 +49,13 @@ impl Additions {
             (method, _) => method.as_str(),
         };
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        // As long as the line that would say the same.
+        if method.len() + target.len() + "  HTTP/1.1".len() > REQUEST_LINE_BYTES {
+            return Err(Refusal::LINE_TOO_LONG);
+        }
+        if !head.uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https")) {
+            return Err(Refusal::bad("scheme: it is neither http nor https"));
+        }
         if target.bytes().any(|byte| byte.is_ascii_control()) {
             return Err(Refusal::bad("request target"));
         }

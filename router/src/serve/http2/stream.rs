@@ -8,6 +8,7 @@ use crate::io::buffer::{ReadBuffer, give_head};
 use crate::io::inflow::Inflow;
 use crate::io::timer::Timer;
 use crate::message::body::{Body, Malformed};
+use crate::message::rehost::Rehost;
 use crate::message::request::Facts;
 use crate::message::response::{self, Answer};
 use crate::message::websocket;
@@ -50,6 +51,8 @@ pub(super) struct Http2 {
     trailers: Vec<u8>,
     /// The key that the application has to know, where the client wants a WebSocket.
     key: Option<String>,
+    /// What its answer is rewritten by.
+    rehost: Option<Box<Rehost>>,
     /// Runs while an upload stands still.
     timer: Timer,
 }
@@ -63,6 +66,7 @@ impl Http2 {
         head: Vec<u8>,
         inflow: Inflow,
         key: Option<String>,
+        rehost: Option<Box<Rehost>>,
         respond: SendResponse<Bytes>,
     ) -> Self {
         let ended = facts.body.is_finished() && inflow.is_end_stream();
@@ -82,7 +86,19 @@ impl Http2 {
             count: 0,
             trailers: Vec::new(),
             key,
+            rehost,
             timer: Timer::default(),
+        }
+    }
+
+    /// Gives an answer the names of its route, where it is to have those.
+    pub(super) fn rehost(&self, headers: &mut http::HeaderMap) {
+        let Some(rehost) = &self.rehost else { return };
+        for (name, value) in headers {
+            let rewritten = rehost.outward(name.as_str(), value.as_bytes());
+            if let Some(Ok(rewritten)) = rewritten.map(http::HeaderValue::try_from) {
+                *value = rewritten;
+            }
         }
     }
 
@@ -243,6 +259,7 @@ impl Sink for Http2 {
             *response.status_mut() = http::StatusCode::OK;
             response.headers_mut().remove(http::header::SEC_WEBSOCKET_ACCEPT);
         }
+        self.rehost(response.headers_mut());
         self.ready = Some(response);
         Ok(answer)
     }

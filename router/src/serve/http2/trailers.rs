@@ -1,37 +1,26 @@
 //! Trailers between HTTP/2 and HTTP/1. Pure.
-use crate::message::headers::{Kind, kind, put};
+use crate::message::headers::{may_trail, put, trailers};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Trailer lines, up to and with the empty one, as headers; those that may not be trailers are left out.
 pub(super) fn read(lines: &[u8]) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    let text = lines.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    for line in text {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        let parsed = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
-        if let (Ok(name), Ok(value)) = parsed
-            && may_trail(&name)
-            && trailers.try_append(name, value).is_err()
-        {
-            break;
+    let mut map = HeaderMap::new();
+    trailers(lines, |name, value| {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(value)) {
+            // More than a map holds are left out.
+            let _ = map.try_append(name, value);
         }
-    }
-    trailers
+    });
+    map
 }
 
 /// Writes trailers behind the last chunk.
 pub(super) fn write(trailers: &HeaderMap, out: &mut Vec<u8>) {
     for (name, value) in trailers {
-        if may_trail(name) {
+        if may_trail(name.as_str()) {
             put(out, name.as_str(), value.as_bytes());
         }
     }
-}
-
-/// Whether a header may stand behind the body: none that frames or routes (RFC 9110 6.5.1).
-fn may_trail(name: &HeaderName) -> bool {
-    matches!(kind(name.as_str()), Kind::Other | Kind::Accept)
 }
 
 #[cfg(test)]
