@@ -32,8 +32,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-/// Rounds of event and effect that one cause may take. A cause that takes more is left to the next
-/// look at everything: better a name late than a loop without end.
+/// Rounds of event and effect that one cause may take. A cause that takes more is left to the next check of
+/// everything, which the patrol starts: better a name a second late than a loop without end.
 const ROUNDS: usize = 64;
 
 /// The owner of the registry and of everything that only the loop touches.
@@ -153,6 +153,9 @@ impl Hub {
             if events.is_empty() {
                 break;
             }
+        }
+        if !events.is_empty() {
+            self.files.hints.lose();
         }
         self.store_names();
         for event in published {
