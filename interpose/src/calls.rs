@@ -16,7 +16,6 @@ mod messages;
 mod names;
 mod options;
 mod resolve;
-mod sanitizer;
 mod shutdown;
 mod started;
 
@@ -30,7 +29,7 @@ pub(crate) use descriptors::{dup, dup2, socket};
 pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
 pub(crate) use exec::{execv, execve, execvp, popen, posix_spawn, posix_spawnp, system};
 #[cfg(target_os = "linux")]
-pub(crate) use exec::{execvpe, fexecve};
+pub(crate) use exec::{execveat, execvpe, fexecve};
 #[cfg(target_os = "macos")]
 pub(crate) use macos::{
     accept_nocancel, connect_nocancel, connectx, exec_search, recvfrom_nocancel, recvmsg_nocancel,

@@ -222,8 +222,13 @@ impl Config {
         self.kept_at(self.preload_start)
     }
 
+    /// The path of this library.
+    pub(crate) fn library(&self) -> &CStr {
+        self.kept_at(self.preload_start + crate::target::PRELOAD.len() + 1)
+    }
+
     /// The `AGENTFS_…=…` strings that this process was started with.
-    pub(crate) fn kept(&self) -> impl Iterator<Item = &CStr> {
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &CStr> + Clone {
         self.kept_starts.iter().take(self.kept_count).map(|start| self.kept_at(*start))
     }
 

@@ -183,12 +183,11 @@ pub(crate) fn group_mark(config: &Config, port: u16) -> UnixName {
 fn mark_group(config: &Config, port: u16) -> sys::Result<()> {
     let mark = group_mark(config, port);
     let make = || sys::open(mark.c_path(), libc::O_CREAT | libc::O_WRONLY | libc::O_NOFOLLOW, 0o600);
-    let fd = match make() {
+    match make() {
         Err(libc::ENOENT) if remake(config) => make(),
         result => result,
-    }?;
-    sys::close(fd);
-    Ok(())
+    }
+    .map(|_| ())
 }
 
 /// Whether `name` is there: access(2), in a run dir that is opened again where somebody closed it.
@@ -339,10 +338,8 @@ fn file_of<'a>(config: &Config, name: &'a UnixName) -> sys::Result<(&'a str, boo
 #[cfg(target_os = "linux")]
 fn take_by_broker(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
     let (file, mapped) = file_of(config, name)?;
-    let bound = crate::broker::ask(config, Ask::Bind { file, mapped })?;
-    let result = sys::replace(bound, socket, true);
-    sys::close(bound);
-    result
+    let bound = crate::broker::ask(config, Ask::Bind { file, mapped })?.ok_or(libc::EACCES)?;
+    sys::replace(bound.number(), socket, true)
 }
 
 /// macOS keeps a process that changed its user out.

@@ -13,7 +13,7 @@ use crate::names::{self, Listener, Meaning};
 use crate::notify::{self, News};
 use crate::options;
 use crate::rawaddr::{self, Encoded, Given};
-use crate::sys::{self, Errno, RawName};
+use crate::sys::{self, Errno, Fd, RawName};
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::HANDOFF_WAIT_MS;
 use agentfs_wire::notice::{Call, Outcome, Why};
@@ -117,10 +117,7 @@ unsafe fn accept_next(
     if let Meaning::Peer(Peer::Forwarded { client, handed_over: true }) = meaning
         && handoff::is_trusted(accepted)
     {
-        let Some(connection) = handoff::take(fd, listener, accepted, wait_ms) else {
-            sys::close(accepted);
-            return None;
-        };
+        let connection = handoff::take(fd, listener, Fd::owned(accepted), wait_ms)?;
         // SAFETY: the program's own pointers.
         unsafe { name_handed(config, listener, connection, client, address, length) };
         return Some(connection);

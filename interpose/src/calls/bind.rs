@@ -89,26 +89,24 @@ fn rewrite_bound(config: &Config, fd: c_int, endpoint: Endpoint, scope: Scope) -
     });
     let wanted = Wanted { port: endpoint.port, scope, mapped: v6 && !scope.is_v6(), shared };
     let new = sys::unix_socket(libc::SOCK_STREAM)?;
-    let taken = rundir::take(config, new, wanted).and_then(|(port, file)| {
-        options::carry(fd, new, v6);
-        sys::announce(&crate::names::path_of(config, file.as_bytes(), false));
-        convert::replace(fd, new).inspect_err(|_| rundir::release(config, file.as_bytes()))?;
-        notify::trace(
-            config,
-            News {
-                call: Call::Bind,
-                outcome: Outcome::Rewritten,
-                why: Why::Rewritten,
-                errno: 0,
-                fd,
-                address: Some(Endpoint { port, ..endpoint }),
-                peer: None,
-                file: file.as_str(),
-            },
-        );
-        Ok(())
-    });
-    taken.inspect_err(|_| sys::close(new))
+    let (port, file) = rundir::take(config, new.number(), wanted)?;
+    options::carry(fd, new.number(), v6);
+    sys::announce(&crate::names::path_of(config, file.as_bytes(), false));
+    convert::replace(fd, new).inspect_err(|_| rundir::release(config, file.as_bytes()))?;
+    notify::trace(
+        config,
+        News {
+            call: Call::Bind,
+            outcome: Outcome::Rewritten,
+            why: Why::Rewritten,
+            errno: 0,
+            fd,
+            address: Some(Endpoint { port, ..endpoint }),
+            peer: None,
+            file: file.as_str(),
+        },
+    );
+    Ok(())
 }
 
 fn passed(config: &Config, fd: c_int, endpoint: Endpoint, why: Why, errno: c_int) {

@@ -144,9 +144,7 @@ fn by_own_address(config: &Config, endpoint: Endpoint) -> Option<Endpoint> {
 /// Whether an address can be bound here.
 fn is_of_this_host(ip: IpAddr) -> bool {
     let Ok(socket) = sys::tcp_socket(matches!(ip, IpAddr::V6(_))) else { return false };
-    let bound = sys::bind(socket, Encoded::of(Endpoint { ip, port: 0 }).bytes()).is_ok();
-    sys::close(socket);
-    bound
+    sys::bind(socket.number(), Encoded::of(Endpoint { ip, port: 0 }).bytes()).is_ok()
 }
 
 fn failed(errno: Errno, reason: c_int) -> c_int {
@@ -205,12 +203,12 @@ fn is_connection_or_listens(fd: c_int) -> bool {
 /// Makes a rewritten socket that is only bound a TCP socket again, on the same port where the host has it free.
 fn back_to_tcp(config: &Config, fd: c_int, endpoint: Endpoint, v6: bool) -> sys::Result<()> {
     let new = sys::tcp_socket(v6)?;
-    options::carry_back(fd, new, v6);
-    if endpoint.port != 0 && sys::bind(new, Encoded::of(endpoint).bytes()).is_err() {
-        let _ = sys::bind(new, Encoded::of(Endpoint { port: 0, ..endpoint }).bytes());
+    options::carry_back(fd, new.number(), v6);
+    if endpoint.port != 0 && sys::bind(new.number(), Encoded::of(endpoint).bytes()).is_err() {
+        let _ = sys::bind(new.number(), Encoded::of(Endpoint { port: 0, ..endpoint }).bytes());
     }
     let file = own_file_of(config, fd);
-    let result = convert::replace(fd, new).inspect_err(|_| sys::close(new));
+    let result = convert::replace(fd, new);
     if let Some(file) = file {
         rundir::release_stale(config, file.as_bytes());
     }
@@ -311,21 +309,8 @@ fn connect_to_group(config: &Config, caller: Caller, to: Endpoint) -> Done {
 
 /// Makes the client's Unix socket, names it, connects it and puts it under the program's descriptor.
 fn connect_to(config: &Config, caller: Caller, to: Endpoint, name: &UnixName) -> sys::Result<()> {
-    let socket = sys::unix_socket(libc::SOCK_STREAM)?;
-    let result = connect_socket(config, caller, to, name, socket);
-    if result.is_err() {
-        sys::close(socket);
-    }
-    result
-}
-
-fn connect_socket(
-    config: &Config,
-    caller: Caller,
-    to: Endpoint,
-    name: &UnixName,
-    socket: c_int,
-) -> sys::Result<()> {
+    let new = sys::unix_socket(libc::SOCK_STREAM)?;
+    let socket = new.number();
     let local = name_socket(config, caller, to, socket)?;
     if caller.bound.is_some() {
         options::carry_ours(caller.fd, socket);
@@ -340,7 +325,7 @@ fn connect_socket(
         return Err(if reason == libc::EAGAIN { libc::ETIMEDOUT } else { reason });
     }
     let file = caller.bound.and_then(|_| own_file_of(config, caller.fd));
-    convert::replace(caller.fd, socket)?;
+    convert::replace(caller.fd, new)?;
     target::forget_client_name(config, caller.v6_socket, local, to);
     if let Some(file) = file {
         rundir::release_stale(config, file.as_bytes());
@@ -393,8 +378,9 @@ fn connect_by_broker(config: &Config, caller: Caller, to: Endpoint, file: &str) 
             Err(libc::EADDRINUSE) if caller.bound.is_none() => continue,
             result => result?,
         };
-        options::carry(caller.fd, socket, caller.v6_socket);
-        return convert::replace(caller.fd, socket).inspect_err(|_| sys::close(socket));
+        let Some(socket) = socket else { return Err(libc::EACCES) };
+        options::carry(caller.fd, socket.number(), caller.v6_socket);
+        return convert::replace(caller.fd, socket);
     }
     Err(libc::EADDRNOTAVAIL)
 }

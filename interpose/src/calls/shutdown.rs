@@ -50,13 +50,9 @@ fn stop_listening(config: &Config, fd: c_int, listener: Listener) {
     let Ok(name) = sys::own_name(fd) else { return };
     let Some((file, _)) = names::file_of(config.run(), rawaddr::unix_text(name.bytes())) else { return };
     let Ok(new) = sys::unix_socket(libc::SOCK_STREAM) else { return };
-    options::carry_ours(fd, new);
+    options::carry_ours(fd, new.number());
     let path = names::path_of(config, file.as_bytes(), listener.v6_socket && !listener.scope.is_v6());
-    // `replace` closes the new socket, whatever comes of it.
-    match rundir::rebind(config, new, &path) {
-        Ok(()) => {
-            let _ = convert::replace(fd, new);
-        }
-        Err(_) => sys::close(new),
+    if rundir::rebind(config, new.number(), &path).is_ok() {
+        let _ = convert::replace(fd, new);
     }
 }

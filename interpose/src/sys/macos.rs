@@ -1,7 +1,7 @@
 //! macOS: libSystem's functions, called directly. dyld does not interpose the interposing image.
 #![expect(unsafe_code, reason = "system calls")]
 
-use super::{RawName, Result, family_of};
+use super::{Fd, RawName, Result, family_of};
 use core::ffi::CStr;
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
@@ -19,27 +19,31 @@ pub(super) fn errno_location() -> *mut c_int {
     unsafe { libc::__error() }
 }
 
-fn close_on_exec(fd: c_int) -> Result<c_int> {
-    control(fd, libc::F_SETFD, usize::try_from(libc::FD_CLOEXEC).unwrap_or(1))?;
-    Ok(fd)
+fn close_on_exec(fd: c_int) -> Result<()> {
+    control(fd, libc::F_SETFD, usize::try_from(libc::FD_CLOEXEC).unwrap_or(1)).map(|_| ())
+}
+
+fn ours(fd: c_int) -> Result<Fd> {
+    let fd = Fd::owned(fd);
+    close_on_exec(fd.number()).map(|()| fd)
 }
 
 /// A Unix socket of `kind` (`SOCK_STREAM`, `SOCK_DGRAM`), close-on-exec, without SIGPIPE.
-pub(crate) fn unix_socket(kind: c_int) -> Result<c_int> {
+pub(crate) fn unix_socket(kind: c_int) -> Result<Fd> {
     // SAFETY: socket(2) takes three integers.
-    close_on_exec(check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?)
+    ours(check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?)
 }
 
 /// A TCP socket, close-on-exec.
-pub(crate) fn tcp_socket(v6: bool) -> Result<c_int> {
+pub(crate) fn tcp_socket(v6: bool) -> Result<Fd> {
     let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     // SAFETY: socket(2) takes three integers.
-    close_on_exec(check(unsafe { libc::socket(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP) })?)
+    ours(check(unsafe { libc::socket(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP) })?)
 }
 
 /// close(2).
-pub(crate) fn close(fd: c_int) {
-    // SAFETY: close(2) takes an integer; callers close what they opened.
+pub(super) fn close(fd: c_int) {
+    // SAFETY: close(2) takes an integer; only an owner calls this.
     let _ = unsafe { libc::close(fd) };
 }
 
@@ -143,7 +147,7 @@ pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_in
 pub(crate) fn replace(from: c_int, to: c_int, close_on_exec_flag: bool) -> Result<()> {
     // SAFETY: dup2(2) takes two integers.
     check(unsafe { libc::dup2(from, to) })?;
-    if close_on_exec_flag { close_on_exec(to).map(|_| ()) } else { Ok(()) }
+    if close_on_exec_flag { close_on_exec(to) } else { Ok(()) }
 }
 
 /// access(2) with `F_OK`.
@@ -160,9 +164,7 @@ pub(crate) fn is_program(path: &CStr) -> bool {
     }
     // Without permission to read it nothing more is known.
     let Ok(fd) = open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0) else { return true };
-    let regular = status(fd).is_some_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFREG);
-    close(fd);
-    regular
+    status(fd.number()).is_some_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFREG)
 }
 
 /// unlink(2).
@@ -172,9 +174,9 @@ pub(crate) fn unlink(path: &CStr) -> Result<()> {
 }
 
 /// open(2), close-on-exec.
-pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<c_int> {
+pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<Fd> {
     // SAFETY: `path` ends in NUL.
-    check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) })
+    check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) }).map(Fd::owned)
 }
 
 /// Makes a folder.
@@ -251,7 +253,7 @@ pub(crate) fn receive_with_descriptors(
     fd: c_int,
     buffer: &mut [u8],
     flags: c_int,
-) -> Result<(usize, [Option<c_int>; 2])> {
+) -> Result<(usize, [Option<Fd>; 2])> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast::<c_void>(), iov_len: buffer.len() };
     // A header of 12 bytes and two descriptors (sys/socket.h).
     let mut control = [0_u32; 5];
@@ -271,12 +273,13 @@ pub(crate) fn receive_with_descriptors(
         && kind == libc::SCM_RIGHTS.cast_unsigned()
         && message.msg_controllen >= 16;
     let descriptors = match length {
-        16 if rights => [Some(first.cast_signed()), None],
-        20 if rights => [Some(first.cast_signed()), Some(second.cast_signed())],
+        16 if rights => [Some(first), None],
+        20 if rights => [Some(first), Some(second)],
         _ => [None, None],
     };
-    for descriptor in descriptors.into_iter().flatten() {
-        let _ = close_on_exec(descriptor);
+    let descriptors = descriptors.map(|number| number.map(|number| Fd::owned(number.cast_signed())));
+    for descriptor in descriptors.iter().flatten() {
+        let _ = close_on_exec(descriptor.number());
     }
     Ok((count, descriptors))
 }
@@ -357,6 +360,24 @@ pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
     (page != libc::MAP_FAILED).then_some(page.cast::<u8>().cast_const())
 }
 
+/// Maps memory of the process's own, zeroed.
+pub(super) fn map_memory(length: usize) -> Option<usize> {
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANON;
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
+    let page = unsafe { libc::mmap(core::ptr::null_mut(), length, rights, kind, -1, 0) };
+    (page != libc::MAP_FAILED).then(|| page.expose_provenance())
+}
+
+/// Gives mapped memory back.
+///
+/// # Safety
+/// The mapping is the caller's, and nothing points into it any more.
+pub(super) unsafe fn unmap_memory(address: usize, length: usize) {
+    // SAFETY: as the caller vouches.
+    let _ = unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(address), length) };
+}
+
 /// Whether an inet socket is a TCP one. macOS has no `SO_PROTOCOL`; a stream of these families is TCP.
 pub(crate) fn is_tcp(fd: c_int) -> bool {
     super::option(fd, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)
@@ -385,9 +406,7 @@ pub(crate) fn buffer_is_set(fd: c_int, name: c_int) -> bool {
     let unix = family_of(own.bytes()) == libc::AF_UNIX;
     let fresh = if unix { unix_socket(libc::SOCK_STREAM) } else { tcp_socket(false) };
     let Ok(fresh) = fresh else { return false };
-    let usual = super::option(fresh, libc::SOL_SOCKET, name);
-    close(fresh);
-    usual != Ok(size)
+    super::option(fresh.number(), libc::SOL_SOCKET, name) != Ok(size)
 }
 
 /// What to pass to setsockopt to get a buffer that reads back as `size`.
