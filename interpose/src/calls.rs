@@ -18,6 +18,7 @@ mod options;
 mod resolve;
 mod shutdown;
 mod started;
+mod tcp_info;
 
 pub(crate) use accept::accept;
 #[cfg(target_os = "linux")]

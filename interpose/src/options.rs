@@ -22,6 +22,10 @@ static TABLE: [Slot; SLOTS] = [const { Slot { key: AtomicU64::new(0), value: Ato
 /// Key of the mark that says which `SOL_SOCKET` options a listener hands on, and that it is known.
 pub(crate) const INHERITED: (c_int, c_int) = (0x7fff, 1);
 
+/// Key under which is kept how a process has shut down a connection: bit 0 for reading, bit 1 for writing.
+#[cfg(target_os = "linux")]
+const SHUT_DOWN: (c_int, c_int) = (0x7fff, 2);
+
 /// Bit of that mark: the listener has options of TCP or IP that are not the default.
 const PROTOCOL_OPTIONS: c_int = 1 << 20;
 
@@ -326,6 +330,25 @@ fn inherit_socket_options(inode: u64, listener: c_int, accepted: c_int) -> bool 
 pub(crate) fn keep(inode: u64, known: Known, value: c_int) {
     set(inode, (known.level, known.name), value);
     set(inode, INHERITED, get(inode, INHERITED).unwrap_or(1) | PROTOCOL_OPTIONS);
+}
+
+/// Remembers how a connection was shut down.
+#[cfg(target_os = "linux")]
+pub(crate) fn note_shutdown(fd: c_int, how: c_int) {
+    let Some(inode) = sys::inode(fd) else { return };
+    let bits = match how {
+        libc::SHUT_RD => 1,
+        libc::SHUT_WR => 2,
+        _ => 3,
+    };
+    set(inode, SHUT_DOWN, get(inode, SHUT_DOWN).unwrap_or(0) | bits);
+}
+
+/// Whether this process has shut a connection down for reading, and for writing.
+#[cfg(target_os = "linux")]
+pub(crate) fn shut_down(fd: c_int) -> (bool, bool) {
+    let bits = sys::inode(fd).and_then(|inode| get(inode, SHUT_DOWN)).unwrap_or(0);
+    (bits & 1 != 0, bits & 2 != 0)
 }
 
 /// Remembers that a listener hands on one more option.

@@ -7,8 +7,8 @@ import time
 from socket import (IPPROTO_IP, IPPROTO_TCP, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SO_RCVTIMEO, SO_SNDBUF, SO_SNDTIMEO,
                     SOL_SOCKET)
 
-from kit import (LOCAL, Trio, Word, case, child, connected, equal, echo, echoed, fails, free_port, listening, seconds,
-                 sharing, tcp, true)
+from kit import (LOCAL, Trio, Word, case, child, connected, equal, echo, echoed, fails, free_port, listening, readable,
+                 receive, seconds, sharing, tcp, true, until)
 
 UNKNOWN = 9999
 LISTEN, ESTABLISHED = 10, 1
@@ -57,6 +57,57 @@ def opt_tcp_info():
     equal(state(trio.listener), LISTEN, 'the listener')
     equal(state(trio.client), ESTABLISHED, 'the client')
     equal(state(trio.accepted), ESTABLISHED, 'the accepted socket')
+
+
+@case
+def opt_tcp_info_states():
+    """TCP_INFO follows a connection: CLOSE_WAIT once the peer has closed, FIN_WAIT after the own end, CLOSE after
+    both, and after a reset. Its length is the kernel's, or the room given where that is less."""
+    established, fin_wait1, fin_wait2, closed, close_wait, listen = 1, 4, 5, 7, 8, 10
+
+    def state(sock):
+        return sock.getsockopt(IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+    def becomes(sock, *states):
+        until(f'state {states}', lambda: state(sock) in states)
+
+    length = len(tcp().getsockopt(IPPROTO_TCP, socket.TCP_INFO, 1000))
+    trio = Trio()
+    for sock in (trio.listener, trio.client, trio.accepted):
+        equal(len(sock.getsockopt(IPPROTO_TCP, socket.TCP_INFO, 1000)), length, 'length of TCP_INFO')
+        for room in (1, 7, 104):
+            equal(len(sock.getsockopt(IPPROTO_TCP, socket.TCP_INFO, room)), room, 'length of less room')
+    equal((state(trio.listener), state(trio.client), state(trio.accepted)), (listen, established, established), 'states')
+    trio.client.shutdown(socket.SHUT_WR)
+    becomes(trio.client, fin_wait1, fin_wait2)
+    becomes(trio.accepted, close_wait)
+    trio.accepted.shutdown(socket.SHUT_WR)
+    becomes(trio.client, closed)
+    becomes(trio.accepted, closed)
+    trio = Trio()
+    trio.client.close()
+    becomes(trio.accepted, close_wait)
+    trio.accepted.shutdown(socket.SHUT_WR)
+    becomes(trio.accepted, closed)
+    trio = Trio()
+    trio.client.sendall(b'request')
+    trio.client.close()
+    becomes(trio.accepted, close_wait)
+    equal(receive(trio.accepted, 100), b'request', 'what came before the end')
+    becomes(trio.accepted, close_wait)
+    trio = Trio()
+    trio.accepted.send(b'never read')
+    readable(trio.client, 'the client')
+    trio.client.close()
+    becomes(trio.accepted, closed)
+    trio = Trio()
+    trio.accepted.shutdown(socket.SHUT_RD)
+    equal((state(trio.client), state(trio.accepted)), (established, established), 'states after SHUT_RD')
+    trio.listener.shutdown(socket.SHUT_RD)
+    becomes(trio.listener, closed)
+    bound = tcp()
+    bound.bind((LOCAL, 0))
+    equal(state(bound), closed, 'state of a bound socket')
 
 
 @case

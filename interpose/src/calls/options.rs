@@ -4,6 +4,7 @@
 //! that Unix sockets lack) is the socket looked at, so that no other socket pays for it.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
+use super::tcp_info::Info;
 use crate::config::{self, Config};
 use crate::facts::{self, Fact};
 use crate::hints;
@@ -45,7 +46,7 @@ pub(crate) unsafe fn getsockopt(
     let answer = if level == libc::SOL_SOCKET {
         socket_option(name, v6, fact)
     } else {
-        protocol_option(config, fd, fact, level, name)
+        protocol_option(fd, fact, level, name)
     };
     drop(errno);
     match answer {
@@ -76,8 +77,8 @@ fn gives_away(level: c_int, name: c_int, result: c_int) -> bool {
 /// An answer that we give.
 enum Answer {
     Number(c_int),
-    /// `tcp_info` with this state.
-    Info(u8),
+    /// What is known of this connection or listener.
+    Info(c_int, Fact),
     Text(&'static [u8]),
 }
 
@@ -88,21 +89,15 @@ impl Answer {
     /// `value` has `room` bytes, and `length` can be written.
     unsafe fn give(self, value: *mut c_void, length: *mut socklen_t, room: socklen_t) {
         let number;
-        let mut info = [0_u8; 104];
+        let info;
         let bytes: &[u8] = match self {
             Self::Number(answer) => {
                 number = answer.to_ne_bytes();
                 &number
             }
-            // struct tcp_info (linux/tcp.h): state first; a plausible smoothed round trip at 68.
-            Self::Info(state) => {
-                if let Some(first) = info.first_mut() {
-                    *first = state;
-                }
-                for (to, from) in info.iter_mut().skip(68).zip(50_u32.to_ne_bytes()) {
-                    *to = from;
-                }
-                &info
+            Self::Info(fd, fact) => {
+                info = Info::of(fd, fact);
+                info.bytes()
             }
             Self::Text(text) => text,
         };
@@ -125,13 +120,13 @@ fn socket_option(name: c_int, v6: bool, fact: Fact) -> Option<Answer> {
     sys::inet_answer(name, v6).map(Answer::Number)
 }
 
-fn protocol_option(config: &Config, fd: c_int, fact: Fact, level: c_int, name: c_int) -> Option<Answer> {
+fn protocol_option(fd: c_int, fact: Fact, level: c_int, name: c_int) -> Option<Answer> {
     if level == libc::IPPROTO_IPV6 && fact.rewritten() != Some(true) {
         return None;
     }
     if level == libc::IPPROTO_TCP {
-        if let Some(state) = sys::info_option(name) {
-            return Some(Answer::Info(state.unwrap_or_else(|| tcp_state(config, fd, fact))));
+        if name == sys::INFO_OPTION {
+            return Some(Answer::Info(fd, fact));
         }
         if let Some(text) = sys::text_option(name) {
             return Some(Answer::Text(text));
@@ -147,16 +142,6 @@ fn protocol_option(config: &Config, fd: c_int, fact: Fact, level: c_int, name: c
     }
     let value = sys::inode(fd).and_then(|inode| options::get(inode, (level, name))).unwrap_or(known.default);
     Some(Answer::Number(value))
-}
-
-/// `TCP_ESTABLISHED`, `TCP_LISTEN` or `TCP_CLOSE` (linux/tcp_states.h).
-fn tcp_state(_config: &Config, fd: c_int, fact: Fact) -> u8 {
-    match fact {
-        Fact::Client { .. } => 1,
-        _ if sys::peer_name(fd).is_ok() => 1,
-        _ if sys::is_listening(fd) => 10,
-        _ => 7,
-    }
 }
 
 /// setsockopt(2).

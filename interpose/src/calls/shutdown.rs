@@ -24,10 +24,15 @@ pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     }
     let Some(config) = config::get() else { return result };
     let errno = Errno::keep();
-    let Fact::Listener(listener) = facts::of(config, fd) else { return result };
-    if sys::peer_name(fd).is_ok() {
-        return result;
-    }
+    let listener = match facts::of(config, fd) {
+        Fact::Listener(listener) if sys::peer_name(fd).is_err() => listener,
+        Fact::Listener(_) | Fact::Client { .. } => {
+            #[cfg(target_os = "linux")]
+            crate::options::note_shutdown(fd, how);
+            return result;
+        }
+        Fact::Tcp { .. } | Fact::Other => return result,
+    };
     if !sys::is_listening(fd) {
         drop(errno);
         return sys::fail(libc::ENOTCONN);

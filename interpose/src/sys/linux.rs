@@ -454,9 +454,41 @@ pub(crate) fn inet_answer(name: c_int, v6: bool) -> Option<c_int> {
     }
 }
 
-/// Whether a TCP option is `TCP_INFO`, whose answer starts with the state.
-pub(crate) fn info_option(name: c_int) -> Option<Option<u8>> {
-    (name == libc::TCP_INFO).then_some(None)
+/// The TCP option whose answer starts with the state.
+pub(crate) const INFO_OPTION: c_int = libc::TCP_INFO;
+
+/// Bytes of this kernel's answer to it, which is asked once of a TCP socket.
+pub(crate) fn info_length() -> usize {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+    /// What every kernel has had since Linux 4.
+    const LEAST: usize = 104;
+    static LENGTH: AtomicUsize = AtomicUsize::new(0);
+    let mut length = LENGTH.load(Ordering::Relaxed);
+    if length == 0 {
+        length = tcp_socket(false).ok().and_then(|socket| asked_info_length(&socket)).unwrap_or(LEAST);
+        LENGTH.store(length, Ordering::Relaxed);
+    }
+    length
+}
+
+fn asked_info_length(socket: &Fd) -> Option<usize> {
+    let mut info = [0_u64; 64];
+    let mut length = super::socklen(size_of_val(&info));
+    let value = info.as_mut_ptr().cast::<c_void>();
+    get_option(socket.number(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &mut length).ok()?;
+    usize::try_from(length).ok()
+}
+
+/// What poll(2) says of a descriptor at this moment.
+pub(crate) fn events_now(fd: c_int, events: libc::c_short) -> Result<libc::c_short> {
+    let mut entry = libc::pollfd { fd, events, revents: 0 };
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let no_mask = core::ptr::null::<c_void>();
+    // SAFETY: one entry, which the kernel reads and writes, and the time; no signal mask.
+    check(unsafe {
+        libc::syscall(libc::SYS_ppoll, &raw mut entry, 1_usize, &raw const at_once, no_mask, 8_usize)
+    })
+    .map(|_| entry.revents)
 }
 
 /// The answer to a TCP option that is a text: the congestion control's name (tcp(7)).

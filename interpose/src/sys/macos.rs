@@ -435,11 +435,8 @@ pub(crate) fn inet_answer(_name: c_int, _v6: bool) -> Option<c_int> {
     None
 }
 
-/// Whether a TCP option is `TCP_CONNECTION_INFO`, whose answer starts with the state.
-pub(crate) fn info_option(name: c_int) -> Option<Option<u8>> {
-    // TCPS_ESTABLISHED of netinet/tcp_fsm.h is 4, where Linux has 1.
-    (name == libc::TCP_CONNECTION_INFO).then_some(Some(4))
-}
+/// The TCP option whose answer starts with the state.
+pub(crate) const INFO_OPTION: c_int = libc::TCP_CONNECTION_INFO;
 
 /// macOS has no TCP option that is a text.
 pub(crate) fn text_option(_name: c_int) -> Option<&'static [u8]> {
