@@ -172,6 +172,15 @@ unsafe fn elsewhere(
         return result;
     }
     let (endpoint, v6) = match facts::of(config, fd) {
+        #[cfg(target_os = "linux")]
+        Fact::Listener(listener) if given == Given::Unspecified && sys::peer_name(fd).is_err() => {
+            // TCP stops listening and keeps the address; for one that is only bound nothing changes.
+            if sys::is_listening(fd) {
+                super::shutdown::stop_listening(config, fd, listener);
+            }
+            sys::set_errno(before);
+            return 0;
+        }
         Fact::Listener(listener) if !is_connection_or_listens(fd) => {
             (listener.endpoint(), listener.v6_socket)
         }
@@ -179,6 +188,8 @@ unsafe fn elsewhere(
             return sys::fail(libc::EISCONN);
         }
         Fact::Client { v6_socket, local, .. } => (Endpoint { ip: local.ip, port: 0 }, v6_socket),
+        #[cfg(target_os = "linux")]
+        Fact::Listener(listener) => (Endpoint { port: 0, ..listener.endpoint() }, listener.v6_socket),
         _ => return sys::fail(sys::WRONG_FAMILY),
     };
     match back_to_tcp(config, fd, endpoint, v6) {

@@ -50,7 +50,7 @@ pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
 /// everybody sees what TCP shows: a port that is taken and refuses. Where that fails the old one stays, which
 /// refuses as well.
 #[cfg(target_os = "linux")]
-fn stop_listening(config: &Config, fd: c_int, listener: Listener) {
+pub(super) fn stop_listening(config: &Config, fd: c_int, listener: Listener) {
     use crate::{convert, names, options, rawaddr, rundir};
     let Ok(name) = sys::own_name(fd) else { return };
     let Some((file, _)) = names::file_of(config.run(), rawaddr::unix_text(name.bytes())) else { return };
