@@ -16,6 +16,7 @@ mod messages;
 mod names;
 mod options;
 mod resolve;
+mod sends;
 mod shutdown;
 mod started;
 mod tcp_info;
@@ -39,11 +40,14 @@ pub(crate) use macos::{
 #[cfg(all(target_os = "macos", not(test)))]
 pub(crate) use macos::{execl, execle, execlp, fcntl, fcntl_nocancel};
 #[cfg(target_os = "linux")]
-pub(crate) use messages::{recv, recv_chk, recvfrom_chk, recvmmsg, sendmmsg};
-pub(crate) use messages::{recvfrom, recvmsg, sendmsg, sendto};
+pub(crate) use messages::{recv, recv_chk, recvfrom_chk, recvmmsg};
+pub(crate) use messages::{recvfrom, recvmsg};
 pub(crate) use names::{getpeername, getsockname};
 pub(crate) use options::{getsockopt, setsockopt};
 pub(crate) use resolve::{getaddrinfo, gethostbyname, gethostbyname2};
 #[cfg(target_os = "linux")]
 pub(crate) use resolve::{gethostbyname_r, gethostbyname2_r};
+#[cfg(target_os = "linux")]
+pub(crate) use sends::{send, sendmmsg};
+pub(crate) use sends::{sendmsg, sendto};
 pub(crate) use shutdown::shutdown;

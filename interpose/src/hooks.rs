@@ -53,6 +53,7 @@ pub(crate) mod gnu {
         "epoll_create1" fn epoll_create1(flags: c_int) -> c_int, -1;
         "sendmmsg" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: libc::c_uint, flags: c_int) -> c_int, -1;
         "recvmmsg" fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: libc::c_uint, flags: c_int, timeout: *mut libc::timespec) -> c_int, -1;
+        "send" fn send(fd: c_int, data: *const c_void, size: size_t, flags: c_int) -> ssize_t, -1;
         "recv" fn recv(fd: c_int, data: *mut c_void, size: size_t, flags: c_int) -> ssize_t, -1;
         "__recv_chk" fn recv_chk(fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int) -> ssize_t, -1;
         "__recvfrom_chk" fn recvfrom_chk(fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int, address: *mut sockaddr, length: *mut socklen_t) -> ssize_t, -1;

@@ -180,8 +180,9 @@ pub(crate) fn set(inode: u64, option: (c_int, c_int), value: c_int) {
     }
 }
 
-/// Carries what a program has set on its TCP socket over to the Unix socket that replaces it.
-pub(crate) fn carry(from: c_int, to: c_int, v6: bool) {
+/// Carries what a program has set on its TCP socket over to the Unix socket that replaces it; whether that was how much
+/// it may send ahead.
+pub(crate) fn carry(from: c_int, to: c_int, v6: bool) -> bool {
     let reuse_address = crate::hints::reuse_address(from).unwrap_or_else(|| {
         sys::option(from, libc::SOL_SOCKET, libc::SO_REUSEADDR).is_ok_and(|value| value != 0)
     });
@@ -189,14 +190,16 @@ pub(crate) fn carry(from: c_int, to: c_int, v6: bool) {
         let _ = sys::set_option(to, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
     }
     if !crate::hints::may_have_options(from) {
-        return;
+        return false;
     }
     let inode = sys::inode(to).unwrap_or(0);
     let mut handed_on = 1;
+    let mut sized = false;
     for (bit, name) in HANDED_ON.iter().enumerate() {
         if is_set(from, *name) {
             copy(from, to, *name);
             handed_on |= 2 << bit;
+            sized |= *name == libc::SO_SNDBUF;
         }
     }
     for (known, _) in OPTIONS.iter().filter(|(_, carried)| *carried) {
@@ -211,6 +214,7 @@ pub(crate) fn carry(from: c_int, to: c_int, v6: bool) {
         }
     }
     set(inode, INHERITED, handed_on);
+    sized
 }
 
 /// Carries what is kept for a rewritten socket back to a TCP socket.
@@ -232,12 +236,13 @@ pub(crate) fn carry_back(from: c_int, to: c_int, v6: bool) {
     }
 }
 
-/// Carries what is kept for a rewritten socket over to another rewritten one.
-pub(crate) fn carry_ours(from: c_int, to: c_int) {
-    inherit(from, to);
+/// Carries what is kept for a rewritten socket over to another rewritten one; see [`carry`].
+pub(crate) fn carry_ours(from: c_int, to: c_int) -> bool {
+    let sized = inherit(from, to);
     if let (Some(from), Some(to)) = (sys::inode(from), sys::inode(to)) {
         set(to, INHERITED, get(from, INHERITED).unwrap_or(1));
     }
+    sized
 }
 
 /// `SO_SNDTIMEO` as it is.
@@ -271,22 +276,22 @@ pub(crate) fn milliseconds(milliseconds: u32) -> libc::timeval {
     libc::timeval { tv_sec: 0, tv_usec: microseconds as libc::suseconds_t }
 }
 
-/// Gives an accepted socket what its listener hands on.
-pub(crate) fn inherit(listener: c_int, accepted: c_int) {
+/// Gives an accepted socket what its listener hands on; see [`carry`].
+pub(crate) fn inherit(listener: c_int, accepted: c_int) -> bool {
     let inode = sys::inode(listener).unwrap_or(0);
-    if inherit_socket_options(inode, listener, accepted)
-        && let Some(to) = sys::inode(accepted)
-    {
+    let (protocol, sized) = inherit_socket_options(inode, listener, accepted);
+    if protocol && let Some(to) = sys::inode(accepted) {
         for (known, value) in kept(inode) {
             set(to, (known.level, known.name), value);
         }
     }
+    sized
 }
 
 /// The same for a TCP connection that was handed over, which has all options itself.
 pub(crate) fn inherit_as_tcp(listener: c_int, accepted: c_int) {
     let inode = sys::inode(listener).unwrap_or(0);
-    if inherit_socket_options(inode, listener, accepted) {
+    if inherit_socket_options(inode, listener, accepted).0 {
         for (known, value) in kept(inode) {
             // Some mean nothing on a connection, or on one of this family.
             let _ = sys::set_option(accepted, known.level, known.name, value);
@@ -299,8 +304,8 @@ fn kept(inode: u64) -> impl Iterator<Item = (Known, c_int)> {
     OPTIONS.iter().filter_map(move |(known, _)| Some((*known, get(inode, (known.level, known.name))?)))
 }
 
-/// Hands on the options of `SOL_SOCKET`; whether there are any of TCP or IP.
-fn inherit_socket_options(inode: u64, listener: c_int, accepted: c_int) -> bool {
+/// Hands on the options of `SOL_SOCKET`; whether there are any of TCP or IP, and whether the send buffer was among them.
+fn inherit_socket_options(inode: u64, listener: c_int, accepted: c_int) -> (bool, bool) {
     let handed_on = match get(inode, INHERITED) {
         Some(bits) => bits,
         // A listener that came over exec or from another process: look once.
@@ -316,14 +321,16 @@ fn inherit_socket_options(inode: u64, listener: c_int, accepted: c_int) -> bool 
         }
     };
     if handed_on == 1 {
-        return false;
+        return (false, false);
     }
+    let mut sized = false;
     for (bit, name) in HANDED_ON.iter().enumerate() {
         if handed_on & (2 << bit) != 0 {
             copy(listener, accepted, *name);
+            sized |= *name == libc::SO_SNDBUF;
         }
     }
-    handed_on & PROTOCOL_OPTIONS != 0
+    (handed_on & PROTOCOL_OPTIONS != 0, sized)
 }
 
 /// Keeps the value of an option of TCP or IP that a program sets on a rewritten socket.
@@ -351,6 +358,16 @@ pub(crate) fn shut_down(fd: c_int) -> (bool, bool) {
     (bits & 1 != 0, bits & 2 != 0)
 }
 
+/// Whether this is the first data for a peer that has closed.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_first_late(fd: c_int) -> bool {
+    const LATE: c_int = 4;
+    let Some(inode) = sys::inode(fd) else { return false };
+    let bits = get(inode, SHUT_DOWN).unwrap_or(0);
+    set(inode, SHUT_DOWN, bits | LATE);
+    bits & LATE == 0
+}
+
 /// Remembers that a listener hands on one more option.
 pub(crate) fn note_set(fd: c_int, name: c_int) {
     let Some(bit) = HANDED_ON.iter().position(|own| *own == name) else { return };
@@ -368,7 +385,7 @@ pub(crate) fn is_handed_on(name: c_int) -> bool {
 fn is_set(fd: c_int, name: c_int) -> bool {
     if name == libc::SO_RCVBUF || name == libc::SO_SNDBUF {
         // A size that was asked for may be the one that sockets start with.
-        return crate::hints::buffers_set(fd).unwrap_or_else(|| sys::buffer_is_set(fd, name));
+        return crate::hints::buffer_set(fd, name).unwrap_or_else(|| crate::room::is_set(fd, name));
     }
     let mut value = [0_u64; 2];
     let mut length = sys::socklen(size_of_val(&value));

@@ -13,6 +13,7 @@ use crate::names::{self, Listener, Meaning};
 use crate::notify::{self, News};
 use crate::options;
 use crate::rawaddr::{self, Encoded, Given};
+use crate::room;
 use crate::sys::{self, Errno, Fd, RawName};
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::HANDOFF_WAIT_MS;
@@ -122,7 +123,9 @@ unsafe fn accept_next(
         unsafe { name_handed(config, listener, connection, client, address, length) };
         return Some(connection);
     }
-    options::inherit(fd, accepted);
+    if !options::inherit(fd, accepted) {
+        room::give(accepted);
+    }
     let wanted = !address.is_null() || notify::tracing(config);
     if wanted {
         let endpoint = facts::peer_endpoint(config, accepted, listener, peer.bytes());

@@ -10,6 +10,7 @@ use crate::notify::{self, News};
 use crate::options;
 use crate::rawaddr::{self, Encoded, Given, UnixName};
 use crate::rewrite;
+use crate::room;
 use crate::rundir::{self, Behind, Prober};
 use crate::sys::{self, Errno};
 use crate::target;
@@ -323,10 +324,13 @@ fn connect_to(config: &Config, caller: Caller, to: Endpoint, name: &UnixName) ->
     let new = sys::unix_socket(libc::SOCK_STREAM)?;
     let socket = new.number();
     let local = name_socket(config, caller, to, socket)?;
-    if caller.bound.is_some() {
-        options::carry_ours(caller.fd, socket);
+    let sized = if caller.bound.is_some() {
+        options::carry_ours(caller.fd, socket)
     } else {
-        options::carry(caller.fd, socket, caller.v6_socket);
+        options::carry(caller.fd, socket, caller.v6_socket)
+    };
+    if !sized {
+        room::give(socket);
     }
     let waits = sys::status_flags(caller.fd)? & libc::O_NONBLOCK == 0;
     let connected =
@@ -390,7 +394,9 @@ fn connect_by_broker(config: &Config, caller: Caller, to: Endpoint, file: &str) 
             result => result?,
         };
         let Some(socket) = socket else { return Err(libc::EACCES) };
-        options::carry(caller.fd, socket.number(), caller.v6_socket);
+        if !options::carry(caller.fd, socket.number(), caller.v6_socket) {
+            room::give(socket.number());
+        }
         return convert::replace(caller.fd, socket);
     }
     Err(libc::EADDRNOTAVAIL)

@@ -1,5 +1,4 @@
-//! sendto, sendmsg, recvfrom, recvmsg, recvmmsg: on a connected TCP stream an address is ignored when sending and
-//! not given when receiving; a Unix stream refuses the one (EISCONN) and gives a path for the other.
+//! recv, recvfrom, recvmsg, recvmmsg: on a connected TCP stream no address is given; a Unix stream gives a path.
 //! Calls without an address, the data path, only pass a null check.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 #![expect(
@@ -15,104 +14,6 @@ use crate::names::{self, Meaning};
 use crate::rawaddr;
 use crate::sys::{self, Errno, RawName};
 use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
-
-/// sendto(2), also as an implicit connect (`MSG_FASTOPEN`, tcp(7)).
-///
-/// # Safety
-/// As sendto(2).
-pub(crate) unsafe fn sendto(
-    fd: c_int,
-    data: *const c_void,
-    size: size_t,
-    flags: c_int,
-    address: *const sockaddr,
-    length: socklen_t,
-) -> ssize_t {
-    #[cfg(target_os = "linux")]
-    if !address.is_null() && flags & libc::MSG_FASTOPEN != 0 && config::get().is_some() {
-        // SAFETY: the program's own address.
-        if unsafe { super::connect(fd, address, length) } != 0 {
-            return -1;
-        }
-        // SAFETY: the program's own data, no address.
-        return unsafe { real::sendto(fd, data, size, flags & !libc::MSG_FASTOPEN, core::ptr::null(), 0) };
-    }
-    let errno = sys::errno();
-    // SAFETY: the program's own arguments.
-    let sent = unsafe { real::sendto(fd, data, size, flags, address, length) };
-    if sent >= 0 || address.is_null() || !refused_for_address(fd) {
-        return sent;
-    }
-    sys::set_errno(errno);
-    // SAFETY: the program's own data, no address.
-    unsafe { real::sendto(fd, data, size, flags, core::ptr::null(), 0) }
-}
-
-/// sendmsg(2).
-///
-/// # Safety
-/// As sendmsg(2).
-pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-    let errno = sys::errno();
-    // SAFETY: the program's own arguments.
-    let sent = unsafe { real::sendmsg(fd, message, flags) };
-    if sent >= 0 || !matches!(sys::errno(), libc::EISCONN | libc::EOPNOTSUPP) || message.is_null() {
-        return sent;
-    }
-    // SAFETY: the kernel has read the header, so it is there.
-    let mut plain = unsafe { message.read_unaligned() };
-    if plain.msg_name.is_null() || !refused_for_address(fd) {
-        return sent;
-    }
-    plain.msg_name = core::ptr::null_mut();
-    plain.msg_namelen = 0;
-    sys::set_errno(errno);
-    // SAFETY: the program's own message without its address.
-    unsafe { real::sendmsg(fd, &raw const plain, flags) }
-}
-
-/// sendmmsg(2).
-///
-/// # Safety
-/// As sendmmsg(2).
-#[cfg(target_os = "linux")]
-pub(crate) unsafe fn sendmmsg(
-    fd: c_int,
-    messages: *mut libc::mmsghdr,
-    count: libc::c_uint,
-    flags: c_int,
-) -> c_int {
-    // SAFETY: the program's own arguments.
-    let sent = unsafe { crate::hooks::gnu::real::sendmmsg(fd, messages, count, flags) };
-    if sent >= 0 || messages.is_null() || !refused_for_address(fd) {
-        return sent;
-    }
-    // The first one was refused, so none was sent: one by one, without addresses.
-    let mut done = 0;
-    // The kernel takes 1024 at most (UIO_MAXIOV).
-    for index in 0..usize::try_from(count.min(1024)).unwrap_or(0) {
-        // SAFETY: the program's array has `count` messages.
-        let message = unsafe { messages.add(index) };
-        // SAFETY: as above; the header is the program's own.
-        let length = unsafe { sendmsg(fd, &raw const (*message).msg_hdr, flags) };
-        if length < 0 {
-            break;
-        }
-        // SAFETY: as above.
-        unsafe { (*message).msg_len = libc::c_uint::try_from(length).unwrap_or(0) };
-        done += 1;
-    }
-    if done > 0 { done } else { -1 }
-}
-
-/// Whether a send failed only because a Unix stream takes no address, on a rewritten socket.
-fn refused_for_address(fd: c_int) -> bool {
-    if sys::errno() != libc::EISCONN {
-        return false;
-    }
-    let _errno = Errno::keep();
-    config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some())
-}
 
 /// recv(2): on a socket that is only bound a Unix one says EINVAL, TCP says ENOTCONN.
 ///

@@ -10,6 +10,7 @@ use crate::facts::{self, Fact};
 use crate::hints;
 use crate::hooks::real;
 use crate::options::{self, Known};
+use crate::room;
 use crate::sys::{self, Errno};
 use agentfs_wire::address::Scope;
 use libc::{c_int, c_void, socklen_t};
@@ -31,7 +32,11 @@ pub(crate) unsafe fn getsockopt(
     // SAFETY: the program's own arguments.
     let result = unsafe { real::getsockopt(fd, level, name, value, length) };
     let Some(config) = config::get() else { return result };
-    if !gives_away(level, name, result) {
+    // SAFETY: the program's own pointers, which the kernel has just written where it answered.
+    let size = unsafe { size_of_buffer(level, name, value, length, result) };
+    if !gives_away(level, name, result)
+        || size.is_some_and(|size| hints::is_datagram(fd) || !room::may_be_ours(name, size))
+    {
         return result;
     }
     if value.is_null() || length.is_null() {
@@ -44,7 +49,7 @@ pub(crate) unsafe fn getsockopt(
     let fact = facts::of(config, fd);
     let Some(v6) = fact.rewritten() else { return result };
     let answer = if level == libc::SOL_SOCKET {
-        socket_option(name, v6, fact)
+        socket_option(fd, name, v6, fact, size)
     } else {
         protocol_option(fd, fact, level, name)
     };
@@ -60,6 +65,26 @@ pub(crate) unsafe fn getsockopt(
             0
         }
     }
+}
+
+/// What was answered to `SO_SNDBUF` or `SO_RCVBUF`.
+///
+/// # Safety
+/// Where `result` is 0, the kernel has written `length` and that many bytes of `value`.
+unsafe fn size_of_buffer(
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    length: *const socklen_t,
+    result: c_int,
+) -> Option<c_int> {
+    if level != libc::SOL_SOCKET || !matches!(name, libc::SO_SNDBUF | libc::SO_RCVBUF) || result != 0 {
+        return None;
+    }
+    // SAFETY: as the caller vouches.
+    let written = unsafe { length.read_unaligned() };
+    // SAFETY: as the caller vouches.
+    unsafe { number(value, written) }
 }
 
 /// Whether a real answer may give a rewritten socket away.
@@ -109,7 +134,10 @@ impl Answer {
     }
 }
 
-fn socket_option(name: c_int, v6: bool, fact: Fact) -> Option<Answer> {
+fn socket_option(fd: c_int, name: c_int, v6: bool, fact: Fact, size: Option<c_int>) -> Option<Answer> {
+    if matches!(name, libc::SO_SNDBUF | libc::SO_RCVBUF) {
+        return room::answer(fd, fact, name, size?).map(Answer::Number);
+    }
     if name == libc::SO_REUSEPORT {
         let shared = matches!(fact, Fact::Listener(listener) if listener.shared);
         return Some(Answer::Number(c_int::from(shared)));

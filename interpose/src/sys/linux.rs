@@ -408,23 +408,6 @@ pub(crate) fn program_name(buffer: &mut [u8; 32]) -> &str {
     CStr::from_bytes_until_nul(buffer).ok().and_then(|name| name.to_str().ok()).unwrap_or("")
 }
 
-/// Whether a program has set `SO_RCVBUF` or `SO_SNDBUF`: whether it differs from what such sockets start
-/// with (tcp(7) `tcp_rmem`, `tcp_wmem`; socket(7) `rmem_default`), which is asked once of a fresh one.
-pub(crate) fn buffer_is_set(fd: c_int, name: c_int) -> bool {
-    use core::sync::atomic::{AtomicI32, Ordering};
-    static USUAL: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
-    let Ok(size) = super::option(fd, libc::SOL_SOCKET, name) else { return false };
-    let unix = super::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) == Ok(libc::AF_UNIX);
-    let index = usize::from(unix) * 2 + usize::from(name == libc::SO_SNDBUF);
-    let Some(usual) = USUAL.get(index) else { return false };
-    if usual.load(Ordering::Relaxed) == 0 {
-        let fresh = if unix { unix_socket(libc::SOCK_STREAM) } else { tcp_socket(false) };
-        let Ok(fresh) = fresh else { return false };
-        usual.store(super::option(fresh.number(), libc::SOL_SOCKET, name).unwrap_or(0), Ordering::Relaxed);
-    }
-    usual.load(Ordering::Relaxed) != size
-}
-
 /// What to pass to setsockopt to get a buffer that reads back as `size`: the kernel doubles it (socket(7)).
 pub(crate) fn buffer_request(size: c_int) -> c_int {
     size / 2
@@ -435,7 +418,15 @@ pub(crate) fn announce(_name: &crate::rawaddr::UnixName) {}
 
 /// Whether a `SOL_SOCKET` option's answer tells a Unix socket from a TCP one.
 pub(crate) fn is_telling(name: c_int) -> bool {
-    matches!(name, libc::SO_DOMAIN | libc::SO_PROTOCOL | libc::SO_REUSEPORT | libc::SO_PEERCRED)
+    matches!(
+        name,
+        libc::SO_DOMAIN
+            | libc::SO_PROTOCOL
+            | libc::SO_REUSEPORT
+            | libc::SO_PEERCRED
+            | libc::SO_SNDBUF
+            | libc::SO_RCVBUF
+    )
 }
 
 /// What a TCP socket answers to `SO_PEERCRED`, `struct ucred`: process 0 and no user, so that no server takes its

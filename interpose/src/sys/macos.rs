@@ -399,16 +399,6 @@ pub(crate) fn program_name(buffer: &mut [u8; 32]) -> &str {
     core::str::from_utf8(buffer.get(..length).unwrap_or(&[])).unwrap_or("")
 }
 
-/// Whether a program has set `SO_RCVBUF` or `SO_SNDBUF`: whether it differs from what such sockets start with.
-pub(crate) fn buffer_is_set(fd: c_int, name: c_int) -> bool {
-    let Ok(size) = super::option(fd, libc::SOL_SOCKET, name) else { return false };
-    let Ok(own) = own_name(fd) else { return false };
-    let unix = family_of(own.bytes()) == libc::AF_UNIX;
-    let fresh = if unix { unix_socket(libc::SOCK_STREAM) } else { tcp_socket(false) };
-    let Ok(fresh) = fresh else { return false };
-    super::option(fresh.number(), libc::SOL_SOCKET, name) != Ok(size)
-}
-
 /// What to pass to setsockopt to get a buffer that reads back as `size`.
 pub(crate) fn buffer_request(size: c_int) -> c_int {
     size
@@ -422,7 +412,7 @@ pub(crate) fn announce(name: &crate::rawaddr::UnixName) {
 
 /// Whether a `SOL_SOCKET` option's answer tells a Unix socket from a TCP one.
 pub(crate) fn is_telling(name: c_int) -> bool {
-    name == libc::SO_REUSEPORT
+    matches!(name, libc::SO_REUSEPORT | libc::SO_SNDBUF | libc::SO_RCVBUF)
 }
 
 /// `SO_PEERCRED` is of Linux only.
