@@ -10,6 +10,8 @@ mod exec;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod exec_list;
 mod handoff;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod loading;
 #[cfg(target_os = "macos")]
 mod macos;
 mod messages;

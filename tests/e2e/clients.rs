@@ -19,7 +19,7 @@ macro_rules! clients {
     };
 }
 
-clients! { python_urllib python_asyncio node_fetch c_nonblocking rust_std java_http php_stream }
+clients! { python_urllib python_asyncio node_fetch c_nonblocking rust_std java_http php_stream php_curl php_sockets }
 
 fn own_content(name: &str) {
     let home = Home::new();
