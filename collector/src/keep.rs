@@ -4,6 +4,7 @@
 //! bound (net/unix/af_unix.c, `unix_find_bsd`). Owns the folder `keep`; called by `hub` at each reconciliation
 //! and where a file is gone. Never decides who lives: the kernel does for sockets, the registry for the rest.
 //! Sockets that a program binds by itself get no second name: it may remove its own.
+use crate::lock::RunLock;
 use crate::watch::{Probe, Prober};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub(crate) struct Keep {
     run: PathBuf,
     /// The folder of second names, on the same file system.
     folder: PathBuf,
+    /// The lock under which names of the run dir are removed and bound again.
+    lock: PathBuf,
     /// What lies there: file name → number of the file.
     files: BTreeMap<String, u64>,
     prober: Prober,
@@ -28,7 +31,7 @@ pub(crate) struct Keep {
 
 impl Keep {
     /// Finds what an earlier collector kept.
-    pub(crate) fn open(run: PathBuf, folder: PathBuf) -> Self {
+    pub(crate) fn open(run: PathBuf, folder: PathBuf, lock: PathBuf) -> Self {
         let mut files = BTreeMap::new();
         // A folder that cannot be read keeps nothing: then an emptied run dir stays empty.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -36,7 +39,7 @@ impl Keep {
                 files.insert(name, metadata.ino());
             }
         }
-        Self { run, folder, files, prober: Prober::default() }
+        Self { run, folder, lock, files, prober: Prober::default() }
     }
 
     /// Makes second names for what is new in the run dir, puts back what vanished from it, forgets what ended.
@@ -60,11 +63,13 @@ impl Keep {
     }
 
     /// Puts back a file that is gone from the run dir, where its owner lives; else forgets it. Whether it is
-    /// there again.
+    /// there again. Under the run lock: who holds that may have removed the name to bind it again at once, and knows
+    /// what comes of it; the next reconciliation sees that.
     pub(crate) fn restore(&mut self, file: &str, lives: bool) -> bool {
         if !self.files.contains_key(file) {
             return false;
         }
+        let Ok(Some(_lock)) = RunLock::try_take(&self.lock) else { return true };
         let kept = self.folder.join(file);
         let wanted = match fs::symlink_metadata(&kept) {
             Ok(metadata) if metadata.file_type().is_socket() => self.prober.probe(&kept) == Probe::Live,
@@ -122,7 +127,7 @@ mod tests {
     #[test]
     fn what_lives_comes_back_and_what_does_not_is_forgotten() {
         let (_home, run, folder) = home();
-        let mut keep = Keep::open(run.clone(), folder.clone());
+        let mut keep = Keep::open(run.clone(), folder.clone(), run.with_file_name("run.lock"));
         let _live = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
         let own = UnixListener::bind(run.join("a-b.sock")).unwrap();
         let dead = UnixListener::bind(run.join("a-c.81.sock")).unwrap();
@@ -134,7 +139,7 @@ mod tests {
             fs::remove_file(run.join(file)).unwrap();
         }
         // Another collector, which knows what lies in the folder.
-        let mut keep = Keep::open(run.clone(), folder.clone());
+        let mut keep = Keep::open(run.clone(), folder.clone(), run.with_file_name("run.lock"));
         keep.reconcile(&[], |file| file.starts_with("a-b"));
         assert_eq!(list(&run).unwrap(), ["a-b.80.sock", "a-b.json"]);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
@@ -142,9 +147,27 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_left_to_who_holds_the_lock() {
+        let (_home, run, folder) = home();
+        let lock = run.with_file_name("run.lock");
+        let mut keep = Keep::open(run.clone(), folder, lock.clone());
+        let file = run.join("a-b.80.sock");
+        let _old = UnixListener::bind(&file).unwrap();
+        keep.reconcile(&list(&run).unwrap(), |_| true);
+        let held = RunLock::try_take(&lock).unwrap().unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(keep.restore("a-b.80.sock", true));
+        let _new = UnixListener::bind(&file).unwrap();
+        drop(held);
+        fs::remove_file(&file).unwrap();
+        assert!(keep.restore("a-b.80.sock", true));
+        assert!(file.exists());
+    }
+
+    #[test]
     fn a_name_with_a_new_owner_is_left_to_it() {
         let (_home, run, folder) = home();
-        let mut keep = Keep::open(run.clone(), folder.clone());
+        let mut keep = Keep::open(run.clone(), folder.clone(), run.with_file_name("run.lock"));
         let first = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
         keep.reconcile(&list(&run).unwrap(), |_| true);
         fs::remove_file(run.join("a-b.80.sock")).unwrap();

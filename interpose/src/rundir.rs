@@ -384,8 +384,19 @@ fn take_by_broker(_config: &Config, _socket: c_int, _name: &UnixName) -> sys::Re
 /// Gives the file of a socket of this process to another socket.
 #[cfg(target_os = "linux")]
 pub(crate) fn rebind(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
+    /// Times that somebody who heeds no lock may put the old file back in between.
+    const TRIES: u32 = 8;
     let lock = Lock::take(config)?;
-    let result = sys::unlink(name.c_path()).and_then(|()| sys::bind(socket, name.bytes()));
+    let mut result = Err(libc::EADDRINUSE);
+    for _ in 0..TRIES {
+        result = match sys::unlink(name.c_path()) {
+            Ok(()) | Err(libc::ENOENT) => sys::bind(socket, name.bytes()),
+            refused => refused,
+        };
+        if result != Err(libc::EADDRINUSE) {
+            break;
+        }
+    }
     drop(lock);
     result
 }
