@@ -14,7 +14,7 @@ use crate::room;
 use crate::rundir::{self, Behind, Prober};
 use crate::sys::{self, Errno};
 use crate::target;
-use agentfs_wire::address::{Endpoint, Scope};
+use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::{CONNECT_WAIT_MS, REUSEPORT_WORKERS};
 use agentfs_wire::name::{FileName, Kind};
 use agentfs_wire::notice::{Call, Outcome, Why};
@@ -128,22 +128,22 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
 }
 
 /// Where a connect to an address of the host's own goes (its name, the URL that a dev server shows for the network):
-/// to a wildcard listener of the instance, if it has one.
+/// to a listener of the instance on the wildcard, or on that address, if it has one.
 fn by_own_address(config: &Config, endpoint: Endpoint) -> Option<Endpoint> {
     let to = rewrite::perhaps_own(endpoint)?;
-    // The listener first: a connect to the world out there pays for three looks into the run dir and no more.
+    // The listener first: a connect to the world out there pays for four looks into the run dir and no more.
     let there = |scope| {
         let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: None });
         rundir::look(config, &names::path_of(config, file.as_bytes(), false)) != Err(libc::ENOENT)
     };
     let listens = config.covers(to.port)
-        && ([Scope::AnyV4, Scope::AnyDual].into_iter().any(there)
+        && (rewrite::candidates(to.ip).into_iter().any(there)
             || sys::exists(rundir::group_mark(config, to.port).c_path()));
     (listens && is_of_this_host(to.ip)).then_some(to)
 }
 
 /// Whether an address can be bound here.
-fn is_of_this_host(ip: IpAddr) -> bool {
+pub(super) fn is_of_this_host(ip: IpAddr) -> bool {
     let Ok(socket) = sys::tcp_socket(matches!(ip, IpAddr::V6(_))) else { return false };
     sys::bind(socket.number(), Encoded::of(Endpoint { ip, port: 0 }).bytes()).is_ok()
 }
