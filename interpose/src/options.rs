@@ -126,6 +126,12 @@ const HANDED_ON: &[c_int] = &[
     libc::SO_OOBINLINE,
     libc::SO_RCVBUF,
     libc::SO_SNDBUF,
+    #[cfg(target_os = "linux")]
+    libc::SO_MARK,
+    #[cfg(target_os = "linux")]
+    libc::SO_BUSY_POLL,
+    #[cfg(target_os = "linux")]
+    libc::SO_RCVLOWAT,
     // How libuv, Go and Rust keep SIGPIPE away on macOS, which has no MSG_NOSIGNAL there.
     #[cfg(target_os = "macos")]
     libc::SO_NOSIGPIPE,
@@ -150,9 +156,10 @@ fn places(key: u64) -> impl Iterator<Item = &'static Slot> {
 /// The value kept for a socket, or `None` where none is.
 pub(crate) fn get(inode: u64, option: (c_int, c_int)) -> Option<c_int> {
     let key = key(inode, option);
-    places(key)
-        .find(|slot| slot.key.load(Ordering::Acquire) == key)
-        .map(|slot| slot.value.load(Ordering::Acquire))
+    let slot = places(key).find(|slot| slot.key.load(Ordering::Acquire) == key)?;
+    let value = slot.value.load(Ordering::Acquire);
+    // Another thread may have given the slot to another key meanwhile.
+    (slot.key.load(Ordering::Acquire) == key).then_some(value)
 }
 
 /// Keeps a value for a socket.
@@ -175,6 +182,8 @@ pub(crate) fn set(inode: u64, option: (c_int, c_int), value: c_int) {
         }
     }
     if let Some(slot) = oldest {
+        // Nobody's while the value changes.
+        slot.key.store(0, Ordering::Release);
         slot.value.store(value, Ordering::Release);
         slot.key.store(key, Ordering::Release);
     }
@@ -213,8 +222,33 @@ pub(crate) fn carry(from: c_int, to: c_int, v6: bool) -> bool {
             handed_on |= PROTOCOL_OPTIONS;
         }
     }
+    #[cfg(target_os = "linux")]
+    if let words = sys::text_of(from, libc::IPPROTO_TCP, libc::TCP_CONGESTION)
+        && words != usual_text()
+    {
+        keep_text(inode, words);
+        handed_on |= PROTOCOL_OPTIONS;
+    }
     set(inode, INHERITED, handed_on);
     sized
+}
+
+/// The congestion control's name that sockets start with, asked once.
+pub(crate) fn usual_text() -> [c_int; 4] {
+    static USUAL: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
+    let mut words = [0; 4];
+    for (to, from) in words.iter_mut().zip(&USUAL) {
+        *to = from.load(Ordering::Relaxed);
+    }
+    if words == [0; 4]
+        && let Ok(socket) = sys::tcp_socket(false)
+    {
+        words = sys::text_of(socket.number(), libc::IPPROTO_TCP, sys::TEXT_OPTION);
+        for (to, from) in USUAL.iter().zip(words) {
+            to.store(from, Ordering::Relaxed);
+        }
+    }
+    words
 }
 
 /// Carries what is kept for a rewritten socket back to a TCP socket.
@@ -284,6 +318,9 @@ pub(crate) fn inherit(listener: c_int, accepted: c_int) -> bool {
         for (known, value) in kept(inode) {
             set(to, (known.level, known.name), value);
         }
+        if let Some(words) = text(inode) {
+            keep_text(to, words);
+        }
     }
     sized
 }
@@ -331,6 +368,34 @@ fn inherit_socket_options(inode: u64, listener: c_int, accepted: c_int) -> (bool
         }
     }
     (handed_on & PROTOCOL_OPTIONS != 0, sized)
+}
+
+/// Level under which the words of the congestion control's name are kept.
+const TEXT: c_int = 0x7ffe;
+
+/// Keeps the congestion control's name, 16 bytes.
+pub(crate) fn keep_text(inode: u64, words: [c_int; 4]) {
+    for (index, word) in (0..).zip(words) {
+        set(inode, (TEXT, index), word);
+    }
+}
+
+/// The congestion control's name that a program has set.
+pub(crate) fn text(inode: u64) -> Option<[c_int; 4]> {
+    let mut words = [0; 4];
+    for (index, word) in (0..).zip(&mut words) {
+        *word = get(inode, (TEXT, index))?;
+    }
+    Some(words)
+}
+
+/// The bytes of such a name.
+pub(crate) fn bytes_of(words: &[c_int; 4]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(words.iter().flat_map(|word| word.to_ne_bytes())) {
+        *to = from;
+    }
+    bytes
 }
 
 /// Keeps the value of an option of TCP or IP that a program sets on a rewritten socket.
@@ -386,6 +451,9 @@ fn is_set(fd: c_int, name: c_int) -> bool {
     if name == libc::SO_RCVBUF || name == libc::SO_SNDBUF {
         // A size that was asked for may be the one that sockets start with.
         return crate::hints::buffer_set(fd, name).unwrap_or_else(|| crate::room::is_set(fd, name));
+    }
+    if name == libc::SO_RCVLOWAT {
+        return sys::option(fd, libc::SOL_SOCKET, name).is_ok_and(|value| value > 1);
     }
     let mut value = [0_u64; 2];
     let mut length = sys::socklen(size_of_val(&value));

@@ -111,6 +111,74 @@ def opt_tcp_info_states():
 
 
 @case
+def opt_values_out_of_range():
+    """What TCP refuses of a value, and how it rounds it, is the same on a listener and on both ends."""
+    trio = Trio()
+    values = [(socket.TCP_KEEPIDLE, (0, 1, 32767, 32768, -1)), (socket.TCP_KEEPINTVL, (0, 1, 32767, 32768)),
+              (socket.TCP_KEEPCNT, (0, 1, 127, 128)), (socket.TCP_SYNCNT, (0, 1, 127, 128)),
+              (socket.TCP_MAXSEG, (47, 87, 32768)), (socket.TCP_USER_TIMEOUT, (-1, 0, 5)),
+              (socket.TCP_LINGER2, (-1, 5, 60, 121, 1000000)), (socket.TCP_DEFER_ACCEPT, (0, 1, 3, 5, 100)),
+              (socket.TCP_NODELAY, (0, 1, 2, -5))]
+
+    def tried(sock, name, value):
+        try:
+            sock.setsockopt(IPPROTO_TCP, name, value)
+        except OSError as error:
+            return errno.errorcode[error.errno]
+        return sock.getsockopt(IPPROTO_TCP, name)
+
+    for name, list_of in values:
+        for value in list_of:
+            want = tried(tcp(), name, value)
+            for sock in (trio.listener, trio.client, trio.accepted):
+                equal(tried(sock, name, value), want, f'option {name} with {value}')
+
+
+@case
+def opt_congestion():
+    """The congestion control is one that the system has, and is kept over bind, connect and accept."""
+    usual = tcp().getsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+    fails(errno.ENOENT, 'an unknown one', tcp().setsockopt, IPPROTO_TCP, socket.TCP_CONGESTION, b'none-such')
+    trio = Trio()
+    for sock in (trio.listener, trio.client, trio.accepted):
+        equal(sock.getsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, 16), usual, 'the usual one')
+        fails(errno.ENOENT, 'an unknown one', sock.setsockopt, IPPROTO_TCP, socket.TCP_CONGESTION, b'none-such')
+        sock.setsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, b'reno')
+        equal(sock.getsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b'\0'), b'reno', 'the one that was set')
+
+    def reno(sock):
+        sock.setsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, b'reno')
+        return sock
+
+    trio = Trio(prepare=reno)
+    for sock in (trio.listener, trio.accepted):
+        equal(sock.getsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b'\0'), b'reno', 'the one set before')
+
+
+@case
+def opt_socket_options_survive():
+    """SO_MARK (root) and SO_RCVLOWAT: kept over bind, listen and accept; SO_REUSEPORT set after bind reads
+    back."""
+    wanted = {socket.SO_RCVLOWAT: 5}
+    if os.geteuid() == 0:
+        wanted[socket.SO_MARK] = 7
+
+    def prepare(sock):
+        for name, value in wanted.items():
+            sock.setsockopt(SOL_SOCKET, name, value)
+        return sock
+
+    trio = Trio(prepare=prepare)
+    for name, value in wanted.items():
+        equal(trio.listener.getsockopt(SOL_SOCKET, name), value, f'option {name} of the listener')
+        equal(trio.accepted.getsockopt(SOL_SOCKET, name), value, f'option {name} of the connection')
+    for sock in (trio.listener, trio.client):
+        equal(sock.getsockopt(SOL_SOCKET, socket.SO_REUSEPORT), 0, 'SO_REUSEPORT')
+        sock.setsockopt(SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        equal(sock.getsockopt(SOL_SOCKET, socket.SO_REUSEPORT), 1, 'SO_REUSEPORT after bind')
+
+
+@case
 def opt_maxseg():
     """TCP_MAXSEG is a positive number on both ends."""
     trio = Trio()

@@ -105,6 +105,8 @@ enum Answer {
     /// What is known of this connection or listener.
     Info(c_int, Fact),
     Text(&'static [u8]),
+    /// A name of 16 bytes.
+    Words([c_int; 4]),
 }
 
 // === impl Answer ===
@@ -114,6 +116,7 @@ impl Answer {
     /// `value` has `room` bytes, and `length` can be written.
     unsafe fn give(self, value: *mut c_void, length: *mut socklen_t, room: socklen_t) {
         let number;
+        let name;
         let info;
         let bytes: &[u8] = match self {
             Self::Number(answer) => {
@@ -125,6 +128,10 @@ impl Answer {
                 info.bytes()
             }
             Self::Text(text) => text,
+            Self::Words(ref words) => {
+                name = options::bytes_of(words);
+                &name
+            }
         };
         let count = usize::try_from(room).unwrap_or(0).min(bytes.len());
         // SAFETY: the caller vouches for `room` >= `count` bytes.
@@ -139,7 +146,11 @@ fn socket_option(fd: c_int, name: c_int, v6: bool, fact: Fact, size: Option<c_in
         return room::answer(fd, fact, name, size?).map(Answer::Number);
     }
     if name == libc::SO_REUSEPORT {
-        let shared = matches!(fact, Fact::Listener(listener) if listener.shared);
+        let set = sys::inode(fd).and_then(|inode| options::get(inode, (libc::SOL_SOCKET, name)));
+        let shared = match set {
+            Some(value) => value != 0,
+            None => matches!(fact, Fact::Listener(listener) if listener.shared),
+        };
         return Some(Answer::Number(c_int::from(shared)));
     }
     if let Some(nobody) = sys::peer_answer(name) {
@@ -156,8 +167,8 @@ fn protocol_option(fd: c_int, fact: Fact, level: c_int, name: c_int) -> Option<A
         if name == sys::INFO_OPTION {
             return Some(Answer::Info(fd, fact));
         }
-        if let Some(text) = sys::text_option(name) {
-            return Some(Answer::Text(text));
+        if name == sys::TEXT_OPTION {
+            return Some(Answer::Words(options::text(sys::inode(fd)?).unwrap_or_else(options::usual_text)));
         }
     }
     let known = options::find(level, name)?;
@@ -198,12 +209,17 @@ pub(crate) unsafe fn setsockopt(
                 options::note_set(fd, name);
             }
         }
-        let lacking = name == libc::SO_REUSEPORT && result != 0 && sys::errno() == libc::EOPNOTSUPP;
-        if lacking && is_rewritten(config, fd) {
-            sys::set_errno(before);
-            return 0;
+        // Since Linux 6.12 a Unix socket refuses it. Set after bind it joins no group, and reads back.
+        let lacking = result != 0 && sys::errno() == libc::EOPNOTSUPP;
+        if name != libc::SO_REUSEPORT || !(result == 0 || lacking) || !is_rewritten(config, fd) {
+            return result;
         }
-        return result;
+        // SAFETY: the kernel has read the value before it said so.
+        if let (Some(value), Some(inode)) = (unsafe { number(value, length) }, sys::inode(fd)) {
+            options::set(inode, (level, name), c_int::from(value != 0));
+        }
+        sys::set_errno(before);
+        return 0;
     }
     if !gives_away(level, name, result) {
         return result;
@@ -248,7 +264,12 @@ unsafe fn keep(
     value: *const c_void,
     length: socklen_t,
 ) -> Result<(), c_int> {
-    if level == libc::IPPROTO_TCP && sys::text_option(name).is_some() {
+    if level == libc::IPPROTO_TCP && name == sys::TEXT_OPTION {
+        let socket = sys::tcp_socket(v6)?;
+        sys::set_option_raw(socket.number(), level, name, value, length)?;
+        if let Some(inode) = sys::inode(fd) {
+            options::keep_text(inode, sys::text_of(socket.number(), level, name));
+        }
         return Ok(());
     }
     let Some(known): Option<Known> = options::find(level, name) else { return Err(libc::ENOPROTOOPT) };
@@ -258,6 +279,18 @@ unsafe fn keep(
     }
     if value.is_null() {
         return Err(libc::EFAULT);
+    }
+    // What a TCP socket refuses is refused here, and reads back as it does there. The commonest are known without one.
+    // SAFETY: as this function's caller vouches.
+    if !sys::is_common(level, name)
+        && let Ok(socket) = sys::tcp_socket(v6)
+    {
+        sys::set_option_raw(socket.number(), level, name, value, length)?;
+        let number = sys::option(socket.number(), level, name)?;
+        if let Some(inode) = sys::inode(fd) {
+            options::keep(inode, known, number);
+        }
+        return Ok(());
     }
     let number = match usize::try_from(length).unwrap_or(0) {
         // IP options may be set by one byte (ip(7)); those of TCP may not (tcp(7)).
@@ -269,7 +302,7 @@ unsafe fn keep(
         // SAFETY: the caller vouches for four bytes.
         _ => unsafe { value.cast::<c_int>().read_unaligned() },
     };
-    let number = sys::as_read_back(level, name, number);
+    let number = sys::as_read_back(level, name, number)?;
     if let Some(inode) = sys::inode(fd) {
         options::keep(inode, known, number);
     }

@@ -482,19 +482,47 @@ pub(crate) fn events_now(fd: c_int, events: libc::c_short) -> Result<libc::c_sho
     .map(|_| entry.revents)
 }
 
-/// The answer to a TCP option that is a text: the congestion control's name (tcp(7)).
-pub(crate) fn text_option(name: c_int) -> Option<&'static [u8]> {
-    (name == libc::TCP_CONGESTION).then_some(b"cubic\0\0\0\0\0\0\0\0\0\0\0")
+/// The TCP option that is a text: the congestion control's name (tcp(7)).
+pub(crate) const TEXT_OPTION: c_int = libc::TCP_CONGESTION;
+
+/// The answer to it, 16 bytes.
+pub(crate) fn text_of(fd: c_int, level: c_int, name: c_int) -> [c_int; 4] {
+    let mut words = [0; 4];
+    let mut length = super::socklen(size_of_val(&words));
+    let _ = get_option(fd, level, name, words.as_mut_ptr().cast::<c_void>(), &mut length);
+    words
 }
 
-/// A value as the kernel reads it back: switches as 0 or 1 (tcp(7)).
-pub(crate) fn as_read_back(level: c_int, name: c_int, value: c_int) -> c_int {
-    match (level, name) {
+/// Whether programs set an option on each connection, so that its values are known here.
+pub(crate) fn is_common(level: c_int, name: c_int) -> bool {
+    use libc::{
+        TCP_CORK, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY, TCP_QUICKACK, TCP_USER_TIMEOUT,
+    };
+    level == libc::IPPROTO_TCP
+        && matches!(
+            name,
+            TCP_NODELAY
+                | TCP_CORK
+                | TCP_QUICKACK
+                | TCP_KEEPIDLE
+                | TCP_KEEPINTVL
+                | TCP_KEEPCNT
+                | TCP_USER_TIMEOUT
+        )
+}
+
+/// A value as the kernel reads it back: switches as 0 or 1; EINVAL for one that is out of range (tcp(7)).
+pub(crate) fn as_read_back(level: c_int, name: c_int, value: c_int) -> Result<c_int> {
+    let range = match (level, name) {
         (libc::IPPROTO_TCP, libc::TCP_NODELAY | libc::TCP_CORK | libc::TCP_QUICKACK) => {
-            c_int::from(value != 0)
+            return Ok(c_int::from(value != 0));
         }
-        _ => value,
-    }
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL) => 1..=32_767,
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => 1..=127,
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => 0..=c_int::MAX,
+        _ => c_int::MIN..=c_int::MAX,
+    };
+    if range.contains(&value) { Ok(value) } else { Err(libc::EINVAL) }
 }
 
 /// Length of a control message with its header (cmsg(3)).

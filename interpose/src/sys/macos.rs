@@ -429,13 +429,21 @@ pub(crate) fn inet_answer(_name: c_int, _v6: bool) -> Option<c_int> {
 pub(crate) const INFO_OPTION: c_int = libc::TCP_CONNECTION_INFO;
 
 /// macOS has no TCP option that is a text.
-pub(crate) fn text_option(_name: c_int) -> Option<&'static [u8]> {
-    None
+pub(crate) const TEXT_OPTION: c_int = -1;
+
+/// As above.
+pub(crate) fn text_of(_fd: c_int, _level: c_int, _name: c_int) -> [c_int; 4] {
+    [0; 4]
+}
+
+/// The values of all options are taken as they are.
+pub(crate) fn is_common(_level: c_int, _name: c_int) -> bool {
+    true
 }
 
 /// A value as the kernel reads it back: `TCP_NODELAY` as its flag (tcp(4)).
-pub(crate) fn as_read_back(_level: c_int, _name: c_int, value: c_int) -> c_int {
-    value
+pub(crate) fn as_read_back(_level: c_int, _name: c_int, value: c_int) -> Result<c_int> {
+    Ok(value)
 }
 
 /// Length of a control message with its header (cmsg(3)).

@@ -87,14 +87,8 @@ fn write<'a>(variables: impl Iterator<Item = &'a [u8]>, command: &[u8], mut push
         push(before);
         push(name);
         push(b"='");
-        for part in value.split_inclusive(|byte| *byte == b'\'') {
-            match part.strip_suffix(b"'") {
-                Some(part) => {
-                    push(part);
-                    push(b"'\\''");
-                }
-                None => push(part),
-            }
+        for byte in value {
+            push(if *byte == b'\'' { b"'\\''" } else { core::slice::from_ref(byte) });
         }
         push(b"'");
         before = b" ";
