@@ -14,7 +14,15 @@ mod platform;
 #[path = "sys/macos.rs"]
 mod platform;
 
+#[cfg(target_os = "linux")]
+#[path = "sys/answers/linux.rs"]
+mod answers;
+#[cfg(target_os = "macos")]
+#[path = "sys/answers/macos.rs"]
+mod answers;
+
 pub(crate) use crate::header::{family_of, socklen};
+pub(crate) use answers::*;
 pub(crate) use platform::*;
 
 /// A result whose error is an errno.

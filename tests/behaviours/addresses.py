@@ -26,6 +26,21 @@ def own_address():
 
 
 @case
+def addr_client_of_the_own_address():
+    """A client that is bound to an address of the host's own keeps it when it connects to loopback."""
+    host, port = own_address(), free_port()
+    listener = listening(LOCAL, port)
+    client = tcp()
+    client.bind((host, 0))
+    name = client.getsockname()
+    client.connect((LOCAL, port))
+    equal(client.getsockname(), name, 'the name of the client')
+    accepted, peer = listener.accept()
+    equal(peer, name, 'the peer')
+    conversation(client, accepted)
+
+
+@case
 def addr_own_address_beside_the_wildcard():
     """A port that is bound on the wildcard is in use on the host's own addresses; free again, it is not."""
     host = own_address()

@@ -10,10 +10,18 @@ extern char **environ;
 
 static const char source[] =
     "#include <netinet/in.h>\n"
+    "#include <stdlib.h>\n"
     "#include <sys/socket.h>\n"
+    "#include <unistd.h>\n"
     "static struct sockaddr_in local(int port) {\n"
     "    return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port),\n"
     "                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};\n"
+    "}\n"
+    "__attribute__((constructor)) static void starts(void) {\n"
+    "    const char *port = getenv(\"BIND\");\n"
+    "    struct sockaddr_in address = local(port ? atoi(port) : 0);\n"
+    "    if (port && bind(socket(AF_INET, SOCK_STREAM, 0), (void *)&address, sizeof address) == 0)\n"
+    "        _exit(3);\n"
     "}\n"
     "int library_listens(int port) {\n"
     "    struct sockaddr_in address = local(port);\n"
@@ -76,4 +84,27 @@ CASE(c_library_missing) {
     TRUE(!dlopen("/no/such/library.so", RTLD_NOW | RTLD_DEEPBIND), "no library");
     TRUE(strstr(dlerror(), "/no/such/library.so"), "what dlerror says");
     TRUE(dlopen(NULL, RTLD_NOW), "the program itself");
+}
+
+/* A constructor of a library that the program is linked with: its bind meets the listener of another process. */
+CASE(c_library_constructor) {
+    char folder[] = "/tmp/behaviours-XXXXXX", command[1024], port[12];
+    const char *compiler = getenv("CC") ? getenv("CC") : "cc";
+    compiled(folder);
+    snprintf(command, sizeof command,
+             "cd %s && echo 'int library_listens(int); int main(int n, char **a) { (void)a; return n > 1 ? "
+             "library_listens(0) : 0; }' >main.c && %s -o main main.c ./library.so && ./main",
+             folder, compiler);
+    EQUAL(system(command), 0, "the program");
+    int free = free_port(), listener = listening(free_port());
+    snprintf(port, sizeof port, "%d", free);
+    OK(setenv("BIND", port, 1));
+    snprintf(command, sizeof command, "cd %s && ./main", folder);
+    EQUAL(system(command), 3 << 8, "the constructor's bind to a free port");
+    snprintf(port, sizeof port, "%d", own_port(listener));
+    OK(setenv("BIND", port, 1));
+    int status = system(command);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    EQUAL(system(command), 0, "removal of the program");
+    EQUAL(status, 0, "the constructor's bind to a port in use");
 }

@@ -135,6 +135,35 @@ def opt_values_out_of_range():
 
 
 @case
+def opt_peer_unknown():
+    """SO_PEERGROUPS and SO_PEERPIDFD say nothing of a TCP peer, and leave nothing open."""
+    groups, pidfd = 59, 77
+    trio = Trio()
+    before = len(os.listdir('/proc/self/fd'))
+    for name in (groups, pidfd):
+        for sock in (trio.listener, trio.client, trio.accepted):
+            fails(errno.ENODATA, f'option {name}', sock.getsockopt, SOL_SOCKET, name, 64)
+    equal(len(os.listdir('/proc/self/fd')), before, 'open descriptors')
+
+
+@case
+def opt_transparent():
+    """IP_FREEBIND and, for root, IP_TRANSPARENT are kept over bind and listen."""
+    names = {socket.IP_FREEBIND if hasattr(socket, 'IP_FREEBIND') else 15}
+    if os.geteuid() == 0:
+        names.add(socket.IP_TRANSPARENT)
+
+    def prepare(sock):
+        for name in names:
+            sock.setsockopt(IPPROTO_IP, name, 1)
+        return sock
+
+    trio = Trio(prepare=prepare)
+    for name in names:
+        equal(trio.listener.getsockopt(IPPROTO_IP, name), 1, f'option {name}')
+
+
+@case
 def opt_congestion():
     """The congestion control is one that the system has, and is kept over bind, connect and accept."""
     usual = tcp().getsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, 16)

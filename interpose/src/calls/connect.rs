@@ -40,8 +40,10 @@ enum Done {
 struct Caller {
     fd: c_int,
     v6_socket: bool,
-    /// The address it was bound to before.
+    /// The address it was bound to before, by a rewritten bind.
     bound: Option<Endpoint>,
+    /// The address of the host's own that it was bound to before, which it keeps.
+    own: Option<Endpoint>,
 }
 
 /// connect(2).
@@ -86,7 +88,9 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
                 // SAFETY: the program's own arguments.
                 return unsafe { real::connect(fd, address, length) };
             }
-            Caller { fd, v6_socket: v6, bound: None }
+            let own = name.canonical();
+            let is_own = own.port != 0 && rewrite::perhaps_own(own).is_some();
+            Caller { fd, v6_socket: v6, bound: None, own: is_own.then_some(own) }
         }
         Fact::Listener(_) if is_connection_or_listens(fd) => return failed(errno, libc::EISCONN),
         Fact::Client { .. } => return failed(errno, libc::EISCONN),
@@ -94,7 +98,7 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
             if listener.v6_socket != matches!(named.ip, IpAddr::V6(_)) {
                 return failed(errno, if listener.v6_socket { libc::EINVAL } else { libc::EAFNOSUPPORT });
             }
-            Caller { fd, v6_socket: listener.v6_socket, bound: Some(listener.endpoint()) }
+            Caller { fd, v6_socket: listener.v6_socket, bound: Some(listener.endpoint()), own: None }
         }
         Fact::Other => {
             drop(errno);
@@ -142,10 +146,14 @@ fn by_own_address(config: &Config, endpoint: Endpoint) -> Option<Endpoint> {
     (listens && is_of_this_host(to.ip)).then_some(to)
 }
 
-/// Whether an address can be bound here.
+/// Whether an address is one of this host's: then a datagram for it would come from that very address. (A bind says
+/// less: it is allowed for any address with `ip_nonlocal_bind`, and for broadcast addresses.)
 pub(super) fn is_of_this_host(ip: IpAddr) -> bool {
-    let Ok(socket) = sys::tcp_socket(matches!(ip, IpAddr::V6(_))) else { return false };
-    sys::bind(socket.number(), Encoded::of(Endpoint { ip, port: 0 }).bytes()).is_ok()
+    let Ok(socket) = sys::udp_socket(matches!(ip, IpAddr::V6(_))) else { return false };
+    // The discard port; nothing is sent.
+    sys::connect(socket.number(), Encoded::of(Endpoint { ip, port: 9 }).bytes()).is_ok()
+        && sys::own_name(socket.number())
+            .is_ok_and(|name| matches!(rawaddr::read_name(name.bytes()), Given::Inet(own) if own.ip == ip))
 }
 
 fn failed(errno: Errno, reason: c_int) -> c_int {
@@ -386,11 +394,12 @@ fn connect_by_broker(config: &Config, caller: Caller, to: Endpoint, file: &str) 
     use agentfs_wire::peer::Peer;
     let ip = local_ip(caller, to);
     for _ in 0..PORT_TRIES {
-        let port = caller.bound.map_or_else(rundir::random_port, |bound| bound.port);
+        let bound = caller.bound.or(caller.own);
+        let port = bound.map_or_else(rundir::random_port, |bound| bound.port);
         let local = Endpoint { ip, port };
         let name = Peer::format_client(config.space, caller.v6_socket, local, to);
         let socket = match crate::broker::ask(config, Ask::Connect { file, name: name.as_bytes() }) {
-            Err(libc::EADDRINUSE) if caller.bound.is_none() => continue,
+            Err(libc::EADDRINUSE) if bound.is_none() => continue,
             result => result?,
         };
         let Some(socket) = socket else { return Err(libc::EACCES) };
@@ -410,7 +419,7 @@ fn connect_by_broker(_config: &Config, _caller: Caller, _to: Endpoint, _file: &s
 
 /// The own address of a client end: what it was bound to, else loopback, else the host's that it connects to.
 fn local_ip(caller: Caller, to: Endpoint) -> IpAddr {
-    match caller.bound.map(|bound| bound.canonical().ip) {
+    match caller.bound.or(caller.own).map(|bound| bound.canonical().ip) {
         Some(ip) if !ip.is_unspecified() => ip,
         _ => match to.ip {
             IpAddr::V4(ip) if !ip.is_loopback() => to.ip,
@@ -423,7 +432,7 @@ fn local_ip(caller: Caller, to: Endpoint) -> IpAddr {
 /// Names the client end: the port it was bound to, else a free one.
 fn name_socket(config: &Config, caller: Caller, to: Endpoint, socket: c_int) -> sys::Result<Endpoint> {
     let ip = local_ip(caller, to);
-    if let Some(bound) = caller.bound {
+    if let Some(bound) = caller.bound.or(caller.own) {
         let local = Endpoint { ip, port: bound.port };
         return match target::name_client(config, socket, caller.v6_socket, local, to) {
             Err(libc::EADDRINUSE) => Err(libc::EADDRNOTAVAIL),

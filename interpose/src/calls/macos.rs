@@ -153,7 +153,7 @@ pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_
         && let Some(config) = config::get()
     {
         // SAFETY: the kernel has filled the header in.
-        unsafe { blank(config, message) };
+        unsafe { blank(config, fd, message) };
     }
     received
 }

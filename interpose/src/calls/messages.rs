@@ -163,7 +163,7 @@ pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
         && let Some(config) = config::get()
     {
         // SAFETY: the kernel has filled the header in.
-        unsafe { blank(config, message) };
+        unsafe { blank(config, fd, message) };
     }
     received
 }
@@ -190,9 +190,11 @@ pub(crate) unsafe fn recvmmsg(
             // SAFETY: the kernel has filled in `received` headers.
             let header = unsafe { &raw mut (*messages.add(index)).msg_hdr };
             // SAFETY: as above.
+            unsafe { forget_received(header) };
+            // SAFETY: as above.
             if !unsafe { (*header).msg_name }.is_null() {
                 // SAFETY: as above.
-                unsafe { blank(config, header) };
+                unsafe { blank(config, fd, header) };
             }
         }
     }
@@ -229,32 +231,17 @@ unsafe fn forget_received(message: *const msghdr) {
 ///
 /// # Safety
 /// The kernel has filled in `message`, which asked for a name.
-pub(super) unsafe fn blank(config: &Config, message: *mut msghdr) {
+pub(super) unsafe fn blank(config: &Config, fd: c_int, message: *mut msghdr) {
     // SAFETY: the caller vouches for the header.
     let (name, length) = unsafe { ((*message).msg_name, (*message).msg_namelen) };
-    let length = usize::try_from(length).unwrap_or(0);
+    // The length may be more than there is room for, so that only the family is looked at.
     if length < 3 {
         return;
     }
-    // A name that did not fit was cut: then its length says more than was written. No inet name is
-    // that long, and 28 bytes are enough to tell ours from a program's own.
     // SAFETY: `msg_name` had room for what the program said, at least two bytes for a family.
     let family = unsafe { crate::header::family_at(name.cast::<sockaddr>()) };
-    if family != libc::AF_UNIX {
-        return;
-    }
     let _errno = Errno::keep();
-    let mut known = length.min(rawaddr::IN_BYTES);
-    if length <= rawaddr::IN6_BYTES {
-        known = length;
-    }
-    // SAFETY: a program that asks for a name gives room for an inet one at the least.
-    let bytes = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), known) };
-    let text = rawaddr::unix_text(bytes);
-    let prefix = config.run().get(..text.len().min(config.run().len())).unwrap_or(&[]);
-    let ours = (!text.is_empty() && text.first() != Some(&0) && text.starts_with(prefix))
-        || text.starts_with(b"\0afs1/");
-    if ours {
+    if family == libc::AF_UNIX && facts::of(config, fd).rewritten().is_some() {
         // SAFETY: the caller vouches for the header.
         unsafe { (*message).msg_namelen = 0 };
     }

@@ -48,6 +48,16 @@ pub(crate) unsafe fn getsockopt(
     let errno = Errno::keep();
     let fact = facts::of(config, fd);
     let Some(v6) = fact.rewritten() else { return result };
+    if level == libc::SOL_SOCKET && sys::is_of_peer(name) {
+        // SAFETY: where the kernel has answered, it has written the length.
+        let written = if result == 0 { unsafe { length.read_unaligned() } } else { 0 };
+        // SAFETY: and that many bytes.
+        if let Some(answer) = unsafe { number(value, written) } {
+            sys::take_back(name, answer);
+        }
+        drop(errno);
+        return sys::fail(libc::ENODATA);
+    }
     let answer = if level == libc::SOL_SOCKET {
         socket_option(fd, name, v6, fact, size)
     } else {

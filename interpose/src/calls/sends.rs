@@ -86,7 +86,7 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     // SAFETY: the program's own arguments.
     let sent = unsafe { real::sendmsg(fd, message, flags) };
     #[cfg(target_os = "linux")]
-    if sent < 0 && sys::errno() == libc::EPIPE && !message.is_null() {
+    if sent < 0 && matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) && !message.is_null() {
         // SAFETY: the kernel has read the header and its parts.
         let size = unsafe { late::size_of(message) };
         if late::is_taken(fd, size) {
@@ -167,11 +167,20 @@ mod late {
     /// program that neither ignores it nor sends with `MSG_NOSIGNAL`.) Sets errno to what TCP says, where that differs.
     #[cold]
     pub(super) fn is_taken(fd: c_int, size: usize) -> bool {
-        if sys::errno() != libc::EPIPE {
+        let reason = sys::errno();
+        if !matches!(reason, libc::EPIPE | libc::ENOTCONN) {
             return false;
         }
         let errno = Errno::keep();
         let rewritten = config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some());
+        if reason == libc::ENOTCONN {
+            drop(errno);
+            if rewritten {
+                // A socket that is only bound, or listens.
+                sys::set_errno(libc::EPIPE);
+            }
+            return false;
+        }
         if !rewritten || sys::peer_name(fd).is_err() || options::shut_down(fd).1 {
             return false;
         }

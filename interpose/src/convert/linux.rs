@@ -10,6 +10,9 @@ const EPOLLS: usize = 32;
 /// Duplicates that are moved along.
 const TWINS: usize = 32;
 
+/// epoll instances whose interest in one descriptor is moved along.
+const INSTANCES: usize = 16;
+
 /// Numbers of epoll instances, plus one; 0 is an empty place. Only hints: a number may have been closed.
 static EPOLL: [AtomicI32; EPOLLS] = [const { AtomicI32::new(0) }; EPOLLS];
 /// Whether there were more than fit.
@@ -53,7 +56,7 @@ const F_GETSIG: c_int = 11;
 
 /// The interest that epoll instances have in one descriptor.
 pub(super) struct Interest {
-    entries: [Option<(c_int, libc::epoll_event)>; 4],
+    entries: [Option<(c_int, libc::epoll_event)>; INSTANCES],
 }
 
 // === impl Interest ===
@@ -61,7 +64,7 @@ pub(super) struct Interest {
 impl Interest {
     /// Takes the interest in `fd` out of every epoll instance that has any.
     pub(super) fn take(fd: c_int) -> Self {
-        let mut interest = Self { entries: [None; 4] };
+        let mut interest = Self { entries: [None; INSTANCES] };
         for place in &EPOLL {
             let number = place.load(Ordering::Relaxed);
             if number == 0 {

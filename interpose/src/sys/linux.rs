@@ -76,6 +76,14 @@ pub(crate) fn tcp_socket(v6: bool) -> Result<Fd> {
     with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, domain, kind, libc::IPPROTO_TCP) }))
 }
 
+/// A UDP socket, close-on-exec.
+pub(crate) fn udp_socket(v6: bool) -> Result<Fd> {
+    let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: socket(2) takes three integers.
+    with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, domain, kind, libc::IPPROTO_UDP) }))
+}
+
 /// close(2).
 pub(super) fn close(fd: c_int) {
     // SAFETY: close(2) takes an integer; only an owner calls this.
@@ -93,12 +101,6 @@ pub(crate) fn connect(fd: c_int, name: &[u8]) -> Result<()> {
     // SAFETY: address and length describe `name`, which the kernel reads.
     check(unsafe { libc::syscall(libc::SYS_connect, fd, name.as_ptr(), name.len()) }).map(|_| ())
 }
-
-/// What connect(2) says to an inet address on a Unix socket.
-pub(crate) const WRONG_FAMILY: c_int = libc::EINVAL;
-
-/// Whether getsockopt(2) on a Unix socket answers some names at every level: Linux does not.
-pub(crate) const ANSWERS_ANY_LEVEL: bool = false;
 
 /// connect(2) of a stream.
 pub(crate) fn connect_stream(
@@ -408,67 +410,8 @@ pub(crate) fn program_name(buffer: &mut [u8; 32]) -> &str {
     CStr::from_bytes_until_nul(buffer).ok().and_then(|name| name.to_str().ok()).unwrap_or("")
 }
 
-/// What to pass to setsockopt to get a buffer that reads back as `size`: the kernel doubles it (socket(7)).
-pub(crate) fn buffer_request(size: c_int) -> c_int {
-    size / 2
-}
-
 /// Makes a new socket file known beyond what bind(2) does: nothing, inotify reports the creation.
 pub(crate) fn announce(_name: &crate::rawaddr::UnixName) {}
-
-/// Whether a `SOL_SOCKET` option's answer tells a Unix socket from a TCP one.
-pub(crate) fn is_telling(name: c_int) -> bool {
-    matches!(
-        name,
-        libc::SO_DOMAIN
-            | libc::SO_PROTOCOL
-            | libc::SO_REUSEPORT
-            | libc::SO_PEERCRED
-            | libc::SO_SNDBUF
-            | libc::SO_RCVBUF
-    )
-}
-
-/// What a TCP socket answers to `SO_PEERCRED`, `struct ucred`: process 0 and no user, so that no server takes its
-/// clients for local users that have proved themselves.
-pub(crate) fn peer_answer(name: c_int) -> Option<&'static [u8]> {
-    (name == libc::SO_PEERCRED).then_some(&[0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255])
-}
-
-/// What a TCP socket answers to such an option.
-pub(crate) fn inet_answer(name: c_int, v6: bool) -> Option<c_int> {
-    match name {
-        libc::SO_DOMAIN if v6 => Some(libc::AF_INET6),
-        libc::SO_DOMAIN => Some(libc::AF_INET),
-        libc::SO_PROTOCOL => Some(libc::IPPROTO_TCP),
-        _ => None,
-    }
-}
-
-/// The TCP option whose answer starts with the state.
-pub(crate) const INFO_OPTION: c_int = libc::TCP_INFO;
-
-/// Bytes of this kernel's answer to it, which is asked once of a TCP socket.
-pub(crate) fn info_length() -> usize {
-    use core::sync::atomic::{AtomicUsize, Ordering};
-    /// What every kernel has had since Linux 4.
-    const LEAST: usize = 104;
-    static LENGTH: AtomicUsize = AtomicUsize::new(0);
-    let mut length = LENGTH.load(Ordering::Relaxed);
-    if length == 0 {
-        length = tcp_socket(false).ok().and_then(|socket| asked_info_length(&socket)).unwrap_or(LEAST);
-        LENGTH.store(length, Ordering::Relaxed);
-    }
-    length
-}
-
-fn asked_info_length(socket: &Fd) -> Option<usize> {
-    let mut info = [0_u64; 64];
-    let mut length = super::socklen(size_of_val(&info));
-    let value = info.as_mut_ptr().cast::<c_void>();
-    get_option(socket.number(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &mut length).ok()?;
-    usize::try_from(length).ok()
-}
 
 /// What poll(2) says of a descriptor at this moment.
 pub(crate) fn events_now(fd: c_int, events: libc::c_short) -> Result<libc::c_short> {
@@ -480,49 +423,6 @@ pub(crate) fn events_now(fd: c_int, events: libc::c_short) -> Result<libc::c_sho
         libc::syscall(libc::SYS_ppoll, &raw mut entry, 1_usize, &raw const at_once, no_mask, 8_usize)
     })
     .map(|_| entry.revents)
-}
-
-/// The TCP option that is a text: the congestion control's name (tcp(7)).
-pub(crate) const TEXT_OPTION: c_int = libc::TCP_CONGESTION;
-
-/// The answer to it, 16 bytes.
-pub(crate) fn text_of(fd: c_int, level: c_int, name: c_int) -> [c_int; 4] {
-    let mut words = [0; 4];
-    let mut length = super::socklen(size_of_val(&words));
-    let _ = get_option(fd, level, name, words.as_mut_ptr().cast::<c_void>(), &mut length);
-    words
-}
-
-/// Whether programs set an option on each connection, so that its values are known here.
-pub(crate) fn is_common(level: c_int, name: c_int) -> bool {
-    use libc::{
-        TCP_CORK, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY, TCP_QUICKACK, TCP_USER_TIMEOUT,
-    };
-    level == libc::IPPROTO_TCP
-        && matches!(
-            name,
-            TCP_NODELAY
-                | TCP_CORK
-                | TCP_QUICKACK
-                | TCP_KEEPIDLE
-                | TCP_KEEPINTVL
-                | TCP_KEEPCNT
-                | TCP_USER_TIMEOUT
-        )
-}
-
-/// A value as the kernel reads it back: switches as 0 or 1; EINVAL for one that is out of range (tcp(7)).
-pub(crate) fn as_read_back(level: c_int, name: c_int, value: c_int) -> Result<c_int> {
-    let range = match (level, name) {
-        (libc::IPPROTO_TCP, libc::TCP_NODELAY | libc::TCP_CORK | libc::TCP_QUICKACK) => {
-            return Ok(c_int::from(value != 0));
-        }
-        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL) => 1..=32_767,
-        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => 1..=127,
-        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => 0..=c_int::MAX,
-        _ => c_int::MIN..=c_int::MAX,
-    };
-    if range.contains(&value) { Ok(value) } else { Err(libc::EINVAL) }
 }
 
 /// Length of a control message with its header (cmsg(3)).

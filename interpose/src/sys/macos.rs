@@ -41,6 +41,13 @@ pub(crate) fn tcp_socket(v6: bool) -> Result<Fd> {
     ours(check(unsafe { libc::socket(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP) })?)
 }
 
+/// A UDP socket, close-on-exec.
+pub(crate) fn udp_socket(v6: bool) -> Result<Fd> {
+    let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    // SAFETY: socket(2) takes three integers.
+    ours(check(unsafe { libc::socket(domain, libc::SOCK_DGRAM, libc::IPPROTO_UDP) })?)
+}
+
 /// close(2).
 pub(super) fn close(fd: c_int) {
     // SAFETY: close(2) takes an integer; only an owner calls this.
@@ -59,13 +66,6 @@ pub(crate) fn connect(fd: c_int, name: &[u8]) -> Result<()> {
     check(unsafe { libc::connect(fd, name.as_ptr().cast::<sockaddr>(), super::socklen(name.len())) })
         .map(|_| ())
 }
-
-/// What connect(2) says to an inet address on a Unix socket (XNU, unp_connect).
-pub(crate) const WRONG_FAMILY: c_int = libc::EAFNOSUPPORT;
-
-/// Whether getsockopt(2) on a Unix socket answers some names at every level. XNU does (uipc_ctloutput looks at
-/// the name only): `TCP_NODELAY` would be the peer's credentials, `TCP_MAXSEG` its process id.
-pub(crate) const ANSWERS_ANY_LEVEL: bool = true;
 
 /// Tries at a listener whose queue is full, 1 ms apart.
 const CONNECT_TRIES: u32 = 50;
@@ -399,51 +399,10 @@ pub(crate) fn program_name(buffer: &mut [u8; 32]) -> &str {
     core::str::from_utf8(buffer.get(..length).unwrap_or(&[])).unwrap_or("")
 }
 
-/// What to pass to setsockopt to get a buffer that reads back as `size`.
-pub(crate) fn buffer_request(size: c_int) -> c_int {
-    size
-}
-
 /// Makes a new socket file known: FSEvents reports no creation of sockets, but a change of mode.
 pub(crate) fn announce(name: &crate::rawaddr::UnixName) {
     // SAFETY: the path ends in NUL.
     let _ = check(unsafe { libc::chmod(name.c_path().as_ptr(), 0o600) });
-}
-
-/// Whether a `SOL_SOCKET` option's answer tells a Unix socket from a TCP one.
-pub(crate) fn is_telling(name: c_int) -> bool {
-    matches!(name, libc::SO_REUSEPORT | libc::SO_SNDBUF | libc::SO_RCVBUF)
-}
-
-/// `SO_PEERCRED` is of Linux only.
-pub(crate) fn peer_answer(_name: c_int) -> Option<&'static [u8]> {
-    None
-}
-
-/// What a TCP socket answers to such an option.
-pub(crate) fn inet_answer(_name: c_int, _v6: bool) -> Option<c_int> {
-    None
-}
-
-/// The TCP option whose answer starts with the state.
-pub(crate) const INFO_OPTION: c_int = libc::TCP_CONNECTION_INFO;
-
-/// macOS has no TCP option that is a text.
-pub(crate) const TEXT_OPTION: c_int = -1;
-
-/// As above.
-pub(crate) fn text_of(_fd: c_int, _level: c_int, _name: c_int) -> [c_int; 4] {
-    [0; 4]
-}
-
-/// The values of all options are taken as they are.
-pub(crate) fn is_common(_level: c_int, _name: c_int) -> bool {
-    true
-}
-
-/// A value as the kernel reads it back: `TCP_NODELAY` as its flag (tcp(4)).
-pub(crate) fn as_read_back(_level: c_int, _name: c_int, value: c_int) -> Result<c_int> {
-    Ok(value)
 }
 
 /// Length of a control message with its header (cmsg(3)).
