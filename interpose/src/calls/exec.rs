@@ -149,7 +149,11 @@ unsafe fn look(config: &Config, target: Target) -> Program {
 
 /// Tells of an exec; `why` where the program is within reach. One that cannot succeed is not told.
 fn traced(config: &Config, target: Target, found: Program, why: Why) {
-    let Target::Named(program) = target else { return };
+    let program = match target {
+        Target::Named(program) => program,
+        #[cfg(target_os = "linux")]
+        Target::Open(_) | Target::Unknown => return,
+    };
     if program.is_null() || found == Program::Missing || !notify::tracing(config) {
         return;
     }

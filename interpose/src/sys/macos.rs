@@ -1,7 +1,7 @@
 //! macOS: libSystem's functions, called directly. dyld does not interpose the interposing image.
 #![expect(unsafe_code, reason = "system calls")]
 
-use super::{Fd, RawName, Result, family_of};
+use super::{Fd, RawName, Result};
 use core::ffi::CStr;
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
