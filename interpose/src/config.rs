@@ -77,10 +77,12 @@ pub(crate) fn load() {
 
 /// The configuration, or `None` where this process belongs to no instance.
 pub(crate) fn get() -> Option<&'static Config> {
-    let usable = LOADED.get().or_else(|| {
+    let mut usable = LOADED.get();
+    // dyld runs the constructors of inserted libraries first.
+    if usable.is_none() && cfg!(target_os = "linux") {
         load();
-        LOADED.get()
-    });
+        usable = LOADED.get();
+    }
     if usable != Some(true) {
         return None;
     }

@@ -86,6 +86,29 @@ CASE(c_library_missing) {
     TRUE(dlopen(NULL, RTLD_NOW), "the program itself");
 }
 
+/* Functions that are looked up in libc itself: ctypes.CDLL('libc.so.6'), JNA, LuaJIT's ffi. */
+CASE(c_library_libc) {
+    void *libc = dlopen("libc.so.6", RTLD_NOW);
+    TRUE(libc, "libc");
+    int port = free_port(), listener = listening(port), client = tcp();
+    struct sockaddr_in address = local4(port);
+    int (*connects)(int, const struct sockaddr *, socklen_t) =
+        (int (*)(int, const struct sockaddr *, socklen_t))dlsym(libc, "connect");
+    int (*binds)(int, const struct sockaddr *, socklen_t) =
+        (int (*)(int, const struct sockaddr *, socklen_t))dlsym(libc, "bind");
+    TRUE(connects && binds, "functions of libc");
+    OK(connects(client, (struct sockaddr *)&address, sizeof address));
+    int accepted = OK(accept(listener, NULL, NULL));
+    conversation(client, accepted);
+    FAILS(EADDRINUSE, binds(tcp(), (struct sockaddr *)&address, sizeof address));
+    TRUE(dlsym(libc, "getpid") == (void *)getpid || ((pid_t(*)(void))dlsym(libc, "getpid"))() == getpid(), "getpid");
+    TRUE(dlsym(libc, "environ"), "environ");
+    TRUE(dlsym(libc, "gnu_get_libc_version"), "a function of libc alone");
+    TRUE(!dlsym(libc, "no_such_function"), "no such function");
+    EQUAL(dlclose(libc), 0, "dlclose");
+    conversation(client, accepted);
+}
+
 /* A constructor of a library that the program is linked with: its bind meets the listener of another process. */
 CASE(c_library_constructor) {
     char folder[] = "/tmp/behaviours-XXXXXX", command[1024], port[12];

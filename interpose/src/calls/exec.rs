@@ -149,11 +149,10 @@ unsafe fn look(config: &Config, target: Target) -> Program {
 
 /// Tells of an exec; `why` where the program is within reach. One that cannot succeed is not told.
 fn traced(config: &Config, target: Target, found: Program, why: Why) {
-    let program = match target {
-        Target::Named(program) => program,
-        #[cfg(target_os = "linux")]
-        Target::Open(_) | Target::Unknown => return,
-    };
+    #[cfg(target_os = "linux")]
+    let Target::Named(program) = target else { return };
+    #[cfg(target_os = "macos")]
+    let Target::Named(program) = target;
     if program.is_null() || found == Program::Missing || !notify::tracing(config) {
         return;
     }

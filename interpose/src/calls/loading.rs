@@ -2,25 +2,33 @@
 //! them, before it looks at what was loaded first, and so never meets a hook. PHP loads every extension like that. The
 //! flag is taken out.
 //!
+//! Whoever opens libc by its name to look functions up in it (Python's `ctypes.CDLL('libc.so.6')`, JNA, LuaJIT) gets this
+//! library: what is hooked is found in it, and everything else in libc, which it depends on.
+//!
 //! The call goes on by a jump, so that libc sees the caller's return address: by that it finds the `RUNPATH` to search
 //! and the name space to load into.
-#![cfg_attr(not(test), expect(unsafe_code, reason = "goes on to libc's function by a jump"))]
+#![expect(unsafe_code, reason = "goes on to libc's function by a jump")]
 
 use crate::config;
 use crate::sys;
-use libc::{c_int, c_void};
+use core::ffi::CStr;
+use libc::{c_char, c_void};
 
 /// `RTLD_DEEPBIND` of glibc's dlfcn.h. musl has no such flag, and none of this value.
-const DEEPBIND: c_int = 8;
+const DEEPBIND: usize = 8;
 
-/// Where the call goes on, and with which flags; returned in two registers.
+/// The arguments of one call, in the order in which they are put on the stack.
 #[repr(C)]
-struct Onward {
-    next: usize,
+struct Arguments {
+    file: *const c_char,
     flags: usize,
 }
 
-extern "C" fn onward(flags: c_int) -> Onward {
+/// Corrects the arguments; where the call goes on.
+///
+/// # Safety
+/// `arguments` are those of dlopen(3).
+unsafe extern "C" fn onward(arguments: *mut Arguments) -> usize {
     use core::sync::atomic::{AtomicPtr, Ordering};
     static NEXT: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
     let mut next = NEXT.load(Ordering::Relaxed);
@@ -28,13 +36,21 @@ extern "C" fn onward(flags: c_int) -> Onward {
         next = sys::next_symbol("dlopen\0");
         NEXT.store(next, Ordering::Relaxed);
     }
-    let next = if next.is_null() {
-        (nowhere as extern "C" fn() -> usize) as usize
-    } else {
-        next.expose_provenance()
-    };
-    let flags = if config::get().is_some() { flags & !DEEPBIND } else { flags };
-    Onward { next, flags: usize::try_from(flags.cast_unsigned()).unwrap_or(0) }
+    if let Some(config) = config::get() {
+        // SAFETY: the caller vouches for the arguments, which are on its stack and nobody else's.
+        let arguments = unsafe { &mut *arguments };
+        arguments.flags &= !DEEPBIND;
+        // SAFETY: dlopen(3) is given a C string or NULL.
+        if !arguments.file.is_null() && is_libc(unsafe { CStr::from_ptr(arguments.file) }.to_bytes()) {
+            arguments.file = config.library().as_ptr();
+        }
+    }
+    if next.is_null() { (nowhere as extern "C" fn() -> usize) as usize } else { next.expose_provenance() }
+}
+
+/// Whether a library is glibc itself.
+fn is_libc(file: &[u8]) -> bool {
+    file.rsplit(|byte| *byte == b'/').next() == Some(b"libc.so.6")
 }
 
 /// A program without dlopen does not call it; should it, nothing can be loaded.
@@ -48,15 +64,14 @@ extern "C" fn nowhere() -> usize {
 unsafe extern "C" fn dlopen() {
     // Two pushes and eight bytes bring the stack from 8 to 0 modulo 16, as a call needs it.
     core::arch::naked_asm!(
-        "push rdi",
         "push rsi",
+        "push rdi",
         "sub rsp, 8",
-        "mov edi, esi",
+        "lea rdi, [rsp + 8]",
         "call {onward}",
         "add rsp, 8",
-        "pop rsi",
         "pop rdi",
-        "mov esi, edx",
+        "pop rsi",
         "jmp rax",
         onward = sym onward,
     )
@@ -67,11 +82,13 @@ unsafe extern "C" fn dlopen() {
 #[unsafe(naked)]
 unsafe extern "C" fn dlopen() {
     core::arch::naked_asm!(
-        "stp x0, x30, [sp, #-16]!",
-        "mov w0, w1",
+        "stp x0, x1, [sp, #-32]!",
+        "str x30, [sp, #16]",
+        "mov x0, sp",
         "bl {onward}",
         "mov x16, x0",
-        "ldp x0, x30, [sp], #16",
+        "ldr x30, [sp, #16]",
+        "ldp x0, x1, [sp], #32",
         "br x16",
         onward = sym onward,
     )
@@ -82,10 +99,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_pass_outside_of_an_instance() {
-        let onward = onward(DEEPBIND | libc::RTLD_NOW);
-        assert_ne!(onward.next, 0);
-        assert_eq!(onward.flags, 10);
+    fn outside_of_an_instance_the_arguments_pass() {
+        let mut arguments = Arguments { file: c"libc.so.6".as_ptr(), flags: DEEPBIND | 2 };
+        let before = arguments.file;
+        // SAFETY: the arguments are those of a call.
+        assert_ne!(unsafe { onward(&raw mut arguments) }, 0);
+        assert_eq!((arguments.file, arguments.flags), (before, 10));
         assert_eq!(nowhere(), 0);
+    }
+
+    #[test]
+    fn libc_is_known_by_its_name() {
+        assert!(is_libc(b"libc.so.6") && is_libc(b"/lib/x86_64-linux-gnu/libc.so.6"));
+        assert!(!is_libc(b"libc.so") && !is_libc(b"mylibc.so.6") && !is_libc(b"libc.so.6/x"));
     }
 }
