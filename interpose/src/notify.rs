@@ -44,6 +44,15 @@ pub(crate) struct News<'a> {
     pub(crate) file: &'a str,
 }
 
+// === impl News ===
+
+impl News<'_> {
+    /// News of a call of which nothing else is to be said.
+    pub(crate) fn of(call: Call, outcome: Outcome, why: Why) -> Self {
+        Self { call, outcome, why, errno: 0, fd: -1, address: None, peer: None, file: "" }
+    }
+}
+
 /// Whether somebody wants to hear of every call.
 pub(crate) fn tracing(config: &Config) -> bool {
     let mut page = PAGE.load(Ordering::Acquire);

@@ -162,14 +162,10 @@ fn traced(config: &Config, fd: c_int, address: Endpoint, peer: Endpoint) {
     notify::trace(
         config,
         News {
-            call: Call::Accept,
-            outcome: Outcome::Rewritten,
-            why: Why::Rewritten,
-            errno: 0,
             fd,
             address: Some(address),
             peer: Some(peer),
-            file: "",
+            ..News::of(Call::Accept, Outcome::Rewritten, Why::Rewritten)
         },
     );
 }

@@ -175,30 +175,17 @@ fn rewrite_bound(config: &Config, fd: c_int, endpoint: Endpoint, scope: Scope) -
     notify::trace(
         config,
         News {
-            call: Call::Bind,
-            outcome: Outcome::Rewritten,
-            why: Why::Rewritten,
-            errno: 0,
             fd,
             address: Some(Endpoint { port, ..endpoint }),
-            peer: None,
             file: file.as_str(),
+            ..News::of(Call::Bind, Outcome::Rewritten, Why::Rewritten)
         },
     );
     Ok(())
 }
 
 fn passed(config: &Config, fd: c_int, endpoint: Endpoint, why: Why, errno: c_int) {
-    let news = News {
-        call: Call::Bind,
-        outcome: Outcome::Passed,
-        why,
-        errno,
-        fd,
-        address: Some(endpoint),
-        peer: None,
-        file: "",
-    };
+    let news = News { errno, fd, address: Some(endpoint), ..News::of(Call::Bind, Outcome::Passed, why) };
     if why == Why::Failed {
         notify::tell(config, news);
     } else if why != Why::NotTcp {
@@ -208,14 +195,10 @@ fn passed(config: &Config, fd: c_int, endpoint: Endpoint, why: Why, errno: c_int
 
 fn refused(config: &Config, fd: c_int, endpoint: Endpoint) {
     let news = News {
-        call: Call::Bind,
-        outcome: Outcome::Refused,
-        why: Why::InUse,
         errno: libc::EADDRINUSE,
         fd,
         address: Some(endpoint),
-        peer: None,
-        file: "",
+        ..News::of(Call::Bind, Outcome::Refused, Why::InUse)
     };
     notify::trace(config, news);
 }
@@ -266,14 +249,10 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         notify::tell_listener(
             config,
             News {
-                call: Call::Listen,
-                outcome: Outcome::Rewritten,
-                why: Why::Rewritten,
-                errno: 0,
                 fd,
                 address: Some(listener.endpoint()),
-                peer: None,
                 file: file.as_str(),
+                ..News::of(Call::Listen, Outcome::Rewritten, Why::Rewritten)
             },
         );
     }

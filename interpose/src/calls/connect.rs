@@ -355,14 +355,11 @@ fn connect_to(config: &Config, caller: Caller, to: Endpoint, name: &UnixName) ->
     }
     if notify::tracing(config) {
         let news = News {
-            call: Call::Connect,
-            outcome: Outcome::Rewritten,
-            why: Why::Rewritten,
-            errno: 0,
             fd: caller.fd,
             address: Some(to),
             peer: Some(local),
             file: names::file_of(config.run(), rawaddr::unix_text(name.bytes())).map_or("", |(file, _)| file),
+            ..News::of(Call::Connect, Outcome::Rewritten, Why::Rewritten)
         };
         notify::trace(config, news);
     }
@@ -454,8 +451,5 @@ fn name_socket(config: &Config, caller: Caller, to: Endpoint, socket: c_int) -> 
 }
 
 fn told(config: &Config, fd: c_int, to: Endpoint, outcome: Outcome, why: Why, errno: c_int) {
-    notify::trace(
-        config,
-        News { call: Call::Connect, outcome, why, errno, fd, address: Some(to), peer: None, file: "" },
-    );
+    notify::trace(config, News { errno, fd, address: Some(to), ..News::of(Call::Connect, outcome, why) });
 }

@@ -159,18 +159,10 @@ fn traced(config: &Config, target: Target, found: Program, why: Why) {
     let _errno = Errno::keep();
     // SAFETY: the program's own C string.
     let file = unsafe { CStr::from_ptr(program) }.to_str().unwrap_or("");
+    let why = if let Program::Beyond(reason) = found { reason } else { why };
     // A notice has room for the end of a long path.
     let start = file.len().saturating_sub(128);
-    let news = News {
-        call: Call::Exec,
-        outcome: Outcome::Passed,
-        why: if let Program::Beyond(reason) = found { reason } else { why },
-        errno: 0,
-        fd: -1,
-        address: None,
-        peer: None,
-        file: file.get(start..).unwrap_or(""),
-    };
+    let news = News { file: file.get(start..).unwrap_or(""), ..News::of(Call::Exec, Outcome::Passed, why) };
     notify::tell(config, news);
 }
 
