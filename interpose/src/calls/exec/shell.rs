@@ -83,7 +83,7 @@ unsafe fn completed(command: *const c_char) -> Option<Completed> {
 /// Writes `export NAME='VALUE' …; COMMAND`, on the line on which the command begins.
 fn write<'a>(variables: impl Iterator<Item = &'a [u8]>, command: &[u8], mut push: impl FnMut(&[u8])) {
     let mut before: &[u8] = b"export ";
-    for (name, value) in variables.filter_map(environment::parts).filter(|(name, _)| is_name(name)) {
+    for (name, value) in variables.filter_map(environment::parts).filter(|(name, _)| is_told(name)) {
         push(before);
         push(name);
         push(b"='");
@@ -99,9 +99,11 @@ fn write<'a>(variables: impl Iterator<Item = &'a [u8]>, command: &[u8], mut push
     push(command);
 }
 
-/// Whether a shell can set a variable of this name.
-fn is_name(name: &[u8]) -> bool {
-    name.first().is_some_and(|first| !first.is_ascii_digit())
+/// Whether a variable of this name is set in the command: a shell can set it, and it is no secret, because everybody may
+/// read the command lines of others (proc(5), `cmdline`).
+fn is_told(name: &[u8]) -> bool {
+    !name.ends_with(b"SECRET")
+        && name.first().is_some_and(|first| !first.is_ascii_digit())
         && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
 }
 
@@ -121,6 +123,11 @@ mod tests {
         assert_eq!(written(&["A=1", "B=it's $x"], "run 'me'"), r"export A='1' B='it'\''s $x'; run 'me'");
         assert_eq!(written(&["A='"], "x"), r"export A=''\'''; x");
         assert_eq!(written(&[], "x"), "x");
+    }
+
+    #[test]
+    fn a_secret_is_in_no_command_line() {
+        assert_eq!(written(&["AGENTFS_SECRET=abc", "A=1"], "x"), "export A='1'; x");
     }
 
     #[test]
