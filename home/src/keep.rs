@@ -5,6 +5,7 @@
 //! folder `keep`; called by `hub` at each reconciliation and when a file is gone. Never decides who is alive:
 //! the kernel does for sockets, the registry for the rest. Sockets that a program binds by itself get no
 //! second name: it may remove its own files.
+use crate::lock::RunLock;
 use crate::probe::{Probe, Prober};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub struct Keep {
     run: PathBuf,
     /// The folder of second names, on the same file system.
     folder: PathBuf,
+    /// The lock under which names of the run dir are removed and bound again.
+    lock: PathBuf,
     /// What it contains: file name → inode number.
     files: BTreeMap<String, u64>,
     prober: Prober,
@@ -29,7 +32,7 @@ pub struct Keep {
 
 impl Keep {
     /// Reads what an earlier collector kept.
-    pub fn open(run: PathBuf, folder: PathBuf) -> Self {
+    pub fn open(run: PathBuf, folder: PathBuf, lock: PathBuf) -> Self {
         let mut files = BTreeMap::new();
         // If the folder cannot be read, nothing is kept: then an emptied run dir stays empty.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -37,7 +40,7 @@ impl Keep {
                 files.insert(name, metadata.ino());
             }
         }
-        Self { run, folder, files, prober: Prober::default() }
+        Self { run, folder, lock, files, prober: Prober::default() }
     }
 
     /// Makes second names for new files in the run dir, restores files that were removed from it, forgets
@@ -62,10 +65,13 @@ impl Keep {
 
     /// Restores a file that is gone from the run dir if its owner is alive; otherwise forgets it. Returns
     /// whether it was restored.
+    /// Takes the run lock: whoever holds it may have removed the name to bind it again at once. Then nothing is done
+    /// until the next reconciliation.
     pub fn restore(&mut self, file: &str, lives: bool) -> bool {
         if !self.files.contains_key(file) {
             return false;
         }
+        let Ok(Some(_lock)) = RunLock::try_take(&self.lock) else { return true };
         let kept = self.folder.join(file);
         let wanted = match fs::symlink_metadata(&kept) {
             Ok(metadata) if metadata.file_type().is_socket() => self.prober.probe(&kept) == Probe::Live,
@@ -123,7 +129,7 @@ mod tests {
     #[test]
     fn what_lives_comes_back_and_what_does_not_is_forgotten() {
         let (_home, run, folder) = home();
-        let mut keep = Keep::open(run.clone(), folder.clone());
+        let mut keep = Keep::open(run.clone(), folder.clone(), run.with_file_name("run.lock"));
         let _live = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
         let own = UnixListener::bind(run.join("a-b.sock")).unwrap();
         let dead = UnixListener::bind(run.join("a-c.81.sock")).unwrap();
@@ -135,7 +141,7 @@ mod tests {
             fs::remove_file(run.join(file)).unwrap();
         }
         // Another collector, which knows what lies in the folder.
-        let mut keep = Keep::open(run.clone(), folder.clone());
+        let mut keep = Keep::open(run.clone(), folder.clone(), run.with_file_name("run.lock"));
         keep.reconcile(&[], |file| file.starts_with("a-b"));
         assert_eq!(list(&run).unwrap(), ["a-b.80.sock", "a-b.json"]);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
@@ -143,9 +149,27 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_left_to_who_holds_the_lock() {
+        let (_home, run, folder) = home();
+        let lock = run.with_file_name("run.lock");
+        let mut keep = Keep::open(run.clone(), folder, lock.clone());
+        let file = run.join("a-b.80.sock");
+        let _old = UnixListener::bind(&file).unwrap();
+        keep.reconcile(&list(&run).unwrap(), |_| true);
+        let held = RunLock::try_take(&lock).unwrap().unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(keep.restore("a-b.80.sock", true));
+        let _new = UnixListener::bind(&file).unwrap();
+        drop(held);
+        fs::remove_file(&file).unwrap();
+        assert!(keep.restore("a-b.80.sock", true));
+        assert!(file.exists());
+    }
+
+    #[test]
     fn a_name_with_a_new_owner_is_left_to_it() {
         let (_home, run, folder) = home();
-        let mut keep = Keep::open(run.clone(), folder.clone());
+        let mut keep = Keep::open(run.clone(), folder.clone(), run.with_file_name("run.lock"));
         let first = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
         keep.reconcile(&list(&run).unwrap(), |_| true);
         fs::remove_file(run.join("a-b.80.sock")).unwrap();

@@ -26,14 +26,16 @@ fn other_users_see_names_only() {
     let _ = home.agentfs(&["route", "by-hand", &socket]).output().success();
     let daemon = home.daemon().unwrap();
     let (http, https) = (daemon.http_port, daemon.https_port.unwrap());
-    let ask = |user: &[&str], scheme: &str, options: &[&str], host: &str| {
+    let ask_for = |path: &str, user: &[&str], scheme: &str, options: &[&str], host: &str| {
         let port = if scheme == "https" { https } else { http };
         let curl = ["curl", "--silent", "--show-error", "--insecure", "--max-time", "20"];
         let command = [user, &curl, options].concat();
         let run = home.program(command[0]).args(&command[1..]);
         let run = run.args(["--resolve", &format!("{host}:{port}:127.0.0.1")]);
-        run.arg(format!("{scheme}://{host}:{port}/")).directory(std::path::Path::new("/")).text()
+        run.arg(format!("{scheme}://{host}:{port}{path}")).directory(std::path::Path::new("/")).text()
     };
+    let ask =
+        |user: &[&str], scheme: &str, options: &[&str], host: &str| ask_for("/", user, scheme, options, host);
     let ways = [
         ("http", &["--http1.1"][..]),
         ("http", &["--http2-prior-knowledge"]),
@@ -50,7 +52,11 @@ fn other_users_see_names_only() {
             assert!(page.contains("shop.localhost") && shows(&page), "{host}: {page}");
         }
     }
+    let metrics = |user: &[&str]| ask_for("/metrics", user, "http", &[], "agentfs.localhost");
+    assert!(metrics(&[]).contains(&format!("target=\"{socket}\"")));
     if Uid::effective().is_root() {
+        let seen = metrics(&STRANGER);
+        assert!(seen.contains("instance=\"one\"") && !seen.contains(".sock"), "{seen}");
         for page in index.iter().flat_map(|host| all(&STRANGER, host)) {
             assert!(
                 page.contains("shop.localhost") && page.contains("by-hand.localhost") && !shows(&page),

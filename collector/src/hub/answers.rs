@@ -155,7 +155,7 @@ impl Hub {
     }
 
     fn metrics(&self) -> String {
-        self.router_metrics.render(&self.table.load())
+        self.router_metrics.render(&self.table.load(), true)
     }
 }
 

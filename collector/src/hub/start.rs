@@ -119,7 +119,7 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     let (end_tx, end_rx) = watch::channel(false);
     let mut hub = Hub {
         registry: Registry::new(paths.run.clone()),
-        keep: Keep::open(paths.run.clone(), paths.keep.clone()),
+        keep: Keep::open(paths.run.clone(), paths.keep.clone(), paths.run_lock.clone()),
         keep_at: None,
         run_dir: RunDir::new(paths.run.clone(), paths.run_lock.clone()),
         processes,

@@ -2,6 +2,7 @@
 use crate::counters::{BUCKETS_US, RouterMetrics};
 use crate::table::{HandedOver, Table};
 use crate::upstream::listener::Upstream;
+use crate::upstream::target::Target;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +19,8 @@ struct Series {
 
 impl RouterMetrics {
     /// All of it in Prometheus' text format, with the requests of each listener in `table`, after what others say.
-    pub fn render(&self, table: &Table) -> String {
+    /// `with_paths`: the reader may see the paths of sockets that routes were added for by hand.
+    pub fn render(&self, table: &Table, with_paths: bool) -> String {
         let mut text = self.others.render();
         for (name, kind, help, counter) in [
             ("connections_total", "counter", "Connections accepted.", &self.connections),
@@ -54,7 +56,7 @@ impl RouterMetrics {
         text.push_str(
             "# HELP agentfs_requests_total Requests sent to a listener.\n# TYPE agentfs_requests_total counter\n",
         );
-        let series = Series::of(table);
+        let series = Series::of(table, with_paths);
         for (labels, series) in &series {
             let _ = writeln!(text, "agentfs_requests_total{{{labels}}} {}", series.requests);
         }
@@ -69,13 +71,13 @@ impl RouterMetrics {
 impl Series {
     /// The sums by labels: workers that share a port, and addresses of one port, are one listener to whoever
     /// reads them.
-    fn of(table: &Table) -> BTreeMap<String, Self> {
+    fn of(table: &Table, with_paths: bool) -> BTreeMap<String, Self> {
         let mut upstreams: Vec<_> = table.routes().flat_map(|route| &route.entry.upstreams).collect();
         upstreams.sort_by_key(|upstream| std::ptr::from_ref(upstream.as_ref()));
         upstreams.dedup_by_key(|upstream| std::ptr::from_ref(upstream.as_ref()));
         let mut series = BTreeMap::<String, Self>::new();
         for upstream in upstreams {
-            series.entry(labels(upstream)).or_default().add(upstream);
+            series.entry(labels(upstream, with_paths)).or_default().add(upstream);
         }
         series
     }
@@ -164,11 +166,14 @@ fn render_handed_over(text: &mut String, table: &Table) {
     }
 }
 
-fn labels(upstream: &Upstream) -> String {
+fn labels(upstream: &Upstream, with_paths: bool) -> String {
     let (app, instance) = (label(&upstream.app), label(&upstream.instance));
     if upstream.app.is_empty() {
         // A route by hand to a foreign place: that place is its name.
-        let target = label(&upstream.socket.to_string());
+        let target = match &upstream.socket {
+            Target::Unix(_) if !with_paths => String::new(),
+            socket => label(&socket.to_string()),
+        };
         return format!("app=\"\",instance=\"\",port=\"0\",target=\"{target}\"");
     }
     format!("app=\"{app}\",instance=\"{instance}\",port=\"{}\"", upstream.port)

@@ -315,7 +315,10 @@ impl Shared {
             "/livez" => pages::plain(out, reply, 200, "ok\n"),
             "/readyz" if self.is_draining() => pages::plain(out, reply, 503, "stopping\n"),
             "/readyz" => pages::plain(out, reply, 200, "ok\n"),
-            "/metrics" => pages::metrics(out, reply, &self.observer.metrics.render(table)),
+            "/metrics" => {
+                let with_paths = matches!(reader.sees(), pages::Sees::Everything);
+                pages::metrics(out, reply, &self.observer.metrics.render(table, with_paths))
+            }
             _ => pages::plain(out, reply, 404, "no such page; the pages are / /livez /readyz /metrics\n"),
         }
     }

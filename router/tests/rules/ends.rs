@@ -9,6 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use std::future::Future;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n";
@@ -38,6 +39,7 @@ async fn at_once<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// A client of HTTP/2 and a request under way.
 struct Stream {
     _client: SendRequest<Bytes>,
+    connection: JoinHandle<()>,
     answer: ResponseFuture,
     body: SendStream<Bytes>,
 }
@@ -54,11 +56,11 @@ impl Stream {
         media: &str,
     ) -> Self {
         let (mut client, connection) = soon("handshake", h2::client::handshake(stream)).await.unwrap();
-        tokio::spawn(async move { drop(connection.await) });
+        let connection = tokio::spawn(async move { drop(connection.await) });
         let request = Request::post("http://app.localhost/").header("content-type", media);
         let request = request.header("content-length", length).body(()).unwrap();
         let (answer, body) = client.send_request(request, length == 0).unwrap();
-        Self { _client: client, answer, body }
+        Self { _client: client, connection, answer, body }
     }
 
     fn send(&mut self, bytes: &'static str, last: bool) {
@@ -168,6 +170,28 @@ async fn a_reset_of_http2_reaches_the_application_at_once() {
         }
         stream.body.send_reset(Reason::CANCEL);
         at_once(&format!("{phase:?}"), conn.rest()).await;
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_connection_of_http2_reaches_the_applications_at_once() {
+    let (bench, app) = Bench::with_tls().await;
+    for phase in PHASES {
+        let length = if matches!(phase, Phase::Upload) { 20 } else { 0 };
+        for secure in [false, true] {
+            let what = format!("{phase:?}, within TLS: {secure}");
+            let mut stream = if secure {
+                Stream::begin(bench.secure_client("h2").await, length).await
+            } else {
+                Stream::begin(bench.client().await.stream, length).await
+            };
+            if length > 0 {
+                stream.send("0123456789", false);
+            }
+            let mut conn = phase.serve(&app).await;
+            stream.connection.abort();
+            at_once(&what, conn.rest()).await;
+        }
     }
 }
 
