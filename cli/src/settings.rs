@@ -15,7 +15,7 @@ const ROUTER_THREADS: usize = 64;
 /// What every command needs to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Where everything is.
+    /// Places of the files.
     pub(crate) paths: Paths,
     /// The user's own folder, for short paths in output.
     pub(crate) user_home: Option<PathBuf>,

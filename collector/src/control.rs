@@ -10,7 +10,7 @@ pub(crate) use server::Server;
 pub(crate) use shared::Shared;
 
 use crate::answer::Answer;
-use agentfs_wire::control::{DrainParams, EndedParams, RouteParams};
+use agentfs_wire::control::{DrainAllParams, DrainParams, EndedParams, RouteParams, Snapshot};
 use tokio::sync::oneshot;
 
 /// A request that only the hub can answer. It is carried out even if its client is gone by then.
@@ -25,8 +25,8 @@ pub(crate) struct Command {
 /// What a command asks for.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// List everything that is running.
-    List,
+    /// List everything that is running. The list is large, so the connection that asks writes it as JSON.
+    List(oneshot::Sender<Snapshot>),
     /// Add a route.
     RouteAdd(RouteParams),
     /// Remove a route.
@@ -39,6 +39,8 @@ pub(crate) enum Ask {
     InstanceEnded(EndedParams),
     /// An instance is about to end.
     Drain(DrainParams),
+    /// Instances are about to end.
+    DrainAll(DrainAllParams),
     /// The counters.
     Metrics,
     /// Read the TLS settings of the home again.

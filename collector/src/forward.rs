@@ -16,7 +16,7 @@ use agentfs_wire::name::{app_name, instance_name};
 use files::{InstanceFiles, bind_in};
 use serde_json::json;
 use serve::{Counters, Served, all_ports, one_port};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -144,12 +144,16 @@ impl Forwards {
 
     /// Number of connections into an instance that wait for an answer, of those whose bytes pass here.
     pub(crate) fn waiting(&self, app: &str, instance: &str) -> usize {
+        self.waiting_of(&BTreeSet::from([(app, instance)]))
+    }
+
+    /// The same for several instances, by app and instance.
+    pub(crate) fn waiting_of(&self, instances: &BTreeSet<(&str, &str)>) -> usize {
         let active = self.lock();
-        let of_it = active
-            .forwards
-            .values()
-            .filter(|forward| forward.info.app == app && forward.info.instance == instance);
-        of_it.map(|forward| forward.counters.talks.waiting()).sum()
+        let of_them = active.forwards.values().filter(|forward| {
+            instances.contains(&(forward.info.app.as_str(), forward.info.instance.as_str()))
+        });
+        of_them.map(|forward| forward.counters.talks.waiting()).sum()
     }
 
     /// Every forward.

@@ -14,11 +14,14 @@
 mod answers;
 mod calls;
 mod drive;
+mod files;
 mod listen;
-mod looks;
+mod recheck;
+mod reload;
 mod requests;
 mod routing;
 mod secure;
 mod start;
+mod surveys;
 
 pub(crate) use start::run;

@@ -9,8 +9,25 @@ pub(crate) const WORKER_THREADS: usize = 2;
 /// Threads for blocking work (surveys of `/proc`). More work waits for a thread.
 pub(crate) const BLOCKING_THREADS: usize = 2;
 
-/// Time between two reconciliations. What no hint reported is found after at most this time.
-pub(crate) const RECONCILE: Duration = Duration::from_secs(1);
+/// Time between two rounds of the patrol while any listener is known. What no hint reported, for instance a socket
+/// that was closed, is found after at most this time. Less than one wake-up a second.
+pub(crate) const PATROL: Duration = Duration::from_millis(1100);
+
+/// Time between two rounds while nothing is running. Only our own files and the folder are checked then, and the
+/// watcher reports their changes too.
+pub(crate) const PATROL_REST: Duration = Duration::from_secs(600);
+
+/// If the run dir changed less than this time before it was listed, it is listed once more: file systems keep
+/// times in ticks of up to 10 ms.
+pub(crate) const PATROL_RACY: Duration = Duration::from_millis(50);
+
+/// Time after which something that failed is tried again, for instance a removal or a second name on a full disk.
+/// Also the time between two checks of what the system does not report: processes without a descriptor, and the
+/// end of a drain.
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
+
+/// The same for a file, in milliseconds.
+pub(crate) const RETRY_MS: u32 = 1_000;
 
 /// Age at which a file of the run dir gets its second name. A file that its program removes earlier costs
 /// nothing; one that somebody else removes earlier is not restored.
@@ -18,7 +35,7 @@ pub(crate) const KEEP_DELAY: Duration = Duration::from_millis(100);
 
 /// Milliseconds after which a socket that is bound but does not listen yet is checked again, one after the
 /// other. Programs call `listen` within microseconds of `bind`, and the file system reports only `bind`.
-/// After the last check, reconciliation checks it.
+/// After the last check, the patrol has it checked.
 pub(crate) const LOOK_AGAIN_MS: [u32; 8] = [1, 2, 5, 10, 20, 50, 100, 200];
 
 /// Milliseconds after which the removal of a stale socket is tried again if somebody else holds the run lock.
@@ -47,25 +64,25 @@ pub(crate) const HINT_PAUSE_MS: u8 = 8;
 /// made and closed it will probably make it again.
 pub(crate) const STALE_REST_MS: u32 = 50;
 
-/// Files that are checked in one go when their time has come, plus one in [`LOOKS_SHARE`] of the waiting
-/// files, up to [`LOOKS_MOST`].
-pub(crate) const LOOKS_LEAST: usize = 64;
+/// Files that are checked in one go when their time has come, plus one in [`RECHECK_SHARE`] of the waiting
+/// files, up to [`RECHECK_MOST`].
+pub(crate) const RECHECK_LEAST: usize = 64;
 
-/// See [`LOOKS_LEAST`].
-pub(crate) const LOOKS_SHARE: usize = 32;
+/// See [`RECHECK_LEAST`].
+pub(crate) const RECHECK_SHARE: usize = 32;
 
-/// See [`LOOKS_LEAST`].
-pub(crate) const LOOKS_MOST: usize = 256;
+/// See [`RECHECK_LEAST`].
+pub(crate) const RECHECK_MOST: usize = 256;
 
 /// Pause after a go that did not reach all files, so that cleaning up after one program leaves time for the
 /// others.
-pub(crate) const LOOKS_PAUSE: Duration = Duration::from_millis(4);
+pub(crate) const RECHECK_PAUSE: Duration = Duration::from_millis(4);
 
-/// Files waiting to be checked. Above this, reconciliation does not list the folder as well.
-pub(crate) const LOOKS_FLOOD: usize = 1024;
+/// Files waiting to be checked. Above this, the folder is not listed as well.
+pub(crate) const RECHECK_FLOOD: usize = 1024;
 
 /// Notices that wait for the hub. At the limit the notice is counted as lost; if it reported a listener, the
-/// file system or reconciliation reports it too.
+/// file system reports it too.
 pub(crate) const NOTICE_QUEUE: usize = 4096;
 
 /// Notices that the hub handles before it does anything else, so that a flood of traced calls cannot hold up
@@ -97,8 +114,7 @@ pub(crate) const REQUEST_BATCH: usize = 256;
 /// Exits of processes that wait for the hub. At the limit the task that saw the exit waits.
 pub(crate) const EXIT_QUEUE: usize = 1024;
 
-/// Processes that are each watched through a descriptor. Further processes are checked at each
-/// reconciliation.
+/// Processes that are each watched through a descriptor. Further processes are checked every [`RETRY`].
 pub(crate) const WATCHED_PROCESSES: usize = 8192;
 
 /// Descriptors that the collector asks for (`RLIMIT_NOFILE`): each process, connection and upstream takes

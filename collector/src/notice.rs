@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 /// A notice whose sender and text were checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct VerifiedNotice {
     /// The instance of the process. Its names were checked to be labels.
     pub(crate) key: Key,
     /// The process; 0 if it is in another PID namespace.
@@ -67,7 +67,7 @@ pub(crate) struct Receiver {
     path: PathBuf,
     counters: Arc<NoticeCounters>,
     /// receiver --notices--> hub
-    notice_tx: mpsc::Sender<Told>,
+    notice_tx: mpsc::Sender<VerifiedNotice>,
 }
 
 // === impl Receiver ===
@@ -77,7 +77,9 @@ impl Receiver {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn bind(path: &Path) -> io::Result<(Self, mpsc::Receiver<Told>, Arc<NoticeCounters>)> {
+    pub(crate) fn bind(
+        path: &Path,
+    ) -> io::Result<(Self, mpsc::Receiver<VerifiedNotice>, Arc<NoticeCounters>)> {
         clear(path)?;
         let socket = UnixDatagram::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
@@ -97,11 +99,11 @@ impl Receiver {
         loop {
             tokio::select! {
                 received = self.receive(&mut buffer) => match received {
-                    Ok(Some(told)) => self.pass(told),
+                    Ok(Some(verified)) => self.pass(verified),
                     Ok(None) => count(&self.counters.refused),
                     Err(error) => {
                         crate::log::warning!("cannot receive notices: {error}");
-                        tokio::time::sleep(crate::limits::RECONCILE).await;
+                        tokio::time::sleep(crate::limits::RETRY).await;
                     }
                 },
                 () = ended(&mut end_rx) => break,
@@ -109,14 +111,14 @@ impl Receiver {
         }
     }
 
-    fn pass(&self, told: Told) {
-        count(match self.notice_tx.try_send(told) {
+    fn pass(&self, verified: VerifiedNotice) {
+        count(match self.notice_tx.try_send(verified) {
             Ok(()) => &self.counters.received,
             Err(_) => &self.counters.overflown,
         });
     }
 
-    async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Told>> {
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<VerifiedNotice>> {
         let (length, sender) =
             self.socket.async_io(Interest::READABLE, || receive(&self.socket, buffer)).await?;
         let Some(sender) = sender else { return Ok(None) };
@@ -185,10 +187,10 @@ fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<(usize, Optio
 }
 
 /// A notice as an owned value, if its names are valid.
-fn check(notice: &Notice<'_>, sender: Sender) -> Option<Told> {
+fn check(notice: &Notice<'_>, sender: Sender) -> Option<VerifiedNotice> {
     app_name(notice.app)?;
     instance_name(notice.instance)?;
-    Some(Told {
+    Some(VerifiedNotice {
         key: Key { app: notice.app.to_owned(), instance: notice.instance.to_owned() },
         pid: sender.pid.unwrap_or(notice.pid),
         call: notice.call,
@@ -244,10 +246,14 @@ mod tests {
         sender.send_to(&buffer[..length], &path).await.unwrap();
         let length = notice().encode(&mut buffer).unwrap();
         sender.send_to(&buffer[..length], &path).await.unwrap();
-        let told = tokio::time::timeout(Duration::from_secs(10), notice_rx.recv()).await.unwrap().unwrap();
-        assert_eq!((told.file.as_str(), told.key.to_string().as_str()), ("shop-k3f9.8080.sock", "shop/k3f9"));
+        let verified =
+            tokio::time::timeout(Duration::from_secs(10), notice_rx.recv()).await.unwrap().unwrap();
+        assert_eq!(
+            (verified.file.as_str(), verified.key.to_string().as_str()),
+            ("shop-k3f9.8080.sock", "shop/k3f9")
+        );
         if cfg!(target_os = "linux") {
-            assert_eq!(told.pid, std::process::id(), "the kernel's word counts, not the notice's");
+            assert_eq!(verified.pid, std::process::id(), "the kernel's word counts, not the notice's");
         }
         assert_eq!(counters.refused.load(Ordering::Relaxed), 5);
         assert_eq!(counters.dropped.load(Ordering::Relaxed), 4);

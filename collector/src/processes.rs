@@ -1,7 +1,7 @@
 //! Watches processes until they end. Owns one descriptor (`exit`) and one task for each, so a later process
 //! with the same number is never mistaken for it. If there is no such descriptor (old kernels, too many
-//! processes), kill(pid, 0) checks the process at each reconciliation, which can mistake a later process for
-//! it. Called by `hub`.
+//! processes), kill(pid, 0) checks the process once a second, which can mistake a later process for it. Called
+//! by `hub`.
 
 #[cfg(target_os = "linux")]
 mod birth;
@@ -23,6 +23,8 @@ use tokio::task::AbortHandle;
 pub(crate) struct Processes {
     /// By number: the task that waits, or nothing for a process that is checked by kill.
     watched: BTreeMap<u32, Option<AbortHandle>>,
+    /// Number of processes that are checked by kill.
+    asked: usize,
     /// processes --exited pid--> hub
     exit_tx: mpsc::Sender<u32>,
 }
@@ -33,7 +35,7 @@ impl Processes {
     /// Starts without processes. Also returns the receiver of exits.
     pub(crate) fn new() -> (Self, mpsc::Receiver<u32>) {
         let (exit_tx, exit_rx) = mpsc::channel(EXIT_QUEUE);
-        (Self { watched: BTreeMap::new(), exit_tx }, exit_rx)
+        (Self { watched: BTreeMap::new(), asked: 0, exit_tx }, exit_rx)
     }
 
     /// Watches a process. `false` if it is not alive, or was born after `born_before_ms` and so is another
@@ -57,19 +59,30 @@ impl Processes {
         }
         #[cfg(not(target_os = "linux"))]
         let _ = born_before_ms;
+        self.asked += usize::from(handle.is_none());
         self.watched.insert(pid, handle);
         true
     }
 
     /// Stops watching a process.
     pub(crate) fn forget(&mut self, pid: u32) {
-        if let Some(Some(handle)) = self.watched.remove(&pid) {
-            handle.abort();
+        match self.watched.remove(&pid) {
+            Some(Some(handle)) => handle.abort(),
+            Some(None) => self.asked -= 1,
+            None => {}
         }
+    }
+
+    /// Whether there are processes whose end the system does not report.
+    pub(crate) fn must_be_asked(&self) -> bool {
+        self.asked > 0
     }
 
     /// The processes without a descriptor that are no longer alive.
     pub(crate) fn ended(&self) -> Vec<u32> {
+        if self.asked == 0 {
+            return Vec::new();
+        }
         let asked = self.watched.iter().filter(|(_, handle)| handle.is_none());
         asked.map(|(pid, _)| *pid).filter(|pid| !lives(*pid)).collect()
     }

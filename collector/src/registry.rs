@@ -8,20 +8,28 @@
 //! notice, watch, pidfd, control ──Event──▶ Registry ──Effect──▶ run dir, journal, routing table
 //! ```
 
+mod changes;
+mod claims;
 pub(crate) mod effect;
 pub(crate) mod event;
 mod hand;
 mod instance;
+mod key;
 mod names;
+mod route;
 mod state;
+mod updates;
 mod view;
 
 pub(crate) use effect::Effect;
-pub(crate) use event::{Event, Key, Sight};
+pub(crate) use event::{Event, FileState};
 pub(crate) use hand::{HandRoute, RouteTarget};
-pub(crate) use names::{End, LastSeen, Route, Target};
+pub(crate) use key::Key;
+pub(crate) use route::{End, LastSeen, Route, Target};
 pub(crate) use state::Registry;
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Which Unix sockets are listening. Linux lists them in `/proc/net/unix` (proc(5)): the flag 00010000 is
 //! `__SO_ACCEPTCON`. On other systems every bound socket counts as listening; programs call `listen`
 //! microseconds after `bind`, and the router tries again if it is refused.
+use crate::limits::{ACCEPTING_CHEAP, ACCEPTING_SHARE};
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// `__SO_ACCEPTCON` of linux/net.h.
 const ACCEPTING: u32 = 0x0001_0000;
@@ -14,11 +16,39 @@ pub struct AcceptingSockets {
     by_path: HashMap<String, bool>,
 }
 
+/// How expensive it is to read the list, which has every Unix socket of the machine.
+#[derive(Debug, Default)]
+pub struct Price {
+    /// When it was read last, and how long that took.
+    last: Option<(Instant, Duration)>,
+}
+
+// === impl Price ===
+
+impl Price {
+    /// Whether to read the list for a socket, `seen` before or not. If it is expensive, a new socket waits: its
+    /// program reports `listen` by itself soon, or the socket is checked again in a moment.
+    fn allows(&self, seen: bool, now: Instant) -> bool {
+        let Some((at, took)) = self.last else { return true };
+        took < ACCEPTING_CHEAP || (seen && now.saturating_duration_since(at) >= took * ACCEPTING_SHARE)
+    }
+
+    /// The list, if it may be read for a socket now.
+    pub fn read(&mut self, seen: bool) -> Option<AcceptingSockets> {
+        let now = Instant::now();
+        self.allows(seen, now).then(|| {
+            let sockets = AcceptingSockets::read();
+            self.last = Some((now, now.elapsed()));
+            sockets
+        })
+    }
+}
+
 // === impl AcceptingSockets ===
 
 impl AcceptingSockets {
     /// Reads the list. If there is none, every socket counts as listening.
-    pub fn read() -> Self {
+    fn read() -> Self {
         match std::fs::read("/proc/net/unix") {
             Ok(text) => Self::parse(&String::from_utf8_lossy(&text)),
             Err(_) => Self::default(),
@@ -87,5 +117,18 @@ Num       RefCount Protocol Flags    Type St Inode Path
         ] {
             assert_eq!(sockets.contains(Path::new(path)), listens, "{path}");
         }
+    }
+
+    #[test]
+    fn an_expensive_list_is_read_now_and_then() {
+        let now = Instant::now();
+        let mut price = Price::default();
+        assert!(price.allows(false, now), "its price is not known");
+        price.last = Some((now, ACCEPTING_CHEAP / 2));
+        assert!(price.allows(false, now) && price.allows(true, now), "cheap");
+        let took = ACCEPTING_CHEAP * 2;
+        price.last = Some((now, took));
+        let later = now + took * ACCEPTING_SHARE;
+        assert!(!price.allows(true, now) && !price.allows(false, later) && price.allows(true, later));
     }
 }

@@ -2,7 +2,7 @@
 //! run dir. Each listener, companion and group mark gets a hard link in `keep/`, beside the run dir. A file
 //! that was removed while its owner is running is linked back. It must be the same inode: the kernel finds a
 //! socket by the file's inode, not by the path that was bound (net/unix/af_unix.c, `unix_find_bsd`). Owns the
-//! folder `keep`; called by `hub` at each reconciliation and when a file is gone. Never decides who is alive:
+//! folder `keep`; called by `hub` when a file is new or gone. Never decides who is alive:
 //! the kernel does for sockets, the registry for the rest. Sockets that a program binds by itself get no
 //! second name: it may remove its own files.
 use crate::lock::RunLock;
@@ -52,15 +52,23 @@ impl Keep {
             self.restore(&file, lives(&file));
         }
         for file in there.iter().filter(|file| is_kept(file)) {
-            let Ok(metadata) = fs::symlink_metadata(self.run.join(file)) else { continue };
-            if is_worth(&metadata) && self.files.get(file) != Some(&metadata.ino()) {
-                self.forget(file);
-                // If the disk is full, the next reconciliation tries again.
-                if fs::hard_link(self.run.join(file), self.folder.join(file)).is_ok() {
-                    self.files.insert(file.clone(), metadata.ino());
-                }
-            }
+            self.add(file);
         }
+    }
+
+    /// Gives a file of the run dir a second name, unless it has one. `false` if that fails, for instance on a full
+    /// disk, and should be tried again.
+    pub fn add(&mut self, file: &str) -> bool {
+        let Ok(metadata) = fs::symlink_metadata(self.run.join(file)) else { return true };
+        if !is_worth(&metadata) || self.files.get(file) == Some(&metadata.ino()) {
+            return true;
+        }
+        self.forget(file);
+        let linked = fs::hard_link(self.run.join(file), self.folder.join(file));
+        if linked.is_ok() {
+            self.files.insert(file.to_owned(), metadata.ino());
+        }
+        linked.is_ok()
     }
 
     /// Restores a file that is gone from the run dir if its owner is alive; otherwise forgets it. Returns
@@ -89,9 +97,9 @@ impl Keep {
         }
     }
 
-    /// Whether a file of the run dir has no second name and should have one.
-    pub fn wants(&self, file: &str) -> bool {
-        !self.files.contains_key(file) && is_kept(file)
+    /// Whether the file `inode` of the run dir has no second name and should have one.
+    pub fn wants(&self, file: &str, inode: u64) -> bool {
+        self.files.get(file) != Some(&inode) && is_kept(file)
     }
 
     fn forget(&mut self, file: &str) {

@@ -17,11 +17,11 @@ pub mod routes;
 mod run_dir;
 mod trace_page;
 
-pub use accepting::AcceptingSockets;
+pub use accepting::{AcceptingSockets, Price};
 pub use error::{Error, FolderReason};
 pub use folders::{PRIVATE, is_ours, prepare};
 pub use keep::Keep;
 pub use lock::{CollectorLock, RunLock};
 pub use probe::{Probe, Prober};
-pub use run_dir::{Change, RunDir, list};
+pub use run_dir::{Change, RunDir, list, numbers};
 pub use trace_page::{TracePage, Wish};

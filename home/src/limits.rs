@@ -1,4 +1,5 @@
 //! Limits of what is on disk. `docs/limits.md` lists them.
+use std::time::Duration;
 
 /// Attempts to get the lock of a collector that is dying, [`COLLECTOR_LOCK_PAUSE_MS`] apart. Then the error names
 /// that collector.
@@ -15,3 +16,10 @@ pub(crate) const RUN_LOCK_PAUSE_MS: u8 = 2;
 
 /// Bytes of the largest routes file that is read. A larger one is treated as damaged.
 pub(crate) const ROUTES_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Time below which the list of the machine's Unix sockets is read whenever a socket may have begun to listen.
+pub(crate) const ACCEPTING_CHEAP: Duration = Duration::from_micros(200);
+
+/// A list that takes longer is read only for sockets that were seen before, and this many times as long passes
+/// between two readings.
+pub(crate) const ACCEPTING_SHARE: u32 = 16;

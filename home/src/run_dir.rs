@@ -4,9 +4,10 @@ use crate::lock::RunLock;
 use crate::probe::{Probe, Prober};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::name::SocketName;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{DirEntryExt, FileTypeExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// The run dir of one home.
@@ -41,6 +42,23 @@ pub fn list(run: &Path) -> io::Result<Vec<String>> {
         }
     }
     files.sort_unstable();
+    Ok(files)
+}
+
+/// The same names, each with the inode number of its file.
+///
+/// # Errors
+/// What the system says.
+pub fn numbers(run: &Path) -> io::Result<BTreeMap<String, u64>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(run)? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string()
+            && SocketName::parse(&name).is_ok()
+        {
+            files.insert(name, entry.ino());
+        }
+    }
     Ok(files)
 }
 

@@ -211,6 +211,24 @@ fn stop_ends_an_instance() {
     let _ = home.agentfs(&["stop", "shop/one"]).output().code(3).names(&["shop/one"]);
 }
 
+/// Many are asked at once and looked at together, and those that are not meant go on.
+#[test]
+fn stop_ends_dozens_at_once() {
+    let home = Home::new();
+    let names: Vec<String> = (0..36).map(|number| format!("f{number}")).collect();
+    let running: Vec<Process> = names.iter().map(|name| start(&home, "shop", name)).collect();
+    let _till = start(&home, "till", "one");
+    let stopped = home.agentfs(&["stop", "shop", "--verbose"]).output().success();
+    let words: Vec<&str> = names.iter().map(String::as_str).collect();
+    let stopped = stopped.names(&words);
+    assert!(!stopped.stderr.contains("killing"), "{}", stopped.explain());
+    running.into_iter().for_each(|process| drop(process.finish()));
+    for name in &names {
+        home.gone("shop", name);
+    }
+    home.expect_body("one.till.localhost", "one");
+}
+
 /// A program that ignores SIGTERM is killed when the time is over.
 #[test]
 fn stop_kills_what_does_not_end() {

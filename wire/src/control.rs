@@ -99,6 +99,9 @@ pub mod method {
     pub const FORWARD_LIST: &str = "forward.list";
     /// [`super::DrainParams`]: takes an instance out of the routes before its end → [`super::Draining`].
     pub const INSTANCE_DRAIN: &str = "instance.drain";
+    /// [`super::DrainAllParams`]: the same for many at once → [`super::Draining`]. Unknown instances
+    /// are ignored.
+    pub const INSTANCES_DRAIN: &str = "instances.drain";
     /// The counters as Prometheus text → `{"text": …}`.
     pub const METRICS: &str = "metrics";
 }
@@ -331,7 +334,25 @@ pub struct DrainParams {
     pub hold_ms: u64,
 }
 
-/// What an instance that is out of the routes has in progress.
+/// Names one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceName {
+    /// App.
+    pub app: String,
+    /// Instance.
+    pub instance: String,
+}
+
+/// Takes instances out of the routes, all at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainAllParams {
+    /// Which instances.
+    pub instances: Vec<InstanceName>,
+    /// Instances that are still running after this many milliseconds are routed again.
+    pub hold_ms: u64,
+}
+
+/// What instances that are out of the routes have in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draining {
     /// Requests of the router that are not completely answered (without event streams and upgraded

@@ -13,7 +13,7 @@ use crate::holders;
 use crate::printer::Printer;
 use crate::reference;
 use crate::settings::Settings;
-use agentfs_wire::control::{DrainParams, Draining, InstanceInfo, Snapshot, method};
+use agentfs_wire::control::{DrainAllParams, Draining, InstanceInfo, InstanceName, Snapshot, method};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,8 +21,12 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Pause between two checks which instances are left.
+/// Least pause between two checks which instances are left.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// A pause is at least this many times as long as the request before it, so that requests about a thousand instances
+/// do not keep the collector from noticing that they end.
+const LOOK_SHARE: u32 = 4;
 
 /// How long killed processes may take to be gone.
 const KILL_TIME: Duration = Duration::from_secs(2);
@@ -58,13 +62,12 @@ pub(crate) fn run(
     let time = Duration::from_secs(arguments.timeout);
     let left = time.saturating_sub(drain(&mut client, &wanted, time, printer)?);
     let mut told = BTreeSet::new();
-    let gone = wait(&mut client, &wanted, left, |instance| {
-        ask(instance, &mut told, printer);
-    })?;
+    let gone = wait(&mut client, &wanted, left, |left| ask(left, &mut told, printer))?;
     if !gone {
         printer.warn(&format!("still running after {} s: sending SIGKILL", arguments.timeout));
-        let gone = wait(&mut client, &wanted, KILL_TIME, |instance| {
-            for pid in processes(instance).into_iter().chain(instance.wrap_pid) {
+        let gone = wait(&mut client, &wanted, KILL_TIME, |left| {
+            let wraps = left.iter().filter_map(|instance| instance.wrap_pid);
+            for pid in processes(&left.iter().collect::<Vec<_>>()).into_iter().chain(wraps) {
                 send(pid, Signal::SIGKILL, printer);
             }
         })?;
@@ -102,15 +105,14 @@ fn drain(
     let begin = Instant::now();
     // If we are killed meanwhile, they are routed again after this time.
     let hold_ms = u64::try_from((time + KILL_TIME).as_millis()).unwrap_or(u64::MAX);
+    let name = |(app, instance): &Key| InstanceName { app: app.clone(), instance: instance.clone() };
+    let params = DrainAllParams { instances: wanted.iter().map(name).collect(), hold_ms };
     let mut said = false;
     loop {
-        let mut requests = 0;
-        for (app, instance) in wanted {
-            let params = DrainParams { app: app.clone(), instance: instance.clone(), hold_ms };
-            // An error says that it has ended, or that the collector is an older one: nothing to wait for.
-            let draining = client.call::<Draining>(method::INSTANCE_DRAIN, params);
-            requests += draining.map_or(0, |draining| draining.requests);
-        }
+        let asked = Instant::now();
+        // An error means that the collector is an older one: nothing to wait for.
+        let draining = client.call::<Draining>(method::INSTANCES_DRAIN, &params);
+        let requests = draining.map_or(0, |draining| draining.requests);
         if requests == 0 || begin.elapsed() >= time / 2 {
             if requests > 0 {
                 printer.warn(&format!("requests are still in progress: {requests}"));
@@ -120,51 +122,61 @@ fn drain(
         if !std::mem::replace(&mut said, true) {
             printer.talk(&format!("waiting for requests in progress: {requests}"));
         }
-        std::thread::park_timeout(LOOK_PAUSE);
+        pause(asked);
     }
 }
 
-/// Calls `act` for each instance that is left, again and again, until none is left or the time is over.
+/// Calls `act` with the instances that are left, again and again, until none is left or the time is over.
 fn wait(
     client: &mut Client,
     wanted: &BTreeSet<Key>,
     time: Duration,
-    mut act: impl FnMut(&InstanceInfo),
+    mut act: impl FnMut(&[InstanceInfo]),
 ) -> Result<bool, Failure> {
     let deadline = Instant::now() + time;
     loop {
-        let left: Vec<InstanceInfo> =
-            list(client)?.into_iter().filter(|instance| wanted.contains(&key(instance))).collect();
+        let asked = Instant::now();
+        let mut left = list(client)?;
+        left.retain(|instance| wanted.contains(&key(instance)));
         if left.is_empty() {
             return Ok(true);
         }
-        left.iter().for_each(&mut act);
+        act(&left);
         if Instant::now() > deadline {
             return Ok(false);
         }
-        std::thread::park_timeout(LOOK_PAUSE);
+        pause(asked);
     }
 }
 
+/// Sends the collector nothing for a while after a request that was sent at `asked`.
+fn pause(asked: Instant) {
+    std::thread::park_timeout(LOOK_PAUSE.max(asked.elapsed() * LOOK_SHARE));
+}
+
 /// Asks each process once.
-fn ask(instance: &InstanceInfo, told: &mut BTreeSet<u32>, printer: &Printer) {
+fn ask(left: &[InstanceInfo], told: &mut BTreeSet<u32>, printer: &Printer) {
     // First only the process that `wrap` became, so that a master can end its workers. Processes that it
     // leaves behind are asked when it is gone.
-    let pids = instance.wrap_pid.map_or_else(|| processes(instance), |pid| vec![pid]);
-    for pid in pids {
+    let (wrapped, others): (Vec<_>, Vec<_>) = left.iter().partition(|instance| instance.wrap_pid.is_some());
+    let wraps = wrapped.iter().filter_map(|instance| instance.wrap_pid);
+    for pid in wraps.chain(processes(&others)) {
         if told.insert(pid) {
             send(pid, Signal::SIGTERM, printer);
         }
     }
 }
 
-/// The processes of an instance; if none is known, those that hold its listeners.
-fn processes(instance: &InstanceInfo) -> Vec<u32> {
-    if !instance.pids.is_empty() {
-        return instance.pids.clone();
+/// The processes of instances. For instances without known processes, those that hold their listeners.
+fn processes(instances: &[&InstanceInfo]) -> Vec<u32> {
+    let mut pids: Vec<u32> = instances.iter().flat_map(|instance| instance.pids.iter().copied()).collect();
+    let unknown = instances.iter().filter(|instance| instance.pids.is_empty());
+    let listeners = unknown.flat_map(|instance| &instance.listeners);
+    let sockets: BTreeSet<String> = listeners.map(|listener| listener.socket.clone()).collect();
+    if !sockets.is_empty() {
+        pids.extend(holders::of(&sockets));
     }
-    let sockets = instance.listeners.iter().map(|listener| listener.socket.clone()).collect();
-    holders::of(&sockets).into_iter().collect()
+    pids
 }
 
 fn send(pid: u32, signal: Signal, printer: &Printer) {

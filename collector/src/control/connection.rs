@@ -6,12 +6,12 @@ use crate::end::ended;
 use crate::journal::{Filter, Subscription};
 use crate::limits::{CONTROL_WRITE, SUBSCRIPTION_BATCH};
 use agentfs_wire::control::{
-    ControlError, DrainParams, Draining, ErrorCode, Reply, Request, SubscribeParams, Subscribed, method,
-    parse_request,
+    ControlError, DrainAllParams, DrainParams, Draining, ErrorCode, Reply, Request, Snapshot,
+    SubscribeParams, Subscribed, method, parse_request,
 };
 use agentfs_wire::limits::CONTROL_LINE_BYTES;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io;
 use std::pin::pin;
@@ -48,7 +48,16 @@ struct Connection {
 /// What a request leads to.
 enum Outcome {
     Answer(Answer),
+    // It can have megabytes, so it is written here directly and never becomes a `Value`.
+    Snapshot(Box<Snapshot>),
     Subscribe(SubscribeParams),
+}
+
+/// A [`Reply`] with a result.
+#[derive(Serialize)]
+struct Found<'a> {
+    id: Value,
+    result: &'a Snapshot,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +100,10 @@ impl Connection {
                 self.reply(id, answer).await?;
                 Ok(true)
             }
+            Outcome::Snapshot(snapshot) => {
+                self.write(&Found { id, result: &snapshot }).await?;
+                Ok(true)
+            }
             Outcome::Subscribe(params) => {
                 self.stream(id, params, end_rx).await?;
                 Ok(false)
@@ -123,7 +136,12 @@ impl Connection {
             method::FORWARD_LIST => return Outcome::Answer(self.shared.forwards.list()),
             method::DAEMON_STOP => Ok(Ask::Stop),
             method::TLS_RELOAD => Ok(Ask::TlsReload),
-            method::LIST => Ok(Ask::List),
+            method::LIST => {
+                return match self.list().await {
+                    Ok(snapshot) => Outcome::Snapshot(Box::new(snapshot)),
+                    Err(error) => Outcome::Answer(Err(error)),
+                };
+            }
             method::ROUTE_LIST => Ok(Ask::RouteList),
             method::PRUNE => Ok(Ask::Prune),
             method::METRICS => Ok(Ask::Metrics),
@@ -131,6 +149,7 @@ impl Connection {
             method::ROUTE_REMOVE => read(params).map(|HostParams { host }| Ask::RouteRemove(host)),
             method::INSTANCE_ENDED => read(params).map(Ask::InstanceEnded),
             method::INSTANCE_DRAIN => return Outcome::Answer(self.drain(params).await),
+            method::INSTANCES_DRAIN => return Outcome::Answer(self.drain_all(params).await),
             unknown => Err(error(
                 ErrorCode::UnknownMethod,
                 format!("unknown method `{unknown}`"),
@@ -152,11 +171,31 @@ impl Connection {
         to_value(&Draining { requests: requests + waiting })
     }
 
+    /// Takes instances out of the routes, all at once. Returns how many requests they still have to answer, over
+    /// forwards as well.
+    async fn drain_all(&self, params: Value) -> Answer {
+        let params: DrainAllParams = read(params)?;
+        let named = params.instances.iter().map(|name| (name.app.as_str(), name.instance.as_str()));
+        let waiting = self.shared.forwards.waiting_of(&named.collect());
+        let Draining { requests } = read(self.ask(Ask::DrainAll(params)).await?)?;
+        to_value(&Draining { requests: requests + waiting })
+    }
+
+    async fn list(&self) -> Result<Snapshot, ControlError> {
+        let (snapshot_tx, snapshot_rx) = oneshot::channel();
+        let (answer_tx, _) = oneshot::channel();
+        self.send(Command { ask: Ask::List(snapshot_tx), answer_tx }).await?;
+        snapshot_rx.await.map_err(|_| ending())
+    }
+
     async fn ask(&self, ask: Ask) -> Answer {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let ending = || error(ErrorCode::Internal, "the collector is stopping", Some("try again"));
-        self.shared.command_tx.send(Command { ask, answer_tx }).await.map_err(|_| ending())?;
+        self.send(Command { ask, answer_tx }).await?;
         answer_rx.await.map_err(|_| ending())?
+    }
+
+    async fn send(&self, command: Command) -> Result<(), ControlError> {
+        self.shared.command_tx.send(command).await.map_err(|_| ending())
     }
 
     async fn reply(&mut self, id: Value, answer: Answer) -> io::Result<()> {
@@ -164,7 +203,11 @@ impl Connection {
             Ok(result) => (Some(result), None),
             Err(error) => (None, Some(error)),
         };
-        let mut line = serde_json::to_vec(&Reply { id, result, error })?;
+        self.write(&Reply { id, result, error }).await
+    }
+
+    async fn write(&mut self, reply: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(reply)?;
         line.push(b'\n');
         match tokio::time::timeout(CONTROL_WRITE, self.output.write_all(&line)).await {
             Ok(written) => written,
@@ -218,6 +261,10 @@ async fn next_batch(subscription: &mut Subscription) -> Option<String> {
         }
     }
     Some(batch)
+}
+
+fn ending() -> ControlError {
+    error(ErrorCode::Internal, "the collector is stopping", Some("try again"))
 }
 
 fn read<T: DeserializeOwned>(params: Value) -> Result<T, ControlError> {

@@ -2,32 +2,42 @@
 //! still waits.
 use super::drive::Hub;
 use super::routing;
+use super::surveys::Pruning;
 use crate::answer::{Answer, error};
 use crate::clock::now_ms;
 use crate::control::{Ask, Command};
 use crate::limits::{DRAIN_HOLD_MS, HAND_ROUTES};
-use crate::processes::survey;
-use crate::registry::{Event, HandRoute, Key, RouteTarget, Sight};
+use crate::registry::{Event, FileState, HandRoute, Key, RouteTarget};
 use crate::watch::Looker;
-use agentfs_home::routes;
-use agentfs_wire::control::{DrainParams, Draining, EndedParams, ErrorCode, Pruned, RouteInfo, RouteParams};
+use agentfs_home::{Price, routes};
+use agentfs_wire::control::{
+    DrainAllParams, DrainParams, Draining, EndedParams, ErrorCode, InstanceName, Pruned, RouteInfo,
+    RouteParams,
+};
+use agentfs_wire::name::SocketName;
 use serde_json::json;
+use std::collections::BTreeSet;
+use tokio::sync::oneshot;
 
 // === impl Hub ===
 
 impl Hub {
     pub(super) fn answer(&mut self, command: Command) {
         let answer = match command.ask {
-            Ask::List => {
-                let usage = |target: &_| self.upstreams.usage(target);
-                json(&self.registry.snapshot(self.journal.sequence(), self.urls, &usage))
+            Ask::List(snapshot_tx) => {
+                let usage = |target: &_| self.naming.upstreams.usage(target);
+                let snapshot = self.registry.snapshot(self.journal.sequence(), self.naming.urls, &usage);
+                // A client that is gone does not change what was done.
+                let _ = snapshot_tx.send(snapshot);
+                return;
             }
-            Ask::RouteList => Ok(json!({"routes": self.registry.route_infos(self.urls)})),
+            Ask::RouteList => Ok(json!({"routes": self.registry.route_infos(self.naming.urls)})),
             Ask::RouteAdd(params) => self.add_route(&params),
             Ask::RouteRemove(host) => self.remove_route(&host),
-            Ask::Prune => json(&self.prune()),
+            Ask::Prune => return self.begin_pruning(command.answer_tx),
             Ask::InstanceEnded(params) => Ok(self.instance_ended(params)),
-            Ask::Drain(params) => self.drain(params),
+            Ask::Drain(params) => self.drain_one(params),
+            Ask::DrainAll(params) => self.drain_all(params),
             Ask::Metrics => Ok(json!({"text": self.metrics()})),
             Ask::TlsReload => self.reload_tls(),
             Ask::Stop => {
@@ -35,7 +45,7 @@ impl Hub {
                 Ok(json!({"stopping": true}))
             }
         };
-        // A client that has left does not change what was done.
+        // A client that is gone does not change what was done.
         let _ = command.answer_tx.send(answer);
     }
 
@@ -55,7 +65,7 @@ impl Hub {
             return Err(error(ErrorCode::NotFound, message, Some("run `agentfs ps` to see all")));
         }
         if let (true, RouteTarget::Socket(path)) = (route.handoff, &route.target)
-            && let (Ok(socket), Ok(run)) = (path.canonicalize(), self.run_dir.path().canonicalize())
+            && let (Ok(socket), Ok(run)) = (path.canonicalize(), self.files.run.path().canonicalize())
             && !routing::is_listener(&socket, &run)
         {
             let message = format!(
@@ -69,8 +79,8 @@ impl Hub {
             let message = format!("there are already {HAND_ROUTES} routes");
             return Err(error(ErrorCode::Conflict, message, Some("use `agentfs route --remove`")));
         }
-        let info = route.info(self.urls.url(&route.host));
-        let mut stored = self.registry.route_infos(self.urls);
+        let info = route.info(self.naming.urls.url(&route.host));
+        let mut stored = self.registry.route_infos(self.naming.urls);
         stored.retain(|other| other.host != info.host);
         stored.push(info.clone());
         self.store(stored)?;
@@ -84,7 +94,7 @@ impl Hub {
             let message = format!("cannot find the route `{host}`");
             return Err(error(ErrorCode::NotFound, message, Some("run `agentfs route --list`")));
         }
-        let mut stored = self.registry.route_infos(self.urls);
+        let mut stored = self.registry.route_infos(self.naming.urls);
         stored.retain(|other| other.host != host);
         self.store(stored)?;
         self.tell(vec![Event::RouteRemoved { host }]);
@@ -92,8 +102,8 @@ impl Hub {
     }
 
     fn store(&mut self, routes: Vec<RouteInfo>) -> Result<(), agentfs_wire::control::ControlError> {
-        routes::save(&self.paths.routes, routes).map_err(|cause| {
-            let message = format!("cannot write {}: {cause}", self.paths.routes.display());
+        routes::save(&self.files.paths.routes, routes).map_err(|cause| {
+            let message = format!("cannot write {}: {cause}", self.files.paths.routes.display());
             self.warn(&message);
             error(ErrorCode::Internal, message, Some("the routes are unchanged"))
         })
@@ -105,57 +115,83 @@ impl Hub {
         json!({"removed": !self.registry.knows(&key)})
     }
 
-    /// Takes an instance out of the routes; what it still has to answer.
-    fn drain(&mut self, params: DrainParams) -> Answer {
+    fn drain_one(&mut self, params: DrainParams) -> Answer {
         let key = Key { app: params.app, instance: params.instance };
         if !self.registry.knows(&key) {
             let message = format!("no running instance is named `{key}`");
             return Err(error(ErrorCode::NotFound, message, Some("run `agentfs ps` to see all")));
         }
-        let until_ms = now_ms().saturating_add(params.hold_ms.min(DRAIN_HOLD_MS));
-        self.tell(vec![Event::Drained { key: key.clone(), until_ms }]);
-        json(&Draining { requests: self.upstreams.finite_in_flight(&key.app, &key.instance) })
+        self.drain(BTreeSet::from([key]), params.hold_ms)
     }
 
-    /// Looks at everything at once and removes what is dead, dangling links included, which are left
-    /// alone otherwise since what they lead to may come back.
-    fn prune(&mut self) -> Pruned {
-        self.removed = Some(Vec::new());
+    /// Drains instances. Unknown ones have already ended.
+    fn drain_all(&mut self, params: DrainAllParams) -> Answer {
+        let names = params.instances.into_iter();
+        let keys = names.map(|InstanceName { app, instance }| Key { app, instance });
+        self.drain(keys.filter(|key| self.registry.knows(key)).collect(), params.hold_ms)
+    }
+
+    /// Takes instances out of the routes, all at once. Returns how many requests they still have to answer.
+    fn drain(&mut self, keys: BTreeSet<Key>, hold_ms: u64) -> Answer {
+        let until_ms = now_ms().saturating_add(hold_ms.min(DRAIN_HOLD_MS));
+        self.tell(vec![Event::Drained { keys: keys.iter().cloned().collect(), until_ms }]);
+        json(&Draining { requests: self.naming.upstreams.finite_in_flight(&keys) })
+    }
+
+    /// Checks everything at once and removes what is dead, dangling links too: otherwise they stay, because their
+    /// target may come back. Requests that come during a prune get its answer.
+    fn begin_pruning(&mut self, answer_tx: oneshot::Sender<Answer>) {
+        if let Some(pruning) = &mut self.surveys.pruning {
+            return pruning.answer_txs.push(answer_tx);
+        }
+        self.surveys.pruning = Some(Pruning { answer_txs: vec![answer_tx], ..Pruning::default() });
         self.reconcile();
-        let asked = std::mem::take(&mut self.survey_wanted);
-        let living = survey(self.run_dir.path(), &asked);
-        self.tell(vec![Event::Surveyed { asked, living }]);
+        self.surveys.want_now(std::iter::empty());
+        self.surveys.begin(self.files.run.path());
+        self.go_on_pruning();
+    }
+
+    /// Finishes the current prune if its survey has finished.
+    pub(super) fn go_on_pruning(&mut self) {
+        if !self.surveys.has_pruned() {
+            return;
+        }
         let mut left = Vec::new();
-        let files = std::fs::read_dir(self.run_dir.path()).into_iter().flatten().flatten();
-        let names: Vec<_> = files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        for file in names {
-            if let Err(cause) = agentfs_wire::name::SocketName::parse(&file) {
+        for file in self.files.names().unwrap_or_default() {
+            if let Err(cause) = SocketName::parse(&file) {
                 left.push(format!("{file}: {cause}"));
-                continue;
             }
-            match Looker::new(self.run_dir.path(), &|_, _| true).look(&file, false) {
-                Sight::Foreign(what) => left.push(format!("{file}: {what}")),
-                Sight::Link { end, .. } if matches!(*end, Sight::Gone | Sight::Stale) => {
-                    let result = self.run_dir.remove_link(&file);
+        }
+        let mut price = Price::default();
+        for file in self.files.unsound() {
+            let looker = &mut Looker::new(self.files.run.path(), &mut price, &|_, _| Some(true));
+            match looker.look(&file, false).0 {
+                FileState::Foreign(what) => left.push(format!("{file}: {what}")),
+                FileState::Link { end, .. } if matches!(*end, FileState::Gone | FileState::Stale) => {
+                    let result = self.files.run.remove_link(&file);
                     self.note_removal(file, result);
                 }
-                Sight::Link { end, .. } => {
-                    if let Sight::Foreign(what) = *end {
+                FileState::Link { end, .. } => {
+                    if let FileState::Foreign(what) = *end {
                         left.push(format!("{file}: {what}"));
                     }
                 }
                 _ => {}
             }
         }
-        let mut removed = self.removed.take().unwrap_or_default();
+        let Some(Pruning { mut removed, answer_txs, .. }) = self.surveys.pruning.take() else { return };
         removed.sort_unstable();
         removed.dedup();
         left.sort_unstable();
-        Pruned { removed, left }
+        let answer = json(&Pruned { removed, left });
+        for answer_tx in answer_txs {
+            // A client that is gone does not change what was done.
+            let _ = answer_tx.send(answer.clone());
+        }
     }
 
     fn metrics(&self) -> String {
-        self.router_metrics.render(&self.table.load(), true)
+        self.router_metrics.render(&self.naming.table.load(), true)
     }
 }
 

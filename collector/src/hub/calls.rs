@@ -1,28 +1,28 @@
 //! Notices as journal events: the words that people and programs read for each call.
-use crate::notice::Told;
+use crate::notice::VerifiedNotice;
 use agentfs_wire::event::{self, What, Who};
 use agentfs_wire::notice::{Call, Outcome, Why};
 use nix::errno::Errno;
 use std::path::Path;
 
 /// The event of a notice. `run` is the run dir, for whole paths of sockets.
-pub(super) fn event(told: &Told, run: &Path) -> What {
-    let file = text(&told.file);
-    let (socket, file) = match told.call {
+pub(super) fn event(notice: &VerifiedNotice, run: &Path) -> What {
+    let file = text(&notice.file);
+    let (socket, file) = match notice.call {
         Call::Exec | Call::Start => (None, file),
         _ => (file.map(|file| run.join(file).to_string_lossy().into_owned()), None),
     };
     What::Call(Box::new(event::Call {
-        of: Who::new(&told.key.app, &told.key.instance),
-        pid: Some(told.pid).filter(|pid| *pid != 0),
-        program: text(&told.program),
-        call: call(told.call).to_owned(),
-        fd: Some(told.fd).filter(|fd| *fd >= 0),
-        address: told.address.map(|address| address.to_string()),
-        peer: told.peer.map(|peer| peer.to_string()),
-        outcome: outcome(told.outcome).to_owned(),
-        why: Some(why(told.why).to_owned()).filter(|_| told.why != Why::Rewritten),
-        errno: (told.errno != 0).then(|| errno(told.errno)),
+        of: Who::new(&notice.key.app, &notice.key.instance),
+        pid: Some(notice.pid).filter(|pid| *pid != 0),
+        program: text(&notice.program),
+        call: call(notice.call).to_owned(),
+        fd: Some(notice.fd).filter(|fd| *fd >= 0),
+        address: notice.address.map(|address| address.to_string()),
+        peer: notice.peer.map(|peer| peer.to_string()),
+        outcome: outcome(notice.outcome).to_owned(),
+        why: Some(why(notice.why).to_owned()).filter(|_| notice.why != Why::Rewritten),
+        errno: (notice.errno != 0).then(|| errno(notice.errno)),
         socket,
         file,
     }))
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_refused_bind_says_why() {
-        let told = Told {
+        let notice = VerifiedNotice {
             key: Key { app: "shop".into(), instance: "k3f9".into() },
             pid: 7,
             call: Call::Bind,
@@ -98,7 +98,7 @@ mod tests {
             file: "shop-k3f9.80.sock".into(),
             program: "python3".into(),
         };
-        let What::Call(call) = event(&told, Path::new("/run")) else { panic!("a notice tells of a call") };
+        let What::Call(call) = event(&notice, Path::new("/run")) else { panic!("a notice tells of a call") };
         assert_eq!(call.why.as_deref(), Some("in_use"));
         assert_eq!(call.errno.as_deref(), Some("EADDRINUSE"));
         assert_eq!(call.socket.as_deref(), Some("/run/shop-k3f9.80.sock"));

@@ -1,105 +1,73 @@
 //! The one loop: waits for whatever comes first, tells the registry, carries out what it wants.
 use super::calls;
-use super::looks::Looks;
+use super::files::{Files, Folder};
 use super::requests;
-use super::routing::{self, Upstreams};
+use super::routing::{self, Naming};
 use super::secure::Switch;
+use super::surveys::Surveys;
 use crate::clock::now_ms;
 use crate::control::Command;
 use crate::journal::Journal;
 use crate::limits::{
-    HINT_QUEUE, KEEP_DELAY, LOOKS_FLOOD, NOTICE_BATCH, RECONCILE, REQUEST_BATCH, RUN_LOCK_RETRY_MS,
-    STALE_REST_MS, SURVEY_DELAY,
+    EXIT_QUEUE, HINT_QUEUE, NOTICE_BATCH, PATROL, REQUEST_BATCH, RETRY, RETRY_MS, RUN_LOCK_RETRY_MS,
 };
 use crate::metrics::CollectorMetrics;
-use crate::notice::Told;
-use crate::processes::{Processes, survey};
-use crate::registry::{Effect, Event, Key, Registry, Sight};
+use crate::notice::VerifiedNotice;
+use crate::processes::Processes;
+use crate::registry::{Effect, Event, FileState, Key, Registry};
 use crate::warnings::Warnings;
-use crate::watch::{Hint, Looker, Watcher};
-use agentfs_home::{Change, Keep, RunDir, list};
-use agentfs_router::{RequestRecord, RouterEvent, RouterMetrics, TableHandle};
+use crate::watch::Hint;
+use agentfs_home::Change;
+use agentfs_router::{RequestRecord, RouterEvent, RouterMetrics};
 use agentfs_wire::event::What;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::notice::{Call, Outcome};
-use agentfs_wire::paths::Paths;
-use agentfs_wire::url::UrlStyle;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 /// Rounds of event and effect that one cause may take. A cause that takes more is left to the next
-/// reconciliation: better a name a second late than a loop without end.
+/// look at everything: better a name late than a loop without end.
 const ROUNDS: usize = 64;
 
 /// The owner of the registry and of everything that only the loop touches.
 #[derive(Debug)]
 pub(super) struct Hub {
-    pub(super) paths: Paths,
     pub(super) registry: Registry,
-    pub(super) run_dir: RunDir,
-    /// Second names of what lies in the run dir.
-    pub(super) keep: Keep,
-    /// When what is new gets its second name.
-    pub(super) keep_at: Option<Instant>,
+    /// The run dir, and the files that wait for a check.
+    pub(super) files: Files,
     pub(super) processes: Processes,
+    /// Searches for processes of instances that seem dead.
+    pub(super) surveys: Surveys,
+    /// The router's table, and the upstreams in it.
+    pub(super) naming: Naming,
     pub(super) journal: Journal,
     pub(super) warnings: Warnings,
-    /// Files to look at later.
-    pub(super) looks: Looks,
-    /// The router's table.
-    pub(super) table: TableHandle,
-    pub(super) upstreams: Upstreams,
-    pub(super) urls: UrlStyle,
     /// Turns TLS on and off.
     pub(super) switch: Switch,
     pub(super) router_metrics: Arc<RouterMetrics>,
     pub(super) metrics: Arc<CollectorMetrics>,
     /// Requests that did not fit into their queue.
     pub(super) requests_missed: Arc<AtomicU64>,
-    /// The watcher, unless the system has none to give: then only reconciliation sees changes.
-    pub(super) watcher: Option<Watcher>,
-    /// Set when hints were lost.
-    pub(super) hints_lost: Arc<AtomicBool>,
-    /// The survey under way, if any, with the instances that it is about.
-    pub(super) surveys: JoinSet<Survey>,
-    /// Instances that wait for the next survey.
-    pub(super) survey_wanted: Vec<Key>,
-    /// When the next survey begins.
-    pub(super) survey_at: Option<Instant>,
     /// Parts that run as tasks, by name, with what ended them.
     pub(super) tasks: JoinSet<(&'static str, Option<String>)>,
-    /// Number of the run dir's file: another number is another folder.
-    pub(super) run_inode: u64,
-    /// Number of the lock's file: without it a second collector could start.
-    pub(super) lock_inode: u64,
-    /// Whether the routing table is out of date.
-    pub(super) routes_dirty: bool,
-    /// Files removed since a prune began; absent while none is going on, since a collector removes files for years.
-    pub(super) removed: Option<Vec<String>>,
     /// Whether to end.
     pub(super) stopping: bool,
 }
-
-/// The instances that a survey was about, and the processes that it found.
-type Survey = (Vec<Key>, Vec<(Key, u32)>);
 
 /// What comes in.
 #[derive(Debug)]
 pub(super) struct Inputs {
     /// receiver --notices--> hub
-    pub(super) notice_rx: mpsc::Receiver<Told>,
-    /// watcher --hints--> hub
+    pub(super) notice_rx: mpsc::Receiver<VerifiedNotice>,
+    /// watcher, patrol --hints--> hub
     pub(super) hint_rx: mpsc::Receiver<Hint>,
-    /// Keeps the queue of hints open where there is no watcher.
-    pub(super) _hint_tx: Option<mpsc::Sender<Hint>>,
     /// processes --exited pid--> hub
     pub(super) exit_rx: mpsc::Receiver<u32>,
     /// control --commands--> hub
@@ -120,44 +88,55 @@ impl Hub {
     /// Runs until `shutdown` completes or a client asks for the end.
     pub(super) async fn run(&mut self, inputs: &mut Inputs, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
-        let mut tick = interval(RECONCILE);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut notices = Vec::new();
         let mut hints = Vec::new();
+        let mut exits = Vec::new();
         let mut requests = Vec::new();
+        let mut retry_at = None;
         while !self.stopping {
             let now = Instant::now();
-            let (look_at, survey_at, keep_at) = (self.looks.next(), self.survey_at, self.keep_at);
+            let (look_at, survey_at, keep_at) =
+                (self.files.rechecks.next(), self.surveys.at, self.files.keep_at);
+            let sample_at = self.naming.sample_at;
+            retry_at = retry_at.or_else(|| self.must_ask().then(|| now + RETRY));
             tokio::select! {
                 () = &mut shutdown => return,
                 1.. = inputs.notice_rx.recv_many(&mut notices, NOTICE_BATCH) => self.take_notices(&mut notices),
                 1.. = inputs.hint_rx.recv_many(&mut hints, HINT_QUEUE) => self.take_hints(&mut hints),
-                Some(pid) = inputs.exit_rx.recv() => self.tell(vec![Event::ProcessExited { pid }]),
+                1.. = inputs.exit_rx.recv_many(&mut exits, EXIT_QUEUE) => {
+                    self.tell(exits.drain(..).map(|pid| Event::ProcessExited { pid }).collect());
+                }
                 Some(command) = inputs.command_rx.recv() => self.answer(command),
                 Some(report) = inputs.router_rx.recv() => self.take_report(&report),
                 1.. = inputs.request_rx.recv_many(&mut requests, REQUEST_BATCH) => {
                     requests::pass(&self.journal, &self.requests_missed, requests.drain(..));
                 }
-                Some(Ok((asked, living))) = self.surveys.join_next() => {
+                Some((asked, living)) = self.surveys.next() => {
                     self.tell(vec![Event::Surveyed { asked, living }]);
-                    if !self.survey_wanted.is_empty() {
-                        self.survey_at = Some(now + SURVEY_DELAY);
-                    }
+                    self.go_on_pruning();
                 }
                 Some(ended) = self.tasks.join_next() => self.task_ended(ended),
                 () = sleep_until(look_at.unwrap_or(now)), if look_at.is_some() => {
-                    let due = self.looks.due();
+                    let due = self.files.due();
                     self.look_at(due);
                 }
-                () = sleep_until(keep_at.unwrap_or(now)), if keep_at.is_some() => self.keep_names(),
-                () = sleep_until(survey_at.unwrap_or(now)), if survey_at.is_some() => self.begin_survey(),
-                _ = tick.tick() => self.reconcile_unless_flooded(),
+                () = sleep_until(keep_at.unwrap_or(now)), if keep_at.is_some() => self.files.keep_names(),
+                () = sleep_until(survey_at.unwrap_or(now)), if survey_at.is_some() => {
+                    self.surveys.begin(self.files.run.path());
+                }
+                () = sleep_until(sample_at.unwrap_or(now)), if sample_at.is_some() => self.naming.sample(now),
+                () = sleep_until(retry_at.unwrap_or(now)), if retry_at.is_some() => {
+                    retry_at = None;
+                    self.ask();
+                }
             }
         }
     }
 
-    /// Tells the registry, carries out what it wants, and so on until nothing is left to do.
+    /// Tells the registry, carries out its effects, and repeats until nothing is left to do. Journal events are
+    /// published last, so a listener is routed when the journal reports it.
     pub(super) fn tell(&mut self, mut events: Vec<Event>) {
+        let mut published = Vec::new();
         for _ in 0..ROUNDS {
             let mut effects = Vec::new();
             for event in events.drain(..) {
@@ -165,16 +144,25 @@ impl Hub {
             }
             let mut looks = BTreeSet::new();
             for effect in effects {
-                self.perform(effect, &mut events, &mut looks);
+                match effect {
+                    Effect::Publish(event) => published.push(*event),
+                    effect => self.perform(effect, &mut events, &mut looks),
+                }
             }
             events.extend(self.look(looks.into_iter().map(|file| (file, false))));
             if events.is_empty() {
                 break;
             }
         }
-        if std::mem::take(&mut self.routes_dirty) {
-            let table = self.upstreams.table(self.registry.routes(), self.urls.http_port);
-            self.table.store(table.with_https(self.urls.https_port));
+        self.store_names();
+        for event in published {
+            self.journal.publish(now_ms(), event);
+        }
+    }
+
+    /// Gives the router a new table if names changed.
+    pub(super) fn store_names(&mut self) {
+        if self.naming.store(&mut self.registry) {
             // Whatever changes these numbers changes a name as well.
             let (instances, listeners) = self.registry.counts();
             self.metrics.set(instances, listeners, self.registry.hand_routes());
@@ -187,45 +175,30 @@ impl Hub {
         self.tell(events);
     }
 
-    /// Reconciles, unless so many files wait to be looked at that they are most of the folder.
-    fn reconcile_unless_flooded(&mut self) {
-        if self.looks.len() <= LOOKS_FLOOD {
-            return self.reconcile();
-        }
-        self.check_own_files();
-        self.check_run_dir();
-    }
-
-    /// Everything that no hint told: vanished folders, processes, files, sockets.
+    /// Checks everything: our own files, the folder, processes, every file.
     pub(super) fn reconcile(&mut self) {
         self.check_own_files();
         self.check_run_dir();
-        self.hints_lost.store(false, Ordering::Release);
-        let exited = self.processes.ended();
-        let mut events: Vec<_> = exited.into_iter().map(|pid| Event::ProcessExited { pid }).collect();
-        events.push(Event::Tick);
-        self.tell(events);
-        self.upstreams.sample(Instant::now());
-        let mut files = self.registry.files();
-        match list(self.run_dir.path()) {
-            Ok(there) => {
-                self.keep.reconcile(&there, |file| self.registry.has_living(file));
-                files.extend(there);
-            }
-            Err(error) => {
-                let run = self.run_dir.path().display().to_string();
-                self.warn(&format!("cannot list {run}: {error}"));
-            }
+        self.files.hints.found();
+        self.ask();
+        let (files, warning) = self.files.all(&self.registry);
+        if let Some(warning) = warning {
+            self.warn(&warning);
         }
         self.look_at(files);
     }
 
-    /// Gives what is new its second name.
-    fn keep_names(&mut self) {
-        self.keep_at = None;
-        if let Ok(there) = list(self.run_dir.path()) {
-            self.keep.reconcile(&there, |file| self.registry.has_living(file));
-        }
+    /// Whether there is something whose change the system does not report.
+    fn must_ask(&self) -> bool {
+        self.registry.next_drain_end().is_some() || self.processes.must_be_asked()
+    }
+
+    /// Checks it.
+    fn ask(&mut self) {
+        let exited = self.processes.ended();
+        let mut events: Vec<_> = exited.into_iter().map(|pid| Event::ProcessExited { pid }).collect();
+        events.push(Event::Tick);
+        self.tell(events);
     }
 
     /// Says that something of ours does not work, in the journal and in the log, once in a while.
@@ -238,47 +211,29 @@ impl Hub {
     }
 
     fn look(&mut self, files: impl IntoIterator<Item = (String, bool)>) -> Vec<Event> {
-        let registry = &self.registry;
-        let known = |file: &str, inode| registry.is_accepting(file, inode);
-        let mut looker = Looker::new(self.run_dir.path(), &known);
-        let events: Vec<Event> = files
-            .into_iter()
-            .map(|(file, told)| {
-                let mut sight = looker.look(&file, told);
-                let vanished = sight == Sight::Gone;
-                if vanished && self.keep.restore(&file, registry.has_living(&file)) {
-                    sight = looker.look(&file, told);
-                }
-                if self.keep_at.is_none() && !vanished && self.keep.wants(&file) {
-                    self.keep_at = Some(Instant::now() + KEEP_DELAY);
-                }
-                Event::Seen { file, sight }
-            })
-            .collect();
-        for event in &events {
-            if let Event::Seen { file, sight: Sight::Foreign(what) } = event {
-                self.warn(&format!("{} {what}; it is ignored", self.run_dir.path().join(file).display()));
-            }
-        }
+        let (events, warnings) = self.files.look(&self.registry, files);
+        warnings.iter().for_each(|warning| self.warn(warning));
         events
     }
 
-    fn take_notices(&mut self, notices: &mut Vec<Told>) {
+    fn take_notices(&mut self, notices: &mut Vec<VerifiedNotice>) {
         let mut events = Vec::new();
         let mut files = BTreeMap::new();
-        for told in notices.drain(..) {
-            self.journal.publish(now_ms(), calls::event(&told, self.run_dir.path()));
-            let listens = told.call == Call::Listen;
-            if told.outcome != Outcome::Rewritten || told.errno != 0 || !(listens || told.call == Call::Bind)
+        for notice in notices.drain(..) {
+            self.journal.publish(now_ms(), calls::event(&notice, self.files.run.path()));
+            let listens = notice.call == Call::Listen;
+            if notice.outcome != Outcome::Rewritten
+                || notice.errno != 0
+                || !(listens || notice.call == Call::Bind)
             {
                 continue;
             }
-            if !SocketName::parse(&told.file).is_ok_and(|name| Key::of(&name) == told.key) {
+            if !SocketName::parse(&notice.file).is_ok_and(|name| Key::of(&name) == notice.key) {
                 continue;
             }
-            *files.entry(told.file.clone()).or_insert(false) |= listens;
-            if told.pid != 0 {
-                events.push(Event::Told { key: told.key, pid: told.pid, file: Some(told.file) });
+            *files.entry(notice.file.clone()).or_insert(false) |= listens;
+            if notice.pid != 0 {
+                events.push(Event::Told { key: notice.key, pid: notice.pid, file: Some(notice.file) });
             }
         }
         events.extend(self.look(files));
@@ -287,36 +242,36 @@ impl Hub {
         }
     }
 
-    /// Looks at what the watcher hinted at, each file once however often it changed.
+    /// Checks what the watcher and the patrol reported, each file once, however often it changed.
     fn take_hints(&mut self, hints: &mut Vec<Hint>) {
-        let everything = self.hints_lost.swap(false, Ordering::AcqRel);
-        if hints.contains(&Hint::Everything) || everything {
-            hints.clear();
+        let everything = self.files.hints.found();
+        let mut files = BTreeSet::new();
+        let (mut folder, mut all) = (false, everything);
+        for hint in hints.drain(..) {
+            match hint {
+                Hint::File(file) => {
+                    files.insert(file);
+                }
+                Hint::Folder => folder = true,
+                Hint::Everything => all = true,
+                Hint::Busy => self.naming.busy(Instant::now(), PATROL),
+            }
+        }
+        if all {
             return self.reconcile();
         }
-        let files: BTreeSet<String> = hints
-            .drain(..)
-            .filter_map(|hint| match hint {
-                Hint::File(file) => Some(file),
-                Hint::Everything => None,
-            })
-            .collect();
+        if folder {
+            files.extend(self.files.changed());
+        }
         let mut events = self.look(files.into_iter().map(|file| (file, false)));
-        // What is dead already when its hint comes was never worth a look, and is probably made again soon.
-        events.retain(|event| match event {
-            Event::Seen { file, sight: Sight::Stale } => {
-                self.looks.add(file.clone(), STALE_REST_MS);
-                false
-            }
-            _ => true,
-        });
+        self.files.postpone_stale(&mut events);
         self.tell(events);
     }
 
     fn take_report(&mut self, report: &RouterEvent) {
         match report {
             RouterEvent::UpstreamRefused { socket } => {
-                if let Some(file) = routing::file_of(socket, self.run_dir.path()) {
+                if let Some(file) = routing::file_of(socket, self.files.run.path()) {
                     self.look_at([file]);
                 }
             }
@@ -328,52 +283,56 @@ impl Hub {
 
     fn perform(&mut self, effect: Effect, events: &mut Vec<Event>, looks: &mut BTreeSet<String>) {
         match effect {
-            Effect::Publish(what) => self.journal.publish(now_ms(), *what),
+            // Published after the router has the new names.
+            Effect::Publish(_) => {}
             Effect::Look { file, after_ms: 0 } => {
                 looks.insert(file);
             }
-            Effect::Look { file, after_ms } => self.looks.add(file, after_ms),
+            Effect::Look { file, after_ms } => self.files.rechecks.add(file, after_ms),
             Effect::Watch { pid, born_before_ms } => {
                 let lives = self.processes.watch(pid, born_before_ms);
                 events.push(if lives { Event::ProcessLives { pid } } else { Event::ProcessExited { pid } });
             }
             Effect::Forget { pid } => self.processes.forget(pid),
             Effect::Link { file, target, instead_of } => {
-                match self.run_dir.link(&file, &target, instead_of.as_deref()) {
+                match self.files.run.link(&file, &target, instead_of.as_deref()) {
                     Ok(Change::Done) => {}
                     Ok(Change::Different) => events.extend(self.see_main_name(file)),
-                    Ok(Change::Busy) => self.looks.add(file, RUN_LOCK_RETRY_MS),
-                    Err(error) => self.warn(&format!("cannot link {file} in the run dir: {error}")),
+                    Ok(Change::Busy) => self.files.rechecks.add(file, RUN_LOCK_RETRY_MS),
+                    Err(error) => {
+                        self.warn(&format!("cannot link {file} in the run dir: {error}"));
+                        self.files.rechecks.add(file, RETRY_MS);
+                    }
                 }
             }
-            Effect::RemoveStale { file } => match self.run_dir.remove_stale(&file) {
+            Effect::RemoveStale { file } => match self.files.run.remove_stale(&file) {
                 Ok(Change::Done) => self.count_removal(file),
                 Ok(Change::Different) => {
                     looks.insert(file);
                 }
-                Ok(Change::Busy) => self.looks.add(file, RUN_LOCK_RETRY_MS),
-                Err(error) => self.warn(&format!("cannot remove the stale socket {file}: {error}")),
+                Ok(Change::Busy) => self.files.rechecks.add(file, RUN_LOCK_RETRY_MS),
+                Err(error) => {
+                    self.warn(&format!("cannot remove the stale socket {file}: {error}"));
+                    self.files.rechecks.add(file, RETRY_MS);
+                }
             },
             Effect::RemoveLink { file } => {
-                let result = self.run_dir.remove_link(&file);
+                let result = self.files.run.remove_link(&file);
                 self.note_removal(file, result);
             }
             Effect::RemoveMark { file } => {
-                let result = self.run_dir.remove_mark(&file);
+                let result = self.files.run.remove_mark(&file);
                 self.note_removal(file, result);
             }
             Effect::RemoveCompanion { file, wrap_pid, started_ms } => {
-                match self.run_dir.remove_companion(&file, wrap_pid, started_ms) {
+                match self.files.run.remove_companion(&file, wrap_pid, started_ms) {
                     // Somebody takes the name, or removes another: seen again, it is found dead or new.
-                    Ok(Change::Different | Change::Busy) => self.looks.add(file, RUN_LOCK_RETRY_MS),
+                    Ok(Change::Different | Change::Busy) => self.files.rechecks.add(file, RUN_LOCK_RETRY_MS),
                     result => self.note_removal(file, result),
                 }
             }
-            Effect::Survey { key } => {
-                self.survey_wanted.push(key);
-                self.survey_at.get_or_insert_with(|| Instant::now() + SURVEY_DELAY);
-            }
-            Effect::Routes => self.routes_dirty = true,
+            Effect::Survey { key } => self.surveys.want(key),
+            Effect::Routes => self.naming.dirty = true,
         }
     }
 
@@ -381,13 +340,16 @@ impl Hub {
         match result {
             Ok(Change::Done) => self.count_removal(file),
             Ok(Change::Different | Change::Busy) => {}
-            Err(error) => self.warn(&format!("cannot remove {file} from the run dir: {error}")),
+            Err(error) => {
+                self.warn(&format!("cannot remove {file} from the run dir: {error}"));
+                self.files.rechecks.add(file, RETRY_MS);
+            }
         }
     }
 
     fn count_removal(&mut self, file: String) {
-        if let Some(removed) = &mut self.removed {
-            removed.push(file);
+        if let Some(pruning) = &mut self.surveys.pruning {
+            pruning.removed.push(file);
         }
     }
 
@@ -401,26 +363,13 @@ impl Hub {
         };
         let seen = self.look([(file, false)]).pop()?;
         let taken = match &seen {
-            Event::Seen { sight: Sight::Socket { .. }, .. } => true,
-            Event::Seen { sight: Sight::Link { file, end }, .. } => {
-                matches!(**end, Sight::Socket { .. }) || file.as_ref().is_some_and(is_own_listener)
+            Event::Seen { state: FileState::Socket { .. }, .. } => true,
+            Event::Seen { state: FileState::Link { file, end }, .. } => {
+                matches!(**end, FileState::Socket { .. }) || file.as_ref().is_some_and(is_own_listener)
             }
             _ => false,
         };
         taken.then_some(seen)
-    }
-
-    fn begin_survey(&mut self) {
-        self.survey_at = None;
-        if !self.surveys.is_empty() || self.survey_wanted.is_empty() {
-            return;
-        }
-        let asked = std::mem::take(&mut self.survey_wanted);
-        let run = self.run_dir.path().to_owned();
-        self.surveys.spawn_blocking(move || {
-            let living = survey(&run, &asked);
-            (asked, living)
-        });
     }
 
     fn task_ended(&mut self, ended: Result<(&'static str, Option<String>), tokio::task::JoinError>) {
@@ -431,35 +380,19 @@ impl Hub {
         }
     }
 
-    /// Ends where our home was taken away: nobody could reach us, and another collector may start.
+    /// Ends where our home was taken away.
     fn check_own_files(&mut self) {
-        let lock = std::fs::metadata(&self.paths.lock);
-        if !lock.is_ok_and(|lock| lock.ino() == self.lock_inode) || !self.paths.control.exists() {
-            crate::log::error!("{} was removed: this collector stops", self.paths.home.display());
+        if !self.files.are_ours() {
+            crate::log::error!("{} was removed: this collector stops", self.files.paths.home.display());
             self.stopping = true;
         }
     }
 
-    /// Makes the run dir again where it was removed or replaced, and watches the new one; closes it to others,
-    /// and opens it to us, where somebody changed that.
     fn check_run_dir(&mut self) {
-        let run = std::fs::metadata(self.run_dir.path()).ok();
-        let inode = run.as_ref().map(MetadataExt::ino);
-        let closed = run.is_some_and(|run| run.mode() & 0o777 == agentfs_home::PRIVATE);
-        if self.stopping || (inode == Some(self.run_inode) && closed) {
-            return;
-        }
-        if let Err(error) = agentfs_home::prepare(&self.paths) {
-            return self.warn(&error.to_string());
-        }
-        if inode == Some(self.run_inode) {
-            return self.warn("the mode of the run dir was changed; it is set to 0700 again");
-        }
-        self.run_inode = std::fs::metadata(self.run_dir.path()).map_or(0, |run| run.ino());
-        let renewed = self.watcher.as_mut().map_or(Ok(()), Watcher::renew);
-        match renewed {
-            Ok(()) => self.warn("the run dir was removed; it was created again"),
-            Err(error) => self.warn(&format!("cannot watch the new run dir: {error}")),
+        if !self.stopping
+            && let Folder::Mended(what) = self.files.mend_run_dir()
+        {
+            self.warn(&what);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Turns the registry's names into the router's table, and keeps the counters of a listener alive from
 //! one table to the next.
-use crate::registry::{End, LastSeen, Route, Target};
-use agentfs_router as router;
+use crate::registry::{End, Key, LastSeen, Registry, Route, Target};
+use agentfs_router::{self as router, TableHandle};
 use agentfs_wire::name::{Kind, SocketName};
-use std::collections::BTreeMap;
+use agentfs_wire::url::UrlStyle;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,17 +14,33 @@ use tokio::time::Instant;
 /// Rates are those of the last one to two of these.
 const RATE_PERIOD: Duration = Duration::from_secs(5);
 
-/// What tells one end from another.
-type Name = (Target, String, String, u16);
+/// Samples in a row without a request after which sampling stops.
+const QUIET_SAMPLES: u32 = 3;
 
-/// The upstreams of the table in force.
+/// The router's table, as the hub keeps it.
+#[derive(Debug)]
+pub(super) struct Naming {
+    /// The current table.
+    pub(super) table: TableHandle,
+    pub(super) upstreams: Upstreams,
+    pub(super) urls: UrlStyle,
+    /// Whether names changed since the table was made.
+    pub(super) dirty: bool,
+    /// When to take the next sample of the counts; nothing while no requests come.
+    pub(super) sample_at: Option<Instant>,
+    /// Samples since the last request.
+    quiet: u32,
+}
+
+/// The current names and their upstreams.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
     /// The run dir: listeners in it are the library's.
     run: PathBuf,
-    by_end: BTreeMap<Name, Kept>,
-    /// By host: the connections of routes that hand them over.
-    handed: BTreeMap<String, Arc<router::HandedOver>>,
+    /// The upstreams by target. A target has several only if routes added by hand lead to it as well.
+    by_target: HashMap<Target, Vec<Kept>>,
+    /// Where each host name leads.
+    names: BTreeMap<String, Named>,
     /// Those that no route leads to any more, while requests to them may be in progress.
     leaving: Vec<Arc<router::Upstream>>,
 }
@@ -34,8 +51,69 @@ struct Kept {
     upstream: Arc<router::Upstream>,
     /// Which listener of its name it is.
     generation: u64,
+    /// How many names lead to it.
+    uses: usize,
     /// Its requests at two moments, the earlier first, about [`RATE_PERIOD`] apart.
     marks: [(Instant, u64); 2],
+}
+
+/// Where one host name leads.
+#[derive(Debug)]
+struct Named {
+    route: Route,
+    /// One for each of the route's ends.
+    upstreams: Vec<Arc<router::Upstream>>,
+    /// Counts of the connections that were handed over, if they are.
+    handoff: Option<Arc<router::HandedOver>>,
+}
+
+// === impl Naming ===
+
+impl Naming {
+    /// An empty table. `run` is the run dir.
+    pub(super) fn new(run: PathBuf, urls: UrlStyle) -> Self {
+        let table = router::Table::new(Vec::new(), urls.http_port).with_https(urls.https_port);
+        Self {
+            table: TableHandle::new(table),
+            upstreams: Upstreams::new(run),
+            urls,
+            dirty: false,
+            sample_at: None,
+            quiet: 0,
+        }
+    }
+
+    /// Takes the changed names of the registry into the table. Returns whether anything changed.
+    pub(super) fn store(&mut self, registry: &mut Registry) -> bool {
+        if !std::mem::take(&mut self.dirty) {
+            return false;
+        }
+        if self.upstreams.apply(registry.take_changes()) {
+            self.put();
+        }
+        true
+    }
+
+    /// Makes the table again, for other ports in the URLs.
+    pub(super) fn put(&self) {
+        self.table.store(self.upstreams.table(self.urls.http_port).with_https(self.urls.https_port));
+    }
+
+    /// The router answers requests again, since at most `before` ago.
+    pub(super) fn busy(&mut self, now: Instant, before: Duration) {
+        self.quiet = 0;
+        if self.sample_at.is_none() {
+            self.upstreams.wake(now.checked_sub(before).unwrap_or(now));
+            self.sample_at = Some(now + RATE_PERIOD);
+        }
+    }
+
+    /// Takes a sample of the counts, for the rates.
+    pub(super) fn sample(&mut self, now: Instant) {
+        self.upstreams.sample(now);
+        self.quiet += 1;
+        self.sample_at = (self.quiet < QUIET_SAMPLES).then(|| now + RATE_PERIOD);
+    }
 }
 
 // === impl Upstreams ===
@@ -46,36 +124,58 @@ impl Upstreams {
         Self { run, ..Self::default() }
     }
 
-    /// Builds the table of `routes`. Upstreams that no route leads to are forgotten with their counts.
-    pub(super) fn table(&mut self, routes: Vec<Route>, http_port: u16) -> router::Table {
-        let mut old = std::mem::take(&mut self.by_end);
-        let mut handed = std::mem::take(&mut self.handed);
-        let entries = routes.into_iter().map(|route| self.entry(route, &mut old, &mut handed)).collect();
+    /// Applies changes of names. Returns whether anything is different. Upstreams that no name leads to any more are
+    /// forgotten, with their counts.
+    pub(super) fn apply(&mut self, changes: Vec<(String, Option<Route>)>) -> bool {
+        let mut changed = false;
+        let mut released = Vec::new();
+        for (host, route) in changes {
+            let old = self.names.remove(&host);
+            let Some(route) = route else {
+                changed |= old.is_some();
+                released.extend(old.into_iter().flat_map(|old| old.route.ends));
+                continue;
+            };
+            changed |= old.as_ref().is_none_or(|old| old.route != route);
+            let named = self.named(route, old, &mut released);
+            self.names.insert(host, named);
+        }
+        for end in released {
+            self.release(&end);
+        }
         self.leaving.retain(|upstream| Arc::strong_count(upstream) > 1);
-        self.leaving.extend(old.into_values().map(|kept| kept.upstream));
-        router::Table::new(entries, http_port)
+        changed
+    }
+
+    /// The table of all names.
+    pub(super) fn table(&self, http_port: u16) -> router::Table {
+        router::Table::new(self.names.values().map(Named::entry).collect(), http_port)
     }
 
     /// Requests that the router sent to a target, and how many a second of late.
     pub(super) fn usage(&self, target: &Target) -> (u64, f64) {
-        let first = (target.clone(), String::new(), String::new(), 0);
-        let same = self.by_end.range(first..).take_while(|((other, ..), _)| other == target);
         let now = Instant::now();
-        same.fold((0, 0.0), |(requests, rate), (_, kept)| (requests + kept.requests(), rate + kept.rate(now)))
+        let same = self.by_target.get(target).into_iter().flatten();
+        same.fold((0, 0.0), |(requests, rate), kept| (requests + kept.requests(), rate + kept.rate(now)))
     }
 
-    /// Requests in progress at an instance, without those that have no end of their own.
-    pub(super) fn finite_in_flight(&mut self, app: &str, instance: &str) -> usize {
+    /// Requests in progress at instances, without those that have no end of their own.
+    pub(super) fn finite_in_flight(&mut self, keys: &BTreeSet<Key>) -> usize {
         // Whoever looked the upstream up and has not connected yet holds it too.
         self.leaving.retain(|upstream| Arc::strong_count(upstream) > 1);
-        let known = self.by_end.values().map(|kept| &kept.upstream).chain(&self.leaving);
-        let of_it = known.filter(|upstream| upstream.app == app && upstream.instance == instance);
-        of_it.map(|upstream| upstream.finite_in_flight()).sum()
+        let known = self.by_target.values().flatten().map(|kept| &kept.upstream).chain(&self.leaving);
+        let busy =
+            known.map(|upstream| (upstream, upstream.finite_in_flight())).filter(|(_, count)| *count > 0);
+        let is_meant = |upstream: &router::Upstream| {
+            let key = Key { app: upstream.app.clone(), instance: upstream.instance.clone() };
+            keys.contains(&key)
+        };
+        busy.filter(|(upstream, _)| is_meant(upstream)).map(|(_, count)| count).sum()
     }
 
-    /// Remembers counts for the rates. Called about once a second.
+    /// Takes a sample of the counts, for the rates. Called while requests come.
     pub(super) fn sample(&mut self, now: Instant) {
-        for kept in self.by_end.values_mut() {
+        for kept in self.by_target.values_mut().flatten() {
             let [_, later] = kept.marks;
             if now.duration_since(later.0) >= RATE_PERIOD {
                 kept.marks = [later, (now, kept.requests())];
@@ -83,57 +183,98 @@ impl Upstreams {
         }
     }
 
-    fn entry(
-        &mut self,
-        route: Route,
-        old: &mut BTreeMap<Name, Kept>,
-        handed: &mut BTreeMap<String, Arc<router::HandedOver>>,
-    ) -> router::Entry {
-        let handoff = route.handoff.then(|| {
-            let counters = handed.remove(&route.host).unwrap_or_default();
-            self.handed.insert(route.host.clone(), Arc::clone(&counters));
-            counters
-        });
-        let upstreams = route.ends.into_iter().map(|end| self.upstream(end, old)).collect();
-        router::Entry {
-            host: route.host,
-            wildcard: route.wildcard,
-            upstreams,
-            policy: route.policy,
-            handoff,
-            rewrite_host: route.rewrite_host,
-            dead: route.dead.map(last_seen),
-            starting: route.starting,
-            title: route.title,
+    /// Requests come again after a pause. The first came after `since`.
+    pub(super) fn wake(&mut self, since: Instant) {
+        for kept in self.by_target.values_mut().flatten() {
+            let [_, (at, requests)] = kept.marks;
+            kept.marks = [(at.max(since), requests); 2];
         }
     }
 
-    fn upstream(&mut self, end: End, old: &mut BTreeMap<Name, Kept>) -> Arc<router::Upstream> {
-        let name = (end.target.clone(), end.app.clone(), end.instance.clone(), end.port);
-        let generation = end.generation;
-        let known = old.remove(&name);
-        let run = &self.run;
-        let kept = self.by_end.entry(name).or_insert_with(|| known.unwrap_or_else(|| Kept::new(end, run)));
-        if std::mem::replace(&mut kept.generation, generation) != generation {
+    /// Where a route leads. Only the difference to the old route is handled: an app's name may lead to a thousand
+    /// replicas, and one of them is new.
+    fn named(&mut self, route: Route, old: Option<Named>, released: &mut Vec<Arc<End>>) -> Named {
+        let (old_ends, mut upstreams, handoff) = match old {
+            Some(old) => (old.route.ends, old.upstreams, old.handoff),
+            None => (Vec::new(), Vec::new(), None),
+        };
+        let same = |(one, other): &(&Arc<End>, &Arc<End>)| Arc::ptr_eq(one, other);
+        let before = old_ends.iter().zip(&route.ends).take_while(same).count();
+        let (old_rest, rest) = (&old_ends[before..], &route.ends[before..]);
+        let after = old_rest.iter().rev().zip(rest.iter().rev()).take_while(same).count();
+        let fresh: Vec<_> = rest[..rest.len() - after].iter().map(|end| self.hold(end)).collect();
+        upstreams.splice(before..old_ends.len() - after, fresh);
+        released.extend_from_slice(&old_rest[..old_rest.len() - after]);
+        let handoff = route.handoff.then(|| handoff.unwrap_or_default());
+        Named { route, upstreams, handoff }
+    }
+
+    /// The upstream of an end, for one more name.
+    fn hold(&mut self, end: &Arc<End>) -> Arc<router::Upstream> {
+        let same = self.by_target.entry(end.target.clone()).or_default();
+        let at = same.iter().position(|kept| kept.is_of(end)).unwrap_or_else(|| {
+            same.push(Kept::new(end, &self.run));
+            same.len() - 1
+        });
+        let kept = &mut same[at];
+        kept.uses += 1;
+        if std::mem::replace(&mut kept.generation, end.generation) != end.generation {
             // It listens anew: what it refused before, and the connections to what it was, are past.
             kept.upstream.renew();
         }
         Arc::clone(&kept.upstream)
+    }
+
+    /// One name fewer leads to an end.
+    fn release(&mut self, end: &End) {
+        let Some(same) = self.by_target.get_mut(&end.target) else { return };
+        let Some(at) = same.iter().position(|kept| kept.is_of(end)) else { return };
+        same[at].uses -= 1;
+        if same[at].uses == 0 {
+            self.leaving.push(same.swap_remove(at).upstream);
+        }
+        if same.is_empty() {
+            self.by_target.remove(&end.target);
+        }
+    }
+}
+
+// === impl Named ===
+
+impl Named {
+    fn entry(&self) -> router::Entry {
+        router::Entry {
+            host: self.route.host.clone(),
+            wildcard: self.route.wildcard,
+            upstreams: self.upstreams.clone(),
+            policy: self.route.policy,
+            handoff: self.handoff.clone(),
+            rewrite_host: self.route.rewrite_host,
+            dead: self.route.dead.as_ref().map(last_seen),
+            starting: self.route.starting,
+            title: self.route.title.clone(),
+        }
     }
 }
 
 // === impl Kept ===
 
 impl Kept {
-    fn new(end: End, run: &Path) -> Self {
+    fn new(end: &End, run: &Path) -> Self {
         let of_library = matches!(&end.target, Target::Unix(path) if is_listener(path, run));
-        let target = match end.target {
-            Target::Unix(path) => router::Target::Unix(path),
-            Target::Tcp(address) => router::Target::Tcp(address),
+        let target = match &end.target {
+            Target::Unix(path) => router::Target::Unix(path.clone()),
+            Target::Tcp(address) => router::Target::Tcp(*address),
         };
-        let upstream = router::Upstream::new(target, end.app, end.instance, end.port);
+        let upstream = router::Upstream::new(target, end.app.clone(), end.instance.clone(), end.port);
         let upstream = Arc::new(if of_library { upstream.naming_clients() } else { upstream });
-        Self { upstream, generation: end.generation, marks: [(Instant::now(), 0); 2] }
+        Self { upstream, generation: end.generation, uses: 0, marks: [(Instant::now(), 0); 2] }
+    }
+
+    /// Whether it is the upstream of an end, of any generation.
+    fn is_of(&self, end: &End) -> bool {
+        let Self { upstream, .. } = self;
+        (&*upstream.app, &*upstream.instance, upstream.port) == (&*end.app, &*end.instance, end.port)
     }
 
     fn requests(&self) -> u64 {
@@ -143,6 +284,8 @@ impl Kept {
     /// Requests a second since the earlier mark. The first second of a listener is counted as whole.
     fn rate(&self, now: Instant) -> f64 {
         let (since, before) = self.marks[0];
+        // Marks are older only if no request has come since.
+        let since = now.checked_sub(RATE_PERIOD * 2).map_or(since, |earliest| since.max(earliest));
         let seconds = now.duration_since(since).as_secs_f64().max(1.0);
         // More requests than an f64 holds exactly would take a century.
         let requests = u32::try_from(self.requests() - before).unwrap_or(u32::MAX);
@@ -162,11 +305,11 @@ pub(super) fn is_listener(socket: &Path, run: &Path) -> bool {
         .unwrap_or(false)
 }
 
-fn last_seen(seen: LastSeen) -> router::LastSeen {
+fn last_seen(seen: &LastSeen) -> router::LastSeen {
     router::LastSeen {
-        socket: seen.socket,
+        socket: seen.socket.clone(),
         command: command_line(&seen.command),
-        directory: seen.directory,
+        directory: seen.directory.clone(),
         when_ms: seen.when_ms,
     }
 }
@@ -194,7 +337,7 @@ mod tests {
             port: 80,
             generation: 1,
         };
-        let ends = sockets.iter().map(end).collect();
+        let ends = sockets.iter().map(end).map(Arc::new).collect();
         Route {
             host: host.into(),
             wildcard: false,
@@ -208,24 +351,58 @@ mod tests {
         }
     }
 
+    /// A table with only these routes.
+    fn table(upstreams: &mut Upstreams, routes: Vec<Route>) -> router::Table {
+        let mut changes: BTreeMap<_, _> = upstreams.names.keys().map(|host| (host.clone(), None)).collect();
+        changes.extend(routes.into_iter().map(|route| (route.host.clone(), Some(route))));
+        upstreams.apply(changes.into_iter().collect());
+        upstreams.table(80)
+    }
+
+    fn in_flight(upstreams: &mut Upstreams) -> (usize, usize) {
+        let keys = BTreeSet::from([Key { app: "shop".into(), instance: "k3f9".into() }]);
+        (upstreams.finite_in_flight(&keys), upstreams.leaving.len())
+    }
+
+    #[test]
+    fn one_replica_more_changes_nothing_else() {
+        let mut upstreams = Upstreams::default();
+        let sockets: Vec<String> = (0..100).map(|number| format!("/{number:02}")).collect();
+        let sockets: Vec<&str> = sockets.iter().map(String::as_str).collect();
+        let whole = route("a.localhost", &sockets);
+        let mut part = Route { ends: whole.ends.clone(), ..route("a.localhost", &[]) };
+        part.ends.remove(50);
+        table(&mut upstreams, vec![part]);
+        let change = |route: &Route| vec![("a.localhost".to_owned(), Some(route.clone()))];
+        assert!(upstreams.apply(change(&whole)));
+        assert!(!upstreams.apply(change(&whole)), "the same again is no change");
+        let upstreams_of = |upstreams: &Upstreams| upstreams.names["a.localhost"].upstreams.clone();
+        let targets: Vec<_> =
+            upstreams_of(&upstreams).iter().map(|upstream| upstream.socket.clone()).collect();
+        let expected: Vec<_> = sockets.iter().map(|path| router::Target::Unix(path.into())).collect();
+        assert_eq!(targets, expected);
+        assert!(upstreams.by_target.values().flatten().all(|kept| kept.uses == 1));
+        upstreams.apply(vec![("a.localhost".to_owned(), None)]);
+        assert!(upstreams.by_target.is_empty() && upstreams.names.is_empty());
+    }
+
     #[test]
     fn counters_survive_a_new_table() {
         let mut upstreams = Upstreams::default();
-        let table =
-            upstreams.table(vec![route("a.localhost", &["/a", "/b"]), route("b.localhost", &["/a"])], 80);
-        for route in table.routes() {
+        let routes = vec![route("a.localhost", &["/a", "/b"]), route("b.localhost", &["/a"])];
+        for route in table(&mut upstreams, routes).routes() {
             route.entry.upstreams[0].requests.fetch_add(1, Ordering::Relaxed);
         }
-        upstreams.table(vec![route("a.localhost", &["/a"])], 80);
+        table(&mut upstreams, vec![route("a.localhost", &["/a"])]);
         assert_eq!(upstreams.usage(&Target::Unix("/a".into())).0, 2);
         assert_eq!(upstreams.usage(&Target::Unix("/b".into())).0, 0);
-        assert_eq!(upstreams.by_end.len(), 1);
+        assert_eq!(upstreams.by_target.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_rate_is_that_of_the_last_seconds() {
         let mut upstreams = Upstreams::default();
-        let table = upstreams.table(vec![route("a.localhost", &["/a"])], 80);
+        let table = table(&mut upstreams, vec![route("a.localhost", &["/a"])]);
         let upstream = Arc::clone(&table.routes().next().unwrap().entry.upstreams[0]);
         let rate = |upstreams: &Upstreams| upstreams.usage(&Target::Unix("/a".into())).1;
         upstream.requests.fetch_add(20, Ordering::Relaxed);
@@ -245,11 +422,11 @@ mod tests {
     #[test]
     fn a_request_in_progress_is_known_after_its_route_is_gone() {
         let mut upstreams = Upstreams::default();
-        let table = upstreams.table(vec![route("a.localhost", &["/a"])], 80);
-        upstreams.table(Vec::new(), 80);
-        assert_eq!((upstreams.finite_in_flight("shop", "k3f9"), upstreams.leaving.len()), (0, 1));
+        let table = table(&mut upstreams, vec![route("a.localhost", &["/a"])]);
+        upstreams.apply(vec![("a.localhost".to_owned(), None)]);
+        assert_eq!(in_flight(&mut upstreams), (0, 1));
         drop(table);
-        assert_eq!((upstreams.finite_in_flight("shop", "k3f9"), upstreams.leaving.len()), (0, 0));
+        assert_eq!(in_flight(&mut upstreams), (0, 0));
     }
 
     #[test]
@@ -257,10 +434,10 @@ mod tests {
         let mut upstreams = Upstreams::default();
         let handed = || Route { handoff: true, ..route("a.localhost", &["/a"]) };
         let counters = |table: &router::Table| table.routes().next().unwrap().entry.handoff.clone();
-        let first = counters(&upstreams.table(vec![handed()], 80)).unwrap();
-        let second = counters(&upstreams.table(vec![handed()], 80)).unwrap();
+        let first = counters(&table(&mut upstreams, vec![handed()])).unwrap();
+        let second = counters(&table(&mut upstreams, vec![handed()])).unwrap();
         assert!(Arc::ptr_eq(&first, &second));
-        assert!(counters(&upstreams.table(vec![route("a.localhost", &["/a"])], 80)).is_none());
+        assert!(counters(&table(&mut upstreams, vec![route("a.localhost", &["/a"])])).is_none());
     }
 
     #[test]

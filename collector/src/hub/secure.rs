@@ -1,10 +1,8 @@
 //! What the router needs to speak TLS, where that is switched on, at the start and later.
-use super::drive::Hub;
 use super::listen;
-use crate::answer::{Answer, error};
 use agentfs_router::SecureListeners;
 use agentfs_tls::{self as tls, TlsConfig};
-use agentfs_wire::control::{DaemonInfo, ErrorCode};
+use agentfs_wire::control::DaemonInfo;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -71,47 +69,4 @@ pub(super) fn open(
 /// Logs why a certificate cannot be made during a handshake.
 fn warn(text: &str) {
     crate::log::warning!("{text}");
-}
-
-// === impl Hub ===
-
-impl Hub {
-    /// Speaks TLS as the home says by now: begins, ends, or goes on with other certificates. Where that
-    /// cannot be done, everything stays as it was.
-    pub(super) fn reload_tls(&mut self) -> Answer {
-        let kept = self.urls.https_port;
-        if let Some(cause) = &self.switch.info_tx.borrow().router_error {
-            return Err(error(ErrorCode::Conflict, format!("the router does not listen: {cause}"), None));
-        }
-        let opened = open(&self.paths.home, self.switch.config.as_ref(), self.switch.address, kept);
-        let secured = opened.map_err(|cause| {
-            self.switch.info_tx.send_modify(|info| info.tls_error = Some(cause.clone()));
-            let state = if kept.is_some() { "TLS is unchanged" } else { "TLS stays off" };
-            self.warn(&format!("{state}: {cause}"));
-            error(ErrorCode::Conflict, cause, Some(state))
-        })?;
-        let (port, addresses) = (secured.port, listen::addresses(&secured.listeners));
-        let https = (kept.is_none() || port.is_none()).then_some(secured.listeners);
-        let replaced = https.is_some();
-        self.switch.doors_tx.try_send(SecureListeners { https, tls: secured.config }).map_err(|_| {
-            let hint = Some("run `agentfs daemon stop`; the next command starts the collector again");
-            error(ErrorCode::Internal, "the router does not accept changes", hint)
-        })?;
-        if let Some(note) = secured.note {
-            self.warn(&note);
-        }
-        self.urls.https_port = port;
-        self.switch.info_tx.send_modify(|info| {
-            info.https_port = port;
-            info.tls_error = None;
-            if replaced {
-                info.listen_tls = addresses;
-            }
-        });
-        self.routes_dirty = true;
-        self.tell(Vec::new());
-        crate::log::info!("{}", port.map_or("TLS is off".to_owned(), |port| format!("TLS on port {port}")));
-        let info = self.switch.info_tx.borrow();
-        serde_json::to_value(&*info).map_err(|cause| error(ErrorCode::Internal, cause.to_string(), None))
-    }
 }

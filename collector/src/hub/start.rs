@@ -1,46 +1,50 @@
 //! Builds the parts, in the order in which they need one another, and ends them again.
 use super::drive::{Hub, Inputs};
+use super::files::Files;
 use super::listen;
-use super::looks::Looks;
-use super::routing::Upstreams;
+use super::routing::Naming;
 use super::secure::{self, Secured, Switch};
+use super::surveys::Surveys;
 use crate::clock::now_ms;
 use crate::config::{Config, Report};
-use crate::control::{Server, Shared};
+use crate::control::{Command, Server, Shared};
 use crate::error::Error;
 use crate::forward::Forwards;
 use crate::journal::Journal;
-use crate::limits::{DOORS_QUEUE, DRAIN, HINT_QUEUE, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE};
+use crate::limits::{DOORS_QUEUE, DRAIN, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE};
 use crate::metrics::CollectorMetrics;
 use crate::processes::Processes;
 use crate::registry::{Event, HandRoute, Registry};
 use crate::warnings::Warnings;
-use crate::watch::Watcher;
+use crate::watch::{Hint, Hints, Patrol, Post, Watcher};
 use crate::{log, notice};
 use agentfs_handoff::Handoff;
-use agentfs_home::{CollectorLock, Keep, RunDir, TracePage, list, routes};
-use agentfs_router::{self as router, Listeners, RequestLog, RouterMetrics, Table, TableHandle};
+use agentfs_home::{CollectorLock, TracePage, list, routes};
+use agentfs_router::{
+    self as router, Counter, Listeners, RequestLog, RouterEvent, RouterMetrics, SecureListeners,
+};
 use agentfs_wire::control::DaemonInfo;
 use agentfs_wire::event::What;
+use agentfs_wire::paths::Paths;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::future::Future;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 /// Runs a collector until `shutdown` completes or a client asks for its end.
 ///
 /// # Errors
 /// [`Error`] where it cannot start. Once it answers on its control socket nothing is fatal.
-pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<Report, Error> {
+pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) -> Result<Report, Error> {
     log::set(config.log);
-    let paths = config.paths;
+    let paths = config.paths.clone();
     agentfs_home::prepare(&paths)?;
     let lock = CollectorLock::take(&paths)?;
     log::limit(&paths);
@@ -50,145 +54,43 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
             .map_err(|source| file_error("open", &paths.trace_page, source))?;
     let (receiver, notice_rx, notices) = notice::Receiver::bind(&paths.notice)
         .map_err(|source| Error::Listen { path: paths.notice.clone(), source })?;
-    let inode = |path: &Path| {
-        fs::metadata(path).map(|file| file.ino()).map_err(|source| file_error("read", path, source))
-    };
-    let (run_inode, lock_inode) = (inode(&paths.run)?, inode(&paths.lock)?);
+    let (hints, hint_rx) = Hints::pair();
+    let mut files = Files::new(paths.clone(), hints, inode(&paths.run)?, inode(&paths.lock)?);
+    let router_metrics = Arc::new(RouterMetrics::default());
 
     let mut troubles = Vec::new();
-    let (watcher, hint_rx, hint_tx, hints_lost) = match Watcher::start(&paths.run) {
-        Ok((watcher, hint_rx, lost)) => (Some(watcher), hint_rx, None, lost),
-        Err(error) => {
-            troubles.push(format!(
-                "cannot watch {}: {error}; changes are noticed up to a second late",
-                paths.run.display()
-            ));
-            let (hint_tx, hint_rx) = mpsc::channel(HINT_QUEUE);
-            (None, hint_rx, Some(hint_tx), Arc::new(AtomicBool::new(false)))
-        }
-    };
-    let (listeners, http_port, only_local, router_error) =
-        match listen::choose(config.router_address, config.router_sockets, listen::HTTP) {
-            Ok(bound) => {
-                troubles.extend(bound.note);
-                (bound.listeners, bound.port, bound.only_local, None)
-            }
-            Err(error) => {
-                troubles.push(format!("the router does not listen: {error}"));
-                (Vec::new(), 0, true, Some(error))
-            }
-        };
-    let secured = if router_error.is_none() {
-        secure::open(&paths.home, config.tls.as_ref(), config.tls_address, None).unwrap_or_else(|error| {
-            troubles.push(format!("TLS is off: {error}"));
-            Secured { error: Some(error), ..Secured::default() }
-        })
-    } else {
-        Secured::default()
-    };
-    troubles.extend(secured.note);
-    let info = DaemonInfo {
-        pid: std::process::id(),
-        version: config.version.to_owned(),
-        home: paths.home.to_string_lossy().into_owned(),
-        run: paths.run.to_string_lossy().into_owned(),
-        listen: listen::addresses(&listeners),
-        listen_tls: listen::addresses(&secured.listeners),
-        http_port,
-        https_port: secured.port,
-        started_ms: now_ms(),
-        router_error,
-        tls_error: secured.error,
-    };
-
+    watch_home(&mut files, &router_metrics, &mut troubles);
+    let ports = Ports::open(&mut config, &mut troubles);
+    let info = ports.describe(&config, &paths);
     let journal = Journal::new();
     let metrics = Arc::new(CollectorMetrics::new(journal.clone(), notices));
-    let router_metrics = Arc::new(RouterMetrics::default());
     let shown = Arc::clone(&metrics);
     router_metrics.others.set(move || shown.render());
-    let (processes, exit_rx) = Processes::new();
-    let (router_tx, router_rx) = mpsc::channel(ROUTER_QUEUE);
-    let (request_tx, request_rx) = mpsc::channel(REQUEST_QUEUE);
-    let requests_missed = Arc::<AtomicU64>::default();
-    let request_log =
-        RequestLog::new(journal.requests_wanted(), request_tx.clone(), Arc::clone(&requests_missed));
-    let (command_tx, command_rx) = Server::queue();
+    let (mut inputs, outlets) = queues(notice_rx, hint_rx, &journal);
     let (doors_tx, doors_rx) = mpsc::channel(DOORS_QUEUE);
     let urls = info.urls();
     let (info_tx, info_rx) = watch::channel(info);
     let (end_tx, end_rx) = watch::channel(false);
     let mut hub = Hub {
         registry: Registry::new(paths.run.clone()),
-        keep: Keep::open(paths.run.clone(), paths.keep.clone(), paths.run_lock.clone()),
-        keep_at: None,
-        run_dir: RunDir::new(paths.run.clone(), paths.run_lock.clone()),
-        processes,
+        files,
+        processes: outlets.processes,
+        surveys: Surveys::default(),
+        naming: Naming::new(paths.run.clone(), urls),
         journal: journal.clone(),
         warnings: Warnings::default(),
-        looks: Looks::default(),
-        table: TableHandle::new(Table::new(Vec::new(), urls.http_port).with_https(urls.https_port)),
-        upstreams: Upstreams::new(paths.run.clone()),
-        urls,
         switch: Switch { config: config.tls, address: config.tls_address, doors_tx, info_tx },
         router_metrics,
-        requests_missed,
         metrics,
-        watcher,
-        hints_lost,
-        surveys: JoinSet::new(),
-        survey_wanted: Vec::new(),
-        survey_at: None,
+        requests_missed: outlets.requests_missed,
         tasks: JoinSet::new(),
-        run_inode,
-        lock_inode,
-        routes_dirty: false,
-        removed: None,
         stopping: false,
-        paths,
     };
-    let mut inputs = Inputs {
-        notice_rx,
-        hint_rx,
-        _hint_tx: hint_tx,
-        exit_rx,
-        command_rx,
-        router_rx,
-        _router_tx: router_tx.clone(),
-        request_rx,
-        _request_tx: request_tx,
-    };
-
-    journal.publish(now_ms(), What::CollectorStarted { pid: std::process::id() });
-    let (routes, torn) = routes::load(&hub.paths.routes, HandRoute::parse);
-    troubles.extend(torn);
-    troubles.iter().for_each(|trouble| hub.warn(trouble));
-    hub.tell(routes.into_iter().map(|route| Event::RouteAdded { route }).collect());
-
-    // Whoever is answered on the control socket finds everything that was there before.
-    let server = Server::bind(&hub.paths.control)
-        .map_err(|source| Error::Listen { path: hub.paths.control.clone(), source })?;
-    // What was taken away while no collector ran. Who of them lives is found out below.
-    let there = list(hub.run_dir.path()).unwrap_or_default();
-    hub.keep.reconcile(&there, |_| true);
-    hub.reconcile();
-    hub.survey_wanted.extend(hub.registry.keys());
-    hub.survey_at = Some(Instant::now());
-
+    let server = begin(&mut hub, &troubles)?;
     log_start(&info_rx.borrow());
+
     #[cfg(target_os = "linux")]
-    match crate::broker::Broker::listen(&hub.paths) {
-        Ok(None) => {}
-        Ok(Some(broker)) => {
-            let serving = broker.run(end_rx.clone());
-            hub.tasks.spawn(async move {
-                serving.await;
-                ("broker", None)
-            });
-        }
-        Err(error) => hub.warn(&format!(
-            "cannot serve processes that change their user: {error}; they reach only the host's ports"
-        )),
-    }
+    serve_broker(&mut hub, &end_rx);
     let receiving = receiver.run(end_rx.clone());
     hub.tasks.spawn(async move {
         receiving.await;
@@ -196,28 +98,13 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     });
     // Whether a listener takes connections is learned once, whoever offers one.
     let handoff = Arc::<Handoff>::default();
-    if !listeners.is_empty() {
-        let listeners = Listeners {
-            http: listeners,
-            https: secured.listeners,
-            tls: secured.config,
-            changes: Some(doors_rx),
-            only_local,
-            log: Some(request_log),
-            handoff: Arc::clone(&handoff),
-            ..Listeners::default()
-        };
-        let serving = router::run(
-            listeners,
-            hub.table.clone(),
-            router_tx,
-            Arc::clone(&hub.router_metrics),
-            end_rx.clone(),
-        );
+    if let Some(listeners) = ports.into_listeners(doors_rx, outlets.request_log, &handoff) {
+        let (table, metrics) = (hub.naming.table.clone(), Arc::clone(&hub.router_metrics));
+        let serving = router::run(listeners, table, outlets.router_tx, metrics, end_rx.clone());
         hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });
     }
-    let forwards = Forwards::new(hub.paths.run.clone(), journal.clone(), end_rx.clone(), handoff);
-    let shared = Shared { info_rx, journal: journal.clone(), forwards, page, command_tx };
+    let forwards = Forwards::new(paths.run, journal.clone(), end_rx.clone(), handoff);
+    let shared = Shared { info_rx, journal: journal.clone(), forwards, page, command_tx: outlets.command_tx };
     let serving = server.run(Arc::new(shared), end_rx);
     hub.tasks.spawn(async move {
         serving.await;
@@ -238,6 +125,176 @@ pub(crate) async fn run(config: Config, shutdown: impl Future<Output = ()>) -> R
     Ok(Report { events: journal.sequence(), still_open })
 }
 
+/// The router's sockets and their settings.
+#[derive(Debug)]
+struct Ports {
+    /// Sockets for HTTP; none if the router does not listen.
+    listeners: Vec<TcpListener>,
+    /// Their port; 0 if there are none.
+    http_port: u16,
+    /// Whether only this machine can connect.
+    only_local: bool,
+    /// Why the router does not listen.
+    error: Option<String>,
+    /// TLS certificates and sockets.
+    secured: Secured,
+}
+
+/// The other ends of the hub's queues.
+struct Outlets {
+    processes: Processes,
+    /// router --reports--> hub
+    router_tx: mpsc::Sender<RouterEvent>,
+    request_log: RequestLog,
+    requests_missed: Arc<AtomicU64>,
+    /// control --commands--> hub
+    command_tx: mpsc::Sender<Command>,
+}
+
+// === impl Ports ===
+
+impl Ports {
+    fn open(config: &mut Config, troubles: &mut Vec<String>) -> Self {
+        let sockets = std::mem::take(&mut config.router_sockets);
+        let mut ports = match listen::choose(config.router_address, sockets, listen::HTTP) {
+            Ok(bound) => {
+                troubles.extend(bound.note);
+                let (listeners, http_port, only_local) = (bound.listeners, bound.port, bound.only_local);
+                Self { listeners, http_port, only_local, error: None, secured: Secured::default() }
+            }
+            Err(error) => {
+                troubles.push(format!("the router does not listen: {error}"));
+                let (listeners, secured) = (Vec::new(), Secured::default());
+                return Self { listeners, http_port: 0, only_local: true, error: Some(error), secured };
+            }
+        };
+        let opened = secure::open(&config.paths.home, config.tls.as_ref(), config.tls_address, None);
+        ports.secured = opened.unwrap_or_else(|error| {
+            troubles.push(format!("TLS is off: {error}"));
+            Secured { error: Some(error), ..Secured::default() }
+        });
+        troubles.extend(ports.secured.note.take());
+        ports
+    }
+
+    fn describe(&self, config: &Config, paths: &Paths) -> DaemonInfo {
+        DaemonInfo {
+            pid: std::process::id(),
+            version: config.version.to_owned(),
+            home: paths.home.to_string_lossy().into_owned(),
+            run: paths.run.to_string_lossy().into_owned(),
+            listen: listen::addresses(&self.listeners),
+            listen_tls: listen::addresses(&self.secured.listeners),
+            http_port: self.http_port,
+            https_port: self.secured.port,
+            started_ms: now_ms(),
+            router_error: self.error.clone(),
+            tls_error: self.secured.error.clone(),
+        }
+    }
+
+    /// What the router is started with; nothing if it does not listen.
+    fn into_listeners(
+        self,
+        changes: mpsc::Receiver<SecureListeners>,
+        log: RequestLog,
+        handoff: &Arc<Handoff>,
+    ) -> Option<Listeners> {
+        (!self.listeners.is_empty()).then(|| Listeners {
+            http: self.listeners,
+            https: self.secured.listeners,
+            tls: self.secured.config,
+            changes: Some(changes),
+            only_local: self.only_local,
+            log: Some(log),
+            handoff: Arc::clone(handoff),
+            ..Listeners::default()
+        })
+    }
+}
+
+/// The hub's queues, both ends.
+fn queues(
+    notice_rx: mpsc::Receiver<notice::VerifiedNotice>,
+    hint_rx: mpsc::Receiver<Hint>,
+    journal: &Journal,
+) -> (Inputs, Outlets) {
+    let (processes, exit_rx) = Processes::new();
+    let (router_tx, router_rx) = mpsc::channel(ROUTER_QUEUE);
+    let (request_tx, request_rx) = mpsc::channel(REQUEST_QUEUE);
+    let requests_missed = Arc::<AtomicU64>::default();
+    let request_log =
+        RequestLog::new(journal.requests_wanted(), request_tx.clone(), Arc::clone(&requests_missed));
+    let (command_tx, command_rx) = Server::queue();
+    let inputs = Inputs {
+        notice_rx,
+        hint_rx,
+        exit_rx,
+        command_rx,
+        router_rx,
+        _router_tx: router_tx.clone(),
+        request_rx,
+        _request_tx: request_tx,
+    };
+    (inputs, Outlets { processes, router_tx, request_log, requests_missed, command_tx })
+}
+
+/// Starts the watcher and the patrol.
+fn watch_home(files: &mut Files, metrics: &Arc<RouterMetrics>, troubles: &mut Vec<String>) {
+    match Watcher::start(&files.paths.run, files.hints.clone()) {
+        Ok(watcher) => files.watcher = Some(watcher),
+        Err(error) => troubles.push(format!(
+            "cannot watch {}: {error}; changes are noticed up to a second late",
+            files.paths.run.display()
+        )),
+    }
+    let metrics = Arc::clone(metrics);
+    let answered = Box::new(move || metrics.responses.iter().map(Counter::get).sum());
+    let post = Post { paths: files.paths.clone(), alone: files.watcher.is_none(), answered };
+    match Patrol::start(post, files.hints.clone()) {
+        Ok(patrol) => files.patrol = Some(patrol),
+        Err(error) => troubles.push(format!("cannot start a thread: {error}; closed sockets stay listed")),
+    }
+}
+
+/// Finds what is there. When the control socket answers, everything that was there before is known.
+fn begin(hub: &mut Hub, troubles: &[String]) -> Result<Server, Error> {
+    hub.journal.publish(now_ms(), What::CollectorStarted { pid: std::process::id() });
+    let (routes, torn) = routes::load(&hub.files.paths.routes, HandRoute::parse);
+    troubles.iter().chain(&torn).for_each(|trouble| hub.warn(trouble));
+    hub.tell(routes.into_iter().map(|route| Event::RouteAdded { route }).collect());
+
+    let control = hub.files.paths.control.clone();
+    let server = Server::bind(&control).map_err(|source| Error::Listen { path: control.clone(), source })?;
+    if let Some(watcher) = &mut hub.files.watcher {
+        // If they cannot be watched, the patrol checks them.
+        let _ = (watcher.guard(&hub.files.paths.lock), watcher.guard(&control));
+    }
+    // Restore what was removed while no collector ran. The survey below finds out which instances are alive.
+    let there = list(hub.files.run.path()).unwrap_or_default();
+    hub.files.keep.reconcile(&there, |_| true);
+    hub.reconcile();
+    hub.surveys.want_now(hub.registry.keys());
+    Ok(server)
+}
+
+#[cfg(target_os = "linux")]
+fn serve_broker(hub: &mut Hub, end_rx: &watch::Receiver<bool>) {
+    match crate::broker::Broker::listen(&hub.files.paths) {
+        Ok(None) => {}
+        Ok(Some(broker)) => {
+            let serving = broker.run(end_rx.clone());
+            hub.tasks.spawn(async move {
+                serving.await;
+                ("broker", None)
+            });
+        }
+        Err(error) => hub.warn(&format!(
+            "cannot serve processes that change their user: {error}; they reach only the host's ports"
+        )),
+    }
+}
+
 fn log_start(info: &DaemonInfo) {
     log::info!("collector {} (pid {}) serves {}", info.version, info.pid, info.home);
     log::info!(
@@ -254,6 +311,10 @@ async fn drain(mut tasks: JoinSet<(&'static str, Option<String>)>) -> usize {
     let all = async { while tasks.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(DRAIN, all).await;
     tasks.len()
+}
+
+fn inode(path: &Path) -> Result<u64, Error> {
+    fs::metadata(path).map(|file| file.ino()).map_err(|source| file_error("read", path, source))
 }
 
 fn file_error(action: &'static str, path: &Path, source: io::Error) -> Error {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 /// One event with its number, as text.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Its number.
+    /// Its inode number.
     pub(super) sequence: u64,
     /// Unix milliseconds.
     pub(super) time_ms: u64,

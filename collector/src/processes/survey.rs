@@ -7,6 +7,7 @@ use crate::registry::Key;
 use crate::secret;
 use agentfs_wire::env;
 use nix::unistd::geteuid;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 /// blocking is allowed.
 pub(crate) fn survey(run: &Path, asked: &[Key]) -> Vec<(Key, u32)> {
     let mut living = Vec::new();
+    let asked: HashSet<&Key> = asked.iter().collect();
     let Ok(processes) = fs::read_dir("/proc") else { return living };
     for entry in processes.flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());

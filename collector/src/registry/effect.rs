@@ -1,5 +1,5 @@
 //! What the registry wants done.
-use super::event::Key;
+use super::key::Key;
 use agentfs_wire::event::What;
 
 /// One thing to do. The hub carries them out in order.

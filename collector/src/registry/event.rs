@@ -1,17 +1,7 @@
 //! What the registry is told.
 use super::hand::HandRoute;
+use super::key::Key;
 use agentfs_wire::companion::Companion;
-use agentfs_wire::name::SocketName;
-use std::fmt;
-
-/// Names one instance.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Key {
-    /// App, a DNS label.
-    pub(crate) app: String,
-    /// Instance, a DNS label.
-    pub(crate) instance: String,
-}
 
 /// One thing that happened or was seen.
 #[derive(Clone, Debug)]
@@ -21,7 +11,7 @@ pub(crate) enum Event {
         /// Its name.
         file: String,
         /// What was there.
-        sight: Sight,
+        state: FileState,
     },
     /// A process said by a notice that it belongs to an instance and, where `file` is set, that it
     /// bound that listener.
@@ -60,11 +50,11 @@ pub(crate) enum Event {
         /// The route, checked.
         route: HandRoute,
     },
-    /// Somebody is about to end an instance: it gets no requests until then.
+    /// Somebody is about to stop instances: the router sends them nothing until they end or the time is over.
     Drained {
         /// Which.
-        key: Key,
-        /// Unix milliseconds when it gets requests again, where it still lives then.
+        keys: Vec<Key>,
+        /// Unix milliseconds. Instances that are still running then are routed again.
         until_ms: u64,
     },
     /// Time has passed.
@@ -78,7 +68,7 @@ pub(crate) enum Event {
 
 /// What a file of the run dir turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum FileState {
     /// Nothing has that name.
     Gone,
     /// A socket that a process holds.
@@ -94,7 +84,7 @@ pub(crate) enum Sight {
     Link {
         /// The file of the run dir that it names, where it names one.
         file: Option<String>,
-        /// What it leads to, as one of the other sights.
+        /// Its target, as one of the other states.
         end: Box<Self>,
     },
     /// A companion file.
@@ -109,19 +99,4 @@ pub(crate) enum Sight {
     /// Something that only has the name of one of our files: a folder, somebody else's socket, a
     /// companion that cannot be read. The text says what.
     Foreign(String),
-}
-
-// === impl Key ===
-
-impl Key {
-    /// The instance that a file belongs to.
-    pub(crate) fn of(name: &SocketName) -> Self {
-        Self { app: name.app.as_str().to_owned(), instance: name.instance.as_str().to_owned() }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.app, self.instance)
-    }
 }

@@ -1,6 +1,5 @@
 //! Routes made by hand: what a person may ask for, and what it means. Pure.
-use super::event::Key;
-use super::instance::is_loopback;
+use super::key::Key;
 use agentfs_wire::control::{ControlError, ErrorCode, Policy, RouteInfo, RouteParams};
 use agentfs_wire::name::{app_name, instance_name, is_label};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -176,6 +175,14 @@ fn unknown_target(text: &str) -> ControlError {
 
 fn error(code: ErrorCode, message: String, hint: impl Into<String>) -> ControlError {
     ControlError { code, message, hint: Some(hint.into()) }
+}
+
+/// Whether `ip` is one that only programs of this machine can reach.
+fn is_loopback(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip == Ipv6Addr::LOCALHOST || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! One instance, as the registry remembers it.
-use super::event::Key;
+use super::claims::Claim;
+use super::key::Key;
+use super::route::End;
 use agentfs_wire::address::{Endpoint, Scope};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An instance: every process, listener and file of one own localhost.
 #[derive(Debug)]
@@ -39,8 +42,12 @@ pub(crate) struct Instance {
     pub(crate) ended: bool,
     /// Whether a survey decides about it.
     pub(crate) surveyed: bool,
-    /// Unix milliseconds until when the router sends it nothing, since somebody is about to end it.
-    pub(crate) drained_until_ms: Option<u64>,
+    /// Whether the router sends it nothing, since somebody is about to end it.
+    pub(crate) draining: bool,
+    /// Its claim to the app's name, as `Claims` has it.
+    pub(super) claim: Option<Claim>,
+    /// Its ports, as the hub was told.
+    pub(super) named: BTreeSet<u16>,
     /// Socket and time of the listener that was up last.
     pub(crate) last_up: Option<(String, u64)>,
 }
@@ -60,6 +67,8 @@ pub(crate) struct Listener {
     pub(crate) since_ms: u64,
     /// Place in the order in which listeners came up.
     pub(crate) order: u64,
+    /// Where names lead while it listens.
+    pub(crate) end: Option<Arc<End>>,
     /// How often it was looked at again, waiting for it to listen.
     pub(crate) looks: usize,
 }
@@ -83,7 +92,9 @@ impl Instance {
             served: false,
             ended: false,
             surveyed: false,
-            drained_until_ms: None,
+            draining: false,
+            claim: None,
+            named: BTreeSet::new(),
             last_up: None,
         }
     }
@@ -98,25 +109,27 @@ impl Instance {
         self.companion.is_some() && !self.served
     }
 
-    /// Whether it gets no requests any more, since it is about to end.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.drained_until_ms.is_some()
-    }
-
-    /// The folder that makes replicas of instances which share it.
+    /// The folder. Instances with the same folder are replicas.
     pub(crate) fn folder(&self) -> Option<&Path> {
         let companion = self.companion.as_ref()?;
         Some(companion.checkout.as_deref().unwrap_or(&companion.directory))
     }
 
-    /// Whether both live and were started from one folder.
-    pub(crate) fn is_replica(&self, other: &Self) -> bool {
-        self.is_alive() && other.is_alive() && self.folder().is_some() && self.folder() == other.folder()
-    }
-
     /// Whether it runs in the main checkout.
     pub(crate) fn is_main_checkout(&self) -> bool {
         self.companion.as_ref().is_some_and(|companion| !companion.fork && companion.checkout.is_some())
+    }
+
+    /// Its claim to the app's name.
+    pub(super) fn to_claim(&self) -> Claim {
+        let alive = self.is_alive();
+        Claim {
+            rank: (!alive, !self.is_main_checkout(), self.started_ms, self.order),
+            served: self.served,
+            starting: self.is_starting(),
+            bound: !self.listeners.is_empty(),
+            folder: self.folder().filter(|_| alive).map(Arc::from),
+        }
     }
 
     /// Listeners that accept, in the order in which they came up.
@@ -160,7 +173,13 @@ impl Instance {
 
     /// Its ports with accepting listeners.
     pub(crate) fn ports(&self) -> BTreeSet<u16> {
-        self.accepting().iter().map(|(_, listener)| listener.port()).filter(|port| *port != 0).collect()
+        let accepting = self.listeners.values().filter(|listener| listener.accepting);
+        accepting.map(Listener::port).filter(|port| *port != 0).collect()
+    }
+
+    /// Whether a listener of it accepts on `port`.
+    pub(crate) fn has_port(&self, port: u16) -> bool {
+        self.listeners.values().any(|listener| listener.accepting && listener.port() == port)
     }
 
     /// The main listener and, where it is a member of a group, the others.
@@ -259,12 +278,4 @@ pub(crate) struct Dead {
     pub(crate) socket: String,
     /// Unix milliseconds when it was last alive.
     pub(crate) when_ms: u64,
-}
-
-/// Whether `ip` is one that only programs of this machine can reach.
-pub(crate) fn is_loopback(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_loopback(),
-        IpAddr::V6(ip) => ip == Ipv6Addr::LOCALHOST || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
-    }
 }

@@ -1,5 +1,5 @@
-//! Which host names lead where. Pure, and computed anew from the instances each time: a name that
-//! were kept could be forgotten.
+//! Which host names lead where. Pure. Each name is computed from the instances: a cached name could go stale. `changes`
+//! says which names to compute again.
 //!
 //! | name | means |
 //! |---|---|
@@ -7,206 +7,115 @@
 //! | `{instance}.{app}.localhost` | that instance |
 //! | `{port}.{app}.localhost`, `{port}.{instance}.{app}.localhost` | another listener of the same |
 //! | routes by hand | what they say; they win over all others |
-use super::event::Key;
-use super::hand::RouteTarget;
-use super::instance::{Dead, Instance, Listener};
+use super::hand::{HandRoute, RouteTarget};
+use super::instance::{Dead, Instance};
+use super::key::Key;
+use super::route::{End, LastSeen, Route, Target, app_host, instance_host};
 use super::state::Registry;
 use agentfs_wire::control::Policy;
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
-/// One host name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
-    /// Host name, lower case, without port and trailing dot.
-    pub(crate) host: String,
-    /// Whether its sub-domains fall back to it.
-    pub(crate) wildcard: bool,
-    /// Where requests go, the best claim first.
-    pub(crate) ends: Vec<End>,
-    /// How to choose between them.
-    pub(crate) policy: Policy,
-    /// Whether client connections are handed over.
-    pub(crate) handoff: bool,
-    /// Whether the app is asked for `localhost`.
-    pub(crate) rewrite_host: bool,
-    /// What was there, where nothing answers.
-    pub(crate) dead: Option<LastSeen>,
-    /// Unix milliseconds when it was started, where nothing has answered since.
-    pub(crate) starting: Option<u64>,
-    /// What a list of names shows beside it.
-    pub(crate) title: String,
-}
-
-/// A place that answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct End {
-    /// Its address.
-    pub(crate) target: Target,
-    /// App, empty for a route by hand to a foreign place.
-    pub(crate) app: String,
-    /// Instance, empty likewise.
-    pub(crate) instance: String,
-    /// Port that the program believes to listen on; 0 where unknown.
-    pub(crate) port: u16,
-    /// Another number is another listener, though all else be the same; 0 for a foreign place.
-    pub(crate) generation: u64,
-}
-
-/// An address that the router can connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Target {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// A port on loopback.
-    Tcp(SocketAddr),
-}
-
-/// What was last seen of a name that nothing answers for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LastSeen {
-    /// Path of the socket.
-    pub(crate) socket: String,
-    /// The command that started it, empty where unknown.
-    pub(crate) command: Vec<String>,
-    /// Where it was started, empty where unknown.
-    pub(crate) directory: String,
-    /// Unix milliseconds when it was last seen.
-    pub(crate) when_ms: u64,
-}
-
-/// `{app}.localhost`
-pub(crate) fn app_host(app: &str) -> String {
-    format!("{app}.localhost")
-}
-
-/// `{instance}.{app}.localhost`
-pub(crate) fn instance_host(key: &Key) -> String {
-    format!("{}.{}.localhost", key.instance, key.app)
-}
-
-/// Sorts instances into the order of their claims to the app's name. One that is about to end comes
-/// last: it can only tell what was there.
-fn claim(instance: &Instance) -> (bool, bool, u64, u64) {
-    (!instance.is_alive(), !instance.is_main_checkout(), instance.started_ms, instance.order)
-}
+use std::sync::Arc;
 
 // === impl Registry ===
 
 impl Registry {
-    /// The instances that `{app}.localhost` means, best claim first: the leader, and its replicas.
-    /// Whoever never served has no claim; whoever did keeps it while it restarts its listener, so that
-    /// a name does not slip to another fork for a moment.
-    pub(crate) fn leaders<'a>(&'a self, app: &'a str) -> Vec<&'a Key> {
-        let mut claims: Vec<(&Key, &Instance)> =
-            self.instances_of(app).filter(|(_, instance)| instance.served).collect();
-        claims.sort_by_key(|(_, instance)| claim(instance));
-        let Some((leader, first)) = claims.first().copied() else { return Vec::new() };
-        claims
-            .into_iter()
-            .filter(|(key, instance)| *key == leader || first.is_replica(instance))
-            .map(|(key, _)| key)
-            .collect()
-    }
-
     /// The shortest host name that means this instance alone.
     pub(crate) fn host_of(&self, key: &Key) -> String {
-        let leaders = self.leaders(&key.app);
-        let alone = match leaders.as_slice() {
-            [only] => *only == key,
-            // Nobody serves yet: the best claim among those that live.
-            [] => {
-                let first = self
-                    .instances_of(&key.app)
-                    .filter(|(_, instance)| instance.is_alive())
-                    .min_by_key(|(_, instance)| claim(instance));
-                first.is_some_and(|(first, _)| first == key)
-            }
-            _ => false,
-        };
         let app = app_host(&key.app);
-        if alone && !self.hand.contains_key(&app) { app } else { instance_host(key) }
+        if self.claims.is_alone(key) && !self.hand.contains_key(&app) { app } else { instance_host(key) }
     }
 
-    /// Every name and where it leads, each host once, by host.
-    pub(crate) fn routes(&self) -> Vec<Route> {
-        let mut routes = BTreeMap::new();
-        let mut add = |route: Route| {
-            routes.entry(route.host.clone()).or_insert(route);
-        };
-        // The order decides who gets a name that two could claim.
-        for (host, hand) in &self.hand {
-            let (ends, dead) = self.hand_ends(&hand.target);
-            add(Route {
-                host: host.clone(),
-                wildcard: hand.wildcard,
-                ends,
-                policy: hand.policy,
-                handoff: hand.handoff,
-                rewrite_host: hand.rewrite_host,
-                dead,
-                starting: None,
-                title: format!("{} (by hand)", hand.given),
-            });
+    /// Where a host name leads. If several can claim it, the first of these wins: a route added by hand; an instance's
+    /// own name; an app's name; a port; an instance that does not listen yet; an ended instance, the newest first.
+    pub(crate) fn route_of(&self, host: &str) -> Option<Route> {
+        if let Some(hand) = self.hand.get(host) {
+            return Some(self.hand_route(hand));
         }
-        for (key, instance) in &self.instances {
-            if instance.served || !instance.listeners.is_empty() {
-                add(self.route(instance_host(key), &[key], None));
+        let mut labels = host.strip_suffix(".localhost")?.rsplit('.');
+        let app = labels.next()?;
+        match (labels.next(), labels.next(), labels.next()) {
+            (None, ..) => self.app_route(host, app),
+            (Some(label), None, _) => self.second_route(host, app, label),
+            (Some(instance), Some(port), None) => {
+                let key = Key { app: app.to_owned(), instance: instance.to_owned() };
+                let port = parse_port(port)?;
+                let instance = self.instances.get(&key)?;
+                instance.ports().contains(&port).then(|| self.route(host.to_owned(), &[&key], Some(port)))
+            }
+            _ => None,
+        }
+    }
+
+    fn hand_route(&self, hand: &HandRoute) -> Route {
+        let (ends, dead) = self.hand_ends(&hand.target);
+        Route {
+            host: hand.host.clone(),
+            wildcard: hand.wildcard,
+            ends,
+            policy: hand.policy,
+            handoff: hand.handoff,
+            rewrite_host: hand.rewrite_host,
+            dead,
+            starting: None,
+            title: format!("{} (by hand)", hand.given),
+        }
+    }
+
+    /// `{app}.localhost`
+    fn app_route(&self, host: &str, app: &str) -> Option<Route> {
+        let leaders = self.leaders(app);
+        if !leaders.is_empty() {
+            return Some(self.route(host.to_owned(), &leaders, None));
+        }
+        let starting = self.claims.starting(app).map(|key| self.route(host.to_owned(), &[key], None));
+        starting.or_else(|| self.gone_route(host, |key| key.app == app))
+    }
+
+    /// `{instance}.{app}.localhost` or `{port}.{app}.localhost`
+    fn second_route(&self, host: &str, app: &str, label: &str) -> Option<Route> {
+        let key = Key { app: app.to_owned(), instance: label.to_owned() };
+        let instance = self.instances.get(&key);
+        if instance.is_some_and(|instance| instance.served || !instance.listeners.is_empty()) {
+            return Some(self.route(host.to_owned(), &[&key], None));
+        }
+        if let Some(port) = parse_port(label) {
+            let mut leaders = self.leaders(app);
+            leaders.retain(|key| self.instances.get(*key).is_some_and(|leader| leader.has_port(port)));
+            if !leaders.is_empty() {
+                return Some(self.route(host.to_owned(), &leaders, Some(port)));
             }
         }
-        for app in self.apps() {
-            let leaders = self.leaders(app);
-            if leaders.is_empty() {
-                continue;
-            }
-            add(self.route(app_host(app), &leaders, None));
-            let ports = leaders.iter().filter_map(|key| self.instances.get(*key)).flat_map(Instance::ports);
-            for port in ports {
-                add(self.route(format!("{port}.{}", app_host(app)), &leaders, Some(port)));
-            }
+        if instance.is_some_and(Instance::is_starting) {
+            return Some(self.route(host.to_owned(), &[&key], None));
         }
-        for (key, instance) in &self.instances {
-            for port in instance.ports() {
-                add(self.route(format!("{port}.{}", instance_host(key)), &[key], Some(port)));
-            }
-        }
-        // What was started and does not listen yet: its own name, and that of its app where nobody has it.
-        for (key, _) in self.instances.iter().filter(|(_, instance)| instance.is_starting()) {
-            let route = self.route(instance_host(key), &[key], None);
-            add(Route { host: app_host(&key.app), ..route.clone() });
-            add(route);
-        }
-        // The newest dead first: its app's name tells of it.
-        for dead in self.dead.iter().rev() {
-            let gone = |host: String| Route {
-                host,
-                wildcard: false,
-                ends: Vec::new(),
-                policy: Policy::default(),
-                handoff: false,
-                rewrite_host: false,
-                dead: Some(dead.last_seen()),
-                starting: None,
-                title: format!("{} (ended)", dead.key),
-            };
-            add(gone(instance_host(&dead.key)));
-            add(gone(app_host(&dead.key.app)));
-        }
-        routes.into_values().collect()
+        self.gone_route(host, |dead| *dead == key)
+    }
+
+    fn gone_route(&self, host: &str, means: impl Fn(&Key) -> bool) -> Option<Route> {
+        let dead = self.dead.iter().rev().find(|dead| means(&dead.key))?;
+        Some(Route {
+            host: host.to_owned(),
+            wildcard: false,
+            ends: Vec::new(),
+            policy: Policy::default(),
+            handoff: false,
+            rewrite_host: false,
+            dead: Some(dead.last_seen()),
+            starting: None,
+            title: format!("{} (ended)", dead.key),
+        })
     }
 
     fn route(&self, host: String, keys: &[&Key], port: Option<u16>) -> Route {
         let mut ends = Vec::new();
         for key in keys {
-            let Some(instance) = self.instances.get(*key).filter(|instance| !instance.is_draining()) else {
+            let Some(instance) = self.instances.get(*key).filter(|instance| !instance.draining) else {
                 continue;
             };
             let listeners = match port {
                 Some(port) => instance.on_port(port),
                 None => instance.main_group(),
             };
-            ends.extend(listeners.into_iter().map(|(file, listener)| self.end(key, file, listener)));
+            ends.extend(listeners.into_iter().filter_map(|(_, listener)| listener.end.clone()));
         }
         let first = keys.first().copied();
         let dead = if ends.is_empty() { first.and_then(|key| self.last_seen(key)) } else { None };
@@ -228,20 +137,10 @@ impl Registry {
         }
     }
 
-    fn end(&self, key: &Key, file: &str, listener: &Listener) -> End {
-        End {
-            target: Target::Unix(self.run.join(file)),
-            app: key.app.clone(),
-            instance: key.instance.clone(),
-            port: listener.port(),
-            generation: listener.order,
-        }
-    }
-
-    fn hand_ends(&self, target: &RouteTarget) -> (Vec<End>, Option<LastSeen>) {
+    fn hand_ends(&self, target: &RouteTarget) -> (Vec<Arc<End>>, Option<LastSeen>) {
         let foreign = |target| {
             let end = End { target, app: String::new(), instance: String::new(), port: 0, generation: 0 };
-            (vec![end], None)
+            (vec![Arc::new(end)], None)
         };
         match target {
             RouteTarget::Socket(path) => foreign(Target::Unix(path.clone())),
@@ -251,7 +150,7 @@ impl Registry {
         }
     }
 
-    fn named_ends(&self, keys: &[&Key]) -> (Vec<End>, Option<LastSeen>) {
+    fn named_ends(&self, keys: &[&Key]) -> (Vec<Arc<End>>, Option<LastSeen>) {
         let route = self.route(String::new(), keys, None);
         let unknown =
             || LastSeen { socket: String::new(), command: Vec::new(), directory: String::new(), when_ms: 0 };
@@ -291,4 +190,10 @@ impl Dead {
             when_ms: self.when_ms,
         }
     }
+}
+
+/// A label as a port, if it is one: digits without leading zeros.
+fn parse_port(label: &str) -> Option<u16> {
+    let plain = label.bytes().all(|byte| byte.is_ascii_digit()) && !label.starts_with('0');
+    label.parse().ok().filter(|_| plain)
 }

@@ -1,4 +1,4 @@
-//! The registry in a storm: a small world of files and processes changes at random, sights of it come
+//! The registry in a storm: a small world of files and processes changes at random, states of it come
 //! late, doubled or not at all, and after every step the invariants hold. In the end the world falls
 //! silent, and the registry must know exactly what is there.
 //!
@@ -66,25 +66,25 @@ impl World {
         self.next
     }
 
-    fn sight(&self, file: &str) -> Sight {
+    fn state(&self, file: &str) -> FileState {
         match self.files.get(file) {
-            None => Sight::Gone,
+            None => FileState::Gone,
             Some(File::Socket { inode, accepting, pid }) => {
                 if self.processes.contains_key(pid) {
-                    Sight::Socket { inode: *inode, accepting: *accepting }
+                    FileState::Socket { inode: *inode, accepting: *accepting }
                 } else {
-                    Sight::Stale
+                    FileState::Stale
                 }
             }
             Some(File::Link { target }) => {
-                let end = if target.starts_with('/') { Sight::Gone } else { self.sight(target) };
+                let end = if target.starts_with('/') { FileState::Gone } else { self.state(target) };
                 let file = (!target.starts_with('/')).then(|| target.clone());
-                Sight::Link { file, end: Box::new(end) }
+                FileState::Link { file, end: Box::new(end) }
             }
             Some(File::Companion { companion }) => {
-                Sight::Companion { companion: companion.clone(), written_ms: 0 }
+                FileState::Companion { companion: companion.clone(), written_ms: 0 }
             }
-            Some(File::Mark) => Sight::Mark,
+            Some(File::Mark) => FileState::Mark,
         }
     }
 
@@ -129,7 +129,7 @@ impl World {
                 let owners = self.processes.iter().filter(|(_, of)| **of == key).map(|(pid, _)| *pid);
                 let pid = random.pick(&owners.collect::<Vec<_>>())?;
                 let file = if random.below(5) == 0 { format!("{stem}.sock") } else { listener };
-                if matches!(self.sight(&file), Sight::Socket { .. } | Sight::Link { .. }) {
+                if matches!(self.state(&file), FileState::Socket { .. } | FileState::Link { .. }) {
                     return None;
                 }
                 let inode = self.number();
@@ -167,8 +167,10 @@ impl World {
                 self.files.insert(file.clone(), File::Mark);
                 Some(self.seen(file))
             }
-            _ => match random.below(3) {
+            _ => match random.below(5) {
                 0 => Some(Event::Ended { key }),
+                3 => Some(Event::Drained { keys: vec![key], until_ms: self.now + 20 }),
+                4 => Some(Event::Tick),
                 1 => {
                     let params = RouteParams {
                         host: format!("{app}.localhost"),
@@ -187,8 +189,8 @@ impl World {
     }
 
     fn seen(&self, file: String) -> Event {
-        let sight = self.sight(&file);
-        Event::Seen { file, sight }
+        let state = self.state(&file);
+        Event::Seen { file, state }
     }
 
     /// Carries out an effect as the hub would.
@@ -220,7 +222,7 @@ impl World {
                     return None;
                 }
                 let seen = self.seen(file);
-                let live = matches!(&seen, Event::Seen { sight: Sight::Socket { .. }, .. });
+                let live = matches!(&seen, Event::Seen { state: FileState::Socket { .. }, .. });
                 live.then_some(seen)
             }
             Effect::RemoveLink { file } => {
@@ -230,7 +232,7 @@ impl World {
                 None
             }
             Effect::RemoveStale { file } => {
-                if self.sight(&file) == Sight::Stale {
+                if self.state(&file) == FileState::Stale {
                     self.files.remove(&file);
                 }
                 None
@@ -268,15 +270,42 @@ impl World {
     }
 }
 
-fn tell(world: &mut World, registry: &mut Registry, events: Vec<Event>) {
+/// The registry, and the names as they were told change by change.
+struct Told {
+    registry: Registry,
+    names: BTreeMap<String, Route>,
+}
+
+fn tell(world: &mut World, told: &mut Told, events: Vec<Event>) {
+    let Told { registry, names } = told;
     let mut events: std::collections::VecDeque<Event> = events.into();
     let mut rounds = 0;
     while let Some(event) = events.pop_front() {
         let effects = registry.apply(world.now, event);
+        if effects.contains(&Effect::Routes) {
+            for (host, route) in registry.take_changes() {
+                match route {
+                    Some(route) => names.insert(host, route),
+                    None => names.remove(&host),
+                };
+            }
+            let anew = registry.routes();
+            let wrong = anew.iter().find(|route| names.get(&route.host) != Some(*route));
+            let was_told = wrong.map(|route| names.get(&route.host));
+            assert!(wrong.is_none() && anew.len() == names.len(), "{wrong:?} was told as {was_told:?}");
+        }
         check(registry, &effects);
         events.extend(effects.into_iter().filter_map(|effect| world.perform(effect)));
         rounds += 1;
         assert!(rounds < 10_000, "events and effects chase one another");
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    fn new() -> Self {
+        Self { registry: Registry::new("/run".into()), names: BTreeMap::new() }
     }
 }
 
@@ -301,7 +330,7 @@ fn check(registry: &Registry, effects: &[Effect]) {
     for (key, instance) in &registry.instances {
         assert!(instance.is_alive() || instance.surveyed, "{key} is dead and nobody asks");
         for (file, listener) in instance.accepting() {
-            assert!(owners.contains(&names::instance_host(key)), "{file} has no name");
+            assert!(owners.contains(&route::instance_host(key)), "{file} has no name");
             assert!(Key::of(&listener.name) == *key);
         }
     }
@@ -319,7 +348,7 @@ fn check(registry: &Registry, effects: &[Effect]) {
 fn storm(seed: u64) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut world = World::default();
-    let mut registry = Registry::new("/run".into());
+    let mut registry = Told::new();
     for _ in 0..STEPS {
         world.now += 1;
         let Some(event) = world.change(&mut random) else { continue };
@@ -330,9 +359,9 @@ fn storm(seed: u64) {
             2 => tell(&mut world, &mut registry, vec![event.clone(), event]),
             // The collector is killed and started again.
             3 if random.below(10) == 0 => {
-                registry = Registry::new("/run".into());
+                registry = Told::new();
                 world.watched.clear();
-                let all = world.reconcile(&registry);
+                let all = world.reconcile(&registry.registry);
                 tell(&mut world, &mut registry, all);
             }
             _ => tell(&mut world, &mut registry, vec![event]),
@@ -343,10 +372,15 @@ fn storm(seed: u64) {
     world.processes.clear();
     tell(&mut world, &mut registry, living.into_iter().map(|pid| Event::ProcessExited { pid }).collect());
     for _ in 0..3 {
-        let all = world.reconcile(&registry);
+        let all = world.reconcile(&registry.registry);
         tell(&mut world, &mut registry, all);
     }
-    assert!(registry.instances.is_empty(), "still there: {:?}", registry.instances.keys());
+    let Told { registry, .. } = registry;
+    assert!(
+        registry.instances.is_empty() && registry.members.is_empty(),
+        "still there: {:?}",
+        registry.instances.keys()
+    );
     world.files.retain(|_, file| !matches!(file, File::Link { target } if target.starts_with('/')));
     assert!(world.files.is_empty(), "left behind: {:?}", world.files);
 }
@@ -355,7 +389,7 @@ fn storm(seed: u64) {
 fn calm(seed: u64) {
     let mut random = Random(seed.wrapping_mul(0xd134_2543_de82_ef95) | 1);
     let mut world = World::default();
-    let mut registry = Registry::new("/run".into());
+    let mut registry = Told::new();
     for _ in 0..STEPS / 4 {
         world.now += 1;
         if let Some(event) = world.change(&mut random)
@@ -365,9 +399,10 @@ fn calm(seed: u64) {
         }
     }
     for _ in 0..3 {
-        let all = world.reconcile(&registry);
+        let all = world.reconcile(&registry.registry);
         tell(&mut world, &mut registry, all);
     }
+    let Told { registry, .. } = registry;
     let known: BTreeSet<String> = registry
         .instances
         .values()
@@ -377,7 +412,7 @@ fn calm(seed: u64) {
     let there: BTreeSet<String> = world
         .files
         .keys()
-        .filter(|file| matches!(world.sight(file), Sight::Socket { accepting: true, .. }))
+        .filter(|file| matches!(world.state(file), FileState::Socket { accepting: true, .. }))
         .cloned()
         .collect();
     assert_eq!(known, there);

@@ -1,14 +1,19 @@
 //! The state machine itself: events in, effects out.
+use super::changes::Changes;
+use super::claims::Claims;
 use super::effect::Effect;
-use super::event::{Event, Key, Sight};
+use super::event::{Event, FileState};
 use super::hand::HandRoute;
 use super::instance::{Dead, Instance, Listener};
+use super::key::Key;
+use super::route::{End, Target};
 use crate::limits::{LOOK_AGAIN_MS, REMEMBERED_DEAD};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::event::{self, What, Who};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Everything that lives in one run dir.
 #[derive(Debug)]
@@ -21,12 +26,20 @@ pub(crate) struct Registry {
     pub(super) hand: BTreeMap<String, HandRoute>,
     /// Instances that ended, oldest first.
     pub(super) dead: VecDeque<Dead>,
+    /// Which instances the apps' names mean.
+    pub(super) claims: Claims,
+    /// The instances of each process.
+    pub(super) members: BTreeMap<u32, BTreeSet<Key>>,
+    /// Drained instances, by the time (Unix milliseconds) when they are routed again.
+    draining: BTreeSet<(u64, Key)>,
+    /// What changed since the hub was told.
+    pub(super) changes: Changes,
     /// Counts instances and listeners in the order of first sight.
     order: u64,
     /// What the event in hand leads to.
     effects: Vec<Effect>,
     /// Whether the targets of names changed since the last `Routes`.
-    routes_changed: bool,
+    pub(super) routes_changed: bool,
 }
 
 // === impl Registry ===
@@ -39,6 +52,10 @@ impl Registry {
             instances: BTreeMap::new(),
             hand: BTreeMap::new(),
             dead: VecDeque::new(),
+            claims: Claims::default(),
+            members: BTreeMap::new(),
+            draining: BTreeSet::new(),
+            changes: Changes::default(),
             order: 0,
             effects: Vec::new(),
             routes_changed: false,
@@ -48,7 +65,7 @@ impl Registry {
     /// Takes one event in and says what to do about it, in order. `now` is Unix milliseconds.
     pub(crate) fn apply(&mut self, now: u64, event: Event) -> Vec<Effect> {
         match event {
-            Event::Seen { file, sight } => self.seen(now, file, sight),
+            Event::Seen { file, state } => self.seen(now, file, state),
             Event::Told { key, pid, file } => self.told(now, key, pid, file),
             Event::ProcessLives { pid } => {
                 for key in self.keys_of(pid) {
@@ -60,24 +77,15 @@ impl Registry {
             Event::Ended { key } => self.ended(&key),
             Event::RouteAdded { route } => {
                 self.publish(What::RouteAdded { host: route.host.clone(), target: route.given.clone() });
+                self.remove_hand(&route.host);
+                self.changes.hand(&route.host, &route.target, true);
                 self.hand.insert(route.host.clone(), route);
                 self.routes_changed = true;
             }
-            Event::Drained { key, until_ms } => {
-                if let Some(instance) = self.instances.get_mut(&key) {
-                    self.routes_changed |= instance.drained_until_ms.replace(until_ms).is_none();
-                }
-            }
-            Event::Tick => {
-                for instance in self.instances.values_mut() {
-                    if instance.drained_until_ms.is_some_and(|until| until <= now) {
-                        instance.drained_until_ms = None;
-                        self.routes_changed = true;
-                    }
-                }
-            }
+            Event::Drained { keys, until_ms } => self.drain(keys, until_ms),
+            Event::Tick => self.end_drains(now),
             Event::RouteRemoved { host } => {
-                if self.hand.remove(&host).is_some() {
+                if self.remove_hand(&host) {
                     self.publish(What::RouteRemoved { host });
                     self.routes_changed = true;
                 }
@@ -89,39 +97,63 @@ impl Registry {
         std::mem::take(&mut self.effects)
     }
 
-    /// Instances of one app.
-    pub(super) fn instances_of<'a>(&'a self, app: &'a str) -> impl Iterator<Item = (&'a Key, &'a Instance)> {
-        let first = Key { app: app.to_owned(), instance: String::new() };
-        self.instances.range(first..).take_while(move |(key, _)| key.app == app)
+    /// Unix milliseconds when the next drained instance is routed again.
+    pub(crate) fn next_drain_end(&self) -> Option<u64> {
+        self.draining.first().map(|(until_ms, _)| *until_ms)
     }
 
-    /// Every app that has an instance, once.
-    pub(super) fn apps(&self) -> BTreeSet<&str> {
-        self.instances.keys().map(|key| key.app.as_str()).collect()
+    fn drain(&mut self, keys: Vec<Key>, until_ms: u64) {
+        for key in keys {
+            let Some(instance) = self.instances.get_mut(&key) else { continue };
+            if std::mem::replace(&mut instance.draining, true) {
+                self.draining.retain(|(_, other)| *other != key);
+            } else {
+                self.mark(&key);
+            }
+            self.draining.insert((until_ms, key));
+        }
     }
 
-    fn seen(&mut self, now: u64, file: String, sight: Sight) {
+    fn end_drains(&mut self, now: u64) {
+        while self.draining.first().is_some_and(|(until_ms, _)| *until_ms <= now) {
+            let Some((_, key)) = self.draining.pop_first() else { break };
+            if let Some(instance) = self.instances.get_mut(&key) {
+                instance.draining = false;
+                self.mark(&key);
+            }
+        }
+    }
+
+    fn remove_hand(&mut self, host: &str) -> bool {
+        let removed = self.hand.remove(host);
+        if let Some(route) = &removed {
+            self.changes.hand(host, &route.target, false);
+        }
+        removed.is_some()
+    }
+
+    fn seen(&mut self, now: u64, file: String, state: FileState) {
         let Ok(name) = SocketName::parse(&file) else { return };
         let key = Key::of(&name);
         if !self.instances.contains_key(&key) {
-            match &sight {
-                Sight::Gone | Sight::Foreign(_) => return,
-                Sight::Stale => return self.effects.push(Effect::RemoveStale { file }),
+            match &state {
+                FileState::Gone | FileState::Foreign(_) => return,
+                FileState::Stale => return self.effects.push(Effect::RemoveStale { file }),
                 // A link made by somebody else to a dead socket: no listener until that comes back.
-                Sight::Link { end, .. }
-                    if !matches!(**end, Sight::Socket { .. }) && !is_main_link(&key, &sight) =>
+                FileState::Link { end, .. }
+                    if !matches!(**end, FileState::Socket { .. }) && !is_main_link(&key, &state) =>
                 {
                     return;
                 }
                 _ => self.open(now, &key),
             }
         }
-        match (name.kind, sight) {
-            (Kind::Companion, Sight::Companion { companion, written_ms }) => {
+        match (name.kind, state) {
+            (Kind::Companion, FileState::Companion { companion, written_ms }) => {
                 self.companion_seen(&key, *companion, written_ms);
             }
             (Kind::Companion, _) => self.with(&key, |instance| instance.companion_present = false),
-            (Kind::Group { .. }, Sight::Mark) => {
+            (Kind::Group { .. }, FileState::Mark) => {
                 self.with(&key, |instance| {
                     instance.marks.insert(file);
                 });
@@ -131,37 +163,39 @@ impl Registry {
                     instance.marks.remove(&file);
                 });
             }
-            (Kind::Main, sight) if is_main_link(&key, &sight) => {
+            (Kind::Main, state) if is_main_link(&key, &state) => {
                 self.listener_gone(&key, &file, now);
-                if let Sight::Link { file: target, .. } = sight {
+                if let FileState::Link { file: target, .. } = state {
                     self.set_link(&key, target);
                 }
             }
-            (_, sight) => {
+            (_, state) => {
                 if name.kind == Kind::Main {
                     self.set_link(&key, None);
                 }
-                self.socket_seen(now, &key, file, name, sight);
+                self.socket_seen(now, &key, file, name, state);
             }
         }
         self.settle(&key);
     }
 
-    fn socket_seen(&mut self, now: u64, key: &Key, file: String, name: SocketName, sight: Sight) {
-        match sight {
-            Sight::Socket { inode, accepting } => self.listener_seen(now, key, file, name, inode, accepting),
-            Sight::Link { end, .. } => match *end {
+    fn socket_seen(&mut self, now: u64, key: &Key, file: String, name: SocketName, state: FileState) {
+        match state {
+            FileState::Socket { inode, accepting } => {
+                self.listener_seen(now, key, file, name, inode, accepting)
+            }
+            FileState::Link { end, .. } => match *end {
                 // The link is its maker's: what it leads to may come back.
-                Sight::Socket { inode, accepting } => {
+                FileState::Socket { inode, accepting } => {
                     self.listener_seen(now, key, file, name, inode, accepting);
                 }
                 _ => self.listener_gone(key, &file, now),
             },
-            Sight::Stale => {
+            FileState::Stale => {
                 self.listener_gone(key, &file, now);
                 self.effects.push(Effect::RemoveStale { file });
             }
-            Sight::Gone | Sight::Companion { .. } | Sight::Mark | Sight::Foreign(_) => {
+            FileState::Gone | FileState::Companion { .. } | FileState::Mark | FileState::Foreign(_) => {
                 self.listener_gone(key, &file, now);
             }
         }
@@ -190,6 +224,7 @@ impl Registry {
             pid: None,
             since_ms: now,
             order,
+            end: None,
             looks: 0,
         });
         let before = instance.last_owner.as_ref().filter(|(gone, _)| *gone == file).map(|(_, pid)| *pid);
@@ -198,9 +233,17 @@ impl Registry {
             listener.accepting = true;
             listener.since_ms = now;
             listener.order = order;
+            listener.end = Some(Arc::new(End {
+                target: Target::Unix(self.run.join(&file)),
+                app: key.app.clone(),
+                instance: key.instance.clone(),
+                port: listener.port(),
+                generation: order,
+            }));
             instance.served = true;
             instance.last_up = Some((file.clone(), now));
-            self.routes_changed = true;
+            self.mark(key);
+            self.reclaim(key);
             self.announce(key);
             self.publish_listener(What::ListenerUp, key, &file);
         } else if !listener.accepting
@@ -209,12 +252,13 @@ impl Registry {
             listener.looks += 1;
             self.effects.push(Effect::Look { file, after_ms });
         }
+        self.reclaim(key);
     }
 
     fn listener_gone(&mut self, key: &Key, file: &str, now: u64) {
         if self.listener(key, file).is_some_and(|listener| listener.accepting) {
             self.publish_listener(What::ListenerDown, key, file);
-            self.routes_changed = true;
+            self.mark(key);
         }
         let Some(instance) = self.instances.get_mut(key) else { return };
         let Some(listener) = instance.listeners.remove(file) else { return };
@@ -224,6 +268,7 @@ impl Registry {
         if let Some(pid) = listener.pid {
             instance.last_owner = Some((file.to_owned(), pid));
         }
+        self.reclaim(key);
     }
 
     fn companion_seen(&mut self, key: &Key, companion: Companion, written_ms: u64) {
@@ -243,23 +288,25 @@ impl Registry {
         instance.started_ms = companion.started_ms;
         let named = [companion.wrap_pid, companion.child_pid];
         instance.companion = Some(companion);
-        self.routes_changed = true;
+        let ended = instance.ended;
+        self.mark(key);
         for pid in named {
-            if pid != 0 && !known.contains(&pid) && !instance.ended {
-                instance.pids.insert(pid);
+            if pid != 0 && !known.contains(&pid) && !ended {
+                self.join(key, pid);
                 self.effects.push(Effect::Watch { pid, born_before_ms: Some(written_ms) });
             }
         }
+        self.reclaim(key);
     }
 
     fn told(&mut self, now: u64, key: Key, pid: u32, file: Option<String>) {
         if !self.instances.contains_key(&key) {
             self.open(now, &key);
         }
-        let Some(instance) = self.instances.get_mut(&key) else { return };
-        if instance.pids.insert(pid) {
+        if self.join(&key, pid) {
             self.effects.push(Effect::Watch { pid, born_before_ms: None });
         }
+        let Some(instance) = self.instances.get_mut(&key) else { return };
         if let Some(file) = file.filter(|file| is_listener_of(&key, file)) {
             match instance.listeners.get_mut(&file) {
                 Some(listener) => listener.pid = Some(pid),
@@ -268,13 +315,14 @@ impl Registry {
                 }
             }
         }
+        self.reclaim(&key);
         self.settle(&key);
     }
 
     fn process_exited(&mut self, pid: u32) {
         for key in self.keys_of(pid) {
+            self.leave(&key, pid);
             let Some(instance) = self.instances.get_mut(&key) else { continue };
-            instance.pids.remove(&pid);
             instance.told.retain(|_, told| *told != pid);
             instance.last_owner.take_if(|(_, owner)| *owner == pid);
             for (file, listener) in &mut instance.listeners {
@@ -287,6 +335,7 @@ impl Registry {
             if instance.announced {
                 self.publish(What::ProcessExited { of: who(&key), pid });
             }
+            self.reclaim(&key);
             self.settle(&key);
         }
         self.effects.push(Effect::Forget { pid });
@@ -298,11 +347,12 @@ impl Registry {
         let mut gone = Vec::new();
         if let Some(companion) = &instance.companion {
             gone.extend([companion.wrap_pid, companion.child_pid]);
-            gone.retain(|pid| instance.pids.remove(pid));
         }
         for file in instance.listeners.keys() {
             self.effects.push(Effect::Look { file: file.clone(), after_ms: 0 });
         }
+        gone.retain(|pid| self.leave(key, *pid));
+        self.reclaim(key);
         for pid in gone {
             // `wrap` may itself be a process of an outer instance.
             if self.keys_of(pid).is_empty() {
@@ -314,10 +364,13 @@ impl Registry {
 
     fn surveyed(&mut self, now: u64, asked: &[Key], living: Vec<(Key, u32)>) {
         for (key, pid) in living {
-            let Some(instance) = self.instances.get_mut(&key) else { continue };
-            if instance.pids.insert(pid) {
+            if !self.instances.contains_key(&key) {
+                continue;
+            }
+            if self.join(&key, pid) {
                 self.effects.push(Effect::Watch { pid, born_before_ms: None });
             }
+            self.reclaim(&key);
             self.announce(&key);
         }
         for key in asked {
@@ -367,7 +420,15 @@ impl Registry {
     /// Ends an instance of which nothing is left running, and removes its files.
     fn close(&mut self, now: u64, key: &Key) {
         let Some(instance) = self.instances.remove(key) else { return };
-        self.routes_changed = true;
+        self.mark(key);
+        self.mark_ports(key, &instance.named);
+        self.unclaim(key, &instance);
+        for pid in &instance.pids {
+            self.forget_member(key, *pid);
+        }
+        if instance.draining {
+            self.draining.retain(|(_, other)| other != key);
+        }
         if instance.link.is_some() {
             self.effects.push(Effect::RemoveLink { file: main_file(key) });
         }
@@ -386,8 +447,10 @@ impl Registry {
         }
         if let Some((file, when_ms)) = instance.last_up {
             self.dead.retain(|dead| dead.key != *key);
-            if self.dead.len() >= REMEMBERED_DEAD {
-                self.dead.pop_front();
+            if self.dead.len() >= REMEMBERED_DEAD
+                && let Some(forgotten) = self.dead.pop_front()
+            {
+                self.changes.key(&forgotten.key);
             }
             self.dead.push_back(Dead {
                 key: key.clone(),
@@ -403,14 +466,10 @@ impl Registry {
         }
     }
 
-    fn keys_of(&self, pid: u32) -> Vec<Key> {
-        let of_pid = self.instances.iter().filter(|(_, instance)| instance.pids.contains(&pid));
-        of_pid.map(|(key, _)| key.clone()).collect()
-    }
-
     fn open(&mut self, now: u64, key: &Key) {
         self.order += 1;
         self.instances.insert(key.clone(), Instance::new(now, self.order));
+        self.changes.key(key);
     }
 
     fn announce(&mut self, key: &Key) {
@@ -432,7 +491,7 @@ impl Registry {
             && instance.link != link
         {
             instance.link = link;
-            self.routes_changed = true;
+            self.mark(key);
         }
     }
 
@@ -477,10 +536,10 @@ fn is_listener_of(key: &Key, file: &str) -> bool {
         .is_ok_and(|name| matches!(name.kind, Kind::Listener { .. }) && Key::of(&name) == *key)
 }
 
-/// Whether a sight is a link that leads to a listener of the same instance: a second name, not a
+/// Whether a state is a link that leads to a listener of the same instance: a second name, not a
 /// second listener.
-fn is_main_link(key: &Key, sight: &Sight) -> bool {
-    matches!(sight, Sight::Link { file: Some(target), .. } if is_listener_of(key, target))
+fn is_main_link(key: &Key, state: &FileState) -> bool {
+    matches!(state, FileState::Link { file: Some(target), .. } if is_listener_of(key, target))
 }
 
 /// File name of an instance's main socket or link.

@@ -5,7 +5,7 @@ use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::event::EventKind;
 use agentfs_wire::url::UrlStyle;
 
-const LISTENS: Sight = Sight::Socket { inode: 7, accepting: true };
+const LISTENS: FileState = FileState::Socket { inode: 7, accepting: true };
 
 fn registry() -> Registry {
     Registry::new("/run".into())
@@ -15,11 +15,11 @@ fn key() -> Key {
     Key { app: "shop".into(), instance: "k3f9".into() }
 }
 
-fn see(registry: &mut Registry, file: &str, sight: Sight) -> Vec<Effect> {
-    registry.apply(1000, Event::Seen { file: file.into(), sight })
+fn see(registry: &mut Registry, file: &str, state: FileState) -> Vec<Effect> {
+    registry.apply(1000, Event::Seen { file: file.into(), state })
 }
 
-fn companion(instance: &str, wrap_pid: u32, folder: &str) -> Sight {
+fn companion(instance: &str, wrap_pid: u32, folder: &str) -> FileState {
     let companion = Companion {
         app: "shop".into(),
         instance: instance.into(),
@@ -35,7 +35,7 @@ fn companion(instance: &str, wrap_pid: u32, folder: &str) -> Sight {
         rules: Rules::default(),
         secret: None,
     };
-    Sight::Companion { companion: Box::new(companion), written_ms: 600 }
+    FileState::Companion { companion: Box::new(companion), written_ms: 600 }
 }
 
 fn hosts(registry: &Registry) -> Vec<String> {
@@ -55,7 +55,7 @@ fn kinds(effects: &[Effect]) -> Vec<EventKind> {
 fn a_bound_socket_is_looked_at_again_and_routed_once_it_listens() {
     let mut registry = registry();
     let file = "shop-k3f9.80.sock";
-    let bound = Sight::Socket { inode: 7, accepting: false };
+    let bound = FileState::Socket { inode: 7, accepting: false };
     for after_ms in crate::limits::LOOK_AGAIN_MS {
         let effects = see(&mut registry, file, bound.clone());
         assert_eq!(effects, [Effect::Look { file: file.into(), after_ms }]);
@@ -81,7 +81,7 @@ fn a_bound_socket_is_looked_at_again_and_routed_once_it_listens() {
 fn another_socket_of_the_same_name_is_another_listener() {
     let mut registry = registry();
     see(&mut registry, "shop-k3f9.80.sock", LISTENS);
-    let effects = see(&mut registry, "shop-k3f9.80.sock", Sight::Socket { inode: 8, accepting: true });
+    let effects = see(&mut registry, "shop-k3f9.80.sock", FileState::Socket { inode: 8, accepting: true });
     assert_eq!(kinds(&effects), [EventKind::ListenerDown, EventKind::ListenerUp]);
 }
 
@@ -89,11 +89,12 @@ fn another_socket_of_the_same_name_is_another_listener() {
 fn an_instance_ends_only_after_a_survey() {
     let mut registry = registry();
     see(&mut registry, "shop-k3f9.80.sock", LISTENS);
-    let effects = see(&mut registry, "shop-k3f9.80.sock", Sight::Stale);
+    let effects = see(&mut registry, "shop-k3f9.80.sock", FileState::Stale);
     assert!(effects.contains(&Effect::RemoveStale { file: "shop-k3f9.80.sock".into() }));
     assert!(effects.contains(&Effect::Survey { key: key() }));
     let effects = registry.apply(2000, Event::Surveyed { asked: vec![key()], living: vec![(key(), 42)] });
-    assert_eq!(effects, [Effect::Watch { pid: 42, born_before_ms: None }]);
+    // One that lives has a better claim to the app's name.
+    assert_eq!(effects, [Effect::Watch { pid: 42, born_before_ms: None }, Effect::Routes]);
     let effects = registry.apply(3000, Event::ProcessExited { pid: 42 });
     assert!(effects.contains(&Effect::Survey { key: key() }));
     let effects = registry.apply(4000, Event::Surveyed { asked: vec![key()], living: Vec::new() });
@@ -132,9 +133,9 @@ fn wraps_own_pid_does_not_count_once_its_program_has_ended() {
 #[test]
 fn a_link_is_a_second_name_not_a_second_listener() {
     let mut registry = registry();
-    let link = |target: &str| Sight::Link { file: Some(target.into()), end: Box::new(LISTENS) };
+    let link = |target: &str| FileState::Link { file: Some(target.into()), end: Box::new(LISTENS) };
     see(&mut registry, "shop-k3f9.80.sock", LISTENS);
-    see(&mut registry, "shop-k3f9.81.sock", Sight::Socket { inode: 9, accepting: true });
+    see(&mut registry, "shop-k3f9.81.sock", FileState::Socket { inode: 9, accepting: true });
     see(&mut registry, "shop-k3f9.sock", link("shop-k3f9.81.sock"));
     let snapshot = registry.snapshot(0, UrlStyle { http_port: 80, https_port: None }, &|_| (0, 0.0));
     let ports: Vec<_> = snapshot.instances[0].listeners.iter().map(|listener| listener.port).collect();
@@ -147,10 +148,10 @@ fn a_link_is_a_second_name_not_a_second_listener() {
 #[test]
 fn a_debugger_gives_the_name_to_the_program() {
     let mut registry = registry();
-    let link = |target: &str| Sight::Link { file: Some(target.into()), end: Box::new(LISTENS) };
+    let link = |target: &str| FileState::Link { file: Some(target.into()), end: Box::new(LISTENS) };
     see(&mut registry, "shop-k3f9.9229.l.sock", LISTENS);
     see(&mut registry, "shop-k3f9.sock", link("shop-k3f9.9229.l.sock"));
-    let effects = see(&mut registry, "shop-k3f9.3000.sock", Sight::Socket { inode: 9, accepting: true });
+    let effects = see(&mut registry, "shop-k3f9.3000.sock", FileState::Socket { inode: 9, accepting: true });
     let relinked = effects.iter().any(|effect| match effect {
         Effect::Link { target, .. } => target == "shop-k3f9.3000.sock",
         _ => false,
@@ -163,7 +164,7 @@ fn a_debugger_gives_the_name_to_the_program() {
 #[test]
 fn a_dangling_link_out_of_the_run_dir_starts_nothing() {
     let mut registry = registry();
-    let link = Sight::Link { file: None, end: Box::new(Sight::Gone) };
+    let link = FileState::Link { file: None, end: Box::new(FileState::Gone) };
     assert_eq!(see(&mut registry, "shop-k3f9.sock", link), []);
     assert!(!registry.knows(&key()));
 }
@@ -174,8 +175,8 @@ fn replicas_share_the_name_and_forks_do_not() {
     for (number, (instance, folder)) in
         [("fork", "/fork"), ("one", "/main"), ("two", "/main")].into_iter().enumerate()
     {
-        let sight = companion(instance, 10 + u32::try_from(number).unwrap(), folder);
-        see(&mut registry, &format!("shop-{instance}.json"), sight);
+        let state = companion(instance, 10 + u32::try_from(number).unwrap(), folder);
+        see(&mut registry, &format!("shop-{instance}.json"), state);
         see(&mut registry, &format!("shop-{instance}.80.sock"), LISTENS);
     }
     let route = registry.routes().into_iter().find(|route| route.host == "shop.localhost").unwrap();
@@ -189,7 +190,7 @@ fn members_of_a_group_are_balanced_and_families_are_not() {
     let mut registry = registry();
     let files = ["shop-k3f9.80.w0.sock", "shop-k3f9.80.w1.sock", "shop-k3f9.80.l6.sock"];
     for (inode, file) in (1..).zip(files) {
-        see(&mut registry, file, Sight::Socket { inode, accepting: true });
+        see(&mut registry, file, FileState::Socket { inode, accepting: true });
     }
     for route in registry.routes() {
         let targets: Vec<_> = route.ends.iter().map(|end| end.target.clone()).collect();
@@ -227,13 +228,79 @@ fn a_listener_that_comes_back_has_its_process_until_that_ends() {
     };
     registry.apply(1000, Event::Told { key: key(), pid: 7, file: Some(file.into()) });
     see(&mut registry, file, LISTENS);
-    see(&mut registry, file, Sight::Socket { inode: 8, accepting: true });
+    see(&mut registry, file, FileState::Socket { inode: 8, accepting: true });
     assert_eq!(owner(&registry), Some(7), "bound anew");
-    see(&mut registry, file, Sight::Gone);
-    see(&mut registry, file, Sight::Socket { inode: 9, accepting: true });
+    see(&mut registry, file, FileState::Gone);
+    see(&mut registry, file, FileState::Socket { inode: 9, accepting: true });
     assert_eq!(owner(&registry), Some(7), "bound anew, and seen in between");
-    see(&mut registry, file, Sight::Gone);
+    see(&mut registry, file, FileState::Gone);
     registry.apply(1000, Event::ProcessExited { pid: 7 });
-    see(&mut registry, file, Sight::Socket { inode: 10, accepting: true });
+    see(&mut registry, file, FileState::Socket { inode: 10, accepting: true });
     assert_eq!(owner(&registry), None, "somebody else's");
+}
+
+/// Instances of one app, each with a port that all have and one of its own.
+fn many(count: usize, folder: impl Fn(usize) -> String) -> Registry {
+    let mut registry = registry();
+    for number in 0..count {
+        let (name, pid) = (format!("f{number}"), 10 + u32::try_from(number).unwrap());
+        see(&mut registry, &format!("shop-{name}.json"), companion(&name, pid, &folder(number)));
+        for (port, inode) in [(80, 1), (1000 + number, 2)] {
+            let state = FileState::Socket { inode, accepting: true };
+            see(&mut registry, &format!("shop-{name}.{port}.sock"), state);
+        }
+    }
+    registry
+}
+
+/// Names and ends that the hub is told.
+fn told(registry: &mut Registry) -> (usize, usize) {
+    let changes = registry.take_changes();
+    let ends = changes.iter().flat_map(|(_, route)| route).map(|route| route.ends.len());
+    (changes.len(), ends.sum())
+}
+
+#[test]
+fn names_grow_as_their_instances_do() {
+    for count in [100, 1000] {
+        let mut replicas = many(count, |_| "/main".to_owned());
+        // Three names of each, one of the app for each own port, and two of the app that lead to all.
+        assert_eq!(told(&mut replicas), (4 * count + 2, 6 * count));
+        let mut forks = many(count, |number| format!("/fork-{number}"));
+        let (hosts, ends) = told(&mut forks);
+        assert!(hosts <= 4 * count + 2 && ends <= 3 * count + 3, "{hosts} names, {ends} ends");
+    }
+}
+
+#[test]
+fn a_change_is_told_without_those_that_did_not_change() {
+    for count in [100, 1000] {
+        let mut replicas = many(count, |_| "/main".to_owned());
+        let mut forks = many(count, |number| format!("/fork-{number}"));
+        for registry in [&mut replicas, &mut forks] {
+            told(registry);
+            see(registry, "shop-f50.80.sock", FileState::Gone);
+        }
+        // Its own name, two ports of it, and the app's: those lead to all replicas, as names must.
+        assert_eq!(told(&mut replicas).0, 6);
+        let (hosts, ends) = told(&mut forks);
+        assert!(hosts <= 6 && ends <= 5, "{hosts} names, {ends} ends of {count} forks");
+        assert_eq!(told(&mut forks), (0, 0), "once");
+    }
+}
+
+#[test]
+fn a_drain_of_many_is_one_change_and_ends_by_itself() {
+    let mut registry = many(1000, |_| "/main".to_owned());
+    told(&mut registry);
+    let keys: Vec<Key> = registry.keys().collect();
+    let drained = Event::Drained { keys: keys.clone(), until_ms: 5000 };
+    assert_eq!(registry.apply(1000, drained), [Effect::Routes]);
+    assert_eq!((told(&mut registry).1, registry.next_drain_end()), (0, Some(5000)));
+    let again = Event::Drained { keys: keys[..1].to_vec(), until_ms: 9000 };
+    assert_eq!(registry.apply(2000, again), [], "it is out of the routes already");
+    assert_eq!(registry.apply(4999, Event::Tick), []);
+    assert_eq!(registry.apply(5000, Event::Tick), [Effect::Routes]);
+    assert!(told(&mut registry).1 > 999);
+    assert_eq!(registry.next_drain_end(), Some(9000), "the one that was drained again stays out");
 }

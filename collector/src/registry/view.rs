@@ -1,7 +1,7 @@
 //! What clients are told of the registry, in the vocabulary of the control socket.
-use super::event::Key;
 use super::instance::{Instance, Listener};
-use super::names::Target;
+use super::key::Key;
+use super::route::Target;
 use super::state::Registry;
 use agentfs_wire::control::{InstanceInfo, ListenerInfo, RouteInfo, Snapshot};
 use agentfs_wire::name::SocketName;
@@ -38,7 +38,7 @@ impl Registry {
 
     /// What a host name leads to, if it leads anywhere alive.
     pub(crate) fn owner_of(&self, host: &str) -> Option<String> {
-        let route = self.routes().into_iter().find(|route| route.host == host)?;
+        let route = self.route_of(host)?;
         let by_hand = self.has_hand_route(host);
         (by_hand || !route.ends.is_empty()).then_some(route.title)
     }
@@ -57,13 +57,15 @@ impl Registry {
     pub(crate) fn counts(&self) -> (usize, usize) {
         let alive = self.instances.values().filter(|instance| instance.is_alive());
         alive.fold((0, 0), |(instances, listeners), instance| {
-            (instances + 1, listeners + instance.accepting().len())
+            let accepting = instance.listeners.values().filter(|listener| listener.accepting);
+            (instances + 1, listeners + accepting.count())
         })
     }
 
-    /// Whether `file` is known to listen, as the socket with number `inode`.
-    pub(crate) fn is_accepting(&self, file: &str, inode: u64) -> bool {
-        self.listener_of(file).is_some_and(|listener| listener.accepting && listener.inode == inode)
+    /// Whether `file` listens; nothing if the socket with this inode number is unknown.
+    pub(crate) fn is_accepting(&self, file: &str, inode: u64) -> Option<bool> {
+        let listener = self.listener_of(file).filter(|listener| listener.inode == inode)?;
+        Some(listener.accepting)
     }
 
     /// Whether the instance that a file belongs to lives.

@@ -15,8 +15,12 @@ use tokio::time::Instant;
 pub(crate) enum Hint {
     /// This file.
     File(String),
+    /// The names in the folder: some came, went, or are other files.
+    Folder,
     /// Everything.
     Everything,
+    /// The router: it answers requests.
+    Busy,
 }
 
 /// The watcher of one run dir. Ends when dropped.
@@ -25,13 +29,16 @@ pub(crate) struct Watcher {
     inner: RecommendedWatcher,
     run: PathBuf,
     #[cfg(target_os = "macos")]
-    _folder: Option<super::kqueue::FolderWatcher>,
+    hints: Hints,
+    #[cfg(target_os = "macos")]
+    folder: Option<super::kqueue::FolderWatcher>,
 }
 
-/// watcher --hints--> hub
+/// watcher, patrol --hints--> hub
 #[derive(Clone, Debug)]
-pub(super) struct Hints {
+pub(crate) struct Hints {
     hint_tx: mpsc::Sender<Hint>,
+    /// Set when hints were lost because the hub was too slow.
     overflow: Arc<AtomicBool>,
 }
 
@@ -73,15 +80,11 @@ impl Pace {
 // === impl Watcher ===
 
 impl Watcher {
-    /// Watches `run`. Also returns the hints, and a flag that is set when hints were lost because the hub was
-    /// too slow.
+    /// Watches `run`.
     ///
     /// # Errors
     /// What the system says, for instance a limit on watches.
-    pub(crate) fn start(run: &Path) -> notify::Result<(Self, mpsc::Receiver<Hint>, Arc<AtomicBool>)> {
-        let (hint_tx, hint_rx) = mpsc::channel(HINT_QUEUE);
-        let overflow = Arc::new(AtomicBool::new(false));
-        let hints = Hints { hint_tx, overflow: Arc::clone(&overflow) };
+    pub(crate) fn start(run: &Path, hints: Hints) -> notify::Result<Self> {
         let for_events = hints.clone();
         let mut pace = Pace::new(Instant::now());
         let mut inner = notify::recommended_watcher(move |event| {
@@ -94,13 +97,19 @@ impl Watcher {
             }
         })?;
         inner.watch(run, RecursiveMode::NonRecursive)?;
-        let watcher = Self {
+        Ok(Self {
             inner,
             run: run.to_owned(),
             #[cfg(target_os = "macos")]
-            _folder: super::kqueue::FolderWatcher::start(run, move || hints.send(Hint::Everything)).ok(),
-        };
-        Ok((watcher, hint_rx, overflow))
+            folder: watch_folder(run, &hints),
+            #[cfg(target_os = "macos")]
+            hints,
+        })
+    }
+
+    /// Watches one of our own files as well, which should never change. Returns whether that works.
+    pub(crate) fn guard(&mut self, file: &Path) -> bool {
+        self.inner.watch(file, RecursiveMode::NonRecursive).is_ok()
     }
 
     /// Watches the run dir again, after it was created again.
@@ -110,13 +119,45 @@ impl Watcher {
     pub(crate) fn renew(&mut self) -> notify::Result<()> {
         // The old watch may or may not be gone with the old folder; both are fine.
         let _ = self.inner.unwatch(&self.run);
+        #[cfg(target_os = "macos")]
+        {
+            self.folder = watch_folder(&self.run, &self.hints);
+        }
         self.inner.watch(&self.run, RecursiveMode::NonRecursive)
     }
+}
+
+#[cfg(target_os = "macos")]
+fn watch_folder(run: &Path, hints: &Hints) -> Option<super::kqueue::FolderWatcher> {
+    let hints = hints.clone();
+    let changed = move |is_gone| hints.send(if is_gone { Hint::Everything } else { Hint::Folder });
+    super::kqueue::FolderWatcher::start(run, changed).ok()
 }
 
 // === impl Hints ===
 
 impl Hints {
+    /// Both ends of the queue.
+    pub(crate) fn pair() -> (Self, mpsc::Receiver<Hint>) {
+        let (hint_tx, hint_rx) = mpsc::channel(HINT_QUEUE);
+        (Self { hint_tx, overflow: Arc::default() }, hint_rx)
+    }
+
+    /// Whether hints were lost since the last check of everything.
+    pub(crate) fn lost(&self) -> bool {
+        self.overflow.load(Ordering::Acquire)
+    }
+
+    /// Marks that a hint was lost or could not be followed.
+    pub(crate) fn lose(&self) {
+        self.overflow.store(true, Ordering::Release);
+    }
+
+    /// Clears the mark before a check of everything. Returns whether hints were lost.
+    pub(crate) fn found(&self) -> bool {
+        self.overflow.swap(false, Ordering::AcqRel)
+    }
+
     fn take(&self, event: notify::Result<notify::Event>) {
         let Ok(event) = event else { return self.send(Hint::Everything) };
         if event.need_rescan() {
@@ -134,6 +175,8 @@ impl Hints {
                 Some(file) if SocketName::parse(file).is_ok() => self.send(Hint::File(file.to_owned())),
                 // The folder itself was removed, moved or closed to us.
                 _ if file == Some("run") => self.send(Hint::Everything),
+                // One of our own files that are watched as well.
+                Some("collector.lock" | "collector.sock") => self.send(Hint::Everything),
                 _ => {}
             }
         }
@@ -142,7 +185,7 @@ impl Hints {
     /// Passes a hint on, or remembers that one was lost.
     pub(super) fn send(&self, hint: Hint) {
         if self.hint_tx.try_send(hint).is_err() {
-            self.overflow.store(true, Ordering::Release);
+            self.lose();
         }
     }
 }

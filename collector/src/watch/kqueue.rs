@@ -5,73 +5,74 @@ use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-/// How often the thread checks whether it should end.
-const WAIT: Duration = Duration::from_millis(500);
+/// Number of the event that ends the thread. Descriptors have another filter, so it cannot clash.
+const END: usize = 0;
 
 /// A thread that waits for the folder to change. Asked to end when dropped.
 #[derive(Debug)]
 pub(super) struct FolderWatcher {
-    end: Arc<AtomicBool>,
+    queue: Arc<Kqueue>,
 }
 
 // === impl FolderWatcher ===
 
 impl FolderWatcher {
-    /// Watches `run` and calls `changed` whenever it changes.
-    pub(super) fn start(run: &Path, changed: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let mut folder = File::open(run)?;
-        let run = run.to_owned();
-        let queue = Kqueue::new()?;
-        let end = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&end);
+    /// Watches the folder that is at `run` now, and calls `changed` whenever its names change. The argument says
+    /// whether the folder itself was moved or removed: then another watcher is needed for its successor.
+    pub(super) fn start(run: &Path, changed: impl Fn(bool) + Send + 'static) -> io::Result<Self> {
+        let folder = File::open(run)?;
+        let queue = Arc::new(Kqueue::new()?);
+        let waited = Arc::clone(&queue);
+        register(&queue, &folder)?;
         std::thread::Builder::new().name("agentfs-folder".to_owned()).spawn(move || {
-            while !ended.load(Ordering::Acquire) {
-                match wait(&queue, &folder) {
-                    Ok(true) => changed(),
-                    Ok(false) | Err(Errno::EINTR) => {
-                        // The folder may have been replaced meanwhile. Open it again only then: changes
-                        // between two descriptors are not reported.
-                        if let Some(other) = replacement(&run, &folder) {
-                            folder = other;
-                            changed();
-                        }
+            // Its descriptor is what the queue watches.
+            let _folder = folder;
+            loop {
+                match wait(&waited) {
+                    Ok(Some(event)) if event.filter() == Ok(EventFilter::EVFILT_USER) => break,
+                    Ok(Some(event)) => {
+                        let gone = FilterFlag::NOTE_DELETE | FilterFlag::NOTE_RENAME;
+                        changed(event.fflags().intersects(gone));
                     }
+                    Ok(None) | Err(Errno::EINTR) => {}
                     Err(_) => break,
                 }
             }
         })?;
-        Ok(Self { end })
+        Ok(Self { queue })
     }
 }
 
 impl Drop for FolderWatcher {
     fn drop(&mut self) {
-        self.end.store(true, Ordering::Release);
+        // If the queue takes no event, the thread has already ended.
+        let _ = change(&self.queue, end_event(EvFlags::empty(), FilterFlag::NOTE_TRIGGER));
     }
 }
 
-/// The folder at `run`, if it is not `folder`.
-fn replacement(run: &Path, folder: &File) -> Option<File> {
-    let current = File::open(run).ok()?;
-    let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino())).ok();
-    (identity(&current)? != identity(folder)?).then_some(current)
-}
-
-fn wait(queue: &Kqueue, folder: &File) -> nix::Result<bool> {
+fn register(queue: &Kqueue, folder: &File) -> nix::Result<()> {
     let ident = usize::try_from(folder.as_raw_fd()).map_err(|_| Errno::EBADF)?;
     let flags = EvFlags::EV_ADD | EvFlags::EV_CLEAR;
     let wanted = FilterFlag::NOTE_WRITE | FilterFlag::NOTE_DELETE | FilterFlag::NOTE_RENAME;
-    let change = KEvent::new(ident, EventFilter::EVFILT_VNODE, flags, wanted, 0, 0);
-    let mut events = [change];
-    let timeout = nix::libc::timespec {
-        tv_sec: i64::try_from(WAIT.as_secs()).unwrap_or(1),
-        tv_nsec: i64::from(WAIT.subsec_nanos()),
-    };
-    Ok(queue.kevent(&[change], &mut events, Some(timeout))? > 0)
+    change(queue, KEvent::new(ident, EventFilter::EVFILT_VNODE, flags, wanted, 0, 0))?;
+    change(queue, end_event(flags, FilterFlag::empty()))
+}
+
+fn end_event(flags: EvFlags, what: FilterFlag) -> KEvent {
+    KEvent::new(END, EventFilter::EVFILT_USER, flags, what, 0, 0)
+}
+
+fn change(queue: &Kqueue, change: KEvent) -> nix::Result<()> {
+    let at_once = nix::libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    queue.kevent(&[change], &mut [], Some(at_once)).map(drop)
+}
+
+/// Waits for the next event, without a time limit.
+fn wait(queue: &Kqueue) -> nix::Result<Option<KEvent>> {
+    let mut events = [end_event(EvFlags::empty(), FilterFlag::empty())];
+    let count = queue.kevent(&[], &mut events, None)?;
+    Ok(events.into_iter().take(count).next())
 }

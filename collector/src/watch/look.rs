@@ -1,7 +1,7 @@
 //! Checks one file of the run dir and reports what it is, without disturbing a listener.
 use crate::limits::COMPANION_BYTES;
-use crate::registry::Sight;
-use agentfs_home::{AcceptingSockets, Probe, Prober, is_ours};
+use crate::registry::FileState;
+use agentfs_home::{AcceptingSockets, Price, Probe, Prober, is_ours};
 use agentfs_wire::companion::Companion;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -14,48 +14,57 @@ pub(crate) struct Looker<'a> {
     run: &'a Path,
     prober: Prober,
     accepting: Option<AcceptingSockets>,
-    /// Whether a file with that inode number is known to listen: then no check is needed.
-    known: &'a dyn Fn(&str, u64) -> bool,
+    price: &'a mut Price,
+    /// Whether a file with that inode number listens, if it was seen before. One that listens needs no check.
+    known: &'a dyn Fn(&str, u64) -> Option<bool>,
 }
 
 // === impl Looker ===
 
 impl<'a> Looker<'a> {
-    /// A checker for a run dir. `known` says which sockets are known to listen.
-    pub(crate) fn new(run: &'a Path, known: &'a dyn Fn(&str, u64) -> bool) -> Self {
-        Self { run, prober: Prober::default(), accepting: None, known }
+    /// A checker for a run dir. `known` says which sockets were seen, and whether they listened. `price` is passed
+    /// from one checker to the next.
+    pub(crate) fn new(
+        run: &'a Path,
+        price: &'a mut Price,
+        known: &'a dyn Fn(&str, u64) -> Option<bool>,
+    ) -> Self {
+        Self { run, prober: Prober::default(), accepting: None, price, known }
     }
 
-    /// What `file` is. `told`: a notice reported its `listen`.
-    pub(crate) fn look(&mut self, file: &str, told: bool) -> Sight {
+    /// What `file` is, and its inode number. `told`: a notice reported its `listen`.
+    pub(crate) fn look(&mut self, file: &str, told: bool) -> (FileState, u64) {
         let path = self.run.join(file);
-        let metadata = match fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) => return absent(&error),
-        };
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => (self.look_at(file, &path, &metadata, told), metadata.ino()),
+            Err(error) => (absent(&error), 0),
+        }
+    }
+
+    fn look_at(&mut self, file: &str, path: &PathBuf, metadata: &Metadata, told: bool) -> FileState {
         if metadata.is_symlink() {
-            return self.look_at_link(file, &path, told);
+            return self.look_at_link(file, path, told);
         }
         if metadata.file_type().is_socket() {
-            return self.look_at_socket(file, &path, &path, &metadata, told);
+            return self.look_at_socket(file, path, path, metadata, told);
         }
         if !metadata.is_file() {
-            return Sight::Foreign("is neither a socket nor a file".to_owned());
+            return FileState::Foreign("is neither a socket nor a file".to_owned());
         }
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => read_companion(&path),
-            Some("group") => Sight::Mark,
-            _ => Sight::Foreign("is a plain file, not a socket".to_owned()),
+            Some("json") => read_companion(path),
+            Some("group") => FileState::Mark,
+            _ => FileState::Foreign("is a plain file, not a socket".to_owned()),
         }
     }
 
-    fn look_at_link(&mut self, file: &str, path: &Path, told: bool) -> Sight {
-        let Ok(text) = fs::read_link(path) else { return Sight::Gone };
+    fn look_at_link(&mut self, file: &str, path: &Path, told: bool) -> FileState {
+        let Ok(text) = fs::read_link(path) else { return FileState::Gone };
         let inside = inside(self.run, &text);
         let end = match fs::metadata(path) {
             // A file in our own folder is trusted; the target of a link only if it is ours.
             Ok(metadata) if inside.is_none() && metadata.file_type().is_socket() && !is_ours(&metadata) => {
-                Sight::Foreign(format!("is a link to a socket of user {}", metadata.uid()))
+                FileState::Foreign(format!("is a link to a socket of user {}", metadata.uid()))
             }
             // The path of the target may be too long for a socket address: the kernel follows the link from
             // the short name.
@@ -63,10 +72,10 @@ impl<'a> Looker<'a> {
                 let end = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
                 self.look_at_socket(file, path, &end, &metadata, told)
             }
-            Ok(_) => Sight::Foreign("is a link to something that is not a socket".to_owned()),
+            Ok(_) => FileState::Foreign("is a link to something that is not a socket".to_owned()),
             Err(error) => absent(&error),
         };
-        Sight::Link { file: inside, end: Box::new(end) }
+        FileState::Link { file: inside, end: Box::new(end) }
     }
 
     fn look_at_socket(
@@ -76,19 +85,29 @@ impl<'a> Looker<'a> {
         end: &Path,
         metadata: &Metadata,
         told: bool,
-    ) -> Sight {
+    ) -> FileState {
         match self.prober.probe(path) {
             Probe::Live => {
                 let inode = metadata.ino();
-                let accepting = told || (self.known)(file, inode) || {
-                    self.accepting.get_or_insert_with(AcceptingSockets::read).contains(end)
-                };
-                Sight::Socket { inode, accepting }
+                let known = (self.known)(file, inode);
+                let accepting = told || known == Some(true) || self.is_listed(end, known.is_some());
+                FileState::Socket { inode, accepting }
             }
-            Probe::Stale => Sight::Stale,
-            Probe::Gone => Sight::Gone,
-            Probe::Unknown(errno) => Sight::Foreign(format!("cannot be probed: {}", errno.desc())),
+            Probe::Stale => FileState::Stale,
+            Probe::Gone => FileState::Gone,
+            Probe::Unknown(errno) => FileState::Foreign(format!("cannot be probed: {}", errno.desc())),
         }
+    }
+}
+
+impl Looker<'_> {
+    /// Whether the list of sockets says that it listens. If the list is too expensive to read now, it counts as not
+    /// listening yet.
+    fn is_listed(&mut self, socket: &Path, seen: bool) -> bool {
+        if self.accepting.is_none() {
+            self.accepting = self.price.read(seen);
+        }
+        self.accepting.as_ref().is_some_and(|accepting| accepting.contains(socket))
     }
 }
 
@@ -106,19 +125,19 @@ fn inside(run: &Path, text: &Path) -> Option<String> {
         .then(|| file.to_string_lossy().into_owned())
 }
 
-fn absent(error: &io::Error) -> Sight {
+fn absent(error: &io::Error) -> FileState {
     match error.kind() {
-        io::ErrorKind::NotFound => Sight::Gone,
-        _ => Sight::Foreign(format!("cannot be read: {error}")),
+        io::ErrorKind::NotFound => FileState::Gone,
+        _ => FileState::Foreign(format!("cannot be read: {error}")),
     }
 }
 
-fn read_companion(path: &PathBuf) -> Sight {
+fn read_companion(path: &PathBuf) -> FileState {
     match try_read_companion(path) {
-        Ok((companion, written_ms)) => Sight::Companion { companion: Box::new(companion), written_ms },
+        Ok((companion, written_ms)) => FileState::Companion { companion: Box::new(companion), written_ms },
         Err(error) => match error.kind() {
-            io::ErrorKind::NotFound => Sight::Gone,
-            _ => Sight::Foreign(format!("is not a valid companion file: {error}")),
+            io::ErrorKind::NotFound => FileState::Gone,
+            _ => FileState::Foreign(format!("is not a valid companion file: {error}")),
         },
     }
 }
@@ -145,8 +164,8 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
-    fn look(run: &Path, file: &str) -> Sight {
-        Looker::new(run, &|_, _| false).look(file, false)
+    fn look(run: &Path, file: &str) -> FileState {
+        Looker::new(run, &mut Price::default(), &|_, _| None).look(file, false).0
     }
 
     #[test]
@@ -154,12 +173,12 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let path = |file: &str| run.path().join(file);
         let live = UnixListener::bind(path("a-live.sock")).unwrap();
-        assert!(matches!(look(run.path(), "a-live.sock"), Sight::Socket { accepting: true, .. }));
+        assert!(matches!(look(run.path(), "a-live.sock"), FileState::Socket { accepting: true, .. }));
         drop(live);
-        assert_eq!(look(run.path(), "a-live.sock"), Sight::Stale);
-        assert_eq!(look(run.path(), "a-none.sock"), Sight::Gone);
+        assert_eq!(look(run.path(), "a-live.sock"), FileState::Stale);
+        assert_eq!(look(run.path(), "a-none.sock"), FileState::Gone);
         let _datagram = UnixDatagram::bind(path("a-datagram.sock")).unwrap();
-        assert!(matches!(look(run.path(), "a-datagram.sock"), Sight::Foreign(_)));
+        assert!(matches!(look(run.path(), "a-datagram.sock"), FileState::Foreign(_)));
     }
 
     #[cfg(target_os = "linux")]
@@ -171,9 +190,9 @@ mod tests {
         let path = run.path().join("a-b.80.sock");
         let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
         nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
-        assert!(matches!(look(run.path(), "a-b.80.sock"), Sight::Socket { accepting: false, .. }));
+        assert!(matches!(look(run.path(), "a-b.80.sock"), FileState::Socket { accepting: false, .. }));
         nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::new(1).unwrap()).unwrap();
-        assert!(matches!(look(run.path(), "a-b.80.sock"), Sight::Socket { accepting: true, .. }));
+        assert!(matches!(look(run.path(), "a-b.80.sock"), FileState::Socket { accepting: true, .. }));
     }
 
     #[test]
@@ -189,17 +208,17 @@ mod tests {
         symlink("/nowhere/x.sock", path("a-dangling.sock")).unwrap();
         symlink("/etc/passwd", path("a-file.sock")).unwrap();
         let link = |file: &str| match look(run.path(), file) {
-            Sight::Link { file, end } => (file, *end),
+            FileState::Link { file, end } => (file, *end),
             other => panic!("{file}: {other:?}"),
         };
         let (inside, end) = link("a-b.sock");
         assert_eq!(inside.as_deref(), Some("a-b.80.sock"));
-        assert!(matches!(end, Sight::Socket { accepting: true, .. }));
+        assert!(matches!(end, FileState::Socket { accepting: true, .. }));
         let (inside, end) = link("a-out.sock");
-        assert!(inside.is_none() && matches!(end, Sight::Socket { accepting: true, .. }));
-        assert!(matches!(link("a-loop.sock").1, Sight::Foreign(_)));
-        assert_eq!(link("a-dangling.sock").1, Sight::Gone);
-        assert!(matches!(link("a-file.sock").1, Sight::Foreign(_)));
+        assert!(inside.is_none() && matches!(end, FileState::Socket { accepting: true, .. }));
+        assert!(matches!(link("a-loop.sock").1, FileState::Foreign(_)));
+        assert_eq!(link("a-dangling.sock").1, FileState::Gone);
+        assert!(matches!(link("a-file.sock").1, FileState::Foreign(_)));
     }
 
     #[test]
@@ -213,7 +232,7 @@ mod tests {
         nix::unistd::mkfifo(&path("a-f.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         fs::write(path("unrelated.txt"), "").unwrap();
         for file in ["a-b.sock", "a-c.sock", "a-d.json", "a-e.json", "a-f.json"] {
-            assert!(matches!(look(run.path(), file), Sight::Foreign(_)), "{file}");
+            assert!(matches!(look(run.path(), file), FileState::Foreign(_)), "{file}");
         }
         assert_eq!(list(run.path()).unwrap().len(), 5);
     }

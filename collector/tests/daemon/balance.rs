@@ -212,3 +212,28 @@ async fn a_listener_has_a_rate() {
     assert_eq!(requests, 5);
     assert!(requests_per_second > 0.0 && requests_per_second <= 5.0, "{requests_per_second}");
 }
+
+/// One request takes many instances out of the routes and ignores names of ended instances.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_drained_at_once() {
+    let collector = Collector::start().await;
+    let names: Vec<String> = (0..40).map(|number| format!("f{number}")).collect();
+    let _apps: Vec<App> =
+        names.iter().map(|name| App::bind(&collector.run(&format!("shop-{name}.80.sock")), "here")).collect();
+    for name in &names {
+        collector.listening(&format!("shop/{name}"), 1).await;
+    }
+    let named = |name: &str| json!({"app": "shop", "instance": name});
+    let mut instances: Vec<Value> = names[1..].iter().map(|name| named(name)).collect();
+    instances.push(named("ended-long-ago"));
+    let params = json!({"instances": instances, "hold_ms": 600_000});
+    let answer = collector.client().await.ask("instances.drain", params).await.unwrap();
+    assert_eq!(answer, json!({"requests": 0}));
+    assert!(collector.get("f0.shop.localhost").await.ends_with("here"));
+    for name in &names[1..] {
+        let answer = collector.get(&format!("{name}.shop.localhost")).await;
+        assert!(answer.starts_with("HTTP/1.1 502"), "{name}: {answer}");
+    }
+    let wrong = collector.client().await.ask("instances.drain", json!({"instances": "all"})).await;
+    assert_eq!(wrong.unwrap_err(), "bad_params");
+}

@@ -150,6 +150,34 @@ async fn prune_removes_the_dead_and_names_what_it_leaves() {
     assert!(collector.instance("shop/live").await.is_some() && collector.run("notes.txt").exists());
 }
 
+/// `prune` waits for a search of all processes, and nobody else has to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn prunes_at_once_get_the_same_answer() {
+    let collector = Collector::start().await;
+    fs::write(collector.run("notes.txt"), "mine").unwrap();
+    let mut clients = [collector.client().await, collector.client().await, collector.client().await];
+    for client in &mut clients {
+        client.send(b"{\"id\":1,\"method\":\"prune\"}\n").await;
+    }
+    for client in &mut clients {
+        let reply = client.reply().await;
+        assert!(reply.error.is_none() && reply.result.unwrap()["left"].to_string().contains("notes.txt"));
+    }
+}
+
+/// A listener is routed when the journal reports it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_is_in_force() {
+    let collector = Collector::start().await;
+    let mut follower = collector.client().await;
+    follower.ask("subscribe", json!({})).await.unwrap();
+    for port in 8000..8050 {
+        let _app = App::bind(&collector.run(&format!("shop-k3f9.{port}.sock")), "here");
+        while event(follower.line().await.unwrap()).kind() != EventKind::ListenerUp {}
+        assert!(collector.get(&format!("{port}.shop.localhost")).await.ends_with("here"), "{port}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_told_to_those_who_ask_and_counted_for_all() {
     let collector = Collector::start().await;
