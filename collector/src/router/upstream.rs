@@ -143,10 +143,11 @@ impl Health {
         self.multiplex.renew();
     }
 
-    /// Closes connections that stayed unused too long or that the listener closed.
-    pub(crate) fn sweep(&self, now: Instant) {
-        self.pool().retain(|idle| now.duration_since(idle.since) < IDLE_UPSTREAM && idle.stream.is_quiet());
-        self.multiplex.sweep(now);
+    /// Closes connections that stayed unused too long or that the listener closed; how many are left.
+    pub(crate) fn sweep(&self, now: Instant) -> usize {
+        let mut pool = self.pool();
+        pool.retain(|idle| now.duration_since(idle.since) < IDLE_UPSTREAM && idle.stream.is_quiet());
+        pool.len() + self.multiplex.sweep(now)
     }
 
     /// Its HTTP/2.
