@@ -28,6 +28,17 @@ pub struct Keep {
     prober: Prober,
 }
 
+/// What became of a file that is gone from the run dir.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// It is there again, or somebody else uses the name by now.
+    Yes,
+    /// It was never kept, or its owner has ended: it is forgotten.
+    No,
+    /// Somebody else holds the run lock, and may bind the name at this moment. Try again later.
+    Busy,
+}
+
 // === impl Keep ===
 
 impl Keep {
@@ -44,16 +55,15 @@ impl Keep {
     }
 
     /// Makes second names for new files in the run dir, restores files that were removed from it, forgets
-    /// files whose owner ended. `lives` says whether the instance of a file is alive.
-    pub fn reconcile(&mut self, there: &[String], lives: impl Fn(&str) -> bool) {
+    /// files whose owner ended. `lives` says whether the instance of a file is alive. Returns the files to try again
+    /// later ([`Restored::Busy`]).
+    pub fn reconcile(&mut self, there: &[String], lives: impl Fn(&str) -> bool) -> Vec<String> {
         let gone: Vec<String> =
             self.files.keys().filter(|file| there.binary_search(file).is_err()).cloned().collect();
-        for file in gone {
-            self.restore(&file, lives(&file));
-        }
         for file in there.iter().filter(|file| is_kept(file)) {
             self.add(file);
         }
+        gone.into_iter().filter(|file| self.restore(file, lives(file)) == Restored::Busy).collect()
     }
 
     /// Gives a file of the run dir a second name, unless it has one. `false` if that fails, for instance on a full
@@ -71,15 +81,13 @@ impl Keep {
         linked.is_ok()
     }
 
-    /// Restores a file that is gone from the run dir if its owner is alive; otherwise forgets it. Returns
-    /// whether it was restored.
-    /// Takes the run lock: whoever holds it may have removed the name to bind it again at once. Then nothing is done
-    /// until the next reconciliation.
-    pub fn restore(&mut self, file: &str, lives: bool) -> bool {
+    /// Restores a file that is gone from the run dir if its owner is alive; otherwise forgets it. Takes the run lock:
+    /// whoever holds it may have removed the name to bind it again at once.
+    pub fn restore(&mut self, file: &str, lives: bool) -> Restored {
         if !self.files.contains_key(file) {
-            return false;
+            return Restored::No;
         }
-        let Ok(Some(_lock)) = RunLock::try_take(&self.lock) else { return true };
+        let Ok(Some(_lock)) = RunLock::try_take(&self.lock) else { return Restored::Busy };
         let kept = self.folder.join(file);
         let wanted = match fs::symlink_metadata(&kept) {
             Ok(metadata) if metadata.file_type().is_socket() => self.prober.probe(&kept) == Probe::Live,
@@ -88,12 +96,13 @@ impl Keep {
         };
         if !wanted {
             self.forget(file);
-            return false;
+            return Restored::No;
         }
         match fs::hard_link(&kept, self.run.join(file)) {
-            Ok(()) => true,
+            Ok(()) => Restored::Yes,
             // Somebody else uses the name by now.
-            Err(error) => error.kind() == io::ErrorKind::AlreadyExists,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Restored::Yes,
+            Err(_) => Restored::No,
         }
     }
 
@@ -166,11 +175,13 @@ mod tests {
         keep.reconcile(&list(&run).unwrap(), |_| true);
         let held = RunLock::try_take(&lock).unwrap().unwrap();
         fs::remove_file(&file).unwrap();
-        assert!(keep.restore("a-b.80.sock", true));
+        assert_eq!(keep.restore("a-b.80.sock", true), Restored::Busy);
+        assert_eq!(keep.reconcile(&[], |_| true), ["a-b.80.sock"]);
+        assert!(!file.exists());
         let _new = UnixListener::bind(&file).unwrap();
         drop(held);
         fs::remove_file(&file).unwrap();
-        assert!(keep.restore("a-b.80.sock", true));
+        assert_eq!(keep.restore("a-b.80.sock", true), Restored::Yes);
         assert!(file.exists());
     }
 
@@ -182,13 +193,13 @@ mod tests {
         keep.reconcile(&list(&run).unwrap(), |_| true);
         fs::remove_file(run.join("a-b.80.sock")).unwrap();
         let second = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
-        assert!(keep.restore("a-b.80.sock", true));
+        assert_eq!(keep.restore("a-b.80.sock", true), Restored::Yes);
         drop(first);
         keep.reconcile(&list(&run).unwrap(), |_| true);
         fs::remove_file(run.join("a-b.80.sock")).unwrap();
-        assert!(keep.restore("a-b.80.sock", true));
+        assert_eq!(keep.restore("a-b.80.sock", true), Restored::Yes);
         UnixStream::connect(run.join("a-b.80.sock")).unwrap();
         second.accept().unwrap();
-        assert!(!keep.restore("a-b.99.sock", true));
+        assert_eq!(keep.restore("a-b.99.sock", true), Restored::No);
     }
 }
