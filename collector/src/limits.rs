@@ -102,7 +102,7 @@ pub(crate) const ROUTER_QUEUE: usize = 256;
 
 /// Changes of the router's TLS sockets that wait for the router. At the limit the change is refused: somebody
 /// switches faster than the router can follow.
-pub(crate) const DOORS_QUEUE: usize = 4;
+pub(crate) const LISTENERS_QUEUE: usize = 4;
 
 /// Requests that wait for the hub while somebody follows them. At the limit they are counted as missed: the
 /// router never waits.

@@ -5,6 +5,7 @@
 //! folder `keep`; called by `hub` when a file is new or gone. Never decides who is alive:
 //! the kernel does for sockets, the registry for the rest. Sockets that a program binds by itself get no
 //! second name: it may remove its own files.
+use crate::lock::RunLock;
 use crate::probe::{Probe, Prober};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::BTreeMap;
@@ -20,16 +21,29 @@ pub struct Keep {
     run: PathBuf,
     /// The folder of second names, on the same file system.
     folder: PathBuf,
+    /// The lock under which names of the run dir are removed and bound again.
+    lock: PathBuf,
     /// What it contains: file name → inode number.
     files: BTreeMap<String, u64>,
     prober: Prober,
+}
+
+/// What became of a file that is gone from the run dir.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// It is there again, or somebody else uses the name by now.
+    Yes,
+    /// It was never kept, or its owner has ended: it is forgotten.
+    No,
+    /// Somebody else holds the run lock, and may bind the name at this moment. Try again later.
+    Busy,
 }
 
 // === impl Keep ===
 
 impl Keep {
     /// Reads what an earlier collector kept.
-    pub fn open(run: PathBuf, folder: PathBuf) -> Self {
+    pub fn open(run: PathBuf, folder: PathBuf, lock: PathBuf) -> Self {
         let mut files = BTreeMap::new();
         // If the folder cannot be read, nothing is kept: then an emptied run dir stays empty.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -37,20 +51,19 @@ impl Keep {
                 files.insert(name, metadata.ino());
             }
         }
-        Self { run, folder, files, prober: Prober::default() }
+        Self { run, folder, lock, files, prober: Prober::default() }
     }
 
     /// Makes second names for new files in the run dir, restores files that were removed from it, forgets
-    /// files whose owner ended. `lives` says whether the instance of a file is alive.
-    pub fn reconcile(&mut self, there: &[String], lives: impl Fn(&str) -> bool) {
+    /// files whose owner ended. `lives` says whether the instance of a file is alive. Returns the files to try again
+    /// later ([`Restored::Busy`]).
+    pub fn reconcile(&mut self, there: &[String], lives: impl Fn(&str) -> bool) -> Vec<String> {
         let gone: Vec<String> =
             self.files.keys().filter(|file| there.binary_search(file).is_err()).cloned().collect();
-        for file in gone {
-            self.restore(&file, lives(&file));
-        }
         for file in there.iter().filter(|file| is_kept(file)) {
             self.add(file);
         }
+        gone.into_iter().filter(|file| self.restore(file, lives(file)) == Restored::Busy).collect()
     }
 
     /// Gives a file of the run dir a second name, unless it has one. `false` if that fails, for instance on a full
@@ -68,12 +81,13 @@ impl Keep {
         linked.is_ok()
     }
 
-    /// Restores a file that is gone from the run dir if its owner is alive; otherwise forgets it. Returns
-    /// whether it was restored.
-    pub fn restore(&mut self, file: &str, lives: bool) -> bool {
+    /// Restores a file that is gone from the run dir if its owner is alive; otherwise forgets it. Takes the run lock:
+    /// whoever holds it may have removed the name to bind it again at once.
+    pub fn restore(&mut self, file: &str, lives: bool) -> Restored {
         if !self.files.contains_key(file) {
-            return false;
+            return Restored::No;
         }
+        let Ok(Some(_lock)) = RunLock::try_take(&self.lock) else { return Restored::Busy };
         let kept = self.folder.join(file);
         let wanted = match fs::symlink_metadata(&kept) {
             Ok(metadata) if metadata.file_type().is_socket() => self.prober.probe(&kept) == Probe::Live,
@@ -82,12 +96,13 @@ impl Keep {
         };
         if !wanted {
             self.forget(file);
-            return false;
+            return Restored::No;
         }
         match fs::hard_link(&kept, self.run.join(file)) {
-            Ok(()) => true,
+            Ok(()) => Restored::Yes,
             // Somebody else uses the name by now.
-            Err(error) => error.kind() == io::ErrorKind::AlreadyExists,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Restored::Yes,
+            Err(_) => Restored::No,
         }
     }
 
@@ -131,7 +146,7 @@ mod tests {
     #[test]
     fn what_lives_comes_back_and_what_does_not_is_forgotten() {
         let (_home, run, folder) = home();
-        let mut keep = Keep::open(run.clone(), folder.clone());
+        let mut keep = Keep::open(run.clone(), folder.clone(), run.with_file_name("run.lock"));
         let _live = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
         let own = UnixListener::bind(run.join("a-b.sock")).unwrap();
         let dead = UnixListener::bind(run.join("a-c.81.sock")).unwrap();
@@ -143,7 +158,7 @@ mod tests {
             fs::remove_file(run.join(file)).unwrap();
         }
         // Another collector, which knows what lies in the folder.
-        let mut keep = Keep::open(run.clone(), folder.clone());
+        let mut keep = Keep::open(run.clone(), folder.clone(), run.with_file_name("run.lock"));
         keep.reconcile(&[], |file| file.starts_with("a-b"));
         assert_eq!(list(&run).unwrap(), ["a-b.80.sock", "a-b.json"]);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
@@ -151,20 +166,40 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_left_to_who_holds_the_lock() {
+        let (_home, run, folder) = home();
+        let lock = run.with_file_name("run.lock");
+        let mut keep = Keep::open(run.clone(), folder, lock.clone());
+        let file = run.join("a-b.80.sock");
+        let _old = UnixListener::bind(&file).unwrap();
+        keep.reconcile(&list(&run).unwrap(), |_| true);
+        let held = RunLock::try_take(&lock).unwrap().unwrap();
+        fs::remove_file(&file).unwrap();
+        assert_eq!(keep.restore("a-b.80.sock", true), Restored::Busy);
+        assert_eq!(keep.reconcile(&[], |_| true), ["a-b.80.sock"]);
+        assert!(!file.exists());
+        let _new = UnixListener::bind(&file).unwrap();
+        drop(held);
+        fs::remove_file(&file).unwrap();
+        assert_eq!(keep.restore("a-b.80.sock", true), Restored::Yes);
+        assert!(file.exists());
+    }
+
+    #[test]
     fn a_name_with_a_new_owner_is_left_to_it() {
         let (_home, run, folder) = home();
-        let mut keep = Keep::open(run.clone(), folder.clone());
+        let mut keep = Keep::open(run.clone(), folder.clone(), run.with_file_name("run.lock"));
         let first = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
         keep.reconcile(&list(&run).unwrap(), |_| true);
         fs::remove_file(run.join("a-b.80.sock")).unwrap();
         let second = UnixListener::bind(run.join("a-b.80.sock")).unwrap();
-        assert!(keep.restore("a-b.80.sock", true));
+        assert_eq!(keep.restore("a-b.80.sock", true), Restored::Yes);
         drop(first);
         keep.reconcile(&list(&run).unwrap(), |_| true);
         fs::remove_file(run.join("a-b.80.sock")).unwrap();
-        assert!(keep.restore("a-b.80.sock", true));
+        assert_eq!(keep.restore("a-b.80.sock", true), Restored::Yes);
         UnixStream::connect(run.join("a-b.80.sock")).unwrap();
         second.accept().unwrap();
-        assert!(!keep.restore("a-b.99.sock", true));
+        assert_eq!(keep.restore("a-b.99.sock", true), Restored::No);
     }
 }

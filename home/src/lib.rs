@@ -20,7 +20,7 @@ mod trace_page;
 pub use accepting::{AcceptingSockets, Price};
 pub use error::{Error, FolderReason};
 pub use folders::{PRIVATE, is_ours, prepare};
-pub use keep::Keep;
+pub use keep::{Keep, Restored};
 pub use lock::{CollectorLock, RunLock};
 pub use probe::{Probe, Prober};
 pub use run_dir::{Change, RunDir, list, numbers};

@@ -4,21 +4,15 @@
 use crate::config::Config;
 use crate::options;
 use crate::rawaddr::UnixName;
-use crate::sys;
+use crate::sys::{self, Fd};
 use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
 use agentfs_wire::limits::CONNECT_WAIT_MS;
 use agentfs_wire::secret::Secret;
-use libc::c_int;
 
-/// Asks once. The socket that was asked for, or -1 where the question was only a probe. EACCES: nobody serves us.
-pub(crate) fn ask(config: &Config, ask: Ask<'_>) -> sys::Result<c_int> {
-    let connection = sys::unix_socket(libc::SOCK_SEQPACKET)?;
-    let result = ask_on(connection, config, ask);
-    sys::close(connection);
-    result
-}
-
-fn ask_on(connection: c_int, config: &Config, ask: Ask<'_>) -> sys::Result<c_int> {
+/// Asks once. The socket that was asked for, none where the question was only a probe. EACCES: nobody serves us.
+pub(crate) fn ask(config: &Config, ask: Ask<'_>) -> sys::Result<Option<Fd>> {
+    let socket = sys::unix_socket(libc::SOCK_SEQPACKET)?;
+    let connection = socket.number();
     let name = socket_name(config.base());
     options::set_timeouts(connection, options::milliseconds(CONNECT_WAIT_MS));
     // ECONNREFUSED would be an answer about the file.
@@ -35,13 +29,9 @@ fn ask_on(connection: c_int, config: &Config, ask: Ask<'_>) -> sys::Result<c_int
     sys::send(connection, message.get(..length).unwrap_or(&[]))?;
     let (length, [descriptor, _]) = sys::receive_with_descriptors(connection, &mut message, 0)?;
     match (Answer::decode(message.get(..length).unwrap_or(&[])), descriptor) {
-        (Some(Answer { errno: 0 }), Some(socket)) => Ok(socket),
-        (Some(Answer { errno: 0 }), None) if matches!(ask, Ask::Probe { .. }) => Ok(-1),
+        (Some(Answer { errno: 0 }), Some(socket)) => Ok(Some(socket)),
+        (Some(Answer { errno: 0 }), None) if matches!(ask, Ask::Probe { .. }) => Ok(None),
         (Some(Answer { errno }), None) if errno > 0 => Err(errno),
-        (_, Some(socket)) => {
-            sys::close(socket);
-            Err(libc::EACCES)
-        }
-        (_, None) => Err(libc::EACCES),
+        _ => Err(libc::EACCES),
     }
 }

@@ -10,15 +10,18 @@ mod exec;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod exec_list;
 mod handoff;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod loading;
 #[cfg(target_os = "macos")]
 mod macos;
 mod messages;
 mod names;
 mod options;
 mod resolve;
-mod sanitizer;
+mod sends;
 mod shutdown;
 mod started;
+mod tcp_info;
 
 pub(crate) use accept::accept;
 #[cfg(target_os = "linux")]
@@ -30,7 +33,7 @@ pub(crate) use descriptors::{dup, dup2, socket};
 pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
 pub(crate) use exec::{execv, execve, execvp, popen, posix_spawn, posix_spawnp, system};
 #[cfg(target_os = "linux")]
-pub(crate) use exec::{execvpe, fexecve};
+pub(crate) use exec::{execveat, execvpe, fexecve};
 #[cfg(target_os = "macos")]
 pub(crate) use macos::{
     accept_nocancel, connect_nocancel, connectx, exec_search, recvfrom_nocancel, recvmsg_nocancel,
@@ -39,11 +42,14 @@ pub(crate) use macos::{
 #[cfg(all(target_os = "macos", not(test)))]
 pub(crate) use macos::{execl, execle, execlp, fcntl, fcntl_nocancel};
 #[cfg(target_os = "linux")]
-pub(crate) use messages::{recv, recv_chk, recvfrom_chk, recvmmsg, sendmmsg};
-pub(crate) use messages::{recvfrom, recvmsg, sendmsg, sendto};
+pub(crate) use messages::{recv, recv_chk, recvfrom_chk, recvmmsg};
+pub(crate) use messages::{recvfrom, recvmsg};
 pub(crate) use names::{getpeername, getsockname};
 pub(crate) use options::{getsockopt, setsockopt};
 pub(crate) use resolve::{getaddrinfo, gethostbyname, gethostbyname2};
 #[cfg(target_os = "linux")]
 pub(crate) use resolve::{gethostbyname_r, gethostbyname2_r};
+#[cfg(target_os = "linux")]
+pub(crate) use sends::{send, sendmmsg};
+pub(crate) use sends::{sendmsg, sendto};
 pub(crate) use shutdown::shutdown;

@@ -11,6 +11,7 @@ use agentfs_wire::secret::Secret;
 use agentfs_wire::text::{Text, parse_number};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use libc::c_char;
 use once_cell::race::OnceBool;
 
@@ -55,20 +56,23 @@ pub(crate) struct Config {
 
 struct Slot(UnsafeCell<Config>);
 
-// SAFETY: written only by `load`, which runs once before `LOADED` is set and before `main`; read only
-// after `LOADED` says so.
+// SAFETY: written only by `load`, once, before `LOADED` is set; read only after `LOADED` says so.
 unsafe impl Sync for Slot {}
 
 static CONFIG: Slot = Slot(UnsafeCell::new(Config::EMPTY));
 /// Whether `CONFIG` is filled in, once that is decided.
 static LOADED: OnceBool = OnceBool::new();
 
-/// Reads the environment. Called by the constructor, before any other thread exists.
+/// Whether somebody has begun to fill it in.
+static BEGUN: AtomicBool = AtomicBool::new(false);
+
+/// Reads the environment. Called by the constructor, or by a call that comes before it: constructors of libraries that
+/// the program needs run first.
 pub(crate) fn load() {
-    if LOADED.get().is_some() {
+    if crate::target::environment().is_null() || BEGUN.swap(true, Ordering::AcqRel) {
         return;
     }
-    // SAFETY: nobody reads the slot before `LOADED` is set, and the constructor runs once.
+    // SAFETY: nobody reads the slot before `LOADED` is set, and `BEGUN` lets one caller pass.
     let config = unsafe { &mut *CONFIG.0.get() };
     let usable = config.fill().is_some();
     let _ = LOADED.set(usable);
@@ -76,7 +80,13 @@ pub(crate) fn load() {
 
 /// The configuration, or `None` where this process belongs to no instance.
 pub(crate) fn get() -> Option<&'static Config> {
-    if LOADED.get() != Some(true) {
+    let mut usable = LOADED.get();
+    // dyld runs the constructors of inserted libraries first.
+    if usable.is_none() && cfg!(target_os = "linux") {
+        load();
+        usable = LOADED.get();
+    }
+    if usable != Some(true) {
         return None;
     }
     // SAFETY: `LOADED` is set after the last write.
@@ -227,8 +237,13 @@ impl Config {
         self.kept_at(self.preload_start)
     }
 
+    /// The path of this library.
+    pub(crate) fn library(&self) -> &CStr {
+        self.kept_at(self.preload_start + crate::target::PRELOAD.len() + 1)
+    }
+
     /// The `AGENTFS_…=…` strings that this process was started with.
-    pub(crate) fn kept(&self) -> impl Iterator<Item = &CStr> {
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &CStr> + Clone {
         self.kept_starts.iter().take(self.kept_count).map(|start| self.kept_at(*start))
     }
 

@@ -1,13 +1,14 @@
 //! Puts another socket under a program's descriptor: same number, same flags, same epoll interest.
-use crate::sys;
+use crate::sys::{self, Fd};
 use libc::c_int;
 
-/// Puts `new` under the number `fd` and closes `new`. The program's flags move over: `O_NONBLOCK`, `O_ASYNC`
+/// Puts `new` under the number `fd`; its own number is closed, whatever comes of it. The program's flags move over: `O_NONBLOCK`, `O_ASYNC`
 /// with its owner and signal, `FD_CLOEXEC`, and the interest of every epoll instance. Other descriptors
 /// of the same socket (dup before bind) move along.
-pub(crate) fn replace(fd: c_int, new: c_int) -> sys::Result<()> {
+pub(crate) fn replace(fd: c_int, new: Fd) -> sys::Result<()> {
+    let new = &new;
     let flags = sys::status_flags(fd)?;
-    copy_flags(fd, new, flags);
+    copy_flags(fd, new.number(), flags);
     let twins = crate::convert::platform::twins(fd);
     let interest = platform::Interest::take(fd);
     let result = put(new, fd);
@@ -19,13 +20,12 @@ pub(crate) fn replace(fd: c_int, new: c_int) -> sys::Result<()> {
             interest.give(twin);
         }
     }
-    sys::close(new);
     result
 }
 
-fn put(new: c_int, fd: c_int) -> sys::Result<()> {
+fn put(new: &Fd, fd: c_int) -> sys::Result<()> {
     let close_on_exec = sys::control(fd, libc::F_GETFD, 0)? & libc::FD_CLOEXEC != 0;
-    sys::replace(new, fd, close_on_exec)
+    sys::replace(new.number(), fd, close_on_exec)
 }
 
 fn copy_flags(fd: c_int, new: c_int, flags: c_int) {

@@ -25,8 +25,11 @@ const OWNER: u16 = 16;
 /// It is no stream.
 const DATAGRAM: u16 = 32;
 
-/// `SO_RCVBUF` or `SO_SNDBUF` was set.
-const BUFFERS: u16 = 64;
+/// `SO_SNDBUF` was set.
+const SEND_BUFFER: u16 = 64;
+
+/// `SO_RCVBUF` was set.
+const RECEIVE_BUFFER: u16 = 1024;
 
 /// It is a Unix socket of the program's own.
 const LOCAL: u16 = 128;
@@ -123,7 +126,8 @@ pub(crate) fn option_set(fd: c_int, level: c_int, name: c_int, value: Option<c_i
     match (level, name) {
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => add(fd, REUSE_ADDRESS, on),
         (libc::SOL_SOCKET, libc::SO_REUSEPORT) => add(fd, REUSE_PORT, on),
-        (libc::SOL_SOCKET, libc::SO_RCVBUF | libc::SO_SNDBUF) => add(fd, OPTIONS | BUFFERS, true),
+        (libc::SOL_SOCKET, libc::SO_SNDBUF) => add(fd, OPTIONS | SEND_BUFFER, true),
+        (libc::SOL_SOCKET, libc::SO_RCVBUF) => add(fd, OPTIONS | RECEIVE_BUFFER, true),
         (libc::SOL_SOCKET, name) if !crate::options::is_handed_on(name) => {}
         _ => add(fd, OPTIONS, true),
     }
@@ -140,8 +144,8 @@ pub(crate) fn may_have_options(fd: c_int) -> bool {
 }
 
 /// Whether a buffer size was set, where that is known.
-pub(crate) fn buffers_set(fd: c_int) -> Option<bool> {
-    has(fd, BUFFERS)
+pub(crate) fn buffer_set(fd: c_int, name: c_int) -> Option<bool> {
+    has(fd, if name == libc::SO_SNDBUF { SEND_BUFFER } else { RECEIVE_BUFFER })
 }
 
 /// Whether an owner may have been set.

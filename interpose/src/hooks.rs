@@ -53,11 +53,13 @@ pub(crate) mod gnu {
         "epoll_create1" fn epoll_create1(flags: c_int) -> c_int, -1;
         "sendmmsg" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: libc::c_uint, flags: c_int) -> c_int, -1;
         "recvmmsg" fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: libc::c_uint, flags: c_int, timeout: *mut libc::timespec) -> c_int, -1;
+        "send" fn send(fd: c_int, data: *const c_void, size: size_t, flags: c_int) -> ssize_t, -1;
         "recv" fn recv(fd: c_int, data: *mut c_void, size: size_t, flags: c_int) -> ssize_t, -1;
         "__recv_chk" fn recv_chk(fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int) -> ssize_t, -1;
         "__recvfrom_chk" fn recvfrom_chk(fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int, address: *mut sockaddr, length: *mut socklen_t) -> ssize_t, -1;
         "execvpe" fn execvpe(program: *const c_char, arguments: Strings, environment: Strings) -> c_int, -1;
         "fexecve" fn fexecve(fd: c_int, arguments: Strings, environment: Strings) -> c_int, -1;
+        "execveat" fn execveat(folder: c_int, program: *const c_char, arguments: Strings, environment: Strings, flags: c_int) -> c_int, -1;
         "gethostbyname_r" fn gethostbyname_r(name: *const c_char, result: *mut libc::hostent, buffer: *mut c_char, size: size_t, found: *mut *mut libc::hostent, error: *mut c_int) -> c_int, libc::ENOSYS;
         "gethostbyname2_r" fn gethostbyname2_r(name: *const c_char, family: c_int, result: *mut libc::hostent, buffer: *mut c_char, size: size_t, found: *mut *mut libc::hostent, error: *mut c_int) -> c_int, libc::ENOSYS;
     }

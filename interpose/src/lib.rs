@@ -31,6 +31,7 @@ mod options;
 mod program;
 mod rawaddr;
 mod rewrite;
+mod room;
 mod rundir;
 mod sys;
 mod target;

@@ -44,6 +44,15 @@ pub(crate) struct News<'a> {
     pub(crate) file: &'a str,
 }
 
+// === impl News ===
+
+impl News<'_> {
+    /// News of a call of which nothing else is to be said.
+    pub(crate) fn of(call: Call, outcome: Outcome, why: Why) -> Self {
+        Self { call, outcome, why, errno: 0, fd: -1, address: None, peer: None, file: "" }
+    }
+}
+
 /// Whether somebody wants to hear of every call.
 pub(crate) fn tracing(config: &Config) -> bool {
     let mut page = PAGE.load(Ordering::Acquire);
@@ -60,8 +69,8 @@ fn map(config: &Config) -> Option<*mut AtomicU8> {
     let path = UnixName::path(&[config.base(), b"/trace.page"]);
     let fd = sys::open(path.c_path(), libc::O_RDONLY, 0).ok()?;
     // A shorter file would raise SIGBUS at the first read.
-    let page = if sys::size(fd).is_some_and(|size| size >= 1) { sys::map_page(fd) } else { None };
-    sys::close(fd);
+    let page =
+        if sys::size(fd.number()).is_some_and(|size| size >= 1) { sys::map_page(fd.number()) } else { None };
     page.map(|page| page.cast::<AtomicU8>().cast_mut())
 }
 
@@ -120,7 +129,5 @@ pub(crate) fn tell(config: &Config, news: News<'_>) {
 
 fn send(datagram: &[u8], to: &UnixName) -> bool {
     let Ok(fd) = sys::unix_socket(libc::SOCK_DGRAM) else { return false };
-    let sent = sys::send_to(fd, datagram, to.bytes()).is_ok();
-    sys::close(fd);
-    sent
+    sys::send_to(fd.number(), datagram, to.bytes()).is_ok()
 }

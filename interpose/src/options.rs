@@ -22,6 +22,10 @@ static TABLE: [Slot; SLOTS] = [const { Slot { key: AtomicU64::new(0), value: Ato
 /// Key of the mark that says which `SOL_SOCKET` options a listener hands on, and that it is known.
 pub(crate) const INHERITED: (c_int, c_int) = (0x7fff, 1);
 
+/// Key under which is kept how a process has shut down a connection: bit 0 for reading, bit 1 for writing.
+#[cfg(target_os = "linux")]
+const SHUT_DOWN: (c_int, c_int) = (0x7fff, 2);
+
 /// Bit of that mark: the listener has options of TCP or IP that are not the default.
 const PROTOCOL_OPTIONS: c_int = 1 << 20;
 
@@ -75,7 +79,8 @@ const OPTIONS: &[(Known, bool)] = {
         (known(IP, libc::IP_PKTINFO, 0), false),
         (known(IP, libc::IP_RECVTOS, 0), false),
         (known(IP, libc::IP_RECVTTL, 0), false),
-        (known(IP, libc::IP_FREEBIND, 0), false),
+        (known(IP, libc::IP_FREEBIND, 0), true),
+        (known(IP, libc::IP_TRANSPARENT, 0), true),
         (known(IP, libc::IP_BIND_ADDRESS_NO_PORT, 0), false),
         (known(IP, libc::IP_MINTTL, 0), false),
         (known(IP, libc::IP_MULTICAST_TTL, 1), false),
@@ -86,6 +91,7 @@ const OPTIONS: &[(Known, bool)] = {
         (known(IP6, libc::IPV6_MULTICAST_LOOP, 1), false),
         (known(IP6, libc::IPV6_TCLASS, 0), true),
         (known(IP6, libc::IPV6_MTU, 65536), false),
+        (known(IP6, libc::IPV6_TRANSPARENT, 0), true),
         (known(IP6, libc::IPV6_RECVERR, 0), false),
         (known(IP6, libc::IPV6_RECVPKTINFO, 0), false),
         (known(IP6, libc::IPV6_RECVTCLASS, 0), false),
@@ -122,6 +128,12 @@ const HANDED_ON: &[c_int] = &[
     libc::SO_OOBINLINE,
     libc::SO_RCVBUF,
     libc::SO_SNDBUF,
+    #[cfg(target_os = "linux")]
+    libc::SO_MARK,
+    #[cfg(target_os = "linux")]
+    libc::SO_BUSY_POLL,
+    #[cfg(target_os = "linux")]
+    libc::SO_RCVLOWAT,
     // How libuv, Go and Rust keep SIGPIPE away on macOS, which has no MSG_NOSIGNAL there.
     #[cfg(target_os = "macos")]
     libc::SO_NOSIGPIPE,
@@ -146,9 +158,10 @@ fn places(key: u64) -> impl Iterator<Item = &'static Slot> {
 /// The value kept for a socket, or `None` where none is.
 pub(crate) fn get(inode: u64, option: (c_int, c_int)) -> Option<c_int> {
     let key = key(inode, option);
-    places(key)
-        .find(|slot| slot.key.load(Ordering::Acquire) == key)
-        .map(|slot| slot.value.load(Ordering::Acquire))
+    let slot = places(key).find(|slot| slot.key.load(Ordering::Acquire) == key)?;
+    let value = slot.value.load(Ordering::Acquire);
+    // Another thread may have given the slot to another key meanwhile.
+    (slot.key.load(Ordering::Acquire) == key).then_some(value)
 }
 
 /// Keeps a value for a socket.
@@ -171,13 +184,16 @@ pub(crate) fn set(inode: u64, option: (c_int, c_int), value: c_int) {
         }
     }
     if let Some(slot) = oldest {
+        // Nobody's while the value changes.
+        slot.key.store(0, Ordering::Release);
         slot.value.store(value, Ordering::Release);
         slot.key.store(key, Ordering::Release);
     }
 }
 
-/// Carries what a program has set on its TCP socket over to the Unix socket that replaces it.
-pub(crate) fn carry(from: c_int, to: c_int, v6: bool) {
+/// Carries what a program has set on its TCP socket over to the Unix socket that replaces it; whether that was how much
+/// it may send ahead.
+pub(crate) fn carry(from: c_int, to: c_int, v6: bool) -> bool {
     let reuse_address = crate::hints::reuse_address(from).unwrap_or_else(|| {
         sys::option(from, libc::SOL_SOCKET, libc::SO_REUSEADDR).is_ok_and(|value| value != 0)
     });
@@ -185,14 +201,16 @@ pub(crate) fn carry(from: c_int, to: c_int, v6: bool) {
         let _ = sys::set_option(to, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
     }
     if !crate::hints::may_have_options(from) {
-        return;
+        return false;
     }
     let inode = sys::inode(to).unwrap_or(0);
     let mut handed_on = 1;
+    let mut sized = false;
     for (bit, name) in HANDED_ON.iter().enumerate() {
         if is_set(from, *name) {
             copy(from, to, *name);
             handed_on |= 2 << bit;
+            sized |= *name == libc::SO_SNDBUF;
         }
     }
     for (known, _) in OPTIONS.iter().filter(|(_, carried)| *carried) {
@@ -206,7 +224,33 @@ pub(crate) fn carry(from: c_int, to: c_int, v6: bool) {
             handed_on |= PROTOCOL_OPTIONS;
         }
     }
+    #[cfg(target_os = "linux")]
+    if let words = sys::text_of(from, libc::IPPROTO_TCP, libc::TCP_CONGESTION)
+        && words != usual_text()
+    {
+        keep_text(inode, words);
+        handed_on |= PROTOCOL_OPTIONS;
+    }
     set(inode, INHERITED, handed_on);
+    sized
+}
+
+/// The congestion control's name that sockets start with, asked once.
+pub(crate) fn usual_text() -> [c_int; 4] {
+    static USUAL: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
+    let mut words = [0; 4];
+    for (to, from) in words.iter_mut().zip(&USUAL) {
+        *to = from.load(Ordering::Relaxed);
+    }
+    if words == [0; 4]
+        && let Ok(socket) = sys::tcp_socket(false)
+    {
+        words = sys::text_of(socket.number(), libc::IPPROTO_TCP, sys::TEXT_OPTION);
+        for (to, from) in USUAL.iter().zip(words) {
+            to.store(from, Ordering::Relaxed);
+        }
+    }
+    words
 }
 
 /// Carries what is kept for a rewritten socket back to a TCP socket.
@@ -228,12 +272,13 @@ pub(crate) fn carry_back(from: c_int, to: c_int, v6: bool) {
     }
 }
 
-/// Carries what is kept for a rewritten socket over to another rewritten one.
-pub(crate) fn carry_ours(from: c_int, to: c_int) {
-    inherit(from, to);
+/// Carries what is kept for a rewritten socket over to another rewritten one; see [`carry`].
+pub(crate) fn carry_ours(from: c_int, to: c_int) -> bool {
+    let sized = inherit(from, to);
     if let (Some(from), Some(to)) = (sys::inode(from), sys::inode(to)) {
         set(to, INHERITED, get(from, INHERITED).unwrap_or(1));
     }
+    sized
 }
 
 /// `SO_SNDTIMEO` as it is.
@@ -267,22 +312,25 @@ pub(crate) fn milliseconds(milliseconds: u32) -> libc::timeval {
     libc::timeval { tv_sec: 0, tv_usec: microseconds as libc::suseconds_t }
 }
 
-/// Gives an accepted socket what its listener hands on.
-pub(crate) fn inherit(listener: c_int, accepted: c_int) {
+/// Gives an accepted socket what its listener hands on; see [`carry`].
+pub(crate) fn inherit(listener: c_int, accepted: c_int) -> bool {
     let inode = sys::inode(listener).unwrap_or(0);
-    if inherit_socket_options(inode, listener, accepted)
-        && let Some(to) = sys::inode(accepted)
-    {
+    let (protocol, sized) = inherit_socket_options(inode, listener, accepted);
+    if protocol && let Some(to) = sys::inode(accepted) {
         for (known, value) in kept(inode) {
             set(to, (known.level, known.name), value);
         }
+        if let Some(words) = text(inode) {
+            keep_text(to, words);
+        }
     }
+    sized
 }
 
 /// The same for a TCP connection that was handed over, which has all options itself.
 pub(crate) fn inherit_as_tcp(listener: c_int, accepted: c_int) {
     let inode = sys::inode(listener).unwrap_or(0);
-    if inherit_socket_options(inode, listener, accepted) {
+    if inherit_socket_options(inode, listener, accepted).0 {
         for (known, value) in kept(inode) {
             // Some mean nothing on a connection, or on one of this family.
             let _ = sys::set_option(accepted, known.level, known.name, value);
@@ -295,8 +343,8 @@ fn kept(inode: u64) -> impl Iterator<Item = (Known, c_int)> {
     OPTIONS.iter().filter_map(move |(known, _)| Some((*known, get(inode, (known.level, known.name))?)))
 }
 
-/// Hands on the options of `SOL_SOCKET`; whether there are any of TCP or IP.
-fn inherit_socket_options(inode: u64, listener: c_int, accepted: c_int) -> bool {
+/// Hands on the options of `SOL_SOCKET`; whether there are any of TCP or IP, and whether the send buffer was among them.
+fn inherit_socket_options(inode: u64, listener: c_int, accepted: c_int) -> (bool, bool) {
     let handed_on = match get(inode, INHERITED) {
         Some(bits) => bits,
         // A listener that came over exec or from another process: look once.
@@ -312,20 +360,79 @@ fn inherit_socket_options(inode: u64, listener: c_int, accepted: c_int) -> bool 
         }
     };
     if handed_on == 1 {
-        return false;
+        return (false, false);
     }
+    let mut sized = false;
     for (bit, name) in HANDED_ON.iter().enumerate() {
         if handed_on & (2 << bit) != 0 {
             copy(listener, accepted, *name);
+            sized |= *name == libc::SO_SNDBUF;
         }
     }
-    handed_on & PROTOCOL_OPTIONS != 0
+    (handed_on & PROTOCOL_OPTIONS != 0, sized)
+}
+
+/// Level under which the words of the congestion control's name are kept.
+const TEXT: c_int = 0x7ffe;
+
+/// Keeps the congestion control's name, 16 bytes.
+pub(crate) fn keep_text(inode: u64, words: [c_int; 4]) {
+    for (index, word) in (0..).zip(words) {
+        set(inode, (TEXT, index), word);
+    }
+}
+
+/// The congestion control's name that a program has set.
+pub(crate) fn text(inode: u64) -> Option<[c_int; 4]> {
+    let mut words = [0; 4];
+    for (index, word) in (0..).zip(&mut words) {
+        *word = get(inode, (TEXT, index))?;
+    }
+    Some(words)
+}
+
+/// The bytes of such a name.
+pub(crate) fn bytes_of(words: &[c_int; 4]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(words.iter().flat_map(|word| word.to_ne_bytes())) {
+        *to = from;
+    }
+    bytes
 }
 
 /// Keeps the value of an option of TCP or IP that a program sets on a rewritten socket.
 pub(crate) fn keep(inode: u64, known: Known, value: c_int) {
     set(inode, (known.level, known.name), value);
     set(inode, INHERITED, get(inode, INHERITED).unwrap_or(1) | PROTOCOL_OPTIONS);
+}
+
+/// Remembers how a connection was shut down.
+#[cfg(target_os = "linux")]
+pub(crate) fn note_shutdown(fd: c_int, how: c_int) {
+    let Some(inode) = sys::inode(fd) else { return };
+    let bits = match how {
+        libc::SHUT_RD => 1,
+        libc::SHUT_WR => 2,
+        _ => 3,
+    };
+    set(inode, SHUT_DOWN, get(inode, SHUT_DOWN).unwrap_or(0) | bits);
+}
+
+/// Whether this process has shut a connection down for reading, and for writing.
+#[cfg(target_os = "linux")]
+pub(crate) fn shut_down(fd: c_int) -> (bool, bool) {
+    let bits = sys::inode(fd).and_then(|inode| get(inode, SHUT_DOWN)).unwrap_or(0);
+    (bits & 1 != 0, bits & 2 != 0)
+}
+
+/// Whether this is the first data for a peer that has closed.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_first_late(fd: c_int) -> bool {
+    const LATE: c_int = 4;
+    let Some(inode) = sys::inode(fd) else { return false };
+    let bits = get(inode, SHUT_DOWN).unwrap_or(0);
+    set(inode, SHUT_DOWN, bits | LATE);
+    bits & LATE == 0
 }
 
 /// Remembers that a listener hands on one more option.
@@ -345,7 +452,10 @@ pub(crate) fn is_handed_on(name: c_int) -> bool {
 fn is_set(fd: c_int, name: c_int) -> bool {
     if name == libc::SO_RCVBUF || name == libc::SO_SNDBUF {
         // A size that was asked for may be the one that sockets start with.
-        return crate::hints::buffers_set(fd).unwrap_or_else(|| sys::buffer_is_set(fd, name));
+        return crate::hints::buffer_set(fd, name).unwrap_or_else(|| crate::room::is_set(fd, name));
+    }
+    if name == libc::SO_RCVLOWAT {
+        return sys::option(fd, libc::SOL_SOCKET, name).is_ok_and(|value| value > 1);
     }
     let mut value = [0_u64; 2];
     let mut length = sys::socklen(size_of_val(&value));

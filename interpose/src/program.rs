@@ -109,11 +109,10 @@ fn examine(path: &CStr, look: Look, script: &mut Path) -> Program {
         Err(_) => return Program::Reachable,
     };
     let mut head = [0_u8; HEAD_BYTES];
-    let length = sys::read(fd, &mut head).unwrap_or(0);
+    let length = sys::read(fd.number(), &mut head).unwrap_or(0);
     let head = head.get(..length).unwrap_or(&[]);
-    let reach = elf::reach(look, |offset, buffer| read(fd, head, offset, buffer));
-    let gains_rights = look == Look::Close && reach.is_some() && gains_rights(fd);
-    sys::close(fd);
+    let reach = elf::reach(look, |offset, buffer| read(fd.number(), head, offset, buffer));
+    let gains_rights = look == Look::Close && reach.is_some() && gains_rights(fd.number());
     if let Some(Ok(word)) = elf::interpreter(head).map(core::str::from_utf8)
         && !(script.push(word) && script.push("\0"))
     {

@@ -87,6 +87,14 @@ pub(crate) fn rivals(scope: Scope) -> &'static [Scope] {
     }
 }
 
+/// What a bind to an address of the host's own must not meet in the instance: wildcards of its family.
+pub(crate) fn wildcards(ip: IpAddr) -> [Scope; 2] {
+    match ip {
+        IpAddr::V4(_) => [Scope::AnyV4, Scope::AnyDual],
+        IpAddr::V6(_) => [Scope::AnyV6, Scope::AnyDual],
+    }
+}
+
 /// Whether every rival of `scope` looks at it as well. A wildcard does not look at `127.0.0.2` and above.
 pub(crate) fn is_seen_by_rivals(scope: Scope) -> bool {
     rivals(scope).iter().all(|rival| rivals(*rival).contains(&scope))
@@ -95,7 +103,6 @@ pub(crate) fn is_seen_by_rivals(scope: Scope) -> bool {
 /// Scopes that a connect to an address of this host may reach, best first, as TCP looks them up.
 pub(crate) fn candidates(ip: IpAddr) -> [Scope; 3] {
     match ip {
-        IpAddr::V4(ip) if !ip.is_loopback() => [Scope::AnyV4, Scope::AnyDual, Scope::AnyDual],
         IpAddr::V4(ip) => [Scope::V4(ip), Scope::AnyV4, Scope::AnyDual],
         IpAddr::V6(_) => [Scope::LoopbackV6, Scope::AnyV6, Scope::AnyDual],
     }
@@ -140,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_the_host_means_wildcards_only() {
+    fn an_address_of_the_host_means_itself_and_wildcards() {
         let own = Some(at("10.0.0.1:80"));
         assert_eq!(perhaps_own(at("10.0.0.1:80")), own);
         assert_eq!(perhaps_own(at("[::ffff:10.0.0.1]:80")), own);
@@ -148,7 +155,8 @@ mod tests {
         {
             assert_eq!(perhaps_own(at(other)), None, "{other}");
         }
-        assert!(candidates(at("10.0.0.1:80").ip).iter().all(|scope| scope.is_any()));
+        let ip = at("10.0.0.1:80").ip;
+        assert!(candidates(ip).iter().all(|scope| scope.reached_by(ip)));
     }
 
     #[test]

@@ -62,11 +62,20 @@ pub(crate) fn take(config: &Config, socket: c_int, wanted: Wanted) -> sys::Resul
         let stale = if number < FREE_PORT_TRIES { Stale::Keep } else { Stale::Clear };
         match take_port(config, socket, Wanted { port, ..wanted }, stale, &mut prober) {
             Ok(file) => return Ok((port, file)),
-            Err(libc::EADDRINUSE) => {}
+            Err(libc::EADDRINUSE) => unbound(socket)?,
             Err(errno) => return Err(errno),
         }
     }
     Err(libc::EADDRINUSE)
+}
+
+/// Puts a fresh socket in the place of one that was bound and gave its name up again.
+fn unbound(socket: c_int) -> sys::Result<()> {
+    if sys::own_name(socket).is_ok_and(|name| crate::rawaddr::unix_text(name.bytes()).is_empty()) {
+        return Ok(());
+    }
+    let fresh = sys::unix_socket(libc::SOCK_STREAM)?;
+    sys::replace(fresh.number(), socket, true)
 }
 
 /// What to do about a file that may be stale.
@@ -86,30 +95,20 @@ fn take_port(
     prober: &mut Prober,
 ) -> sys::Result<FileName> {
     let Wanted { port, scope, mapped, shared } = wanted;
-    let file = names::own_file(config, Kind::Listener { port, scope, worker: None });
-    let name = names::path_of(config, file.as_bytes(), mapped);
-    if !shared && let Some(result) = retake_quickly(config, socket, &name, scope, prober) {
-        return result.map(|()| file);
-    }
     let looked = sys::coarse_ms();
-    for rival in rewrite::rivals(scope) {
-        if !is_free(config, port, *rival, stale, prober) {
-            return Err(libc::EADDRINUSE);
-        }
-    }
-    let grouped = sys::exists(group_mark(config, port).c_path());
-    if grouped && group_conflicts(config, wanted, prober) {
-        return Err(libc::EADDRINUSE);
-    }
     if !shared {
+        let file = names::own_file(config, Kind::Listener { port, scope, worker: None });
+        let name = names::path_of(config, file.as_bytes(), mapped);
+        if let Some(result) = retake_quickly(config, socket, &name, scope, prober) {
+            return result.map(|()| file);
+        }
         take_file(config, socket, &name, stale, prober)?;
+        hold(config, wanted, &name, prober)?;
         remember(&name, looked);
         return Ok(file);
     }
-    if !is_free(config, port, scope, stale, prober) {
-        return Err(libc::EADDRINUSE);
-    }
-    if !grouped {
+    // Before the file, so that whoever binds without `SO_REUSEPORT` and looks thereafter knows of the group.
+    if !sys::exists(group_mark(config, port).c_path()) {
         mark_group(config, port)?;
     }
     for worker in 0..REUSEPORT_WORKERS {
@@ -117,6 +116,7 @@ fn take_port(
         let name = names::path_of(config, file.as_bytes(), mapped);
         match take_file(config, socket, &name, stale, prober) {
             Ok(()) => {
+                hold(config, wanted, &name, prober)?;
                 remember(&name, looked);
                 return Ok(file);
             }
@@ -127,17 +127,50 @@ fn take_port(
     Err(libc::EADDRINUSE)
 }
 
+/// Keeps a name that has just been bound, or gives it up where a rival lives. Everybody binds first and looks then, so
+/// of two that come at one moment at least one sees the other. Whoever does looks again under the lock and leaves: of
+/// two that see one another, the first one leaves, and the second one finds nobody.
+fn hold(config: &Config, wanted: Wanted, name: &UnixName, prober: &mut Prober) -> sys::Result<()> {
+    if !has_rival(config, wanted, Lockable::Free, prober) {
+        return Ok(());
+    }
+    let lock = Lock::take(config);
+    if lock.is_ok() && !has_rival(config, wanted, Lockable::Held, prober) {
+        return Ok(());
+    }
+    let _ = sys::unlink(name.c_path());
+    Err(libc::EADDRINUSE)
+}
+
+/// Whether a live socket stands in the way of one that is bound.
+fn has_rival(config: &Config, wanted: Wanted, lock: Lockable, prober: &mut Prober) -> bool {
+    let Wanted { port, scope, shared, .. } = wanted;
+    if rewrite::rivals(scope).iter().any(|rival| !is_free(config, port, *rival, lock, prober)) {
+        return true;
+    }
+    if shared {
+        return !is_free(config, port, scope, lock, prober);
+    }
+    sys::exists(group_mark(config, port).c_path()) && group_conflicts(config, wanted, prober)
+}
+
+/// Whether the run dir's lock can be taken, or is held by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lockable {
+    Free,
+    Held,
+}
+
 /// Whether no live socket holds the name of a rival. A stale file there is removed, whoever made it: what is left of a
 /// name says that no rival came after it ([`retake_quickly`]).
-fn is_free(config: &Config, port: u16, scope: Scope, stale: Stale, prober: &mut Prober) -> bool {
+fn is_free(config: &Config, port: u16, scope: Scope, lock: Lockable, prober: &mut Prober) -> bool {
     let file = names::own_file(config, Kind::Listener { port, scope, worker: None });
     let name = names::path_of(config, file.as_bytes(), false);
     match prober.ask(config, &name) {
         Behind::Nothing => true,
-        Behind::Stale if stale == Stale::Clear => {
-            matches!(sweep(config, &name, prober), Behind::Stale | Behind::Nothing)
-        }
-        Behind::Stale | Behind::Socket | Behind::Unknown => false,
+        Behind::Stale if lock == Lockable::Held => sys::unlink(name.c_path()).is_ok(),
+        Behind::Stale => matches!(sweep(config, &name, prober), Behind::Stale | Behind::Nothing),
+        Behind::Socket | Behind::Unknown => false,
     }
 }
 
@@ -183,12 +216,11 @@ pub(crate) fn group_mark(config: &Config, port: u16) -> UnixName {
 fn mark_group(config: &Config, port: u16) -> sys::Result<()> {
     let mark = group_mark(config, port);
     let make = || sys::open(mark.c_path(), libc::O_CREAT | libc::O_WRONLY | libc::O_NOFOLLOW, 0o600);
-    let fd = match make() {
+    match make() {
         Err(libc::ENOENT) if remake(config) => make(),
         result => result,
-    }?;
-    sys::close(fd);
-    Ok(())
+    }
+    .map(|_| ())
 }
 
 /// Whether `name` is there: access(2), in a run dir that is opened again where somebody closed it.
@@ -230,14 +262,14 @@ fn last_taken(name: &UnixName) -> Option<u64> {
 /// none can be alive. `None` where that cannot be told, and all the looks are due.
 ///
 /// Why the file is proof. Let F be the stale file at this name, found so under the lock.
-/// - F was bound after the looks of whoever bound it, or in the place of a stale file, under the lock, by these lines;
-///   so a rival that lives was bound after those looks, which are [`VOUCHED_MS`] old at the most.
-/// - Every rival looks at this name before it binds ([`is_free`]; each scope that is let in here is a rival of its
-///   rivals, and a member of a `SO_REUSEPORT` group looks as well). Had it found F alive it would not have bound; had it
-///   found F stale it would have removed it; then there is nothing here, and all the looks are made.
+/// - Whoever bound F looked for rivals then ([`hold`]), or took the place of a stale file, under the lock, by these
+///   lines; so a rival that lives was bound after those looks, which are [`VOUCHED_MS`] old at the most.
+/// - Every rival looks at this name after it has bound its own ([`has_rival`]; each scope that is let in here is a rival
+///   of its rivals, and a member of a `SO_REUSEPORT` group looks as well). Had it found F alive it would have left; had
+///   it found F stale it would have removed it; then there is nothing here, and all the looks are made. If it has not
+///   looked yet, it will find the new socket, and leave.
 /// - What is left is a rival that looked at this name while nothing was there, between the unlink and the bind of
-///   [`retake`], and then bound; or one that could get no lock. Looks before a bind have such a gap too, and a wider
-///   one: all the time from the look to the bind. What looks would end at the next bind ends here after [`VOUCHED_MS`].
+///   [`retake`]; or one that could get no lock. What looks would end at the next bind ends here after [`VOUCHED_MS`].
 ///
 /// Nobody but the holder of the lock unlinks, so F is not somebody else's by the time it goes.
 fn retake_quickly(
@@ -339,10 +371,8 @@ fn file_of<'a>(config: &Config, name: &'a UnixName) -> sys::Result<(&'a str, boo
 #[cfg(target_os = "linux")]
 fn take_by_broker(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
     let (file, mapped) = file_of(config, name)?;
-    let bound = crate::broker::ask(config, Ask::Bind { file, mapped })?;
-    let result = sys::replace(bound, socket, true);
-    sys::close(bound);
-    result
+    let bound = crate::broker::ask(config, Ask::Bind { file, mapped })?.ok_or(libc::EACCES)?;
+    sys::replace(bound.number(), socket, true)
 }
 
 /// macOS keeps a process that changed its user out.
@@ -354,8 +384,19 @@ fn take_by_broker(_config: &Config, _socket: c_int, _name: &UnixName) -> sys::Re
 /// Gives the file of a socket of this process to another socket.
 #[cfg(target_os = "linux")]
 pub(crate) fn rebind(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
+    /// Times that somebody who heeds no lock may put the old file back in between.
+    const TRIES: u32 = 8;
     let lock = Lock::take(config)?;
-    let result = sys::unlink(name.c_path()).and_then(|()| sys::bind(socket, name.bytes()));
+    let mut result = Err(libc::EADDRINUSE);
+    for _ in 0..TRIES {
+        result = match sys::unlink(name.c_path()) {
+            Ok(()) | Err(libc::ENOENT) => sys::bind(socket, name.bytes()),
+            refused => refused,
+        };
+        if result != Err(libc::EADDRINUSE) {
+            break;
+        }
+    }
     drop(lock);
     result
 }

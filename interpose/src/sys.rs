@@ -14,11 +14,51 @@ mod platform;
 #[path = "sys/macos.rs"]
 mod platform;
 
+#[cfg(target_os = "linux")]
+#[path = "sys/answers/linux.rs"]
+mod answers;
+#[cfg(target_os = "macos")]
+#[path = "sys/answers/macos.rs"]
+mod answers;
+
 pub(crate) use crate::header::{family_of, socklen};
+pub(crate) use answers::*;
 pub(crate) use platform::*;
 
 /// A result whose error is an errno.
 pub(crate) type Result<T> = core::result::Result<T, c_int>;
+
+/// A descriptor of ours: closed when it goes out of scope, unless it is given away.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fd(c_int);
+
+// === impl Fd ===
+
+impl Fd {
+    /// Takes over a descriptor that nobody else closes.
+    pub(crate) fn owned(number: c_int) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub(crate) fn number(&self) -> c_int {
+        self.0
+    }
+
+    /// Gives it to the program.
+    pub(crate) fn give(self) -> c_int {
+        let number = self.0;
+        core::mem::forget(self);
+        number
+    }
+}
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        let _errno = Errno::keep();
+        platform::close(self.0);
+    }
+}
 
 /// Keeps the program's errno over calls of ours: restored on drop.
 pub(crate) struct Errno(c_int);
@@ -108,6 +148,42 @@ pub(crate) fn status_flags(fd: c_int) -> Result<c_int> {
 /// Whether `path` (NUL-terminated) is there.
 pub(crate) fn exists(path: &core::ffi::CStr) -> bool {
     access(path).is_ok()
+}
+
+/// Memory that is mapped for one call, zeroed: where it may be too much for a stack.
+pub(crate) struct Memory {
+    address: usize,
+    length: usize,
+}
+
+// === impl Memory ===
+
+impl Memory {
+    /// Memory for this many bytes.
+    pub(crate) fn of(length: usize) -> Option<Self> {
+        platform::map_memory(length).map(|address| Self { address, length })
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let start = core::ptr::with_exposed_provenance::<u8>(self.address);
+        // SAFETY: the mapping has `length` initialised bytes, lives as long as `self` and is nobody else's.
+        unsafe { core::slice::from_raw_parts(start, self.length) }
+    }
+
+    /// The bytes, to be written.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let start = core::ptr::with_exposed_provenance_mut::<u8>(self.address);
+        // SAFETY: as above, and borrowed exclusively.
+        unsafe { core::slice::from_raw_parts_mut(start, self.length) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `of`; borrows of it end before `self` does.
+        unsafe { platform::unmap_memory(self.address, self.length) };
+    }
 }
 
 /// The name of a socket, own or peer, as the kernel gives it.

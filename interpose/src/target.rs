@@ -37,28 +37,6 @@ pub(crate) fn environment() -> *const *const c_char {
     }
 }
 
-/// Puts another environment in the place of the process's.
-///
-/// # Safety
-/// `strings` is an array of C strings that ends in NULL and outlives its use.
-pub(crate) unsafe fn set_environment(strings: *const *const c_char) {
-    #[cfg(target_os = "linux")]
-    {
-        unsafe extern "C" {
-            static mut environ: *const *const c_char;
-        }
-        // SAFETY: libc defines it (environ(7)); the caller vouches for the array.
-        unsafe { environ = strings }
-    }
-    #[cfg(target_os = "macos")]
-    {
-        // SAFETY: takes no arguments.
-        let pointer = unsafe { libc::_NSGetEnviron() };
-        // SAFETY: points to the environment for the life of the process.
-        unsafe { *pointer = strings.cast_mut().cast::<*mut c_char>() }
-    }
-}
-
 /// Gives the client end of a connection its name. EADDRINUSE: these two endpoints are connected already.
 #[cfg(target_os = "linux")]
 pub(crate) fn name_client(

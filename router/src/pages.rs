@@ -229,7 +229,9 @@ pub(crate) fn failed(
             let age = duration(now_ms.saturating_sub(entry.starting.unwrap_or(now_ms)));
             (503, "starting", format!("{host} was started {age} ago and does not listen yet"))
         }
-        Cause::NoRoom => (503, "no_room", format!("too many requests are in progress to ask {host}")),
+        Cause::NoRoom => {
+            (503, "no_room", format!("too many requests are in progress; none can be sent to {host} now"))
+        }
         Cause::Silent => (502, "no_answer", format!("{host} closed the connection without an answer")),
         Cause::Garbage(what) => (502, "bad_answer", format!("{host} answered with a malformed {what}")),
     };

@@ -70,7 +70,7 @@ pub struct Route {
 /// All names at one moment.
 #[derive(Debug)]
 pub struct Table {
-    routes: HashMap<Box<str>, Arc<Route>>,
+    routes: HashMap<Arc<str>, Arc<Route>>,
     wildcards: bool,
     http_port: u16,
     https_port: Option<u16>,
@@ -166,12 +166,28 @@ impl Table {
     /// in links.
     pub fn new(entries: Vec<Entry>, http_port: u16) -> Self {
         let mut routes = HashMap::with_capacity(entries.len());
-        let wildcards = entries.iter().any(|entry| entry.wildcard);
         for entry in entries {
-            let name = entry.host.strip_suffix('.').unwrap_or(&entry.host).to_ascii_lowercase();
-            routes.entry(name.into_boxed_str()).or_insert_with(|| Arc::new(Route::new(entry)));
+            routes.entry(key(&entry.host)).or_insert_with(|| Arc::new(Route::new(entry)));
         }
-        Self { routes, wildcards, http_port, https_port: None }
+        Self::of(routes, http_port, None)
+    }
+
+    /// This table with other entries for some names, or none. The rest is shared, with its turns.
+    #[must_use]
+    pub fn with(&self, changes: impl IntoIterator<Item = (String, Option<Entry>)>) -> Self {
+        let mut routes = self.routes.clone();
+        for (host, entry) in changes {
+            match entry {
+                Some(entry) => routes.insert(key(&host), Arc::new(Route::new(entry))),
+                None => routes.remove(&key(&host)),
+            };
+        }
+        Self::of(routes, self.http_port, self.https_port)
+    }
+
+    fn of(routes: HashMap<Arc<str>, Arc<Route>>, http_port: u16, https_port: Option<u16>) -> Self {
+        let wildcards = routes.values().any(|route| route.entry.wildcard);
+        Self { routes, wildcards, http_port, https_port }
     }
 
     /// The table with links that lead to the port for TLS, where there is one.
@@ -242,6 +258,11 @@ impl Table {
         }
         if name.ends_with(".localhost") { Lookup::Unknown } else { Lookup::Foreign }
     }
+}
+
+/// A host name as tables have it.
+fn key(host: &str) -> Arc<str> {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase().into()
 }
 
 // === impl TableHandle ===
@@ -368,6 +389,28 @@ mod tests {
                 assert_eq!(found(&table, host), expected, "{host}");
             }
         }
+    }
+
+    #[test]
+    fn a_table_with_changes_shares_the_rest() {
+        let table =
+            Table::new(vec![entry("a.localhost", false, &["/a"]), entry("b.localhost", false, &["/b"])], 80);
+        let wild = entry("w.localhost", true, &["/w"]);
+        let changes = vec![("B.localhost.".to_owned(), None), ("w.localhost".to_owned(), Some(wild))];
+        let changed = table.with_https(Some(443)).with(changes);
+        for (host, expected) in
+            [("a.localhost", "a.localhost"), ("b.localhost", "Unknown"), ("x.w.localhost", "w.localhost")]
+        {
+            assert_eq!(found(&changed, host), expected, "{host}");
+        }
+        assert_eq!(changed.url("a.localhost"), "https://a.localhost");
+        let again = changed.with(vec![("w.localhost".to_owned(), None)]);
+        let route = |table: &Table| match table.lookup("a.localhost") {
+            Lookup::Found(route) => route,
+            other => panic!("{other:?}"),
+        };
+        assert!(Arc::ptr_eq(&route(&changed), &route(&again)));
+        assert_eq!(found(&again, "x.w.localhost"), "Unknown");
     }
 
     #[test]

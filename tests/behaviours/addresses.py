@@ -5,13 +5,58 @@ import socket
 from socket import IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, SOCK_STREAM
 
 from kit import (ANY, LOCAL, V6, Skip, Trio, case, child, connected, conversation, ended_well, equal, fails,
-                 free_port, listening, readable, served, tcp, true)
+                 free_port, has_v6, listening, readable, served, tcp, true)
 
 OTHER = '127.0.0.2'
 
 
 def refused(host, port, family=socket.AF_INET):
     fails(errno.ECONNREFUSED, f'connect to {host}:{port}', connected, host, port, family)
+
+
+def own_address():
+    """An IPv4 address of this machine that is not loopback, by the table of the kernel."""
+    with open('/proc/net/fib_trie', encoding='ascii') as table:
+        lines = [line.split() for line in table]
+    found = [before[1] for before, line in zip(lines, lines[1:])
+             if line[:2] == ['/32', 'host'] and line[2:] == ['LOCAL'] and not before[1].startswith('127.')]
+    if not found:
+        raise Skip('no address but loopback here')
+    return found[0]
+
+
+@case
+def addr_client_of_the_own_address():
+    """A client that is bound to an address of the host's own keeps it when it connects to loopback."""
+    host, port = own_address(), free_port()
+    listener = listening(LOCAL, port)
+    client = tcp()
+    client.bind((host, 0))
+    name = client.getsockname()
+    client.connect((LOCAL, port))
+    equal(client.getsockname(), name, 'the name of the client')
+    accepted, peer = listener.accept()
+    equal(peer, name, 'the peer')
+    conversation(client, accepted)
+
+
+@case
+def addr_own_address_beside_the_wildcard():
+    """A port that is bound on the wildcard is in use on the host's own addresses; free again, it is not."""
+    host = own_address()
+    for wildcard, family in ((ANY, socket.AF_INET), ('::', V6)):
+        if family == V6 and not has_v6():
+            continue
+        port = free_port()
+        listener = listening(wildcard, port, family)
+        for _ in range(2):
+            fails(errno.EADDRINUSE, 'bind to the own address', tcp().bind, (host, port))
+        listener.close()
+        again = listening(host, port)
+        equal(again.getsockname(), (host, port), 'the name')
+        served(again, host, port)
+        again.close()
+    fails(errno.EADDRNOTAVAIL, 'bind to a foreign address', tcp().bind, ('198.51.100.77', free_port()))
 
 
 @case

@@ -18,6 +18,7 @@ import kit
 import lifecycle  # noqa: F401
 import options  # noqa: F401
 import processes  # noqa: F401
+import room  # noqa: F401
 
 SKIPPED = 77
 

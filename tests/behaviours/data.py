@@ -4,12 +4,27 @@ import errno
 import fcntl
 import os
 import select
+import socket
 import termios
 import time
 from socket import MSG_OOB, MSG_WAITALL, SHUT_RD, SHUT_WR
 
-from kit import (LOCAL, Trio, case, conversation, equal, fails, free_port, joined, readable, receive,
-                 reset_on_close, thread, true, until)
+from kit import (LOCAL, Trio, case, conversation, equal, fails, free_port, joined, listening, readable,
+                 receive, reset_on_close, tcp, thread, true, until)
+
+
+@case
+def data_fastopen():
+    """sendto and sendmsg with MSG_FASTOPEN connect and send."""
+    port = free_port()
+    listener = listening(LOCAL, port)
+    for send in (lambda sock, to: sock.sendto(b'first', socket.MSG_FASTOPEN, to),
+                 lambda sock, to: sock.sendmsg([b'fi', b'rst'], [], socket.MSG_FASTOPEN, to)):
+        client = tcp()
+        equal(send(client, (LOCAL, port)), 5, 'bytes sent')
+        accepted, peer = listener.accept()
+        equal(peer, client.getsockname(), 'the client')
+        equal(receive(accepted, 5), b'first', 'what came')
 
 
 @case

@@ -119,3 +119,14 @@ def err_shutdown_unconnected():
     sock.bind((LOCAL, free_port()))
     for how in (SHUT_RD, SHUT_WR, SHUT_RDWR):
         fails(errno.ENOTCONN, 'shutdown on a bound socket', sock.shutdown, how)
+
+
+@case
+def err_send_unconnected():
+    """send, sendto and sendmsg on a socket that is bound or listens fail with EPIPE."""
+    bound = tcp()
+    bound.bind((LOCAL, 0))
+    for sock in (bound, listening(LOCAL, free_port())):
+        fails(errno.EPIPE, 'send', sock.send, b'x')
+        fails(errno.EPIPE, 'sendmsg', sock.sendmsg, [b'x'])
+        fails(errno.ENOTCONN, 'recv', sock.recv, 1)

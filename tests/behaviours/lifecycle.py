@@ -3,6 +3,7 @@ import errno
 import os
 import resource
 import select
+import signal
 import socket
 import threading
 import time
@@ -23,6 +24,31 @@ def life_unaccepted_reset():
     for client in (quiet, talkative):
         readable(client, 'the client learns of it')
         fails(errno.ECONNRESET, 'recv', client.recv, 1)
+
+
+@case
+def life_listens_again_when_busy():
+    """Listeners that are some time old are shut down and listen again, on a busy machine: each is reached."""
+    def spins():
+        while True:
+            pass
+    busy = [child(spins) for _ in range(os.cpu_count() or 1)]
+    listeners = [(port, listening(LOCAL, port)) for port in (free_port() for _ in range(40))]
+    # The age is the point: names that are younger than a quarter of a second are known to nobody yet.
+    time.sleep(0.3)
+    try:
+        for port, listener in listeners:
+            listener.shutdown(socket.SHUT_RD)
+            listener.listen(5)
+            client = connected(LOCAL, port)
+            accepted, peer = listener.accept()
+            equal(peer, client.getsockname(), 'the peer')
+            accepted.close()
+            client.close()
+    finally:
+        for pid in busy:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 @case

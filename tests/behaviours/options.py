@@ -7,8 +7,8 @@ import time
 from socket import (IPPROTO_IP, IPPROTO_TCP, SO_KEEPALIVE, SO_LINGER, SO_RCVBUF, SO_RCVTIMEO, SO_SNDBUF, SO_SNDTIMEO,
                     SOL_SOCKET)
 
-from kit import (LOCAL, Trio, Word, case, child, connected, equal, echo, echoed, fails, free_port, listening, seconds,
-                 sharing, tcp, true)
+from kit import (LOCAL, Trio, Word, case, child, connected, equal, echo, echoed, fails, free_port, listening, readable,
+                 receive, seconds, sharing, tcp, true, until)
 
 UNKNOWN = 9999
 LISTEN, ESTABLISHED = 10, 1
@@ -57,6 +57,154 @@ def opt_tcp_info():
     equal(state(trio.listener), LISTEN, 'the listener')
     equal(state(trio.client), ESTABLISHED, 'the client')
     equal(state(trio.accepted), ESTABLISHED, 'the accepted socket')
+
+
+@case
+def opt_tcp_info_states():
+    """TCP_INFO follows a connection: CLOSE_WAIT once the peer has closed, FIN_WAIT after the own end, CLOSE after
+    both, and after a reset. Its length is the kernel's, or the room given where that is less."""
+    established, fin_wait1, fin_wait2, closed, close_wait, listen = 1, 4, 5, 7, 8, 10
+
+    def state(sock):
+        return sock.getsockopt(IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+    def becomes(sock, *states):
+        until(f'state {states}', lambda: state(sock) in states)
+
+    length = len(tcp().getsockopt(IPPROTO_TCP, socket.TCP_INFO, 1000))
+    trio = Trio()
+    for sock in (trio.listener, trio.client, trio.accepted):
+        equal(len(sock.getsockopt(IPPROTO_TCP, socket.TCP_INFO, 1000)), length, 'length of TCP_INFO')
+        for room in (1, 7, 104):
+            equal(len(sock.getsockopt(IPPROTO_TCP, socket.TCP_INFO, room)), room, 'length of less room')
+    equal((state(trio.listener), state(trio.client), state(trio.accepted)), (listen, established, established), 'states')
+    trio.client.shutdown(socket.SHUT_WR)
+    becomes(trio.client, fin_wait1, fin_wait2)
+    becomes(trio.accepted, close_wait)
+    trio.accepted.shutdown(socket.SHUT_WR)
+    becomes(trio.client, closed)
+    becomes(trio.accepted, closed)
+    trio = Trio()
+    trio.client.close()
+    becomes(trio.accepted, close_wait)
+    trio.accepted.shutdown(socket.SHUT_WR)
+    becomes(trio.accepted, closed)
+    trio = Trio()
+    trio.client.sendall(b'request')
+    trio.client.close()
+    becomes(trio.accepted, close_wait)
+    equal(receive(trio.accepted, 100), b'request', 'what came before the end')
+    becomes(trio.accepted, close_wait)
+    trio = Trio()
+    trio.accepted.send(b'never read')
+    readable(trio.client, 'the client')
+    trio.client.close()
+    becomes(trio.accepted, closed)
+    trio = Trio()
+    trio.accepted.shutdown(socket.SHUT_RD)
+    equal((state(trio.client), state(trio.accepted)), (established, established), 'states after SHUT_RD')
+    trio.listener.shutdown(socket.SHUT_RD)
+    becomes(trio.listener, closed)
+    bound = tcp()
+    bound.bind((LOCAL, 0))
+    equal(state(bound), closed, 'state of a bound socket')
+
+
+@case
+def opt_values_out_of_range():
+    """What TCP refuses of a value, and how it rounds it, is the same on a listener and on both ends."""
+    trio = Trio()
+    values = [(socket.TCP_KEEPIDLE, (0, 1, 32767, 32768, -1)), (socket.TCP_KEEPINTVL, (0, 1, 32767, 32768)),
+              (socket.TCP_KEEPCNT, (0, 1, 127, 128)), (socket.TCP_SYNCNT, (0, 1, 127, 128)),
+              (socket.TCP_MAXSEG, (47, 87, 32768)), (socket.TCP_USER_TIMEOUT, (-1, 0, 5)),
+              (socket.TCP_LINGER2, (-1, 5, 60, 121, 1000000)), (socket.TCP_DEFER_ACCEPT, (0, 1, 3, 5, 100)),
+              (socket.TCP_NODELAY, (0, 1, 2, -5))]
+
+    def tried(sock, name, value):
+        try:
+            sock.setsockopt(IPPROTO_TCP, name, value)
+        except OSError as error:
+            return errno.errorcode[error.errno]
+        return sock.getsockopt(IPPROTO_TCP, name)
+
+    for name, list_of in values:
+        for value in list_of:
+            want = tried(tcp(), name, value)
+            for sock in (trio.listener, trio.client, trio.accepted):
+                equal(tried(sock, name, value), want, f'option {name} with {value}')
+
+
+@case
+def opt_peer_unknown():
+    """SO_PEERGROUPS and SO_PEERPIDFD say nothing of a TCP peer, and leave nothing open."""
+    groups, pidfd = 59, 77
+    trio = Trio()
+    before = len(os.listdir('/proc/self/fd'))
+    for name in (groups, pidfd):
+        for sock in (trio.listener, trio.client, trio.accepted):
+            fails(errno.ENODATA, f'option {name}', sock.getsockopt, SOL_SOCKET, name, 64)
+    equal(len(os.listdir('/proc/self/fd')), before, 'open descriptors')
+
+
+@case
+def opt_transparent():
+    """IP_FREEBIND and, for root, IP_TRANSPARENT are kept over bind and listen."""
+    names = {socket.IP_FREEBIND if hasattr(socket, 'IP_FREEBIND') else 15}
+    if os.geteuid() == 0:
+        names.add(socket.IP_TRANSPARENT)
+
+    def prepare(sock):
+        for name in names:
+            sock.setsockopt(IPPROTO_IP, name, 1)
+        return sock
+
+    trio = Trio(prepare=prepare)
+    for name in names:
+        equal(trio.listener.getsockopt(IPPROTO_IP, name), 1, f'option {name}')
+
+
+@case
+def opt_congestion():
+    """The congestion control is one that the system has, and is kept over bind, connect and accept."""
+    usual = tcp().getsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+    fails(errno.ENOENT, 'an unknown one', tcp().setsockopt, IPPROTO_TCP, socket.TCP_CONGESTION, b'none-such')
+    trio = Trio()
+    for sock in (trio.listener, trio.client, trio.accepted):
+        equal(sock.getsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, 16), usual, 'the usual one')
+        fails(errno.ENOENT, 'an unknown one', sock.setsockopt, IPPROTO_TCP, socket.TCP_CONGESTION, b'none-such')
+        sock.setsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, b'reno')
+        equal(sock.getsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b'\0'), b'reno', 'the one that was set')
+
+    def reno(sock):
+        sock.setsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, b'reno')
+        return sock
+
+    trio = Trio(prepare=reno)
+    for sock in (trio.listener, trio.accepted):
+        equal(sock.getsockopt(IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b'\0'), b'reno', 'the one set before')
+
+
+@case
+def opt_socket_options_survive():
+    """SO_MARK (root) and SO_RCVLOWAT: kept over bind, listen and accept; SO_REUSEPORT set after bind reads
+    back."""
+    wanted = {socket.SO_RCVLOWAT: 5}
+    if os.geteuid() == 0:
+        wanted[socket.SO_MARK] = 7
+
+    def prepare(sock):
+        for name, value in wanted.items():
+            sock.setsockopt(SOL_SOCKET, name, value)
+        return sock
+
+    trio = Trio(prepare=prepare)
+    for name, value in wanted.items():
+        equal(trio.listener.getsockopt(SOL_SOCKET, name), value, f'option {name} of the listener')
+        equal(trio.accepted.getsockopt(SOL_SOCKET, name), value, f'option {name} of the connection')
+    for sock in (trio.listener, trio.client):
+        equal(sock.getsockopt(SOL_SOCKET, socket.SO_REUSEPORT), 0, 'SO_REUSEPORT')
+        sock.setsockopt(SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        equal(sock.getsockopt(SOL_SOCKET, socket.SO_REUSEPORT), 1, 'SO_REUSEPORT after bind')
 
 
 @case

@@ -19,7 +19,7 @@ macro_rules! clients {
     };
 }
 
-clients! { python_urllib python_asyncio node_fetch c_nonblocking rust_std java_http php_stream }
+clients! { python_urllib python_asyncio node_fetch c_nonblocking rust_std java_http php_stream php_curl php_sockets }
 
 fn own_content(name: &str) {
     let home = Home::new();
@@ -138,4 +138,39 @@ print(number(client.connect, sys.argv[1]), bound, where)
         held.write(b"\n");
         let _ = held.finish().success();
     }
+}
+
+/// A port that another program of the host has on the wildcard is free in the instance, also on the host's own
+/// addresses, which `get-port`, `portfinder` and `detect-port` try; who listens there is reached from the instance.
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "finds an address of the host by /proc")]
+fn a_port_of_the_host_is_free_on_its_own_addresses() {
+    let home = Home::new();
+    let held = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap();
+    let port = held.local_addr().unwrap().port();
+    let script = format!(
+        "
+import socket
+lines = [line.split() for line in open('/proc/net/fib_trie')]
+own = [before[1] for before, line in zip(lines, lines[1:]) if line == ['/32', 'host', 'LOCAL']]
+own = [ip for ip in own if not ip.startswith('127.')]
+for ip in own[:1]:
+    probe = socket.create_server((ip, {port}))
+    assert probe.getsockname() == (ip, {port}), probe.getsockname()
+    client = socket.create_connection((ip, {port}))
+    accepted, peer = probe.accept()
+    assert peer == client.getsockname() and accepted.getsockname() == (ip, {port})
+    client.sendall(b'own')
+    assert accepted.recv(9) == b'own'
+    probe.close()
+    wildcard = socket.create_server(('0.0.0.0', {port}))
+    try:
+        socket.create_server((ip, {port}))
+        print('both')
+    except OSError as error:
+        assert error.errno == 98, error
+print('free', end='')
+"
+    );
+    assert_eq!(home.wrap("shop", "one", &["python3", "-c", &script]).text(), "free");
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `scope` is absent for `0.0.0.0`, `d` for `[::]` of both families, `6` for `[::]` of IPv6 only,
-//! `l` for `127.0.0.1`, `l` and six hexadecimal digits for the rest of `127/8`, `l6` for `[::1]`.
+//! `l` for `127.0.0.1`, `l` and six hexadecimal digits for the rest of `127/8`, `l6` for `[::1]`, `h` and eight
+//! hexadecimal digits for an IPv4 address of the host's own, which has no members.
 //! The last dash separates app and instance. A dash inside an instance is written `_`, which no DNS label
 //! has. `parse(format(x)) == x` for every name.
 //!
@@ -214,6 +215,10 @@ fn push_address(text: &mut FileName, port: u16, scope: Scope) {
         Scope::V4(Ipv4Addr::LOCALHOST) => {
             text.push(".l");
         }
+        Scope::V4(ip) if !ip.is_loopback() => {
+            text.push(".h");
+            text.push_hex(u64::from(u32::from(ip)), 8);
+        }
         Scope::V4(ip) => {
             text.push(".l");
             text.push_hex(u64::from(u32::from(ip) & 0x00ff_ffff), 6);
@@ -235,6 +240,13 @@ fn parse_address(text: &str) -> Option<(u16, Scope, Option<u8>)> {
             "6" => Scope::AnyV6,
             "l" => Scope::V4(Ipv4Addr::LOCALHOST),
             "l6" => Scope::LoopbackV6,
+            _ if tag.starts_with('h') => {
+                let ip = Ipv4Addr::from(u32::try_from(parse_hex(tag.strip_prefix('h')?, 8)?).ok()?);
+                if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() {
+                    return None;
+                }
+                Scope::V4(ip)
+            }
             _ => {
                 let low = u32::try_from(parse_hex(tag.strip_prefix('l')?, 6)?).ok()?;
                 let ip = Ipv4Addr::from(0x7f00_0000 | low);
@@ -247,6 +259,9 @@ fn parse_address(text: &str) -> Option<(u16, Scope, Option<u8>)> {
         part = parts.next();
     }
     if let Some(tag) = part {
+        if matches!(scope, Scope::V4(ip) if !ip.is_loopback()) {
+            return None;
+        }
         let number = parse_number(tag.strip_prefix('w')?, u64::from(REUSEPORT_WORKERS - 1))?;
         worker = Some(u8::try_from(number).ok()?);
     }
@@ -309,6 +324,17 @@ mod tests {
             "a-_b.sock",
         ] {
             assert!(SocketName::parse(file).is_err(), "{file}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_host_has_a_name() {
+        let name = SocketName::parse("shop-main.80.hc0000202.sock").unwrap();
+        let scope = Scope::V4(Ipv4Addr::new(192, 0, 2, 2));
+        assert_eq!(name.kind, Kind::Listener { port: 80, scope, worker: None });
+        assert_eq!(name.format().as_str(), "shop-main.80.hc0000202.sock");
+        for tag in ["h7f000001", "h00000000", "he0000001", "hffffffff", "h1", "hc0000202.w1", "hC0000202"] {
+            assert!(SocketName::parse(&format!("shop-main.80.{tag}.sock")).is_err(), "{tag}");
         }
     }
 

@@ -1,10 +1,10 @@
 //! The files of one home, as the hub handles them: the run dir, second names, the watcher, files that wait for a check.
 //! What a check finds becomes an event for the registry. Nothing here decides.
 use super::recheck::RecheckQueue;
-use crate::limits::{KEEP_DELAY, RECHECK_FLOOD, RETRY, STALE_REST_MS};
+use crate::limits::{KEEP_DELAY, RECHECK_FLOOD, RETRY, RUN_LOCK_RETRY_MS, STALE_REST_MS};
 use crate::registry::{Event, FileState, Key, Registry};
 use crate::watch::{Attention, Hints, Looker, Patrol, Watcher};
-use agentfs_home::{Keep, Price, RunDir, list, numbers};
+use agentfs_home::{Keep, Price, Restored, RunDir, list, numbers};
 use agentfs_wire::name::SocketName;
 use agentfs_wire::paths::Paths;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,7 +68,7 @@ impl Files {
     pub(super) fn new(paths: Paths, hints: Hints, run_inode: u64, lock_inode: u64) -> Self {
         Self {
             run: RunDir::new(paths.run.clone(), paths.run_lock.clone()),
-            keep: Keep::open(paths.run.clone(), paths.keep.clone()),
+            keep: Keep::open(paths.run.clone(), paths.keep.clone(), paths.run_lock.clone()),
             fresh: BTreeSet::new(),
             keep_at: None,
             rechecks: RecheckQueue::default(),
@@ -98,8 +98,12 @@ impl Files {
         let (mut events, mut warnings) = (Vec::new(), Vec::new());
         for (file, told) in files {
             let (mut state, mut inode) = looker.look(&file, told);
-            if state == FileState::Gone && self.keep.restore(&file, registry.has_living(&file)) {
-                (state, inode) = looker.look(&file, told);
+            if state == FileState::Gone {
+                match self.keep.restore(&file, registry.has_living(&file)) {
+                    Restored::Yes => (state, inode) = looker.look(&file, told),
+                    Restored::Busy => self.rechecks.add(file.clone(), RUN_LOCK_RETRY_MS),
+                    Restored::No => {}
+                }
             }
             if state != FileState::Gone && self.keep.wants(&file, inode) {
                 self.fresh.insert(file.clone());
@@ -139,7 +143,9 @@ impl Files {
         files.extend(self.known.keys().cloned());
         match list(self.run.path()) {
             Ok(there) => {
-                self.keep.reconcile(&there, |file| registry.has_living(file));
+                for busy in self.keep.reconcile(&there, |file| registry.has_living(file)) {
+                    self.rechecks.add(busy, RUN_LOCK_RETRY_MS);
+                }
                 files.extend(there);
                 (files, None)
             }

@@ -26,7 +26,7 @@ impl Hub {
         let (port, addresses) = (secured.port, listen::addresses(&secured.listeners));
         let https = (kept.is_none() || port.is_none()).then_some(secured.listeners);
         let replaced = https.is_some();
-        self.switch.doors_tx.try_send(SecureListeners { https, tls: secured.config }).map_err(|_| {
+        self.switch.listeners_tx.try_send(SecureListeners { https, tls: secured.config }).map_err(|_| {
             let hint = Some("run `agentfs daemon stop`; the next command starts the collector again");
             error(ErrorCode::Internal, "the router does not accept changes", hint)
         })?;

@@ -88,8 +88,14 @@ impl Naming {
         if !std::mem::take(&mut self.dirty) {
             return false;
         }
-        if self.upstreams.apply(registry.take_changes()) {
-            self.put();
+        let changed = self.upstreams.apply(registry.take_changes());
+        if !changed.is_empty() {
+            let names = &self.upstreams.names;
+            let entries = changed.into_iter().map(|host| {
+                let entry = names.get(&host).map(Named::entry);
+                (host, entry)
+            });
+            self.table.store(self.table.load().with(entries));
         }
         true
     }
@@ -124,19 +130,23 @@ impl Upstreams {
         Self { run, ..Self::default() }
     }
 
-    /// Applies changes of names. Returns whether anything is different. Upstreams that no name leads to any more are
+    /// Applies changes of names. Returns those that are different. Upstreams that no name leads to any more are
     /// forgotten, with their counts.
-    pub(super) fn apply(&mut self, changes: Vec<(String, Option<Route>)>) -> bool {
-        let mut changed = false;
+    pub(super) fn apply(&mut self, changes: Vec<(String, Option<Route>)>) -> Vec<String> {
+        let mut changed = Vec::new();
         let mut released = Vec::new();
         for (host, route) in changes {
             let old = self.names.remove(&host);
             let Some(route) = route else {
-                changed |= old.is_some();
+                if old.is_some() {
+                    changed.push(host);
+                }
                 released.extend(old.into_iter().flat_map(|old| old.route.ends));
                 continue;
             };
-            changed |= old.as_ref().is_none_or(|old| old.route != route);
+            if old.as_ref().is_none_or(|old| old.route != route) {
+                changed.push(host.clone());
+            }
             let named = self.named(route, old, &mut released);
             self.names.insert(host, named);
         }
@@ -374,8 +384,8 @@ mod tests {
         part.ends.remove(50);
         table(&mut upstreams, vec![part]);
         let change = |route: &Route| vec![("a.localhost".to_owned(), Some(route.clone()))];
-        assert!(upstreams.apply(change(&whole)));
-        assert!(!upstreams.apply(change(&whole)), "the same again is no change");
+        assert_eq!(upstreams.apply(change(&whole)), ["a.localhost"]);
+        assert!(upstreams.apply(change(&whole)).is_empty(), "the same again is no change");
         let upstreams_of = |upstreams: &Upstreams| upstreams.names["a.localhost"].upstreams.clone();
         let targets: Vec<_> =
             upstreams_of(&upstreams).iter().map(|upstream| upstream.socket.clone()).collect();

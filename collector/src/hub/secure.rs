@@ -31,7 +31,7 @@ pub(super) struct Switch {
     /// Where to listen, if the user said so.
     pub(super) address: Option<SocketAddr>,
     /// hub --sockets and certificates--> router
-    pub(super) doors_tx: mpsc::Sender<SecureListeners>,
+    pub(super) listeners_tx: mpsc::Sender<SecureListeners>,
     /// hub --who we are--> control
     pub(super) info_tx: watch::Sender<DaemonInfo>,
 }

@@ -11,7 +11,7 @@ use crate::control::{Command, Server, Shared};
 use crate::error::Error;
 use crate::forward::Forwards;
 use crate::journal::Journal;
-use crate::limits::{DOORS_QUEUE, DRAIN, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE};
+use crate::limits::{DRAIN, LISTENERS_QUEUE, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE, RUN_LOCK_RETRY_MS};
 use crate::metrics::CollectorMetrics;
 use crate::processes::Processes;
 use crate::registry::{Event, HandRoute, Registry};
@@ -67,7 +67,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     let shown = Arc::clone(&metrics);
     router_metrics.others.set(move || shown.render());
     let (mut inputs, outlets) = queues(notice_rx, hint_rx, &journal);
-    let (doors_tx, doors_rx) = mpsc::channel(DOORS_QUEUE);
+    let (listeners_tx, listeners_rx) = mpsc::channel(LISTENERS_QUEUE);
     let urls = info.urls();
     let (info_tx, info_rx) = watch::channel(info);
     let (end_tx, end_rx) = watch::channel(false);
@@ -79,7 +79,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
         naming: Naming::new(paths.run.clone(), urls),
         journal: journal.clone(),
         warnings: Warnings::default(),
-        switch: Switch { config: config.tls, address: config.tls_address, doors_tx, info_tx },
+        switch: Switch { config: config.tls, address: config.tls_address, listeners_tx, info_tx },
         router_metrics,
         metrics,
         requests_missed: outlets.requests_missed,
@@ -98,7 +98,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     });
     // Whether a listener takes connections is learned once, whoever offers one.
     let handoff = Arc::<Handoff>::default();
-    if let Some(listeners) = ports.into_listeners(doors_rx, outlets.request_log, &handoff) {
+    if let Some(listeners) = ports.into_listeners(listeners_rx, outlets.request_log, &handoff) {
         let (table, metrics) = (hub.naming.table.clone(), Arc::clone(&hub.router_metrics));
         let serving = router::run(listeners, table, outlets.router_tx, metrics, end_rx.clone());
         hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });
@@ -272,7 +272,9 @@ fn begin(hub: &mut Hub, troubles: &[String]) -> Result<Server, Error> {
     }
     // Restore what was removed while no collector ran. The survey below finds out which instances are alive.
     let there = list(hub.files.run.path()).unwrap_or_default();
-    hub.files.keep.reconcile(&there, |_| true);
+    for busy in hub.files.keep.reconcile(&there, |_| true) {
+        hub.files.rechecks.add(busy, RUN_LOCK_RETRY_MS);
+    }
     hub.reconcile();
     hub.surveys.want_now(hub.registry.keys());
     Ok(server)

@@ -13,7 +13,8 @@ use crate::names::{self, Listener, Meaning};
 use crate::notify::{self, News};
 use crate::options;
 use crate::rawaddr::{self, Encoded, Given};
-use crate::sys::{self, Errno, RawName};
+use crate::room;
+use crate::sys::{self, Errno, Fd, RawName};
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::HANDOFF_WAIT_MS;
 use agentfs_wire::notice::{Call, Outcome, Why};
@@ -117,15 +118,14 @@ unsafe fn accept_next(
     if let Meaning::Peer(Peer::Forwarded { client, handed_over: true }) = meaning
         && handoff::is_trusted(accepted)
     {
-        let Some(connection) = handoff::take(fd, listener, accepted, wait_ms) else {
-            sys::close(accepted);
-            return None;
-        };
+        let connection = handoff::take(fd, listener, Fd::owned(accepted), wait_ms)?;
         // SAFETY: the program's own pointers.
         unsafe { name_handed(config, listener, connection, client, address, length) };
         return Some(connection);
     }
-    options::inherit(fd, accepted);
+    if !options::inherit(fd, accepted) {
+        room::give(accepted);
+    }
     let wanted = !address.is_null() || notify::tracing(config);
     if wanted {
         let endpoint = facts::peer_endpoint(config, accepted, listener, peer.bytes());
@@ -162,14 +162,10 @@ fn traced(config: &Config, fd: c_int, address: Endpoint, peer: Endpoint) {
     notify::trace(
         config,
         News {
-            call: Call::Accept,
-            outcome: Outcome::Rewritten,
-            why: Why::Rewritten,
-            errno: 0,
             fd,
             address: Some(address),
             peer: Some(peer),
-            file: "",
+            ..News::of(Call::Accept, Outcome::Rewritten, Why::Rewritten)
         },
     );
 }

@@ -51,6 +51,29 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const sockaddr, length: socklen_t
             drop(errno);
             sys::fail(reason)
         }
+        Some((config, endpoint, Action::Pass(Why::OtherAddress))) => {
+            let own = host::Own::of(config, fd, endpoint);
+            if own == host::Own::InUse {
+                refused(config, fd, endpoint);
+                drop(errno);
+                return sys::fail(libc::EADDRINUSE);
+            }
+            drop(errno);
+            let before = sys::errno();
+            // SAFETY: the program's own arguments.
+            let result = unsafe { real::bind(fd, address, length) };
+            if result != 0
+                && sys::errno() == libc::EADDRINUSE
+                && let host::Own::Free(scope) = own
+                && rewrite_bound(config, fd, endpoint, scope).is_ok()
+            {
+                sys::set_errno(before);
+                return 0;
+            }
+            let _errno = Errno::keep();
+            passed(config, fd, endpoint, Why::OtherAddress, 0);
+            result
+        }
         Some((config, endpoint, Action::Pass(why))) => {
             passed(config, fd, endpoint, why, 0);
             drop(errno);
@@ -62,6 +85,62 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const sockaddr, length: socklen_t
             // SAFETY: the program's own arguments.
             unsafe { real::bind(fd, address, length) }
         }
+    }
+}
+
+/// A bind to an address of the host's own, which is not loopback. It is the host's, so that the network reaches it, with
+/// two exceptions that keep the port space the instance's. Where a listener of the instance has the wildcard, the port is
+/// in use, as it would be. Where another program of the host has the port, the address is the instance's alone: who
+/// probes for a free port finds this one, and who listens there is reached from the instance.
+mod host {
+    use super::{Config, Endpoint, Fact, IpAddr, Kind, Scope, c_int, facts, rewrite, rundir, sys};
+    use crate::calls::connect::is_of_this_host;
+    use crate::names;
+
+    /// What the instance has to do with the port.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) enum Own {
+        /// It has it.
+        InUse,
+        /// It has not, and may take it with this scope where the host refuses.
+        Free(Scope),
+        /// It does not matter.
+        Nothing,
+    }
+
+    // === impl Own ===
+
+    impl Own {
+        pub(super) fn of(config: &Config, fd: c_int, endpoint: Endpoint) -> Self {
+            let Fact::Tcp { name, .. } = facts::of(config, fd) else { return Self::Nothing };
+            let ip = endpoint.canonical().ip;
+            // An IPv4 address on a socket for IPv6 alone is the kernel's to refuse.
+            if Scope::of(endpoint.ip, false).is_some() {
+                return Self::Nothing;
+            }
+            if endpoint.port == 0 || name.port != 0 || !config.covers(endpoint.port) || ip.is_multicast() {
+                return Self::Nothing;
+            }
+            if rewrite::wildcards(ip).into_iter().any(|scope| lives(config, endpoint.port, scope)) {
+                return if is_of_this_host(ip) { Self::InUse } else { Self::Nothing };
+            }
+            match ip {
+                IpAddr::V4(v4) if !shares(fd) => Self::Free(Scope::V4(v4)),
+                _ => Self::Nothing,
+            }
+        }
+    }
+
+    fn lives(config: &Config, port: u16, scope: Scope) -> bool {
+        let file = names::own_file(config, Kind::Listener { port, scope, worker: None });
+        let name = names::path_of(config, file.as_bytes(), false);
+        rundir::Prober::new().ask(config, &name) == rundir::Behind::Socket
+    }
+
+    fn shares(fd: c_int) -> bool {
+        crate::hints::reuse_port(fd).unwrap_or_else(|| {
+            sys::option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT).is_ok_and(|value| value != 0)
+        })
     }
 }
 
@@ -89,39 +168,24 @@ fn rewrite_bound(config: &Config, fd: c_int, endpoint: Endpoint, scope: Scope) -
     });
     let wanted = Wanted { port: endpoint.port, scope, mapped: v6 && !scope.is_v6(), shared };
     let new = sys::unix_socket(libc::SOCK_STREAM)?;
-    let taken = rundir::take(config, new, wanted).and_then(|(port, file)| {
-        options::carry(fd, new, v6);
-        sys::announce(&crate::names::path_of(config, file.as_bytes(), false));
-        convert::replace(fd, new).inspect_err(|_| rundir::release(config, file.as_bytes()))?;
-        notify::trace(
-            config,
-            News {
-                call: Call::Bind,
-                outcome: Outcome::Rewritten,
-                why: Why::Rewritten,
-                errno: 0,
-                fd,
-                address: Some(Endpoint { port, ..endpoint }),
-                peer: None,
-                file: file.as_str(),
-            },
-        );
-        Ok(())
-    });
-    taken.inspect_err(|_| sys::close(new))
+    let (port, file) = rundir::take(config, new.number(), wanted)?;
+    options::carry(fd, new.number(), v6);
+    sys::announce(&crate::names::path_of(config, file.as_bytes(), false));
+    convert::replace(fd, new).inspect_err(|_| rundir::release(config, file.as_bytes()))?;
+    notify::trace(
+        config,
+        News {
+            fd,
+            address: Some(Endpoint { port, ..endpoint }),
+            file: file.as_str(),
+            ..News::of(Call::Bind, Outcome::Rewritten, Why::Rewritten)
+        },
+    );
+    Ok(())
 }
 
 fn passed(config: &Config, fd: c_int, endpoint: Endpoint, why: Why, errno: c_int) {
-    let news = News {
-        call: Call::Bind,
-        outcome: Outcome::Passed,
-        why,
-        errno,
-        fd,
-        address: Some(endpoint),
-        peer: None,
-        file: "",
-    };
+    let news = News { errno, fd, address: Some(endpoint), ..News::of(Call::Bind, Outcome::Passed, why) };
     if why == Why::Failed {
         notify::tell(config, news);
     } else if why != Why::NotTcp {
@@ -131,14 +195,10 @@ fn passed(config: &Config, fd: c_int, endpoint: Endpoint, why: Why, errno: c_int
 
 fn refused(config: &Config, fd: c_int, endpoint: Endpoint) {
     let news = News {
-        call: Call::Bind,
-        outcome: Outcome::Refused,
-        why: Why::InUse,
         errno: libc::EADDRINUSE,
         fd,
         address: Some(endpoint),
-        peer: None,
-        file: "",
+        ..News::of(Call::Bind, Outcome::Refused, Why::InUse)
     };
     notify::trace(config, news);
 }
@@ -189,14 +249,10 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         notify::tell_listener(
             config,
             News {
-                call: Call::Listen,
-                outcome: Outcome::Rewritten,
-                why: Why::Rewritten,
-                errno: 0,
                 fd,
                 address: Some(listener.endpoint()),
-                peer: None,
                 file: file.as_str(),
+                ..News::of(Call::Listen, Outcome::Rewritten, Why::Rewritten)
             },
         );
     }

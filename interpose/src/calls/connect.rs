@@ -10,10 +10,11 @@ use crate::notify::{self, News};
 use crate::options;
 use crate::rawaddr::{self, Encoded, Given, UnixName};
 use crate::rewrite;
+use crate::room;
 use crate::rundir::{self, Behind, Prober};
 use crate::sys::{self, Errno};
 use crate::target;
-use agentfs_wire::address::{Endpoint, Scope};
+use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::{CONNECT_WAIT_MS, REUSEPORT_WORKERS};
 use agentfs_wire::name::{FileName, Kind};
 use agentfs_wire::notice::{Call, Outcome, Why};
@@ -39,8 +40,10 @@ enum Done {
 struct Caller {
     fd: c_int,
     v6_socket: bool,
-    /// The address it was bound to before.
+    /// The address it was bound to before, by a rewritten bind.
     bound: Option<Endpoint>,
+    /// The address of the host's own that it was bound to before, which it keeps.
+    own: Option<Endpoint>,
 }
 
 /// connect(2).
@@ -85,7 +88,9 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
                 // SAFETY: the program's own arguments.
                 return unsafe { real::connect(fd, address, length) };
             }
-            Caller { fd, v6_socket: v6, bound: None }
+            let own = name.canonical();
+            let is_own = own.port != 0 && rewrite::perhaps_own(own).is_some();
+            Caller { fd, v6_socket: v6, bound: None, own: is_own.then_some(own) }
         }
         Fact::Listener(_) if is_connection_or_listens(fd) => return failed(errno, libc::EISCONN),
         Fact::Client { .. } => return failed(errno, libc::EISCONN),
@@ -93,7 +98,7 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
             if listener.v6_socket != matches!(named.ip, IpAddr::V6(_)) {
                 return failed(errno, if listener.v6_socket { libc::EINVAL } else { libc::EAFNOSUPPORT });
             }
-            Caller { fd, v6_socket: listener.v6_socket, bound: Some(listener.endpoint()) }
+            Caller { fd, v6_socket: listener.v6_socket, bound: Some(listener.endpoint()), own: None }
         }
         Fact::Other => {
             drop(errno);
@@ -127,26 +132,28 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
 }
 
 /// Where a connect to an address of the host's own goes (its name, the URL that a dev server shows for the network):
-/// to a wildcard listener of the instance, if it has one.
+/// to a listener of the instance on the wildcard, or on that address, if it has one.
 fn by_own_address(config: &Config, endpoint: Endpoint) -> Option<Endpoint> {
     let to = rewrite::perhaps_own(endpoint)?;
-    // The listener first: a connect to the world out there pays for three looks into the run dir and no more.
+    // The listener first: a connect to the world out there pays for four looks into the run dir and no more.
     let there = |scope| {
         let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: None });
         rundir::look(config, &names::path_of(config, file.as_bytes(), false)) != Err(libc::ENOENT)
     };
     let listens = config.covers(to.port)
-        && ([Scope::AnyV4, Scope::AnyDual].into_iter().any(there)
+        && (rewrite::candidates(to.ip).into_iter().any(there)
             || sys::exists(rundir::group_mark(config, to.port).c_path()));
     (listens && is_of_this_host(to.ip)).then_some(to)
 }
 
-/// Whether an address can be bound here.
-fn is_of_this_host(ip: IpAddr) -> bool {
-    let Ok(socket) = sys::tcp_socket(matches!(ip, IpAddr::V6(_))) else { return false };
-    let bound = sys::bind(socket, Encoded::of(Endpoint { ip, port: 0 }).bytes()).is_ok();
-    sys::close(socket);
-    bound
+/// Whether an address is one of this host's: then a datagram for it would come from that very address. (A bind says
+/// less: it is allowed for any address with `ip_nonlocal_bind`, and for broadcast addresses.)
+pub(super) fn is_of_this_host(ip: IpAddr) -> bool {
+    let Ok(socket) = sys::udp_socket(matches!(ip, IpAddr::V6(_))) else { return false };
+    // The discard port; nothing is sent.
+    sys::connect(socket.number(), Encoded::of(Endpoint { ip, port: 9 }).bytes()).is_ok()
+        && sys::own_name(socket.number())
+            .is_ok_and(|name| matches!(rawaddr::read_name(name.bytes()), Given::Inet(own) if own.ip == ip))
 }
 
 fn failed(errno: Errno, reason: c_int) -> c_int {
@@ -174,6 +181,15 @@ unsafe fn elsewhere(
         return result;
     }
     let (endpoint, v6) = match facts::of(config, fd) {
+        #[cfg(target_os = "linux")]
+        Fact::Listener(listener) if given == Given::Unspecified && sys::peer_name(fd).is_err() => {
+            // TCP stops listening and keeps the address; for one that is only bound nothing changes.
+            if sys::is_listening(fd) {
+                super::shutdown::stop_listening(config, fd, listener);
+            }
+            sys::set_errno(before);
+            return 0;
+        }
         Fact::Listener(listener) if !is_connection_or_listens(fd) => {
             (listener.endpoint(), listener.v6_socket)
         }
@@ -181,6 +197,8 @@ unsafe fn elsewhere(
             return sys::fail(libc::EISCONN);
         }
         Fact::Client { v6_socket, local, .. } => (Endpoint { ip: local.ip, port: 0 }, v6_socket),
+        #[cfg(target_os = "linux")]
+        Fact::Listener(listener) => (Endpoint { port: 0, ..listener.endpoint() }, listener.v6_socket),
         _ => return sys::fail(sys::WRONG_FAMILY),
     };
     match back_to_tcp(config, fd, endpoint, v6) {
@@ -205,12 +223,12 @@ fn is_connection_or_listens(fd: c_int) -> bool {
 /// Makes a rewritten socket that is only bound a TCP socket again, on the same port where the host has it free.
 fn back_to_tcp(config: &Config, fd: c_int, endpoint: Endpoint, v6: bool) -> sys::Result<()> {
     let new = sys::tcp_socket(v6)?;
-    options::carry_back(fd, new, v6);
-    if endpoint.port != 0 && sys::bind(new, Encoded::of(endpoint).bytes()).is_err() {
-        let _ = sys::bind(new, Encoded::of(Endpoint { port: 0, ..endpoint }).bytes());
+    options::carry_back(fd, new.number(), v6);
+    if endpoint.port != 0 && sys::bind(new.number(), Encoded::of(endpoint).bytes()).is_err() {
+        let _ = sys::bind(new.number(), Encoded::of(Endpoint { port: 0, ..endpoint }).bytes());
     }
     let file = own_file_of(config, fd);
-    let result = convert::replace(fd, new).inspect_err(|_| sys::close(new));
+    let result = convert::replace(fd, new);
     if let Some(file) = file {
         rundir::release_stale(config, file.as_bytes());
     }
@@ -311,26 +329,16 @@ fn connect_to_group(config: &Config, caller: Caller, to: Endpoint) -> Done {
 
 /// Makes the client's Unix socket, names it, connects it and puts it under the program's descriptor.
 fn connect_to(config: &Config, caller: Caller, to: Endpoint, name: &UnixName) -> sys::Result<()> {
-    let socket = sys::unix_socket(libc::SOCK_STREAM)?;
-    let result = connect_socket(config, caller, to, name, socket);
-    if result.is_err() {
-        sys::close(socket);
-    }
-    result
-}
-
-fn connect_socket(
-    config: &Config,
-    caller: Caller,
-    to: Endpoint,
-    name: &UnixName,
-    socket: c_int,
-) -> sys::Result<()> {
+    let new = sys::unix_socket(libc::SOCK_STREAM)?;
+    let socket = new.number();
     let local = name_socket(config, caller, to, socket)?;
-    if caller.bound.is_some() {
-        options::carry_ours(caller.fd, socket);
+    let sized = if caller.bound.is_some() {
+        options::carry_ours(caller.fd, socket)
     } else {
-        options::carry(caller.fd, socket, caller.v6_socket);
+        options::carry(caller.fd, socket, caller.v6_socket)
+    };
+    if !sized {
+        room::give(socket);
     }
     let waits = sys::status_flags(caller.fd)? & libc::O_NONBLOCK == 0;
     let connected =
@@ -340,21 +348,18 @@ fn connect_socket(
         return Err(if reason == libc::EAGAIN { libc::ETIMEDOUT } else { reason });
     }
     let file = caller.bound.and_then(|_| own_file_of(config, caller.fd));
-    convert::replace(caller.fd, socket)?;
+    convert::replace(caller.fd, new)?;
     target::forget_client_name(config, caller.v6_socket, local, to);
     if let Some(file) = file {
         rundir::release_stale(config, file.as_bytes());
     }
     if notify::tracing(config) {
         let news = News {
-            call: Call::Connect,
-            outcome: Outcome::Rewritten,
-            why: Why::Rewritten,
-            errno: 0,
             fd: caller.fd,
             address: Some(to),
             peer: Some(local),
             file: names::file_of(config.run(), rawaddr::unix_text(name.bytes())).map_or("", |(file, _)| file),
+            ..News::of(Call::Connect, Outcome::Rewritten, Why::Rewritten)
         };
         notify::trace(config, news);
     }
@@ -386,15 +391,19 @@ fn connect_by_broker(config: &Config, caller: Caller, to: Endpoint, file: &str) 
     use agentfs_wire::peer::Peer;
     let ip = local_ip(caller, to);
     for _ in 0..PORT_TRIES {
-        let port = caller.bound.map_or_else(rundir::random_port, |bound| bound.port);
+        let bound = caller.bound.or(caller.own);
+        let port = bound.map_or_else(rundir::random_port, |bound| bound.port);
         let local = Endpoint { ip, port };
         let name = Peer::format_client(config.space, caller.v6_socket, local, to);
         let socket = match crate::broker::ask(config, Ask::Connect { file, name: name.as_bytes() }) {
-            Err(libc::EADDRINUSE) if caller.bound.is_none() => continue,
+            Err(libc::EADDRINUSE) if bound.is_none() => continue,
             result => result?,
         };
-        options::carry(caller.fd, socket, caller.v6_socket);
-        return convert::replace(caller.fd, socket).inspect_err(|_| sys::close(socket));
+        let Some(socket) = socket else { return Err(libc::EACCES) };
+        if !options::carry(caller.fd, socket.number(), caller.v6_socket) {
+            room::give(socket.number());
+        }
+        return convert::replace(caller.fd, socket);
     }
     Err(libc::EADDRNOTAVAIL)
 }
@@ -407,7 +416,7 @@ fn connect_by_broker(_config: &Config, _caller: Caller, _to: Endpoint, _file: &s
 
 /// The own address of a client end: what it was bound to, else loopback, else the host's that it connects to.
 fn local_ip(caller: Caller, to: Endpoint) -> IpAddr {
-    match caller.bound.map(|bound| bound.canonical().ip) {
+    match caller.bound.or(caller.own).map(|bound| bound.canonical().ip) {
         Some(ip) if !ip.is_unspecified() => ip,
         _ => match to.ip {
             IpAddr::V4(ip) if !ip.is_loopback() => to.ip,
@@ -420,7 +429,7 @@ fn local_ip(caller: Caller, to: Endpoint) -> IpAddr {
 /// Names the client end: the port it was bound to, else a free one.
 fn name_socket(config: &Config, caller: Caller, to: Endpoint, socket: c_int) -> sys::Result<Endpoint> {
     let ip = local_ip(caller, to);
-    if let Some(bound) = caller.bound {
+    if let Some(bound) = caller.bound.or(caller.own) {
         let local = Endpoint { ip, port: bound.port };
         return match target::name_client(config, socket, caller.v6_socket, local, to) {
             Err(libc::EADDRINUSE) => Err(libc::EADDRNOTAVAIL),
@@ -442,8 +451,5 @@ fn name_socket(config: &Config, caller: Caller, to: Endpoint, socket: c_int) -> 
 }
 
 fn told(config: &Config, fd: c_int, to: Endpoint, outcome: Outcome, why: Why, errno: c_int) {
-    notify::trace(
-        config,
-        News { call: Call::Connect, outcome, why, errno, fd, address: Some(to), peer: None, file: "" },
-    );
+    notify::trace(config, News { errno, fd, address: Some(to), ..News::of(Call::Connect, outcome, why) });
 }

@@ -3,7 +3,7 @@
 use crate::names::Listener;
 use crate::options;
 use crate::rawaddr::{Given, read_name};
-use crate::sys;
+use crate::sys::{self, Fd};
 use agentfs_wire::handoff::HELLO;
 use core::net::IpAddr;
 use libc::c_int;
@@ -15,23 +15,20 @@ pub(super) fn is_trusted(carrier: c_int) -> bool {
 }
 
 /// Puts the connection that comes over `carrier` in its place, under the same number. `None`: it is not to be
-/// had, because the collector took it back or has not sent it within `wait_ms`; then `carrier` is of no
-/// further use.
-pub(super) fn take(listening: c_int, listener: Listener, carrier: c_int, wait_ms: u32) -> Option<c_int> {
-    let (connection, token) = receive(carrier, wait_ms)?;
+/// had, because the collector took it back or has not sent it within `wait_ms`; then `carrier` is closed, as it is
+/// of no further use.
+pub(super) fn take(listening: c_int, listener: Listener, carrier: Fd, wait_ms: u32) -> Option<c_int> {
+    let (connection, token) = receive(carrier.number(), wait_ms)?;
     let mut byte = [0_u8; 1];
     // Reading the token comes last: from there on the connection is ours, whatever happens.
-    let owned = fits(connection, listener) && sys::read(token, &mut byte) == Ok(1);
-    sys::close(token);
-    if !owned {
-        sys::close(connection);
+    if !fits(connection.number(), listener) || sys::read(token.number(), &mut byte) != Ok(1) {
         return None;
     }
-    options::inherit_as_tcp(listening, connection);
+    options::inherit_as_tcp(listening, connection.number());
     Some(settle(connection, carrier))
 }
 
-fn receive(carrier: c_int, wait_ms: u32) -> Option<(c_int, c_int)> {
+fn receive(carrier: c_int, wait_ms: u32) -> Option<(Fd, Fd)> {
     let mut byte = [0_u8; 1];
     let mut received = sys::receive_with_descriptors(carrier, &mut byte, libc::MSG_DONTWAIT);
     if received == Err(libc::EAGAIN) {
@@ -45,13 +42,7 @@ fn receive(carrier: c_int, wait_ms: u32) -> Option<(c_int, c_int)> {
     match received {
         Ok((1.., [Some(connection), Some(token)])) => Some((connection, token)),
         // Out of descriptors, or not the collector.
-        Ok((_, descriptors)) => {
-            for descriptor in descriptors.into_iter().flatten() {
-                sys::close(descriptor);
-            }
-            None
-        }
-        Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
 }
 
@@ -67,17 +58,16 @@ fn fits(connection: c_int, listener: Listener) -> bool {
 }
 
 /// Gives `connection` the number and the flags of `carrier`.
-fn settle(connection: c_int, carrier: c_int) -> c_int {
-    let nonblocking = sys::status_flags(carrier).unwrap_or(0) & libc::O_NONBLOCK;
-    let flags = sys::status_flags(connection).unwrap_or(0) & !libc::O_NONBLOCK | nonblocking;
-    let _ = sys::control(connection, libc::F_SETFL, usize::try_from(flags).unwrap_or(0));
-    let descriptor_flags = sys::control(carrier, libc::F_GETFD, 0).unwrap_or(0);
-    if sys::replace(connection, carrier, descriptor_flags & libc::FD_CLOEXEC != 0).is_ok() {
-        sys::close(connection);
-        return carrier;
+fn settle(connection: Fd, carrier: Fd) -> c_int {
+    let (new, old) = (connection.number(), carrier.number());
+    let nonblocking = sys::status_flags(old).unwrap_or(0) & libc::O_NONBLOCK;
+    let flags = sys::status_flags(new).unwrap_or(0) & !libc::O_NONBLOCK | nonblocking;
+    let _ = sys::control(new, libc::F_SETFL, usize::try_from(flags).unwrap_or(0));
+    let descriptor_flags = sys::control(old, libc::F_GETFD, 0).unwrap_or(0);
+    if sys::replace(new, old, descriptor_flags & libc::FD_CLOEXEC != 0).is_ok() {
+        return carrier.give();
     }
     // The higher number does as well.
-    let _ = sys::control(connection, libc::F_SETFD, usize::try_from(descriptor_flags).unwrap_or(0));
-    sys::close(carrier);
-    connection
+    let _ = sys::control(new, libc::F_SETFD, usize::try_from(descriptor_flags).unwrap_or(0));
+    connection.give()
 }

@@ -10,7 +10,7 @@
 )]
 
 use super::accept::accept_with;
-use super::exec::{Target, searched, with_own_environment};
+use super::exec::searched;
 use super::messages::{blank, receive};
 use super::started::Search;
 use crate::config;
@@ -153,7 +153,7 @@ pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_
         && let Some(config) = config::get()
     {
         // SAFETY: the kernel has filled the header in.
-        unsafe { blank(config, message) };
+        unsafe { blank(config, fd, message) };
     }
     received
 }
@@ -265,9 +265,7 @@ fn noted(fd: c_int, command: c_int, result: c_int) -> c_int {
 pub(crate) unsafe fn exec_search(program: *const c_char, path: *const c_char, arguments: Strings) -> c_int {
     // SAFETY: the program's own strings.
     unsafe {
-        searched(program, arguments, Search::Folders(path), || {
-            with_own_environment(Target::Named(program), || real::exec_search(program, path, arguments))
-        })
+        searched(program, arguments, Search::Folders(path), || real::exec_search(program, path, arguments))
     }
 }
 

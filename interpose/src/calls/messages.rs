@@ -1,5 +1,4 @@
-//! sendto, sendmsg, recvfrom, recvmsg, recvmmsg: on a connected TCP stream an address is ignored when sending and
-//! not given when receiving; a Unix stream refuses the one (EISCONN) and gives a path for the other.
+//! recv, recvfrom, recvmsg, recvmmsg: on a connected TCP stream no address is given; a Unix stream gives a path.
 //! Calls without an address, the data path, only pass a null check.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 #![expect(
@@ -15,104 +14,6 @@ use crate::names::{self, Meaning};
 use crate::rawaddr;
 use crate::sys::{self, Errno, RawName};
 use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
-
-/// sendto(2), also as an implicit connect (`MSG_FASTOPEN`, tcp(7)).
-///
-/// # Safety
-/// As sendto(2).
-pub(crate) unsafe fn sendto(
-    fd: c_int,
-    data: *const c_void,
-    size: size_t,
-    flags: c_int,
-    address: *const sockaddr,
-    length: socklen_t,
-) -> ssize_t {
-    #[cfg(target_os = "linux")]
-    if !address.is_null() && flags & libc::MSG_FASTOPEN != 0 && config::get().is_some() {
-        // SAFETY: the program's own address.
-        if unsafe { super::connect(fd, address, length) } != 0 {
-            return -1;
-        }
-        // SAFETY: the program's own data, no address.
-        return unsafe { real::sendto(fd, data, size, flags & !libc::MSG_FASTOPEN, core::ptr::null(), 0) };
-    }
-    let errno = sys::errno();
-    // SAFETY: the program's own arguments.
-    let sent = unsafe { real::sendto(fd, data, size, flags, address, length) };
-    if sent >= 0 || address.is_null() || !refused_for_address(fd) {
-        return sent;
-    }
-    sys::set_errno(errno);
-    // SAFETY: the program's own data, no address.
-    unsafe { real::sendto(fd, data, size, flags, core::ptr::null(), 0) }
-}
-
-/// sendmsg(2).
-///
-/// # Safety
-/// As sendmsg(2).
-pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
-    let errno = sys::errno();
-    // SAFETY: the program's own arguments.
-    let sent = unsafe { real::sendmsg(fd, message, flags) };
-    if sent >= 0 || !matches!(sys::errno(), libc::EISCONN | libc::EOPNOTSUPP) || message.is_null() {
-        return sent;
-    }
-    // SAFETY: the kernel has read the header, so it is there.
-    let mut plain = unsafe { message.read_unaligned() };
-    if plain.msg_name.is_null() || !refused_for_address(fd) {
-        return sent;
-    }
-    plain.msg_name = core::ptr::null_mut();
-    plain.msg_namelen = 0;
-    sys::set_errno(errno);
-    // SAFETY: the program's own message without its address.
-    unsafe { real::sendmsg(fd, &raw const plain, flags) }
-}
-
-/// sendmmsg(2).
-///
-/// # Safety
-/// As sendmmsg(2).
-#[cfg(target_os = "linux")]
-pub(crate) unsafe fn sendmmsg(
-    fd: c_int,
-    messages: *mut libc::mmsghdr,
-    count: libc::c_uint,
-    flags: c_int,
-) -> c_int {
-    // SAFETY: the program's own arguments.
-    let sent = unsafe { crate::hooks::gnu::real::sendmmsg(fd, messages, count, flags) };
-    if sent >= 0 || messages.is_null() || !refused_for_address(fd) {
-        return sent;
-    }
-    // The first one was refused, so none was sent: one by one, without addresses.
-    let mut done = 0;
-    // The kernel takes 1024 at most (UIO_MAXIOV).
-    for index in 0..usize::try_from(count.min(1024)).unwrap_or(0) {
-        // SAFETY: the program's array has `count` messages.
-        let message = unsafe { messages.add(index) };
-        // SAFETY: as above; the header is the program's own.
-        let length = unsafe { sendmsg(fd, &raw const (*message).msg_hdr, flags) };
-        if length < 0 {
-            break;
-        }
-        // SAFETY: as above.
-        unsafe { (*message).msg_len = libc::c_uint::try_from(length).unwrap_or(0) };
-        done += 1;
-    }
-    if done > 0 { done } else { -1 }
-}
-
-/// Whether a send failed only because a Unix stream takes no address, on a rewritten socket.
-fn refused_for_address(fd: c_int) -> bool {
-    if sys::errno() != libc::EISCONN {
-        return false;
-    }
-    let _errno = Errno::keep();
-    config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some())
-}
 
 /// recv(2): on a socket that is only bound a Unix one says EINVAL, TCP says ENOTCONN.
 ///
@@ -262,7 +163,7 @@ pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
         && let Some(config) = config::get()
     {
         // SAFETY: the kernel has filled the header in.
-        unsafe { blank(config, message) };
+        unsafe { blank(config, fd, message) };
     }
     received
 }
@@ -289,9 +190,11 @@ pub(crate) unsafe fn recvmmsg(
             // SAFETY: the kernel has filled in `received` headers.
             let header = unsafe { &raw mut (*messages.add(index)).msg_hdr };
             // SAFETY: as above.
+            unsafe { forget_received(header) };
+            // SAFETY: as above.
             if !unsafe { (*header).msg_name }.is_null() {
                 // SAFETY: as above.
-                unsafe { blank(config, header) };
+                unsafe { blank(config, fd, header) };
             }
         }
     }
@@ -328,32 +231,17 @@ unsafe fn forget_received(message: *const msghdr) {
 ///
 /// # Safety
 /// The kernel has filled in `message`, which asked for a name.
-pub(super) unsafe fn blank(config: &Config, message: *mut msghdr) {
+pub(super) unsafe fn blank(config: &Config, fd: c_int, message: *mut msghdr) {
     // SAFETY: the caller vouches for the header.
     let (name, length) = unsafe { ((*message).msg_name, (*message).msg_namelen) };
-    let length = usize::try_from(length).unwrap_or(0);
+    // The length may be more than there is room for, so that only the family is looked at.
     if length < 3 {
         return;
     }
-    // A name that did not fit was cut: then its length says more than was written. No inet name is
-    // that long, and 28 bytes are enough to tell ours from a program's own.
     // SAFETY: `msg_name` had room for what the program said, at least two bytes for a family.
     let family = unsafe { crate::header::family_at(name.cast::<sockaddr>()) };
-    if family != libc::AF_UNIX {
-        return;
-    }
     let _errno = Errno::keep();
-    let mut known = length.min(rawaddr::IN_BYTES);
-    if length <= rawaddr::IN6_BYTES {
-        known = length;
-    }
-    // SAFETY: a program that asks for a name gives room for an inet one at the least.
-    let bytes = unsafe { core::slice::from_raw_parts(name.cast::<u8>(), known) };
-    let text = rawaddr::unix_text(bytes);
-    let prefix = config.run().get(..text.len().min(config.run().len())).unwrap_or(&[]);
-    let ours = (!text.is_empty() && text.first() != Some(&0) && text.starts_with(prefix))
-        || text.starts_with(b"\0afs1/");
-    if ours {
+    if family == libc::AF_UNIX && facts::of(config, fd).rewritten().is_some() {
         // SAFETY: the caller vouches for the header.
         unsafe { (*message).msg_namelen = 0 };
     }

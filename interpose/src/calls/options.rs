@@ -4,11 +4,13 @@
 //! that Unix sockets lack) is the socket looked at, so that no other socket pays for it.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
+use super::tcp_info::Info;
 use crate::config::{self, Config};
 use crate::facts::{self, Fact};
 use crate::hints;
 use crate::hooks::real;
 use crate::options::{self, Known};
+use crate::room;
 use crate::sys::{self, Errno};
 use agentfs_wire::address::Scope;
 use libc::{c_int, c_void, socklen_t};
@@ -30,7 +32,11 @@ pub(crate) unsafe fn getsockopt(
     // SAFETY: the program's own arguments.
     let result = unsafe { real::getsockopt(fd, level, name, value, length) };
     let Some(config) = config::get() else { return result };
-    if !gives_away(level, name, result) {
+    // SAFETY: the program's own pointers, which the kernel has just written where it answered.
+    let size = unsafe { size_of_buffer(level, name, value, length, result) };
+    if !gives_away(level, name, result)
+        || size.is_some_and(|size| hints::is_datagram(fd) || !room::may_be_ours(name, size))
+    {
         return result;
     }
     if value.is_null() || length.is_null() {
@@ -42,10 +48,20 @@ pub(crate) unsafe fn getsockopt(
     let errno = Errno::keep();
     let fact = facts::of(config, fd);
     let Some(v6) = fact.rewritten() else { return result };
+    if level == libc::SOL_SOCKET && sys::is_of_peer(name) {
+        // SAFETY: where the kernel has answered, it has written the length.
+        let written = if result == 0 { unsafe { length.read_unaligned() } } else { 0 };
+        // SAFETY: and that many bytes.
+        if let Some(answer) = unsafe { number(value, written) } {
+            sys::take_back(name, answer);
+        }
+        drop(errno);
+        return sys::fail(libc::ENODATA);
+    }
     let answer = if level == libc::SOL_SOCKET {
-        socket_option(name, v6, fact)
+        socket_option(fd, name, v6, fact, size)
     } else {
-        protocol_option(config, fd, fact, level, name)
+        protocol_option(fd, fact, level, name)
     };
     drop(errno);
     match answer {
@@ -59,6 +75,26 @@ pub(crate) unsafe fn getsockopt(
             0
         }
     }
+}
+
+/// What was answered to `SO_SNDBUF` or `SO_RCVBUF`.
+///
+/// # Safety
+/// Where `result` is 0, the kernel has written `length` and that many bytes of `value`.
+unsafe fn size_of_buffer(
+    level: c_int,
+    name: c_int,
+    value: *const c_void,
+    length: *const socklen_t,
+    result: c_int,
+) -> Option<c_int> {
+    if level != libc::SOL_SOCKET || !matches!(name, libc::SO_SNDBUF | libc::SO_RCVBUF) || result != 0 {
+        return None;
+    }
+    // SAFETY: as the caller vouches.
+    let written = unsafe { length.read_unaligned() };
+    // SAFETY: as the caller vouches.
+    unsafe { number(value, written) }
 }
 
 /// Whether a real answer may give a rewritten socket away.
@@ -76,9 +112,11 @@ fn gives_away(level: c_int, name: c_int, result: c_int) -> bool {
 /// An answer that we give.
 enum Answer {
     Number(c_int),
-    /// `tcp_info` with this state.
-    Info(u8),
+    /// What is known of this connection or listener.
+    Info(c_int, Fact),
     Text(&'static [u8]),
+    /// A name of 16 bytes.
+    Words([c_int; 4]),
 }
 
 // === impl Answer ===
@@ -88,23 +126,22 @@ impl Answer {
     /// `value` has `room` bytes, and `length` can be written.
     unsafe fn give(self, value: *mut c_void, length: *mut socklen_t, room: socklen_t) {
         let number;
-        let mut info = [0_u8; 104];
+        let name;
+        let info;
         let bytes: &[u8] = match self {
             Self::Number(answer) => {
                 number = answer.to_ne_bytes();
                 &number
             }
-            // struct tcp_info (linux/tcp.h): state first; a plausible smoothed round trip at 68.
-            Self::Info(state) => {
-                if let Some(first) = info.first_mut() {
-                    *first = state;
-                }
-                for (to, from) in info.iter_mut().skip(68).zip(50_u32.to_ne_bytes()) {
-                    *to = from;
-                }
-                &info
+            Self::Info(fd, fact) => {
+                info = Info::of(fd, fact);
+                info.bytes()
             }
             Self::Text(text) => text,
+            Self::Words(ref words) => {
+                name = options::bytes_of(words);
+                &name
+            }
         };
         let count = usize::try_from(room).unwrap_or(0).min(bytes.len());
         // SAFETY: the caller vouches for `room` >= `count` bytes.
@@ -114,9 +151,16 @@ impl Answer {
     }
 }
 
-fn socket_option(name: c_int, v6: bool, fact: Fact) -> Option<Answer> {
+fn socket_option(fd: c_int, name: c_int, v6: bool, fact: Fact, size: Option<c_int>) -> Option<Answer> {
+    if matches!(name, libc::SO_SNDBUF | libc::SO_RCVBUF) {
+        return room::answer(fd, fact, name, size?).map(Answer::Number);
+    }
     if name == libc::SO_REUSEPORT {
-        let shared = matches!(fact, Fact::Listener(listener) if listener.shared);
+        let set = sys::inode(fd).and_then(|inode| options::get(inode, (libc::SOL_SOCKET, name)));
+        let shared = match set {
+            Some(value) => value != 0,
+            None => matches!(fact, Fact::Listener(listener) if listener.shared),
+        };
         return Some(Answer::Number(c_int::from(shared)));
     }
     if let Some(nobody) = sys::peer_answer(name) {
@@ -125,16 +169,16 @@ fn socket_option(name: c_int, v6: bool, fact: Fact) -> Option<Answer> {
     sys::inet_answer(name, v6).map(Answer::Number)
 }
 
-fn protocol_option(config: &Config, fd: c_int, fact: Fact, level: c_int, name: c_int) -> Option<Answer> {
+fn protocol_option(fd: c_int, fact: Fact, level: c_int, name: c_int) -> Option<Answer> {
     if level == libc::IPPROTO_IPV6 && fact.rewritten() != Some(true) {
         return None;
     }
     if level == libc::IPPROTO_TCP {
-        if let Some(state) = sys::info_option(name) {
-            return Some(Answer::Info(state.unwrap_or_else(|| tcp_state(config, fd, fact))));
+        if name == sys::INFO_OPTION {
+            return Some(Answer::Info(fd, fact));
         }
-        if let Some(text) = sys::text_option(name) {
-            return Some(Answer::Text(text));
+        if name == sys::TEXT_OPTION {
+            return Some(Answer::Words(options::text(sys::inode(fd)?).unwrap_or_else(options::usual_text)));
         }
     }
     let known = options::find(level, name)?;
@@ -147,16 +191,6 @@ fn protocol_option(config: &Config, fd: c_int, fact: Fact, level: c_int, name: c
     }
     let value = sys::inode(fd).and_then(|inode| options::get(inode, (level, name))).unwrap_or(known.default);
     Some(Answer::Number(value))
-}
-
-/// `TCP_ESTABLISHED`, `TCP_LISTEN` or `TCP_CLOSE` (linux/tcp_states.h).
-fn tcp_state(_config: &Config, fd: c_int, fact: Fact) -> u8 {
-    match fact {
-        Fact::Client { .. } => 1,
-        _ if sys::peer_name(fd).is_ok() => 1,
-        _ if sys::is_listening(fd) => 10,
-        _ => 7,
-    }
 }
 
 /// setsockopt(2).
@@ -185,12 +219,17 @@ pub(crate) unsafe fn setsockopt(
                 options::note_set(fd, name);
             }
         }
-        let lacking = name == libc::SO_REUSEPORT && result != 0 && sys::errno() == libc::EOPNOTSUPP;
-        if lacking && is_rewritten(config, fd) {
-            sys::set_errno(before);
-            return 0;
+        // Since Linux 6.12 a Unix socket refuses it. Set after bind it joins no group, and reads back.
+        let lacking = result != 0 && sys::errno() == libc::EOPNOTSUPP;
+        if name != libc::SO_REUSEPORT || !(result == 0 || lacking) || !is_rewritten(config, fd) {
+            return result;
         }
-        return result;
+        // SAFETY: the kernel has read the value before it said so.
+        if let (Some(value), Some(inode)) = (unsafe { number(value, length) }, sys::inode(fd)) {
+            options::set(inode, (level, name), c_int::from(value != 0));
+        }
+        sys::set_errno(before);
+        return 0;
     }
     if !gives_away(level, name, result) {
         return result;
@@ -235,7 +274,12 @@ unsafe fn keep(
     value: *const c_void,
     length: socklen_t,
 ) -> Result<(), c_int> {
-    if level == libc::IPPROTO_TCP && sys::text_option(name).is_some() {
+    if level == libc::IPPROTO_TCP && name == sys::TEXT_OPTION {
+        let socket = sys::tcp_socket(v6)?;
+        sys::set_option_raw(socket.number(), level, name, value, length)?;
+        if let Some(inode) = sys::inode(fd) {
+            options::keep_text(inode, sys::text_of(socket.number(), level, name));
+        }
         return Ok(());
     }
     let Some(known): Option<Known> = options::find(level, name) else { return Err(libc::ENOPROTOOPT) };
@@ -245,6 +289,18 @@ unsafe fn keep(
     }
     if value.is_null() {
         return Err(libc::EFAULT);
+    }
+    // What a TCP socket refuses is refused here, and reads back as it does there. The commonest are known without one.
+    // SAFETY: as this function's caller vouches.
+    if !sys::is_common(level, name)
+        && let Ok(socket) = sys::tcp_socket(v6)
+    {
+        sys::set_option_raw(socket.number(), level, name, value, length)?;
+        let number = sys::option(socket.number(), level, name)?;
+        if let Some(inode) = sys::inode(fd) {
+            options::keep(inode, known, number);
+        }
+        return Ok(());
     }
     let number = match usize::try_from(length).unwrap_or(0) {
         // IP options may be set by one byte (ip(7)); those of TCP may not (tcp(7)).
@@ -256,7 +312,7 @@ unsafe fn keep(
         // SAFETY: the caller vouches for four bytes.
         _ => unsafe { value.cast::<c_int>().read_unaligned() },
     };
-    let number = sys::as_read_back(level, name, number);
+    let number = sys::as_read_back(level, name, number)?;
     if let Some(inode) = sys::inode(fd) {
         options::keep(inode, known, number);
     }

@@ -24,10 +24,15 @@ pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     }
     let Some(config) = config::get() else { return result };
     let errno = Errno::keep();
-    let Fact::Listener(listener) = facts::of(config, fd) else { return result };
-    if sys::peer_name(fd).is_ok() {
-        return result;
-    }
+    let listener = match facts::of(config, fd) {
+        Fact::Listener(listener) if sys::peer_name(fd).is_err() => listener,
+        Fact::Listener(_) | Fact::Client { .. } => {
+            #[cfg(target_os = "linux")]
+            crate::options::note_shutdown(fd, how);
+            return result;
+        }
+        Fact::Tcp { .. } | Fact::Other => return result,
+    };
     if !sys::is_listening(fd) {
         drop(errno);
         return sys::fail(libc::ENOTCONN);
@@ -45,18 +50,14 @@ pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
 /// everybody sees what TCP shows: a port that is taken and refuses. Where that fails the old one stays, which
 /// refuses as well.
 #[cfg(target_os = "linux")]
-fn stop_listening(config: &Config, fd: c_int, listener: Listener) {
+pub(super) fn stop_listening(config: &Config, fd: c_int, listener: Listener) {
     use crate::{convert, names, options, rawaddr, rundir};
     let Ok(name) = sys::own_name(fd) else { return };
     let Some((file, _)) = names::file_of(config.run(), rawaddr::unix_text(name.bytes())) else { return };
     let Ok(new) = sys::unix_socket(libc::SOCK_STREAM) else { return };
-    options::carry_ours(fd, new);
+    options::carry_ours(fd, new.number());
     let path = names::path_of(config, file.as_bytes(), listener.v6_socket && !listener.scope.is_v6());
-    // `replace` closes the new socket, whatever comes of it.
-    match rundir::rebind(config, new, &path) {
-        Ok(()) => {
-            let _ = convert::replace(fd, new);
-        }
-        Err(_) => sys::close(new),
+    if rundir::rebind(config, new.number(), &path).is_ok() {
+        let _ = convert::replace(fd, new);
     }
 }

@@ -37,6 +37,9 @@ pub(super) enum Search {
 pub(super) struct Started {
     /// The file. A path where it is `changed`.
     pub(super) program: *const c_char,
+    /// Where it was found, or NULL.
+    #[cfg(target_os = "macos")]
+    pub(super) found: *const c_char,
     /// Its arguments.
     pub(super) arguments: Strings,
     /// Whether it is another program than was asked for.
@@ -113,7 +116,7 @@ mod mac {
         search: Search,
         call: impl FnOnce(Started) -> T,
     ) -> T {
-        let same = Started { program, arguments, changed: false };
+        let same = Started { program, found: core::ptr::null(), arguments, changed: false };
         let Some(config) = config::get() else { return call(same) };
         let context = Context { config, environment };
         if program.is_null() || arguments.is_null() || context.is_left_alone() {
@@ -141,6 +144,7 @@ mod mac {
             return call(same);
         }
         let path = if is_path { name } else { found.as_c() };
+        let same = Started { found: path.as_ptr(), ..same };
         // SAFETY: the caller vouches for the array.
         unsafe { step(context, path, same, 0, call) }
     }
@@ -222,7 +226,8 @@ mod mac {
             // SAFETY: the caller vouches for `count` arguments.
             add(unsafe { *started.arguments.add(index) });
         }
-        let started = Started { program: next.as_ptr(), arguments: arguments.as_ptr(), changed: true };
+        let started =
+            Started { program: next.as_ptr(), arguments: arguments.as_ptr(), changed: true, ..started };
         // SAFETY: the array ends in NULL: it has room for one more than was added.
         unsafe { step(context, next, started, depth + 1, call) }
     }
@@ -346,8 +351,7 @@ mod mac {
             // A FIFO without a writer must not hold us up.
             if let Ok(fd) = sys::open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0) {
                 let room = head.bytes.get_mut(..script::HEAD_BYTES).unwrap_or(&mut []);
-                head.length = sys::read(fd, room).unwrap_or(0);
-                sys::close(fd);
+                head.length = sys::read(fd.number(), room).unwrap_or(0);
             }
             head
         }

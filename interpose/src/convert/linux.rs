@@ -1,5 +1,5 @@
 //! epoll interest and duplicate descriptors on Linux.
-use crate::sys;
+use crate::sys::{self, Fd};
 use agentfs_wire::text::{Text, parse_number};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use libc::c_int;
@@ -9,6 +9,9 @@ use libc::c_int;
 const EPOLLS: usize = 32;
 /// Duplicates that are moved along.
 const TWINS: usize = 32;
+
+/// epoll instances whose interest in one descriptor is moved along.
+const INSTANCES: usize = 16;
 
 /// Numbers of epoll instances, plus one; 0 is an empty place. Only hints: a number may have been closed.
 static EPOLL: [AtomicI32; EPOLLS] = [const { AtomicI32::new(0) }; EPOLLS];
@@ -53,7 +56,7 @@ const F_GETSIG: c_int = 11;
 
 /// The interest that epoll instances have in one descriptor.
 pub(super) struct Interest {
-    entries: [Option<(c_int, libc::epoll_event)>; 4],
+    entries: [Option<(c_int, libc::epoll_event)>; INSTANCES],
 }
 
 // === impl Interest ===
@@ -61,7 +64,7 @@ pub(super) struct Interest {
 impl Interest {
     /// Takes the interest in `fd` out of every epoll instance that has any.
     pub(super) fn take(fd: c_int) -> Self {
-        let mut interest = Self { entries: [None; 4] };
+        let mut interest = Self { entries: [None; INSTANCES] };
         for place in &EPOLL {
             let number = place.load(Ordering::Relaxed);
             if number == 0 {
@@ -117,15 +120,12 @@ fn registered(epoll: c_int, fd: c_int) -> Option<libc::epoll_event> {
     let path = core::ffi::CStr::from_bytes_with_nul(path.as_bytes()).ok()?;
     let info = sys::open(path, libc::O_RDONLY, 0).ok()?;
     let mut lines = Lines { fd: info, buffer: [0; 512], filled: 0 };
-    let mut found = None;
     while let Some(line) = lines.next() {
         if let Some(event) = parse_line(line, fd) {
-            found = Some(event);
-            break;
+            return Some(event);
         }
     }
-    sys::close(info);
-    found
+    None
 }
 
 fn parse_line(line: &[u8], fd: c_int) -> Option<libc::epoll_event> {
@@ -152,7 +152,7 @@ fn hexadecimal(text: &str) -> Option<u64> {
 
 /// The lines of an open file, those longer than the buffer cut.
 struct Lines {
-    fd: c_int,
+    fd: Fd,
     buffer: [u8; 512],
     filled: usize,
 }
@@ -183,7 +183,7 @@ impl Lines {
                 self.filled = 0;
                 continue;
             }
-            match sys::read(self.fd, room) {
+            match sys::read(self.fd.number(), room) {
                 Ok(count) if count > 0 => self.filled += count,
                 _ => return None,
             }
@@ -232,7 +232,7 @@ fn for_each_descriptor(mut visit: impl FnMut(c_int) -> bool) {
     let Ok(folder) = sys::open(c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY, 0) else { return };
     // struct linux_dirent64 (getdents(2)): inode 8, offset 8, record length 2, type 1, name.
     let mut buffer = [0_u8; 1024];
-    while let Ok(filled) = sys::directory_entries(folder, &mut buffer) {
+    while let Ok(filled) = sys::directory_entries(folder.number(), &mut buffer) {
         let mut entries = buffer.get(..filled).unwrap_or(&[]);
         if entries.is_empty() {
             break;
@@ -243,16 +243,14 @@ fn for_each_descriptor(mut visit: impl FnMut(c_int) -> bool) {
             let name = name.split(|byte| *byte == 0).next().unwrap_or(&[]);
             let number = core::str::from_utf8(name).ok().and_then(|name| parse_number(name, 1 << 30));
             if let Some(number) = number.and_then(|number| c_int::try_from(number).ok())
-                && number != folder
+                && number != folder.number()
                 && !visit(number)
             {
-                sys::close(folder);
                 return;
             }
             entries = entries.get(length.max(19)..).unwrap_or(&[]);
         }
     }
-    sys::close(folder);
 }
 
 #[cfg(test)]
@@ -272,8 +270,9 @@ mod tests {
     #[expect(unsafe_code, reason = "makes an epoll instance and waits on it")]
     fn asking_an_epoll_instance_has_no_effect() {
         // SAFETY: epoll_create1(2) takes an integer.
-        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        let socket = sys::tcp_socket(false).unwrap();
+        let epoll = Fd::owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) });
+        let own = sys::tcp_socket(false).unwrap();
+        let (epoll, socket) = (epoll.number(), own.number());
         assert_eq!(sys::epoll_watches(epoll, socket), Ok(false));
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: room for one event. A socket that is not connected is hung up: any trace would show.
@@ -283,7 +282,5 @@ mod tests {
         assert_eq!(sys::epoll_watches(epoll, socket), Ok(true));
         assert_eq!({ registered(epoll, socket).unwrap().u64 }, 77);
         assert!(sys::epoll_watches(socket, socket).is_err());
-        sys::close(socket);
-        sys::close(epoll);
     }
 }

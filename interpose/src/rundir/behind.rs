@@ -2,10 +2,9 @@
 use super::look;
 use crate::config::Config;
 use crate::rawaddr::UnixName;
-use crate::sys;
+use crate::sys::{self, Fd};
 #[cfg(target_os = "linux")]
 use agentfs_wire::broker::Ask;
-use libc::c_int;
 
 /// What is behind a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +20,7 @@ pub(crate) enum Behind {
 }
 
 /// Asks what is behind paths; opens its socket only when it is needed.
-pub(crate) struct Prober(Option<c_int>);
+pub(crate) struct Prober(Option<Fd>);
 
 // === impl Prober ===
 
@@ -42,27 +41,19 @@ impl Prober {
 
     /// Asks for a name that is known to be there, or to have been there a moment ago.
     pub(super) fn probe(&mut self, config: &Config, name: &UnixName) -> Behind {
-        let fd = match self.0 {
+        let fd = match &self.0 {
             Some(fd) => fd,
             None => match sys::unix_socket(libc::SOCK_DGRAM) {
-                Ok(fd) => *self.0.insert(fd),
+                Ok(fd) => self.0.insert(fd),
                 Err(_) => return Behind::Unknown,
             },
         };
-        match sys::connect(fd, name.bytes()) {
+        match sys::connect(fd.number(), name.bytes()) {
             Err(libc::EPROTOTYPE) => Behind::Socket,
             Err(libc::ECONNREFUSED) => Behind::Stale,
             Err(libc::ENOENT) => Behind::Nothing,
             Err(libc::EACCES) => by_broker(config, name),
             _ => Behind::Unknown,
-        }
-    }
-}
-
-impl Drop for Prober {
-    fn drop(&mut self) {
-        if let Some(fd) = self.0 {
-            sys::close(fd);
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The lock under which files of the run dir are removed.
 use crate::config::Config;
 use crate::rawaddr::UnixName;
-use crate::sys;
-use libc::c_int;
+use crate::sys::{self, Fd};
 
 /// Tries at the run dir's lock, 1 ms apart but for the first few. Its holders do four system calls; after this
 /// long the lock is somebody's who was stopped in between, and the bind fails with EADDRINUSE.
@@ -12,7 +11,7 @@ const QUICK_LOCK_TRIES: u32 = 20;
 
 /// The run dir's lock: flock(2) on a file beside it, given back explicitly, so that a descriptor that a
 /// fork copied meanwhile does not hold it.
-pub(super) struct Lock(c_int);
+pub(super) struct Lock(Fd);
 
 // === impl Lock ===
 
@@ -23,7 +22,7 @@ impl Lock {
         let flags = libc::O_CREAT | libc::O_RDWR | libc::O_NOFOLLOW;
         let fd = sys::open(path.c_path(), flags, 0o600)?;
         for number in 0..LOCK_TRIES {
-            match sys::lock(fd, libc::LOCK_EX | libc::LOCK_NB) {
+            match sys::lock(fd.number(), libc::LOCK_EX | libc::LOCK_NB) {
                 Ok(()) => return Ok(Self(fd)),
                 Err(libc::EWOULDBLOCK | libc::EINTR) => {
                     sys::pause_us(if number < QUICK_LOCK_TRIES { 50 } else { 1000 });
@@ -31,14 +30,12 @@ impl Lock {
                 Err(_) => break,
             }
         }
-        sys::close(fd);
         Err(libc::EADDRINUSE)
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = sys::lock(self.0, libc::LOCK_UN);
-        sys::close(self.0);
+        let _ = sys::lock(self.0.number(), libc::LOCK_UN);
     }
 }

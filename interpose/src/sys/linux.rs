@@ -2,7 +2,7 @@
 //! sees them.
 #![expect(unsafe_code, reason = "system calls")]
 
-use super::{RawName, Result};
+use super::{Fd, RawName, Result};
 use core::ffi::CStr;
 use libc::{c_int, c_long, c_void, socklen_t};
 
@@ -16,28 +16,37 @@ pub(super) fn errno_location() -> *mut c_int {
     unsafe { libc::__errno_location() }
 }
 
-/// Makes a descriptor of ours. A program that has used up its limit still binds and connects what it has, so the
-/// limit is raised for that moment, as far as the hard limit lets us (getrlimit(2)); a descriptor beyond the limit
-/// stays valid after it is lowered again.
-fn with_room(make: impl Fn() -> Result<c_int>) -> Result<c_int> {
-    use core::sync::atomic::{AtomicBool, Ordering};
+/// Makes a descriptor of ours. A program that has used up its limit still binds and connects what it has.
+fn with_room(make: impl Fn() -> Result<c_int>) -> Result<Fd> {
     /// Descriptors of ours that a call needs at the same time, and as many for other threads.
     const ROOM: u64 = 16;
+    match make() {
+        Err(libc::EMFILE) => above_limit(|usual| usual.saturating_add(ROOM), make),
+        result => result,
+    }
+    .map(Fd::owned)
+}
+
+/// Makes a call while the limit of descriptors is `wanted`, as far as the hard limit lets us (getrlimit(2)); a
+/// descriptor beyond the limit stays valid after it is lowered again.
+fn above_limit<T>(wanted: impl Fn(u64) -> u64, call: impl Fn() -> Result<T>) -> Result<T> {
+    use core::sync::atomic::{AtomicBool, Ordering};
     /// Whether a thread has raised the limit. What it leaves behind in a forked child only keeps that child from
     /// raising it.
     static RAISED: AtomicBool = AtomicBool::new(false);
-    match make() {
-        Err(libc::EMFILE) => {}
-        result => return result,
+    let Some(usual) = descriptor_limit(None) else { return call() };
+    let more = wanted(usual.rlim_cur).min(usual.rlim_max);
+    if usual.rlim_cur >= more || RAISED.swap(true, Ordering::Acquire) {
+        return call();
     }
-    let Some(usual) = descriptor_limit(None) else { return Err(libc::EMFILE) };
-    if usual.rlim_cur >= usual.rlim_max || RAISED.swap(true, Ordering::Acquire) {
-        return make();
-    }
-    let more = usual.rlim_cur.saturating_add(ROOM).min(usual.rlim_max);
     descriptor_limit(Some(libc::rlimit64 { rlim_cur: more, ..usual }));
-    let result = make();
-    descriptor_limit(Some(usual));
+    let result = call();
+    // What the program has set in another thread meanwhile is what holds.
+    if let Some(found) = descriptor_limit(Some(usual))
+        && (found.rlim_cur, found.rlim_max) != (more, usual.rlim_max)
+    {
+        descriptor_limit(Some(found));
+    }
     RAISED.store(false, Ordering::Release);
     result
 }
@@ -53,23 +62,31 @@ fn descriptor_limit(new: Option<libc::rlimit64>) -> Option<libc::rlimit64> {
 }
 
 /// A Unix socket of `kind` (`SOCK_STREAM`, `SOCK_DGRAM`), close-on-exec.
-pub(crate) fn unix_socket(kind: c_int) -> Result<c_int> {
+pub(crate) fn unix_socket(kind: c_int) -> Result<Fd> {
     let kind = kind | libc::SOCK_CLOEXEC;
     // SAFETY: socket(2) takes three integers.
     with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, libc::AF_UNIX, kind, 0) }))
 }
 
 /// A TCP socket, close-on-exec.
-pub(crate) fn tcp_socket(v6: bool) -> Result<c_int> {
+pub(crate) fn tcp_socket(v6: bool) -> Result<Fd> {
     let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
     // SAFETY: socket(2) takes three integers.
     with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, domain, kind, libc::IPPROTO_TCP) }))
 }
 
+/// A UDP socket, close-on-exec.
+pub(crate) fn udp_socket(v6: bool) -> Result<Fd> {
+    let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: socket(2) takes three integers.
+    with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, domain, kind, libc::IPPROTO_UDP) }))
+}
+
 /// close(2).
-pub(crate) fn close(fd: c_int) {
-    // SAFETY: close(2) takes an integer; callers close what they opened.
+pub(super) fn close(fd: c_int) {
+    // SAFETY: close(2) takes an integer; only an owner calls this.
     let _ = check(unsafe { libc::syscall(libc::SYS_close, fd) });
 }
 
@@ -84,12 +101,6 @@ pub(crate) fn connect(fd: c_int, name: &[u8]) -> Result<()> {
     // SAFETY: address and length describe `name`, which the kernel reads.
     check(unsafe { libc::syscall(libc::SYS_connect, fd, name.as_ptr(), name.len()) }).map(|_| ())
 }
-
-/// What connect(2) says to an inet address on a Unix socket.
-pub(crate) const WRONG_FAMILY: c_int = libc::EINVAL;
-
-/// Whether getsockopt(2) on a Unix socket answers some names at every level: Linux does not.
-pub(crate) const ANSWERS_ANY_LEVEL: bool = false;
 
 /// connect(2) of a stream.
 pub(crate) fn connect_stream(
@@ -150,11 +161,16 @@ pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_in
     check(unsafe { libc::syscall(libc::SYS_fcntl, fd, command, argument) })
 }
 
-/// dup3(2): `from` takes the number `to`.
+/// dup3(2): `from` takes the number `to`. The kernel refuses a number beyond the limit, which the program may have
+/// lowered after it got the number.
 pub(crate) fn replace(from: c_int, to: c_int, close_on_exec: bool) -> Result<()> {
     let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
     // SAFETY: dup3(2) takes three integers.
-    check(unsafe { libc::syscall(libc::SYS_dup3, from, to, flags) }).map(|_| ())
+    let put = || check(unsafe { libc::syscall(libc::SYS_dup3, from, to, flags) }).map(|_| ());
+    match put() {
+        Err(libc::EBADF) => above_limit(|_| u64::try_from(to).unwrap_or(0).saturating_add(1), put),
+        result => result,
+    }
 }
 
 /// access(2) with `F_OK`.
@@ -171,7 +187,7 @@ pub(crate) fn unlink(path: &CStr) -> Result<()> {
 }
 
 /// open(2), close-on-exec.
-pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<c_int> {
+pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<Fd> {
     let (here, flags) = (libc::AT_FDCWD, flags | libc::O_CLOEXEC);
     // SAFETY: `path` ends in NUL.
     with_room(|| check(unsafe { libc::syscall(libc::SYS_openat, here, path.as_ptr(), flags, mode) }))
@@ -337,6 +353,25 @@ pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
     Some(core::ptr::with_exposed_provenance(address))
 }
 
+/// Maps memory of the process's own, zeroed.
+pub(super) fn map_memory(length: usize) -> Option<usize> {
+    let (nowhere, nothing) = (core::ptr::null_mut::<c_void>(), -1);
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
+    let address = unsafe { libc::syscall(libc::SYS_mmap, nowhere, length, rights, kind, nothing, 0_usize) };
+    usize::try_from(address).ok()
+}
+
+/// Gives mapped memory back.
+///
+/// # Safety
+/// The mapping is the caller's, and nothing points into it any more.
+pub(super) unsafe fn unmap_memory(address: usize, length: usize) {
+    // SAFETY: as the caller vouches.
+    let _ = check(unsafe { libc::syscall(libc::SYS_munmap, address, length) });
+}
+
 /// Size of an open file in bytes.
 pub(crate) fn size(fd: c_int) -> Option<i64> {
     let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
@@ -375,71 +410,19 @@ pub(crate) fn program_name(buffer: &mut [u8; 32]) -> &str {
     CStr::from_bytes_until_nul(buffer).ok().and_then(|name| name.to_str().ok()).unwrap_or("")
 }
 
-/// Whether a program has set `SO_RCVBUF` or `SO_SNDBUF`: whether it differs from what such sockets start
-/// with (tcp(7) `tcp_rmem`, `tcp_wmem`; socket(7) `rmem_default`), which is asked once of a fresh one.
-pub(crate) fn buffer_is_set(fd: c_int, name: c_int) -> bool {
-    use core::sync::atomic::{AtomicI32, Ordering};
-    static USUAL: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
-    let Ok(size) = super::option(fd, libc::SOL_SOCKET, name) else { return false };
-    let unix = super::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) == Ok(libc::AF_UNIX);
-    let index = usize::from(unix) * 2 + usize::from(name == libc::SO_SNDBUF);
-    let Some(usual) = USUAL.get(index) else { return false };
-    if usual.load(Ordering::Relaxed) == 0 {
-        let fresh = if unix { unix_socket(libc::SOCK_STREAM) } else { tcp_socket(false) };
-        let Ok(fresh) = fresh else { return false };
-        usual.store(super::option(fresh, libc::SOL_SOCKET, name).unwrap_or(0), Ordering::Relaxed);
-        close(fresh);
-    }
-    usual.load(Ordering::Relaxed) != size
-}
-
-/// What to pass to setsockopt to get a buffer that reads back as `size`: the kernel doubles it (socket(7)).
-pub(crate) fn buffer_request(size: c_int) -> c_int {
-    size / 2
-}
-
 /// Makes a new socket file known beyond what bind(2) does: nothing, inotify reports the creation.
 pub(crate) fn announce(_name: &crate::rawaddr::UnixName) {}
 
-/// Whether a `SOL_SOCKET` option's answer tells a Unix socket from a TCP one.
-pub(crate) fn is_telling(name: c_int) -> bool {
-    matches!(name, libc::SO_DOMAIN | libc::SO_PROTOCOL | libc::SO_REUSEPORT | libc::SO_PEERCRED)
-}
-
-/// What a TCP socket answers to `SO_PEERCRED`, `struct ucred`: process 0 and no user, so that no server takes its
-/// clients for local users that have proved themselves.
-pub(crate) fn peer_answer(name: c_int) -> Option<&'static [u8]> {
-    (name == libc::SO_PEERCRED).then_some(&[0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255])
-}
-
-/// What a TCP socket answers to such an option.
-pub(crate) fn inet_answer(name: c_int, v6: bool) -> Option<c_int> {
-    match name {
-        libc::SO_DOMAIN if v6 => Some(libc::AF_INET6),
-        libc::SO_DOMAIN => Some(libc::AF_INET),
-        libc::SO_PROTOCOL => Some(libc::IPPROTO_TCP),
-        _ => None,
-    }
-}
-
-/// Whether a TCP option is `TCP_INFO`, whose answer starts with the state.
-pub(crate) fn info_option(name: c_int) -> Option<Option<u8>> {
-    (name == libc::TCP_INFO).then_some(None)
-}
-
-/// The answer to a TCP option that is a text: the congestion control's name (tcp(7)).
-pub(crate) fn text_option(name: c_int) -> Option<&'static [u8]> {
-    (name == libc::TCP_CONGESTION).then_some(b"cubic\0\0\0\0\0\0\0\0\0\0\0")
-}
-
-/// A value as the kernel reads it back: switches as 0 or 1 (tcp(7)).
-pub(crate) fn as_read_back(level: c_int, name: c_int, value: c_int) -> c_int {
-    match (level, name) {
-        (libc::IPPROTO_TCP, libc::TCP_NODELAY | libc::TCP_CORK | libc::TCP_QUICKACK) => {
-            c_int::from(value != 0)
-        }
-        _ => value,
-    }
+/// What poll(2) says of a descriptor at this moment.
+pub(crate) fn events_now(fd: c_int, events: libc::c_short) -> Result<libc::c_short> {
+    let mut entry = libc::pollfd { fd, events, revents: 0 };
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let no_mask = core::ptr::null::<c_void>();
+    // SAFETY: one entry, which the kernel reads and writes, and the time; no signal mask.
+    check(unsafe {
+        libc::syscall(libc::SYS_ppoll, &raw mut entry, 1_usize, &raw const at_once, no_mask, 8_usize)
+    })
+    .map(|_| entry.revents)
 }
 
 /// Length of a control message with its header (cmsg(3)).
@@ -495,7 +478,7 @@ pub(crate) fn receive_with_descriptors(
     fd: c_int,
     buffer: &mut [u8],
     flags: c_int,
-) -> Result<(usize, [Option<c_int>; 2])> {
+) -> Result<(usize, [Option<Fd>; 2])> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast::<c_void>(), iov_len: buffer.len() };
     // A header of 16 bytes and two descriptors (cmsg(3)).
     let mut control = [0_u64; 3];
@@ -515,7 +498,8 @@ pub(crate) fn receive_with_descriptors(
     let [length, kind, data] = control;
     // The second word is level and type, each four bytes, SOL_SOCKET and SCM_RIGHTS being 1.
     let rights = kind == (1 << 32 | 1) && message.msg_controllen >= 20;
-    let descriptor = |bits: u64| Some(u32::try_from(bits & 0xffff_ffff).unwrap_or(0).cast_signed());
+    let descriptor =
+        |bits: u64| Some(Fd::owned(u32::try_from(bits & 0xffff_ffff).unwrap_or(0).cast_signed()));
     let descriptors = match length {
         20 if rights => [descriptor(data), None],
         24 if rights => [descriptor(data), descriptor(data >> 32)],

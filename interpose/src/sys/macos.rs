@@ -1,7 +1,7 @@
 //! macOS: libSystem's functions, called directly. dyld does not interpose the interposing image.
 #![expect(unsafe_code, reason = "system calls")]
 
-use super::{RawName, Result, family_of};
+use super::{Fd, RawName, Result};
 use core::ffi::CStr;
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
@@ -19,27 +19,38 @@ pub(super) fn errno_location() -> *mut c_int {
     unsafe { libc::__error() }
 }
 
-fn close_on_exec(fd: c_int) -> Result<c_int> {
-    control(fd, libc::F_SETFD, usize::try_from(libc::FD_CLOEXEC).unwrap_or(1))?;
-    Ok(fd)
+fn close_on_exec(fd: c_int) -> Result<()> {
+    control(fd, libc::F_SETFD, usize::try_from(libc::FD_CLOEXEC).unwrap_or(1)).map(|_| ())
+}
+
+fn ours(fd: c_int) -> Result<Fd> {
+    let fd = Fd::owned(fd);
+    close_on_exec(fd.number()).map(|()| fd)
 }
 
 /// A Unix socket of `kind` (`SOCK_STREAM`, `SOCK_DGRAM`), close-on-exec, without SIGPIPE.
-pub(crate) fn unix_socket(kind: c_int) -> Result<c_int> {
+pub(crate) fn unix_socket(kind: c_int) -> Result<Fd> {
     // SAFETY: socket(2) takes three integers.
-    close_on_exec(check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?)
+    ours(check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?)
 }
 
 /// A TCP socket, close-on-exec.
-pub(crate) fn tcp_socket(v6: bool) -> Result<c_int> {
+pub(crate) fn tcp_socket(v6: bool) -> Result<Fd> {
     let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     // SAFETY: socket(2) takes three integers.
-    close_on_exec(check(unsafe { libc::socket(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP) })?)
+    ours(check(unsafe { libc::socket(domain, libc::SOCK_STREAM, libc::IPPROTO_TCP) })?)
+}
+
+/// A UDP socket, close-on-exec.
+pub(crate) fn udp_socket(v6: bool) -> Result<Fd> {
+    let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    // SAFETY: socket(2) takes three integers.
+    ours(check(unsafe { libc::socket(domain, libc::SOCK_DGRAM, libc::IPPROTO_UDP) })?)
 }
 
 /// close(2).
-pub(crate) fn close(fd: c_int) {
-    // SAFETY: close(2) takes an integer; callers close what they opened.
+pub(super) fn close(fd: c_int) {
+    // SAFETY: close(2) takes an integer; only an owner calls this.
     let _ = unsafe { libc::close(fd) };
 }
 
@@ -55,13 +66,6 @@ pub(crate) fn connect(fd: c_int, name: &[u8]) -> Result<()> {
     check(unsafe { libc::connect(fd, name.as_ptr().cast::<sockaddr>(), super::socklen(name.len())) })
         .map(|_| ())
 }
-
-/// What connect(2) says to an inet address on a Unix socket (XNU, unp_connect).
-pub(crate) const WRONG_FAMILY: c_int = libc::EAFNOSUPPORT;
-
-/// Whether getsockopt(2) on a Unix socket answers some names at every level. XNU does (uipc_ctloutput looks at
-/// the name only): `TCP_NODELAY` would be the peer's credentials, `TCP_MAXSEG` its process id.
-pub(crate) const ANSWERS_ANY_LEVEL: bool = true;
 
 /// Tries at a listener whose queue is full, 1 ms apart.
 const CONNECT_TRIES: u32 = 50;
@@ -143,7 +147,7 @@ pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_in
 pub(crate) fn replace(from: c_int, to: c_int, close_on_exec_flag: bool) -> Result<()> {
     // SAFETY: dup2(2) takes two integers.
     check(unsafe { libc::dup2(from, to) })?;
-    if close_on_exec_flag { close_on_exec(to).map(|_| ()) } else { Ok(()) }
+    if close_on_exec_flag { close_on_exec(to) } else { Ok(()) }
 }
 
 /// access(2) with `F_OK`.
@@ -160,9 +164,7 @@ pub(crate) fn is_program(path: &CStr) -> bool {
     }
     // Without permission to read it nothing more is known.
     let Ok(fd) = open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0) else { return true };
-    let regular = status(fd).is_some_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFREG);
-    close(fd);
-    regular
+    status(fd.number()).is_some_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFREG)
 }
 
 /// unlink(2).
@@ -172,9 +174,9 @@ pub(crate) fn unlink(path: &CStr) -> Result<()> {
 }
 
 /// open(2), close-on-exec.
-pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<c_int> {
+pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<Fd> {
     // SAFETY: `path` ends in NUL.
-    check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) })
+    check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) }).map(Fd::owned)
 }
 
 /// Makes a folder.
@@ -251,7 +253,7 @@ pub(crate) fn receive_with_descriptors(
     fd: c_int,
     buffer: &mut [u8],
     flags: c_int,
-) -> Result<(usize, [Option<c_int>; 2])> {
+) -> Result<(usize, [Option<Fd>; 2])> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast::<c_void>(), iov_len: buffer.len() };
     // A header of 12 bytes and two descriptors (sys/socket.h).
     let mut control = [0_u32; 5];
@@ -271,12 +273,13 @@ pub(crate) fn receive_with_descriptors(
         && kind == libc::SCM_RIGHTS.cast_unsigned()
         && message.msg_controllen >= 16;
     let descriptors = match length {
-        16 if rights => [Some(first.cast_signed()), None],
-        20 if rights => [Some(first.cast_signed()), Some(second.cast_signed())],
+        16 if rights => [Some(first), None],
+        20 if rights => [Some(first), Some(second)],
         _ => [None, None],
     };
-    for descriptor in descriptors.into_iter().flatten() {
-        let _ = close_on_exec(descriptor);
+    let descriptors = descriptors.map(|number| number.map(|number| Fd::owned(number.cast_signed())));
+    for descriptor in descriptors.iter().flatten() {
+        let _ = close_on_exec(descriptor.number());
     }
     Ok((count, descriptors))
 }
@@ -357,6 +360,24 @@ pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
     (page != libc::MAP_FAILED).then_some(page.cast::<u8>().cast_const())
 }
 
+/// Maps memory of the process's own, zeroed.
+pub(super) fn map_memory(length: usize) -> Option<usize> {
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANON;
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
+    let page = unsafe { libc::mmap(core::ptr::null_mut(), length, rights, kind, -1, 0) };
+    (page != libc::MAP_FAILED).then(|| page.expose_provenance())
+}
+
+/// Gives mapped memory back.
+///
+/// # Safety
+/// The mapping is the caller's, and nothing points into it any more.
+pub(super) unsafe fn unmap_memory(address: usize, length: usize) {
+    // SAFETY: as the caller vouches.
+    let _ = unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(address), length) };
+}
+
 /// Whether an inet socket is a TCP one. macOS has no `SO_PROTOCOL`; a stream of these families is TCP.
 pub(crate) fn is_tcp(fd: c_int) -> bool {
     super::option(fd, libc::SOL_SOCKET, libc::SO_TYPE) == Ok(libc::SOCK_STREAM)
@@ -378,58 +399,10 @@ pub(crate) fn program_name(buffer: &mut [u8; 32]) -> &str {
     core::str::from_utf8(buffer.get(..length).unwrap_or(&[])).unwrap_or("")
 }
 
-/// Whether a program has set `SO_RCVBUF` or `SO_SNDBUF`: whether it differs from what such sockets start with.
-pub(crate) fn buffer_is_set(fd: c_int, name: c_int) -> bool {
-    let Ok(size) = super::option(fd, libc::SOL_SOCKET, name) else { return false };
-    let Ok(own) = own_name(fd) else { return false };
-    let unix = family_of(own.bytes()) == libc::AF_UNIX;
-    let fresh = if unix { unix_socket(libc::SOCK_STREAM) } else { tcp_socket(false) };
-    let Ok(fresh) = fresh else { return false };
-    let usual = super::option(fresh, libc::SOL_SOCKET, name);
-    close(fresh);
-    usual != Ok(size)
-}
-
-/// What to pass to setsockopt to get a buffer that reads back as `size`.
-pub(crate) fn buffer_request(size: c_int) -> c_int {
-    size
-}
-
 /// Makes a new socket file known: FSEvents reports no creation of sockets, but a change of mode.
 pub(crate) fn announce(name: &crate::rawaddr::UnixName) {
     // SAFETY: the path ends in NUL.
     let _ = check(unsafe { libc::chmod(name.c_path().as_ptr(), 0o600) });
-}
-
-/// Whether a `SOL_SOCKET` option's answer tells a Unix socket from a TCP one.
-pub(crate) fn is_telling(name: c_int) -> bool {
-    name == libc::SO_REUSEPORT
-}
-
-/// `SO_PEERCRED` is of Linux only.
-pub(crate) fn peer_answer(_name: c_int) -> Option<&'static [u8]> {
-    None
-}
-
-/// What a TCP socket answers to such an option.
-pub(crate) fn inet_answer(_name: c_int, _v6: bool) -> Option<c_int> {
-    None
-}
-
-/// Whether a TCP option is `TCP_CONNECTION_INFO`, whose answer starts with the state.
-pub(crate) fn info_option(name: c_int) -> Option<Option<u8>> {
-    // TCPS_ESTABLISHED of netinet/tcp_fsm.h is 4, where Linux has 1.
-    (name == libc::TCP_CONNECTION_INFO).then_some(Some(4))
-}
-
-/// macOS has no TCP option that is a text.
-pub(crate) fn text_option(_name: c_int) -> Option<&'static [u8]> {
-    None
-}
-
-/// A value as the kernel reads it back: `TCP_NODELAY` as its flag (tcp(4)).
-pub(crate) fn as_read_back(_level: c_int, _name: c_int, value: c_int) -> c_int {
-    value
 }
 
 /// Length of a control message with its header (cmsg(3)).

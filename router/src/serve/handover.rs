@@ -12,6 +12,7 @@ use crate::message::head::{Head, Scanner};
 use crate::message::request::{Origin, with_request};
 use crate::observe::access::Access;
 use crate::serve::client::{Client, HTTP2_PREFACE};
+use crate::serve::places::Place;
 use crate::serve::reader::Reader;
 use crate::serve::shared::{Busy, Prepared, Shared};
 use crate::table::{Lookup, Route};
@@ -69,7 +70,8 @@ enum Start {
 pub(crate) async fn offer(client: &Client, shared: &Shared) -> Outcome {
     let mut begun = Box::<Begun>::default();
     let Transport::Plain(stream) = &client.stream else { return Outcome::Read(begun) };
-    let head = match look(stream, &mut begun.since).await {
+    client.place.rest(Instant::now());
+    let head = match look(stream, &client.place, &mut begun.since).await {
         Start::Head(head) => head,
         Start::Other => return Outcome::Read(begun),
         Start::Late if begun.since.is_some() => return Outcome::Refused(Refusal::TIMEOUT),
@@ -130,8 +132,9 @@ async fn route_of(client: &Client, head: &[u8], shared: &Shared, access: &mut Ac
     }
 }
 
-/// Waits for a whole head. `since`: when its first byte was there. Holds no memory while it waits.
-async fn look(stream: &TcpStream, since: &mut Option<Instant>) -> Start {
+/// Waits for a whole head. `since`: when its first byte was there. Holds no memory while it waits. Until that byte the
+/// client may have to leave its `place`.
+async fn look(stream: &TcpStream, place: &Place, since: &mut Option<Instant>) -> Start {
     let mut scanner = Scanner::default();
     let mut deadline = Instant::now() + HEAD_TIME;
     let mut seen = 0;
@@ -165,6 +168,9 @@ async fn look(stream: &TcpStream, since: &mut Option<Instant>) -> Start {
             Ok(_) | Err(_) => return Start::Other,
         };
         if seen == 0 {
+            if !place.wake() {
+                return Start::Late;
+            }
             *since = Some(Instant::now());
             deadline = Instant::now() + HEAD_TIME;
         }
@@ -220,7 +226,7 @@ mod tests {
             client.shutdown().await.unwrap();
         }
         let mut since = None;
-        let start = look(&stream, &mut since).await;
+        let start = look(&stream, &Place::outside(), &mut since).await;
         let late = matches!(start, Start::Late);
         client.write_all(b"more").await.unwrap_or_else(|_| assert!(ended));
         let expected = [if late { b"" } else { bytes }, if ended { b"" } else { b"more" }].concat();
@@ -274,7 +280,8 @@ mod tests {
             }
         };
         let mut since = None;
-        let (start, ()) = tokio::join!(look(&stream, &mut since), drip);
+        let place = Place::outside();
+        let (start, ()) = tokio::join!(look(&stream, &place, &mut since), drip);
         assert!(matches!(start, Start::Head(seen) if seen.filled() == head));
     }
 }

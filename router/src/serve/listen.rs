@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
 /// How long to wait when no descriptor is left, before the next accept.
@@ -93,18 +93,21 @@ pub async fn run(
     let mut places = Places::new(clients, Arc::clone(&shared.observer.metrics));
     let mut connections = JoinSet::new();
     let mut refusals = JoinSet::new();
-    let mut sweep = interval(SWEEP);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Only while something is open: a router without connections sleeps.
+    let mut sweep_at = None;
     loop {
         tokio::select! {
             biased;
             () = ended(&mut shutdown) => break,
-            _ = sweep.tick() => {
+            () = sleep_until(sweep_at.unwrap_or_else(Instant::now)), if sweep_at.is_some() => {
                 let now = Instant::now();
+                let mut kept = 0;
                 for upstream in shared.table.load().routes().flat_map(|route| &route.entry.upstreams) {
-                    upstream.sweep(now);
+                    kept += upstream.sweep(now);
                 }
                 while connections.try_join_next().is_some() || refusals.try_join_next().is_some() {}
+                let open = kept > 0 || !connections.is_empty() || !refusals.is_empty();
+                sweep_at = open.then(|| now + SWEEP);
             }
             SecureListeners { https, tls } = changed(&mut changes) => {
                 shared.set_acceptor(tls.map(TlsAcceptor::from));
@@ -121,6 +124,7 @@ pub async fn run(
             accepted = accept(&plain, &secure) => match accepted {
                 Ok((stream, address, _)) if only_local && !is_local(address) => drop(stream),
                 Ok((stream, address, secure)) => {
+                    sweep_at.get_or_insert_with(|| Instant::now() + SWEEP);
                     let Some(place) = places.take() else {
                         shared.observer.metrics.turned_away.add(1);
                         while refusals.try_join_next().is_some() {}

@@ -101,10 +101,9 @@ impl Upstream {
         self.pool.keep(link);
     }
 
-    /// Closes connections that stayed unused too long or that the listener closed.
-    pub(crate) fn sweep(&self, now: Instant) {
-        self.pool.sweep(now);
-        self.multiplex.sweep(now);
+    /// Closes connections that stayed unused too long or that the listener closed; how many are left.
+    pub(crate) fn sweep(&self, now: Instant) -> usize {
+        self.pool.sweep(now) + self.multiplex.sweep(now)
     }
 
     /// A connection: a kept one, unless it has to be fresh.

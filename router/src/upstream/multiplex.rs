@@ -100,14 +100,16 @@ impl Multiplex {
         self.open().clear();
     }
 
-    /// Closes connections that ended or that nobody used for a while.
-    pub(crate) fn sweep(&self, now: Instant) {
-        self.open().retain_mut(|connection| {
+    /// Closes connections that ended or that nobody used for a while; how many are left.
+    pub(crate) fn sweep(&self, now: Instant) -> usize {
+        let mut open = self.open();
+        open.retain_mut(|connection| {
             if connection.streams() > 0 {
                 connection.used = now;
             }
             !connection.sender.is_closed() && now.duration_since(connection.used) < IDLE_UPSTREAM
         });
+        open.len()
     }
 
     /// A place on a connection that is there: one with room, or the emptiest where there may be no more.

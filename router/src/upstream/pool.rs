@@ -77,9 +77,11 @@ impl Pool {
         self.lock().clear();
     }
 
-    /// Closes connections that stayed unused too long or that the listener closed.
-    pub(crate) fn sweep(&self, now: Instant) {
-        self.lock().retain(|idle| now.duration_since(idle.since) < IDLE_UPSTREAM && idle.stream.is_quiet());
+    /// Closes connections that stayed unused too long or that the listener closed; how many are left.
+    pub(crate) fn sweep(&self, now: Instant) -> usize {
+        let mut pool = self.lock();
+        pool.retain(|idle| now.duration_since(idle.since) < IDLE_UPSTREAM && idle.stream.is_quiet());
+        pool.len()
     }
 
     /// Keeps the connection of `link` for the next request; closes it where enough are kept.

@@ -404,6 +404,43 @@ async fn websockets_are_tunnelled() {
     assert_eq!(response.status(), 502, "twice");
 }
 
+/// What an application cannot be asked to change to is no tunnel: its bytes would be the next request.
+#[tokio::test]
+async fn protocols_that_cannot_be_offered_are_refused() {
+    let (bench, app) = Bench::with_app().await;
+    let protocols = [("h2c", None), ("H2C", None), ("", None), (",", None), ("websocket", Some("5"))];
+    for (protocol, length) in protocols {
+        // hyper sends nothing behind a CONNECT.
+        let handshake = h2::client::handshake(bench.client().await.stream);
+        let (client, connection) = soon("handshake", handshake).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut request = Request::connect("http://app.localhost/ws").body(()).unwrap();
+        request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
+        if let Some(length) = length {
+            request.headers_mut().insert("content-length", length.parse().unwrap());
+        }
+        let (response, mut data) = client.ready().await.unwrap().send_request(request, false).unwrap();
+        let smuggled = match length {
+            Some(_) => "hello",
+            None => "GET /smuggled HTTP/1.1\r\nHost: app.localhost\r\n\r\n",
+        };
+        data.send_data(smuggled.into(), false).unwrap();
+        let serve = async {
+            let mut conn = app.accept().await;
+            let mut heads = conn.head().await;
+            if length.is_none() {
+                heads += &conn.head().await;
+            }
+            heads
+        };
+        tokio::select! {
+            response = soon("answer", response) => assert_eq!(response.unwrap().status(), 400, "{protocol}"),
+            heads = serve => panic!("{protocol}: {heads}"),
+        }
+        connection.abort();
+    }
+}
+
 #[tokio::test]
 async fn raw_frames_with_connection_headers_are_reset() {
     let (bench, app) = Bench::with_app().await;

@@ -1,7 +1,8 @@
 //! How many clients there may be, and who makes room.
 use super::harness::{App, Bench, Conn, entry, soon};
 use super::http2::{connect, get, send};
-use agentfs_router::Listeners;
+use agentfs_router::{Entry, Listeners};
+use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -55,6 +56,26 @@ async fn the_client_that_rested_longest_makes_room() {
     seventh.send(PAGE).await;
     assert_eq!(seventh.message().await.status(), 404);
     assert_eq!(bench.metrics.turned_away.get(), 0);
+}
+
+/// One whose first request is looked at before it is read rests until then.
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_makes_room_where_connections_are_handed_over() {
+    let (bench, app) = bench(2).await;
+    let handed =
+        Entry { handoff: Some(Arc::default()), ..entry("app.localhost", vec![bench.upstream("app")]) };
+    bench.set(vec![handed]);
+    let mut busy = bench.client().await;
+    busy.send(PAGE.trim_end()).await;
+    let mut silent = bench.client().await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    drop(resting(&bench).await);
+    assert!(ended(&mut silent).await);
+    // A part of a head is no rest.
+    busy.send("\r\n\r\n").await;
+    assert_eq!(busy.message().await.status(), 404);
+    assert_eq!((bench.metrics.let_go.get(), bench.metrics.turned_away.get()), (1, 0));
+    drop(app);
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,6 +71,10 @@ impl Additions {
             match *name {
                 header::HOST | header::COOKIE => continue,
                 header::SEC_WEBSOCKET_KEY if protocol.is_some() => continue,
+                // What follows is a tunnel, and no body: the application would wait for one.
+                header::CONTENT_LENGTH if protocol.is_some() => {
+                    return Err(Refusal::bad("content-length: an extended CONNECT has no body"));
+                }
                 header::CONTENT_LENGTH => framed = true,
                 _ => {}
             }
@@ -88,7 +92,12 @@ impl Additions {
         if let Some(key) = &self.key {
             lines.push(Header { name: "Sec-WebSocket-Key", value: key.as_bytes() });
         }
-        then(Request::check(method, target, 1, &lines)?)
+        let request = Request::check(method, target, 1, &lines)?;
+        // Its bytes would be the application's next request.
+        if protocol.is_some() && !request.facts.upgrade {
+            return Err(Refusal::bad("protocol: an application cannot be asked to change to it"));
+        }
+        then(request)
     }
 }
 

@@ -1,0 +1,137 @@
+//! system(3), popen(3): libc gives the shell the process's environment, of which the program may have taken out what
+//! is ours. The environment is never changed for that, not even for a moment: other threads read it. The shell sets
+//! the variables itself instead, in front of its command, so that what it starts is in the instance.
+#![expect(unsafe_code, reason = "carries out hooked calls")]
+
+use super::environment::{self, Reach, Texts, entries, examine};
+use super::{is_out_of_sight, ours};
+use crate::config;
+use crate::hooks::real;
+use crate::sys::{self, Errno, Memory};
+use crate::target;
+use core::ffi::CStr;
+use libc::{c_char, c_int};
+
+/// system(3).
+///
+/// # Safety
+/// As system(3).
+pub(crate) unsafe fn system(command: *const c_char) -> c_int {
+    // SAFETY: the program's own string.
+    let completed = unsafe { completed(command) };
+    // SAFETY: the program's own string, or one that lives to the end of this function.
+    unsafe { real::system(completed.as_ref().map_or(command, Completed::as_ptr)) }
+}
+
+/// popen(3).
+///
+/// # Safety
+/// As popen(3).
+pub(crate) unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: the program's own string.
+    let completed = unsafe { completed(command) };
+    // SAFETY: the program's own strings, or one that lives to the end of this function: popen returns after the
+    // shell was started.
+    unsafe { real::popen(completed.as_ref().map_or(command, Completed::as_ptr), mode) }
+}
+
+/// A command that sets variables first.
+struct Completed(Memory);
+
+// === impl Completed ===
+
+impl Completed {
+    fn as_ptr(&self) -> *const c_char {
+        self.0.bytes().as_ptr().cast::<c_char>()
+    }
+}
+
+/// The command with what the environment lacks, or `None` where it lacks nothing.
+///
+/// # Safety
+/// `command` is NULL or a C string.
+unsafe fn completed(command: *const c_char) -> Option<Completed> {
+    let config = config::get()?;
+    if command.is_null() {
+        return None;
+    }
+    let _errno = Errno::keep();
+    // SAFETY: the caller vouches for the string.
+    let command = unsafe { CStr::from_ptr(command) };
+    // SAFETY: the process's environment is an array of C strings that ends in NULL.
+    let own = || unsafe { entries(target::environment()) }.map(CStr::to_bytes);
+    let plan = examine(ours(config), Reach::Full, own());
+    if !plan.restores() || is_out_of_sight(config) {
+        return None;
+    }
+    let texts = Texts::of(plan, ours(config), own());
+    let added = texts.preload().or(plan.adds_preload().then(|| config.preload()));
+    let kept = config.kept().filter(|_| plan.adds_variables());
+    let variables = || added.into_iter().chain(kept.clone()).map(CStr::to_bytes);
+    let mut length = 0;
+    write(variables(), command.to_bytes(), |bytes| length += bytes.len());
+    let mut memory = sys::Memory::of(length + 1)?;
+    let mut rest = memory.bytes_mut().iter_mut();
+    write(variables(), command.to_bytes(), |bytes| {
+        for (from, to) in bytes.iter().zip(rest.by_ref()) {
+            *to = *from;
+        }
+    });
+    Some(Completed(memory))
+}
+
+/// Writes `export NAME='VALUE' …; COMMAND`, on the line on which the command begins.
+fn write<'a>(variables: impl Iterator<Item = &'a [u8]>, command: &[u8], mut push: impl FnMut(&[u8])) {
+    let mut before: &[u8] = b"export ";
+    for (name, value) in variables.filter_map(environment::parts).filter(|(name, _)| is_told(name)) {
+        push(before);
+        push(name);
+        push(b"='");
+        for byte in value {
+            push(if *byte == b'\'' { b"'\\''" } else { core::slice::from_ref(byte) });
+        }
+        push(b"'");
+        before = b" ";
+    }
+    if before == b" " {
+        push(b"; ");
+    }
+    push(command);
+}
+
+/// Whether a variable of this name is set in the command: a shell can set it, and it is no secret, because everybody may
+/// read the command lines of others (proc(5), `cmdline`).
+fn is_told(name: &[u8]) -> bool {
+    !name.ends_with(b"SECRET")
+        && name.first().is_some_and(|first| !first.is_ascii_digit())
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(variables: &[&str], command: &str) -> String {
+        let mut text = Vec::new();
+        let variables = variables.iter().map(|variable| variable.as_bytes());
+        write(variables, command.as_bytes(), |bytes| text.extend_from_slice(bytes));
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn variables_are_quoted_before_the_command() {
+        assert_eq!(written(&["A=1", "B=it's $x"], "run 'me'"), r"export A='1' B='it'\''s $x'; run 'me'");
+        assert_eq!(written(&["A='"], "x"), r"export A=''\'''; x");
+        assert_eq!(written(&[], "x"), "x");
+    }
+
+    #[test]
+    fn a_secret_is_in_no_command_line() {
+        assert_eq!(written(&["AGENTFS_SECRET=abc", "A=1"], "x"), "export A='1'; x");
+    }
+
+    #[test]
+    fn names_that_a_shell_refuses_are_left_out() {
+        assert_eq!(written(&["A-B=1", "1A=1", "=1", "none"], "x"), "x");
+    }
+}

@@ -1,0 +1,218 @@
+//! send, sendto, sendmsg, sendmmsg: on a connected TCP stream an address is ignored, which a Unix stream refuses
+//! (EISCONN); and TCP takes data for a peer that has closed, until the answer to the first of it has come, where a Unix
+//! stream fails at once (EPIPE). The real call comes first; nothing is looked at unless it fails.
+#![expect(unsafe_code, reason = "carries out hooked calls")]
+
+use crate::config;
+use crate::facts;
+use crate::hooks::real;
+use crate::sys::{self, Errno};
+use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+
+/// send(2).
+///
+/// # Safety
+/// As send(2).
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn send(fd: c_int, data: *const c_void, size: size_t, flags: c_int) -> ssize_t {
+    let errno = sys::errno();
+    // SAFETY: the program's own arguments.
+    let sent = unsafe { crate::hooks::gnu::real::send(fd, data, size, flags) };
+    if sent >= 0 || !late::is_taken(fd, size) {
+        return sent;
+    }
+    sys::set_errno(errno);
+    ssize_t::try_from(size).unwrap_or(ssize_t::MAX)
+}
+
+/// sendto(2), also as an implicit connect (`MSG_FASTOPEN`, tcp(7)).
+///
+/// # Safety
+/// As sendto(2).
+pub(crate) unsafe fn sendto(
+    fd: c_int,
+    data: *const c_void,
+    size: size_t,
+    flags: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> ssize_t {
+    #[cfg(target_os = "linux")]
+    if !address.is_null() && flags & libc::MSG_FASTOPEN != 0 && config::get().is_some() {
+        // SAFETY: the program's own address.
+        if unsafe { super::connect(fd, address, length) } != 0 {
+            return -1;
+        }
+        // SAFETY: the program's own data, no address.
+        return unsafe { real::sendto(fd, data, size, flags & !libc::MSG_FASTOPEN, core::ptr::null(), 0) };
+    }
+    let errno = sys::errno();
+    // SAFETY: the program's own arguments.
+    let sent = unsafe { real::sendto(fd, data, size, flags, address, length) };
+    #[cfg(target_os = "linux")]
+    if sent < 0 && late::is_taken(fd, size) {
+        sys::set_errno(errno);
+        return ssize_t::try_from(size).unwrap_or(ssize_t::MAX);
+    }
+    if sent >= 0 || address.is_null() || !refused_for_address(fd) {
+        return sent;
+    }
+    sys::set_errno(errno);
+    // SAFETY: the program's own data, no address.
+    unsafe { sendto(fd, data, size, flags, core::ptr::null(), 0) }
+}
+
+/// sendmsg(2).
+///
+/// # Safety
+/// As sendmsg(2).
+pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    #[cfg(target_os = "linux")]
+    if flags & libc::MSG_FASTOPEN != 0 && !message.is_null() && config::get().is_some() {
+        // SAFETY: the program's own header.
+        let mut plain = unsafe { message.read_unaligned() };
+        if !plain.msg_name.is_null() {
+            // SAFETY: the program's own address.
+            if unsafe { super::connect(fd, plain.msg_name.cast::<sockaddr>(), plain.msg_namelen) } != 0 {
+                return -1;
+            }
+            plain.msg_name = core::ptr::null_mut();
+            plain.msg_namelen = 0;
+            // SAFETY: the program's own message without its address.
+            return unsafe { real::sendmsg(fd, &raw const plain, flags & !libc::MSG_FASTOPEN) };
+        }
+    }
+    let errno = sys::errno();
+    // SAFETY: the program's own arguments.
+    let sent = unsafe { real::sendmsg(fd, message, flags) };
+    #[cfg(target_os = "linux")]
+    if sent < 0 && matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) && !message.is_null() {
+        // SAFETY: the kernel has read the header and its parts.
+        let size = unsafe { late::size_of(message) };
+        if late::is_taken(fd, size) {
+            sys::set_errno(errno);
+            return ssize_t::try_from(size).unwrap_or(ssize_t::MAX);
+        }
+    }
+    if sent >= 0 || !matches!(sys::errno(), libc::EISCONN | libc::EOPNOTSUPP) || message.is_null() {
+        return sent;
+    }
+    // SAFETY: the kernel has read the header, so it is there.
+    let mut plain = unsafe { message.read_unaligned() };
+    if plain.msg_name.is_null() || !refused_for_address(fd) {
+        return sent;
+    }
+    plain.msg_name = core::ptr::null_mut();
+    plain.msg_namelen = 0;
+    sys::set_errno(errno);
+    // SAFETY: the program's own message without its address.
+    unsafe { sendmsg(fd, &raw const plain, flags) }
+}
+
+/// sendmmsg(2).
+///
+/// # Safety
+/// As sendmmsg(2).
+#[cfg(target_os = "linux")]
+pub(crate) unsafe fn sendmmsg(
+    fd: c_int,
+    messages: *mut libc::mmsghdr,
+    count: libc::c_uint,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the program's own arguments.
+    let sent = unsafe { crate::hooks::gnu::real::sendmmsg(fd, messages, count, flags) };
+    if sent >= 0 || messages.is_null() || !refused_for_address(fd) {
+        return sent;
+    }
+    // The first one was refused, so none was sent: one by one, without addresses.
+    let mut done = 0;
+    // The kernel takes 1024 at most (UIO_MAXIOV).
+    for index in 0..usize::try_from(count.min(1024)).unwrap_or(0) {
+        // SAFETY: the program's array has `count` messages.
+        let message = unsafe { messages.add(index) };
+        // SAFETY: as above.
+        let header = unsafe { &raw const (*message).msg_hdr };
+        // SAFETY: the header is the program's own.
+        let length = unsafe { sendmsg(fd, header, flags) };
+        if length < 0 {
+            break;
+        }
+        // SAFETY: as above.
+        unsafe { (*message).msg_len = libc::c_uint::try_from(length).unwrap_or(0) };
+        done += 1;
+    }
+    if done > 0 { done } else { -1 }
+}
+
+/// Whether a send failed only because a Unix stream takes no address, on a rewritten socket.
+fn refused_for_address(fd: c_int) -> bool {
+    if sys::errno() != libc::EISCONN {
+        return false;
+    }
+    let _errno = Errno::keep();
+    config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some())
+}
+
+/// Data for a peer that has closed.
+#[cfg(target_os = "linux")]
+mod late {
+    use crate::config;
+    use crate::facts;
+    use crate::options;
+    use crate::sys::{self, Errno};
+    use libc::{c_int, msghdr};
+
+    /// Whether TCP would have taken the data that a send failed for with EPIPE. (SIGPIPE has been raised by then, for a
+    /// program that neither ignores it nor sends with `MSG_NOSIGNAL`.) Sets errno to what TCP says, where that differs.
+    #[cold]
+    pub(super) fn is_taken(fd: c_int, size: usize) -> bool {
+        let reason = sys::errno();
+        if !matches!(reason, libc::EPIPE | libc::ENOTCONN) {
+            return false;
+        }
+        let errno = Errno::keep();
+        let rewritten = config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some());
+        if reason == libc::ENOTCONN {
+            drop(errno);
+            if rewritten {
+                // A socket that is only bound, or listens.
+                sys::set_errno(libc::EPIPE);
+            }
+            return false;
+        }
+        if !rewritten || sys::peer_name(fd).is_err() || options::shut_down(fd).1 {
+            return false;
+        }
+        let events = sys::events_now(fd, libc::POLLRDHUP).unwrap_or(libc::POLLERR);
+        if events & libc::POLLERR != 0 {
+            // The peer left data unread, so it has reset the connection; TCP tells that once.
+            let _ = options::is_first_late(fd);
+            drop(errno);
+            if let Ok(reason @ 1..) = sys::option(fd, libc::SOL_SOCKET, libc::SO_ERROR) {
+                sys::set_errno(reason);
+            }
+            return false;
+        }
+        // A peer that has only shut down reading goes on taking, and throws away. To one that has closed, the first data
+        // is sent before it answers that nobody is there; nothing is sent without data.
+        size == 0 || events & libc::POLLHUP == 0 || options::is_first_late(fd)
+    }
+
+    /// Bytes of a message.
+    ///
+    /// # Safety
+    /// The kernel has read `message` and its parts.
+    pub(super) unsafe fn size_of(message: *const msghdr) -> usize {
+        // SAFETY: as the caller vouches.
+        let message = unsafe { message.read_unaligned() };
+        let mut size: usize = 0;
+        for index in 0..message.msg_iovlen {
+            // SAFETY: the message has that many parts.
+            let part = unsafe { message.msg_iov.add(index) };
+            // SAFETY: as above.
+            size = size.saturating_add(unsafe { part.read_unaligned() }.iov_len);
+        }
+        size
+    }
+}

@@ -1,0 +1,131 @@
+//! What TCP would answer where a Unix socket answers otherwise, and how the kernel takes values of options. No file and no
+//! descriptor of the program's is touched here. One file for each system; callers in `calls` hold them to the same
+//! functions.
+use super::{Fd, Result, get_option, socklen, tcp_socket};
+use libc::{c_int, c_void};
+
+/// What connect(2) says to an inet address on a Unix socket.
+pub(crate) const WRONG_FAMILY: c_int = libc::EINVAL;
+
+/// Whether getsockopt(2) on a Unix socket answers some names at every level: Linux does not.
+pub(crate) const ANSWERS_ANY_LEVEL: bool = false;
+
+/// What to pass to setsockopt to get a buffer that reads back as `size`: the kernel doubles it (socket(7)).
+pub(crate) fn buffer_request(size: c_int) -> c_int {
+    size / 2
+}
+
+/// Who is at the other end, beyond `SO_PEERCRED` (asm-generic/socket.h).
+const SO_PEERGROUPS: c_int = 59;
+const SO_PEERPIDFD: c_int = 77;
+
+/// Whether a TCP socket knows nothing of what an option asks for, and says ENODATA.
+pub(crate) fn is_of_peer(name: c_int) -> bool {
+    matches!(name, SO_PEERGROUPS | SO_PEERPIDFD)
+}
+
+/// Closes what was answered to such an option, where that is a descriptor.
+pub(crate) fn take_back(name: c_int, answer: c_int) {
+    if name == SO_PEERPIDFD {
+        drop(Fd::owned(answer));
+    }
+}
+
+/// What a TCP socket answers to `SO_PEERCRED`, `struct ucred`: process 0 and no user, so that no server takes its
+/// clients for local users that have proved themselves.
+pub(crate) fn peer_answer(name: c_int) -> Option<&'static [u8]> {
+    (name == libc::SO_PEERCRED).then_some(&[0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255])
+}
+
+/// What a TCP socket answers to such an option.
+pub(crate) fn inet_answer(name: c_int, v6: bool) -> Option<c_int> {
+    match name {
+        libc::SO_DOMAIN if v6 => Some(libc::AF_INET6),
+        libc::SO_DOMAIN => Some(libc::AF_INET),
+        libc::SO_PROTOCOL => Some(libc::IPPROTO_TCP),
+        _ => None,
+    }
+}
+
+/// The TCP option whose answer starts with the state.
+pub(crate) const INFO_OPTION: c_int = libc::TCP_INFO;
+
+/// Bytes of this kernel's answer to it, which is asked once of a TCP socket.
+pub(crate) fn info_length() -> usize {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+    /// What every kernel has had since Linux 4.
+    const LEAST: usize = 104;
+    static LENGTH: AtomicUsize = AtomicUsize::new(0);
+    let mut length = LENGTH.load(Ordering::Relaxed);
+    if length == 0 {
+        length = tcp_socket(false).ok().and_then(|socket| asked_info_length(&socket)).unwrap_or(LEAST);
+        LENGTH.store(length, Ordering::Relaxed);
+    }
+    length
+}
+
+fn asked_info_length(socket: &Fd) -> Option<usize> {
+    let mut info = [0_u64; 64];
+    let mut length = socklen(size_of_val(&info));
+    let value = info.as_mut_ptr().cast::<c_void>();
+    get_option(socket.number(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &mut length).ok()?;
+    usize::try_from(length).ok()
+}
+
+/// The TCP option that is a text: the congestion control's name (tcp(7)).
+pub(crate) const TEXT_OPTION: c_int = libc::TCP_CONGESTION;
+
+/// The answer to it, 16 bytes.
+pub(crate) fn text_of(fd: c_int, level: c_int, name: c_int) -> [c_int; 4] {
+    let mut words = [0; 4];
+    let mut length = socklen(size_of_val(&words));
+    let _ = get_option(fd, level, name, words.as_mut_ptr().cast::<c_void>(), &mut length);
+    words
+}
+
+/// Whether programs set an option on each connection, so that its values are known here.
+pub(crate) fn is_common(level: c_int, name: c_int) -> bool {
+    use libc::{
+        TCP_CORK, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY, TCP_QUICKACK, TCP_USER_TIMEOUT,
+    };
+    level == libc::IPPROTO_TCP
+        && matches!(
+            name,
+            TCP_NODELAY
+                | TCP_CORK
+                | TCP_QUICKACK
+                | TCP_KEEPIDLE
+                | TCP_KEEPINTVL
+                | TCP_KEEPCNT
+                | TCP_USER_TIMEOUT
+        )
+}
+
+/// A value as the kernel reads it back: switches as 0 or 1; EINVAL for one that is out of range (tcp(7)).
+pub(crate) fn as_read_back(level: c_int, name: c_int, value: c_int) -> Result<c_int> {
+    let range = match (level, name) {
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY | libc::TCP_CORK | libc::TCP_QUICKACK) => {
+            return Ok(c_int::from(value != 0));
+        }
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL) => 1..=32_767,
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => 1..=127,
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => 0..=c_int::MAX,
+        _ => c_int::MIN..=c_int::MAX,
+    };
+    if range.contains(&value) { Ok(value) } else { Err(libc::EINVAL) }
+}
+
+/// Whether a `SOL_SOCKET` option's answer tells a Unix socket from a TCP one.
+pub(crate) fn is_telling(name: c_int) -> bool {
+    matches!(
+        name,
+        libc::SO_DOMAIN
+            | libc::SO_PROTOCOL
+            | libc::SO_REUSEPORT
+            | libc::SO_PEERCRED
+            | SO_PEERGROUPS
+            | SO_PEERPIDFD
+            | libc::SO_SNDBUF
+            | libc::SO_RCVBUF
+    )
+}

@@ -1,0 +1,61 @@
+//! What TCP would answer where a Unix socket answers otherwise, and how the kernel takes values of options. No file and no
+//! descriptor of the program's is touched here. One file for each system; callers in `calls` hold them to the same
+//! functions.
+use super::Result;
+use libc::c_int;
+
+/// What connect(2) says to an inet address on a Unix socket (XNU, unp_connect).
+pub(crate) const WRONG_FAMILY: c_int = libc::EAFNOSUPPORT;
+
+/// Whether getsockopt(2) on a Unix socket answers some names at every level. XNU does (uipc_ctloutput looks at
+/// the name only): `TCP_NODELAY` would be the peer's credentials, `TCP_MAXSEG` its process id.
+pub(crate) const ANSWERS_ANY_LEVEL: bool = true;
+
+/// What to pass to setsockopt to get a buffer that reads back as `size`.
+pub(crate) fn buffer_request(size: c_int) -> c_int {
+    size
+}
+
+/// Whether a `SOL_SOCKET` option's answer tells a Unix socket from a TCP one.
+pub(crate) fn is_telling(name: c_int) -> bool {
+    matches!(name, libc::SO_REUSEPORT | libc::SO_SNDBUF | libc::SO_RCVBUF)
+}
+
+/// These options are of Linux only.
+pub(crate) fn is_of_peer(_name: c_int) -> bool {
+    false
+}
+
+/// As above.
+pub(crate) fn take_back(_name: c_int, _answer: c_int) {}
+
+/// `SO_PEERCRED` is of Linux only.
+pub(crate) fn peer_answer(_name: c_int) -> Option<&'static [u8]> {
+    None
+}
+
+/// What a TCP socket answers to such an option.
+pub(crate) fn inet_answer(_name: c_int, _v6: bool) -> Option<c_int> {
+    None
+}
+
+/// The TCP option whose answer starts with the state.
+pub(crate) const INFO_OPTION: c_int = libc::TCP_CONNECTION_INFO;
+
+/// macOS has no TCP option that is a text.
+pub(crate) const TEXT_OPTION: c_int = -1;
+
+/// As above.
+pub(crate) fn text_of(_fd: c_int, _level: c_int, _name: c_int) -> [c_int; 4] {
+    [0; 4]
+}
+
+/// The values of all options are taken as they are.
+pub(crate) fn is_common(_level: c_int, _name: c_int) -> bool {
+    true
+}
+
+/// A value as the kernel reads it back: `TCP_NODELAY` as its flag (tcp(4)).
+pub(crate) fn as_read_back(_level: c_int, _name: c_int, value: c_int) -> Result<c_int> {
+    Ok(value)
+}
