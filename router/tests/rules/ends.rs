@@ -7,7 +7,7 @@ use h2::{Reason, SendStream};
 use hyper::{Request, Response};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::future::Future;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep};
@@ -214,7 +214,7 @@ async fn a_reset_is_noticed_while_the_application_reads_nothing() {
     reset(client.stream);
     let start = Instant::now();
     soon("end", async {
-        while !conn.stream.ready(Interest::READABLE).await.unwrap().is_read_closed() {
+        while !conn.stream.ready(tokio::io::Interest::READABLE).await.unwrap().is_read_closed() {
             sleep(Duration::from_millis(100)).await;
         }
     })
