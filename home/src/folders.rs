@@ -184,4 +184,16 @@ mod tests {
         assert_eq!(fs::read_link(home.join("run")).unwrap(), paths.run);
         fs::remove_dir_all(&paths.base).unwrap();
     }
+
+    #[test]
+    fn a_home_of_somebody_else_is_refused() {
+        if nix::unistd::geteuid().is_root() {
+            let home = tempfile::tempdir_in("/tmp").unwrap();
+            nix::unistd::chown(home.path(), Some(12_345.into()), None).unwrap();
+            let error = prepare(&paths(home.path())).unwrap_err();
+            let foreign = FolderReason::Foreign { owner: 12_345 };
+            assert!(matches!(error, Error::Folder { reason, .. } if reason == foreign), "{error}");
+            assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing was made in it");
+        }
+    }
 }
