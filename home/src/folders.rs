@@ -169,6 +169,11 @@ mod tests {
             std::os::unix::fs::symlink(other.path(), &paths.run).unwrap();
             let message = prepare(&paths).unwrap_err().to_string();
             assert!(message.contains("12345"), "{message}");
+        } else {
+            #[expect(clippy::print_stderr, reason = "the test runner shows it")]
+            {
+                eprintln!("skipped: only root can try this");
+            }
         }
     }
 
@@ -194,6 +199,11 @@ mod tests {
             let foreign = FolderReason::Foreign { owner: 12_345 };
             assert!(matches!(error, Error::Folder { reason, .. } if reason == foreign), "{error}");
             assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing was made in it");
+        } else {
+            #[expect(clippy::print_stderr, reason = "the test runner shows it")]
+            {
+                eprintln!("skipped: only root can try this");
+            }
         }
     }
 }
