@@ -237,4 +237,27 @@ mod tests {
         claim.release(&paths).unwrap();
         assert_eq!(fs::read_dir(&paths.run).unwrap().count(), 0);
     }
+
+    #[test]
+    fn an_instance_with_one_living_process_is_not_taken_over() {
+        for (wrap_pid, child_pid) in [(u32::MAX, std::process::id()), (std::process::id(), u32::MAX)] {
+            let (_home, paths) = home();
+            claim(&paths, Companion { child_pid, ..wanted(wrap_pid) }, || 7).unwrap();
+            let second = take(&paths, std::process::id()).companion.instance;
+            assert!(second.starts_with("blue-"), "wrap {wrap_pid}, child {child_pid}: {second}");
+        }
+    }
+
+    /// The program has ended; a daemon that it started still serves.
+    #[test]
+    fn an_instance_whose_descendant_listens_is_not_taken_over() {
+        let (_home, paths) = home();
+        take(&paths, u32::MAX);
+        let companion = fs::read(paths.run.join("shop-blue.json")).unwrap();
+        let socket = paths.run.join("shop-blue.80.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let second = take(&paths, std::process::id()).companion.instance;
+        assert!(second.starts_with("blue-") && socket.exists(), "{second}");
+        assert_eq!(fs::read(paths.run.join("shop-blue.json")).unwrap(), companion);
+    }
 }

@@ -218,4 +218,20 @@ mod tests {
         fs::write(&circle, format!("#!{}\n", circle.display())).unwrap();
         assert_eq!(beyond_reach(&circle), None);
     }
+
+    /// The kernel says the same of a script whose interpreter is missing as of a missing program.
+    #[test]
+    fn a_missing_interpreter_is_told_from_a_refused_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("script");
+        fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+        fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find(script.as_os_str(), None).map_err(|failure| failure.exit), Ok(script.clone()));
+        for (kind, expected) in [
+            (std::io::ErrorKind::NotFound, Exit::NoProgram),
+            (std::io::ErrorKind::PermissionDenied, Exit::NotExecutable),
+        ] {
+            assert_eq!(cannot_start(&script, &kind.into()).exit, expected, "{kind}");
+        }
+    }
 }

@@ -6,6 +6,8 @@ mod bad_input;
 mod balance;
 #[path = "daemon/discovery.rs"]
 mod discovery;
+#[path = "daemon/guards.rs"]
+mod guards;
 #[path = "daemon/harness.rs"]
 mod harness;
 #[path = "daemon/lifetime.rs"]

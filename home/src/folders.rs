@@ -169,6 +169,11 @@ mod tests {
             std::os::unix::fs::symlink(other.path(), &paths.run).unwrap();
             let message = prepare(&paths).unwrap_err().to_string();
             assert!(message.contains("12345"), "{message}");
+        } else {
+            #[expect(clippy::print_stderr, reason = "the test runner shows it")]
+            {
+                eprintln!("skipped: only root can try this");
+            }
         }
     }
 
@@ -183,5 +188,22 @@ mod tests {
         prepare(&paths).unwrap();
         assert_eq!(fs::read_link(home.join("run")).unwrap(), paths.run);
         fs::remove_dir_all(&paths.base).unwrap();
+    }
+
+    #[test]
+    fn a_home_of_somebody_else_is_refused() {
+        if nix::unistd::geteuid().is_root() {
+            let home = tempfile::tempdir_in("/tmp").unwrap();
+            nix::unistd::chown(home.path(), Some(12_345.into()), None).unwrap();
+            let error = prepare(&paths(home.path())).unwrap_err();
+            let foreign = FolderReason::Foreign { owner: 12_345 };
+            assert!(matches!(error, Error::Folder { reason, .. } if reason == foreign), "{error}");
+            assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing was made in it");
+        } else {
+            #[expect(clippy::print_stderr, reason = "the test runner shows it")]
+            {
+                eprintln!("skipped: only root can try this");
+            }
+        }
     }
 }

@@ -184,4 +184,12 @@ mod tests {
             assert!(candidates(ip).iter().all(|scope| scope.reached_by(ip)));
         }
     }
+
+    #[test]
+    fn the_exact_address_is_tried_before_a_wildcard() {
+        let v4 = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+        assert_eq!(candidates(v4), [Scope::of(v4, false).unwrap(), Scope::AnyV4, Scope::AnyDual]);
+        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        assert_eq!(candidates(v6), [Scope::LoopbackV6, Scope::AnyV6, Scope::AnyDual]);
+    }
 }

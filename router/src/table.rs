@@ -452,4 +452,30 @@ mod tests {
         handle.store(Table::new(Vec::new(), 80));
         assert!(!handle.hands_over());
     }
+
+    #[test]
+    fn everybody_who_waits_for_a_table_is_woken() {
+        use std::sync::atomic::AtomicU32;
+        use std::task::Wake;
+        #[derive(Default)]
+        struct Woken(AtomicU32);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let handle = TableHandle::new(Table::new(Vec::new(), 80));
+        let seen = handle.load();
+        let waiting: [Arc<Woken>; 3] = std::array::from_fn(|_| Arc::default());
+        for woken in &waiting {
+            let waker = Waker::from(Arc::clone(woken));
+            let mut context = Context::from_waker(&waker);
+            // Polled for another reason as well: woken once all the same.
+            assert!(handle.poll_other(&seen, &mut context).is_pending());
+            assert!(handle.poll_other(&seen, &mut context).is_pending());
+        }
+        handle.store(Table::new(Vec::new(), 80));
+        assert!(waiting.iter().all(|woken| woken.0.load(Ordering::Relaxed) == 1));
+        assert!(handle.poll_other(&seen, &mut Context::from_waker(Waker::noop())).is_ready());
+    }
 }

@@ -7,9 +7,10 @@ use agentfs_wire::control::ErrorCode;
 use agentfs_wire::name::is_label;
 use nix::unistd::{Gid, Uid, chown};
 use serde_json::json;
-use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
 
 #[test]
 fn no_command_is_a_usage_error() {
@@ -393,19 +394,34 @@ fn a_collector_that_does_not_read_changes_nothing() {
     assert_eq!(shell.finish().success().stdout, "one");
 }
 
-/// The unpacked library is damaged: it is unpacked again, or said, and the program runs.
+/// The unpacked library is damaged: it is replaced, by a new file, because programs that run have the old one mapped.
 #[test]
 fn a_damaged_library_is_replaced() {
-    let home = Home::new();
-    let show = ["sh", "-c", "printf %s \"$AGENTFS_INTERPOSE\""];
-    let library = home.wrap("shop", "one", &show).text();
-    let mut file = std::fs::File::create(&library).unwrap_or_else(|error| {
-        std::fs::set_permissions(&library, std::fs::Permissions::from_mode(0o600)).unwrap();
-        std::fs::File::create(&library).unwrap_or_else(|_| panic!("{library}: {error}"))
-    });
-    file.write_all(b"damaged").unwrap();
-    drop(file);
-    let _running = home.wrap("shop", "two", &artifact::python("threading_server.py")).body("two").spawn();
-    home.listener("shop", "two", 8080);
-    home.expect_body("two.shop.localhost", "two");
+    // Not root's: all homes of root share one, and with it all programs that root has wrapped on this machine.
+    let home = Home::of_user("nobody");
+    let server = home.root().join("fixture-wait");
+    artifact::copy(&artifact::binary("fixture-wait"), &server);
+    let server = [server.display().to_string()];
+    let _first = home.wrap("shop", "first", &server).body("first").spawn();
+    home.listener("shop", "first", 5000);
+    let library = home.wrap("shop", "show", &["sh", "-c", "printf %s \"$AGENTFS_INTERPOSE\""]).text();
+    assert!(Path::new(&library).starts_with(home.root()), "{library} may be in use by others");
+    let whole = fs::metadata(&library).unwrap().len();
+    for (instance, damage) in [
+        // In place: `first` has it mapped, and would end by SIGBUS if it were cut short, if only for a moment.
+        ("longer", "printf x >> \"$0\""),
+        ("shorter", "head -c 1000 \"$0\" > \"$0.cut\" && mv \"$0.cut\" \"$0\""),
+    ] {
+        let _ = home.program("sh").args(["-c", damage, &library]).output().success();
+        let damaged = File::open(&library).unwrap();
+        let before = damaged.metadata().unwrap();
+        assert_ne!(before.len(), whole);
+        let _running = home.wrap("shop", instance, &server).body(instance).spawn();
+        home.listener("shop", instance, 5000);
+        home.expect_body(&format!("{instance}.shop.localhost"), instance);
+        let (old, new) = (damaged.metadata().unwrap(), fs::metadata(&library).unwrap());
+        assert_eq!((old.len(), old.mtime_nsec()), (before.len(), before.mtime_nsec()), "written in place");
+        assert_eq!((new.ino() == old.ino(), new.len()), (false, whole), "{damage}");
+        home.expect_body("first.shop.localhost", "first");
+    }
 }

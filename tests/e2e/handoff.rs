@@ -396,10 +396,15 @@ fn the_port_that_is_dialled_decides() {
         let (client, own) = line.split_once(' ').unwrap();
         assert_eq!(client, stream.local_addr().unwrap().to_string(), "{option:?}");
         assert_eq!(own, if handed == 1 { listen.clone() } else { format!("127.0.0.1:{PORT}") }, "{option:?}");
-        let list = home.call("forward.list", json!({}));
-        let forward =
-            list["forwards"].as_array().unwrap().iter().find(|one| one["listen"] == *listen).unwrap();
-        assert_eq!(forward["handed"], handed, "{option:?}");
+        // The program may answer before its connection is counted.
+        let count = |name: &str| {
+            let list = home.call("forward.list", json!({}));
+            let mut all = list["forwards"].as_array().unwrap().iter();
+            all.find(|one| one["listen"] == *listen).unwrap()[name].as_u64().unwrap()
+        };
+        agentfs_tests::wait::until(&format!("the connection is counted, {option:?}"), || {
+            (count("connections") == 1 && count("handed") == handed).then_some(())
+        });
     }
     let _ = home.agentfs(&["forward", "--handoff", "--proxy", &target]).output().code(2);
 }
@@ -409,7 +414,7 @@ fn the_port_that_is_dialled_decides() {
 #[test]
 fn another_user_cannot_hand_anything_over() {
     // Only root can be other users.
-    if !nix::unistd::geteuid().is_root() {
+    if !agentfs_tests::skip::is_root() {
         return;
     }
     let home = Home::of_user("nobody");

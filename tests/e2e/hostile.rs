@@ -18,7 +18,7 @@ const PYTHON: &str = "/usr/bin/python3";
 
 /// Only root can become somebody else; for others these tests have nothing to try.
 fn cannot_change_user() -> bool {
-    !Uid::effective().is_root()
+    !agentfs_tests::skip::is_root()
 }
 
 fn mode(path: &Path, mode: u32) {

@@ -14,6 +14,7 @@ mod descriptors;
 mod display;
 mod fallback;
 mod faults;
+mod guards;
 mod handoff;
 mod handover;
 mod hostile;

@@ -11,6 +11,7 @@ pub mod http;
 pub mod processes;
 mod report;
 pub mod run;
+pub mod skip;
 pub mod wait;
 
 pub use home::Home;

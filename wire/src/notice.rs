@@ -213,4 +213,11 @@ mod tests {
             let _ = Notice::decode(&datagram);
         }
     }
+
+    #[test]
+    fn bytes_behind_a_notice_make_it_malformed() {
+        let mut buffer = [0; crate::limits::NOTICE_BYTES];
+        let length = sample().encode(&mut buffer).unwrap();
+        assert_eq!(Notice::decode(&buffer[..=length]), Err(NoticeError::Malformed));
+    }
 }

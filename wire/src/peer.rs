@@ -76,6 +76,9 @@ impl Peer {
                 let (ip, port) = cut_last(first, b':')?;
                 let port = u16::try_from(parse_number(port, u64::from(u16::MAX))?).ok()?;
                 let client = Endpoint { ip: parse_client_ip(ip)?, port };
+                let (pid, sequence) = cut(second, b'.')?;
+                parse_number(pid, u64::from(u32::MAX))?;
+                parse_number(sequence, u64::MAX)?;
                 Some(Self::Forwarded { client, handed_over: kind == "H" })
             }
             _ => None,
@@ -234,6 +237,30 @@ mod tests {
         fn parse_never_panics(name: Vec<u8>) {
             let _ = Peer::parse(&name);
             let _ = parse_forwarded_file(&String::from_utf8_lossy(&name));
+        }
+    }
+
+    #[test]
+    fn a_name_with_anything_behind_it_is_not_ours() {
+        let client = "\0afs1/C/0123456789abcdef/47f000001.0050.7f000001.1f90";
+        let forwarded = "\0afs1/P/127.0.0.1:80/7.1";
+        let forwarded_v6 = "\0afs1/H/[00000000000000000000000000000001]:80/7.1";
+        for name in [client, forwarded, forwarded_v6] {
+            assert!(Peer::parse(name.as_bytes()).is_some(), "{name:?}");
+            for more in [".", ".0050", "0", "/", "/x", "\0", " ", "x"] {
+                // One digit more is another sequence number.
+                if more == "0" && name != client {
+                    continue;
+                }
+                let longer = format!("{name}{more}");
+                assert_eq!(Peer::parse(longer.as_bytes()), None, "{longer:?}");
+            }
+        }
+        for inside in ["127.0.0.1.1", "127.0.0", "[000000000000000000000000000000010]"] {
+            assert_eq!(Peer::parse(format!("\0afs1/P/{inside}:80/7.1").as_bytes()), None, "{inside}");
+        }
+        for end in ["", "7", "7.", ".1", "7.1.2", "x.1", "7.x"] {
+            assert_eq!(Peer::parse(format!("\0afs1/P/127.0.0.1:80/{end}").as_bytes()), None, "{end:?}");
         }
     }
 }

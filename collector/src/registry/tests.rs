@@ -304,3 +304,28 @@ fn a_drain_of_many_is_one_change_and_ends_by_itself() {
     assert!(told(&mut registry).1 > 999);
     assert_eq!(registry.next_drain_end(), Some(9000), "the one that was drained again stays out");
 }
+
+#[test]
+fn a_dead_process_is_named_nowhere() {
+    let mut registry = registry();
+    let file = "shop-k3f9.80.sock";
+    let named = |registry: &Registry| {
+        let instance = registry.instances.get(&key()).unwrap();
+        let owner = instance.listeners.get(file).and_then(|listener| listener.pid);
+        (instance.pids.contains(&7), owner)
+    };
+    // Another listener keeps the instance, and a process that inherited the socket keeps this one.
+    see(&mut registry, "shop-k3f9.90.sock", LISTENS);
+    registry.apply(1000, Event::Told { key: key(), pid: 7, file: Some(file.into()) });
+    see(&mut registry, file, LISTENS);
+    assert_eq!(named(&registry), (true, Some(7)));
+    registry.apply(1000, Event::ProcessExited { pid: 7 });
+    see(&mut registry, file, LISTENS);
+    assert_eq!(named(&registry), (false, None), "it listened");
+    // It said that it would listen, and ended: whoever is seen there next is another process.
+    see(&mut registry, file, FileState::Gone);
+    registry.apply(1000, Event::Told { key: key(), pid: 7, file: Some(file.into()) });
+    registry.apply(1000, Event::ProcessExited { pid: 7 });
+    see(&mut registry, file, FileState::Socket { inode: 8, accepting: true });
+    assert_eq!(named(&registry), (false, None), "it was about to listen");
+}

@@ -196,6 +196,8 @@ mod tests {
             ("Keep-Alive", Kind::HopByHop),
             ("HTTP2-Settings", Kind::HopByHop),
             ("X_Forwarded-For", Kind::Forwarding),
+            ("X_Forwarded_Host", Kind::Forwarding),
+            ("X_Forwarded_Proto", Kind::Forwarding),
             ("x-agentfs-hops", Kind::Hops),
             ("X-Forwarded-Port", Kind::Forwarding),
             ("x_real_ip", Kind::Forwarding),

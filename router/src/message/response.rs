@@ -206,7 +206,8 @@ fn check<'head>(
             && !(request.is_http10 && matches!(body, Body::Chunked(_) | Body::UntilClose)),
         long_lived,
     };
-    let coded = coding.is_some();
+    // `identity` frames nothing: the length does, and has to reach the client.
+    let coded = coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"));
     Ok((answer, Framing { connection, coded }))
 }
 

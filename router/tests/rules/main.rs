@@ -4,6 +4,7 @@
 mod balance;
 mod ends;
 mod framing;
+mod guards;
 mod handover;
 mod harness;
 mod hosts;
