@@ -21,12 +21,10 @@ async fn a_companion_of_somebody_else_says_nothing() {
     let collector = Collector::start().await;
     let own = std::process::id();
     let file = collector.run("shop-theirs.json");
-    let draft = collector.paths.run.join("draft");
-    // It gets its name only when it belongs to somebody else.
-    collector.claim("shop", "theirs", own, own, |_| {});
-    fs::rename(&file, &draft).unwrap();
+    // It gets its name when it belongs to somebody else: what the collector has seen, it puts back.
+    let draft = collector.paths.home.join("draft");
+    Collector::claim_in(&draft, "shop", "theirs", own, own, |_| {});
     nix::unistd::chown(&draft, Some(54_321.into()), None).unwrap();
-    collector.gone("shop/theirs").await;
     fs::rename(&draft, &file).unwrap();
     let _theirs = App::bind(&collector.run("shop-theirs.80.sock"), "theirs");
     let theirs = collector.listening("shop/theirs", 1).await;

@@ -167,6 +167,19 @@ impl Collector {
         child_pid: u32,
         edit: impl FnOnce(&mut Companion),
     ) {
+        let file = self.run(&format!("{app}-{instance}.json"));
+        Self::claim_in(&file, app, instance, wrap_pid, child_pid, edit);
+    }
+
+    /// As [`Self::claim`], in another file.
+    pub(crate) fn claim_in(
+        file: &std::path::Path,
+        app: &str,
+        instance: &str,
+        wrap_pid: u32,
+        child_pid: u32,
+        edit: impl FnOnce(&mut Companion),
+    ) {
         let mut companion = Companion {
             app: app.into(),
             instance: instance.into(),
@@ -183,7 +196,6 @@ impl Collector {
             secret: None,
         };
         edit(&mut companion);
-        let file = self.run(&format!("{app}-{instance}.json"));
         std::fs::write(file, serde_json::to_string(&companion).unwrap()).unwrap();
     }
 
