@@ -7,7 +7,7 @@ mod member;
 
 use crate::clock::now_ms;
 use crate::end::ended;
-use crate::limits::{BROKER_CONNECTIONS, BROKER_TIMEOUT};
+use crate::limits::{BROKER_CONNECTIONS, BROKER_OPEN, BROKER_SILENT, BROKER_TIMEOUT};
 use crate::log;
 use crate::warnings::Warnings;
 use agentfs_home::{Change, Probe, Prober, RunDir};
@@ -23,6 +23,7 @@ use nix::sys::socket::{
     connect, getsockopt, listen, recv, sendmsg, setsockopt, socket,
 };
 use nix::sys::time::TimeVal;
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -46,6 +47,45 @@ struct Places {
     run: PathBuf,
     run_lock: PathBuf,
     warnings: Mutex<Warnings>,
+}
+
+/// Connections of each user that have sent nothing yet.
+#[derive(Debug, Default)]
+struct Silent(Mutex<HashMap<u32, usize>>);
+
+/// Counts one of them for as long as it lives.
+#[derive(Debug)]
+struct Waiting {
+    silent: Arc<Silent>,
+    user: u32,
+}
+
+// === impl Silent ===
+
+impl Silent {
+    /// Counts one more of the user at the other end; `None` if there are too many.
+    fn enter(self: &Arc<Self>, connection: &UnixStream) -> Option<Waiting> {
+        let user = getsockopt(connection, PeerCredentials).ok()?.uid();
+        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = users.entry(user).or_default();
+        if *count >= BROKER_SILENT {
+            return None;
+        }
+        *count += 1;
+        Some(Waiting { silent: Arc::clone(self), user })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut users = self.silent.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = users.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                users.remove(&self.user);
+            }
+        }
+    }
 }
 
 // === impl Broker ===
@@ -73,22 +113,26 @@ impl Broker {
 
     /// Answers until the collector ends.
     pub(crate) async fn run(self, mut end_rx: watch::Receiver<bool>) {
+        let open = Arc::new(Semaphore::new(BROKER_OPEN));
         let permits = Arc::new(Semaphore::new(BROKER_CONNECTIONS));
+        let silent = Arc::new(Silent::default());
         loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&open).acquire_owned().await else { return };
             let connection = tokio::select! {
                 () = ended(&mut end_rx) => return,
                 connection = self.socket.accept() => connection,
             };
             match connection {
                 Ok((connection, _)) => {
-                    let places = Arc::clone(&self.places);
-                    // Detached on purpose: it ends by its own timeouts, and the permit counts it.
+                    let (places, permits) = (Arc::clone(&self.places), Arc::clone(&permits));
+                    // A user with too many connections that say nothing loses the further ones. The rest is served.
+                    let Some(waiting) = silent.enter(&connection) else { continue };
+                    // Detached on purpose: it ends by its own timeouts, and its place counts it.
                     drop(tokio::spawn(async move {
-                        if let Err(error) = answer(connection, places).await {
+                        if let Err(error) = answer(connection, waiting, &permits, places).await {
                             log::debug!("broker: {error}");
                         }
-                        drop(permit);
+                        drop(place);
                     }));
                 }
                 Err(error) => log::debug!("broker: cannot accept: {error}"),
@@ -98,12 +142,33 @@ impl Broker {
 }
 
 /// Waits for one request and answers it. A client that sends nothing does not occupy a thread.
-async fn answer(connection: UnixStream, places: Arc<Places>) -> io::Result<()> {
-    tokio::time::timeout(BROKER_TIMEOUT, connection.readable()).await??;
+async fn answer(
+    connection: UnixStream,
+    waiting: Waiting,
+    permits: &Semaphore,
+    places: Arc<Places>,
+) -> io::Result<()> {
+    tokio::time::timeout(BROKER_TIMEOUT, has_spoken(&connection)).await??;
+    drop(waiting);
+    let _permit = permits.acquire().await.map_err(io::Error::other)?;
     let connection = connection.into_std()?;
     connection.set_nonblocking(false)?;
     tokio::task::spawn_blocking(move || serve(&connection.into(), &places)).await??;
     Ok(())
+}
+
+/// Completes when something is there to be read, or the other end has closed.
+async fn has_spoken(connection: &UnixStream) -> io::Result<()> {
+    loop {
+        // It may say so without a cause, so the socket itself is asked.
+        connection.readable().await?;
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let peek = || recv(connection.as_raw_fd(), &mut [0], flags).map_err(io::Error::from);
+        match connection.try_io(tokio::io::Interest::READABLE, peek) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result.map(drop),
+        }
+    }
 }
 
 /// Answers one request.

@@ -167,6 +167,15 @@ pub(crate) const FREE_PORT_ATTEMPTS: usize = 32;
 #[cfg(target_os = "linux")]
 pub(crate) const BROKER_CONNECTIONS: usize = 16;
 
+/// Connections to the broker that are open at once, whether they asked or not. Further ones wait to be accepted.
+#[cfg(target_os = "linux")]
+pub(crate) const BROKER_OPEN: usize = 256;
+
+/// Connections of one user to the broker that have sent nothing yet. Further ones are closed, so that a user who only
+/// connects cannot keep others from being served.
+#[cfg(target_os = "linux")]
+pub(crate) const BROKER_SILENT: usize = 32;
+
 /// Time for one such request, less than a second. Then it is dropped.
 #[cfg(target_os = "linux")]
 pub(crate) const BROKER_TIMEOUT: Duration = Duration::from_millis(500);

@@ -115,6 +115,32 @@ fn refusals_are_logged_once_in_a_while() {
     assert!(refusals[0].contains("of user 65534"), "{log}");
 }
 
+/// Opens many connections to the broker, says nothing, and prints the last of those that the broker closes first.
+const SILENT: &str = r"
+import select, socket, sys
+held = []
+for _ in range(60):
+    broker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    broker.connect(bytes.fromhex(sys.argv[1]))
+    held.append(broker)
+print(max(held.index(broker) for broker in select.select(held, [], [], 20)[0]))
+";
+
+/// A user who only connects cannot keep the members of an instance from being served: they would meet the host's port.
+#[test]
+fn whoever_says_nothing_gets_few_connections() {
+    if cannot_change_user() {
+        return;
+    }
+    let home = Home::new();
+    home.start_daemon();
+    let name = broker::socket_name(home.paths().base.as_os_str().as_bytes());
+    let run = home.program(DROP[0]).args(&DROP[1..]).args([PYTHON, "-c", SILENT, &hex(name.as_bytes())]);
+    let last: usize = run.text().trim().parse().unwrap();
+    // Without a limit the first ones end first, after their time.
+    assert!(last >= 32, "connection {last} ended first");
+}
+
 /// A socket made by hand has no companion, so no process can prove that it belongs to its instance.
 #[test]
 fn nobody_is_a_member_of_what_was_made_by_hand() {

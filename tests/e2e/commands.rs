@@ -229,6 +229,21 @@ fn stop_ends_dozens_at_once() {
     home.expect_body("one.till.localhost", "one");
 }
 
+/// "`agentfs stop X && agentfs wrap … (same name)`: 502 for 12–13 s, while `ps` lists the listener": the time that the
+/// old instance is given is longer than the test waits, and the new one does not inherit it.
+#[test]
+fn a_name_that_was_stopped_serves_again_at_once() {
+    let home = Home::new();
+    let mut running = start(&home, "shop", "one");
+    for _ in 0..5 {
+        let _ = home.agentfs(&["stop", "shop/one", "--timeout", "300"]).output().success();
+        // Not waited for: the new one may take the name before the collector has seen the old one's end.
+        let next = start(&home, "shop", "one");
+        drop(std::mem::replace(&mut running, next).finish());
+        home.expect_body("one.shop.localhost", "one");
+    }
+}
+
 /// A program that ignores SIGTERM is killed when the time is over.
 #[test]
 fn stop_kills_what_does_not_end() {

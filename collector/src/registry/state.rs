@@ -283,6 +283,10 @@ impl Registry {
         }
         if same.is_none() {
             instance.ended = false;
+            // Whoever took the name anew is not the one that was about to end.
+            if std::mem::take(&mut instance.draining) {
+                self.draining.retain(|(_, other)| other != key);
+            }
         }
         let known: Vec<u32> = same.map(|known| vec![known.wrap_pid, known.child_pid]).unwrap_or_default();
         instance.started_ms = companion.started_ms;

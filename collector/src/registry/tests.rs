@@ -329,3 +329,24 @@ fn a_dead_process_is_named_nowhere() {
     see(&mut registry, file, FileState::Socket { inode: 8, accepting: true });
     assert_eq!(named(&registry), (false, None), "it was about to listen");
 }
+
+/// `agentfs stop X && agentfs wrap … --instance X`: the new program is routed at once.
+#[test]
+fn a_name_taken_again_ends_the_drain_of_its_predecessor() {
+    let mut registry = registry();
+    let drain = |registry: &mut Registry| {
+        registry.apply(1000, Event::Drained { keys: vec![key()], until_ms: 9000 });
+        assert_eq!(registry.next_drain_end(), Some(9000));
+    };
+    see(&mut registry, "shop-k3f9.json", companion("k3f9", 7, "/main"));
+    see(&mut registry, "shop-k3f9.80.sock", LISTENS);
+    drain(&mut registry);
+    // The same companion once more says nothing new.
+    see(&mut registry, "shop-k3f9.json", companion("k3f9", 7, "/main"));
+    assert_eq!(registry.next_drain_end(), Some(9000));
+    told(&mut registry);
+    see(&mut registry, "shop-k3f9.json", companion("k3f9", 70, "/main"));
+    see(&mut registry, "shop-k3f9.80.sock", FileState::Socket { inode: 8, accepting: true });
+    assert_eq!(registry.next_drain_end(), None);
+    assert!(told(&mut registry).1 > 0, "it is routed");
+}

@@ -260,7 +260,7 @@ impl Shared {
             }
             Lookup::Invalid => return Err(Refusal::bad("host")),
             Lookup::Control => self.control(request, reply, reader, &table, out),
-            Lookup::Index if request.path() == "/" => pages::index(out, reply, reader.sees(), &table),
+            Lookup::Index if request.path() == "/" => self.control(request, reply, reader, &table, out),
             Lookup::Index | Lookup::Unknown => {
                 pages::unknown(out, reply, reader.sees(), request.host, &table)
             }

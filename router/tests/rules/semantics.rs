@@ -303,6 +303,7 @@ async fn method_not_allowed_says_which_are() {
     for (request, allowed) in [
         ("CONNECT app.localhost:80 HTTP/1.1\r\nHost: app.localhost\r\n\r\n", "POST"),
         ("POST /livez HTTP/1.1\r\nHost: agentfs.localhost\r\n\r\n", "GET, HEAD"),
+        ("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET, HEAD"),
     ] {
         for answer in [
             answer(bench.client().await, request).await,
