@@ -22,6 +22,10 @@ pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// Clients that are told at once that there is no room. Further ones are disconnected without a word.
 pub(crate) const REFUSED_CLIENTS: usize = 64;
 
+/// One of so many clients may wait for its refusal, at least one: with few descriptors, refusals must not take those of
+/// the control socket. Further clients are closed without a word.
+pub(crate) const REFUSED_OF_CLIENTS: u64 = 8;
+
 /// Bytes of a request head. Beyond: 431. (64 KB must pass; browsers stop at about 256 KB of cookies.)
 pub(crate) const REQUEST_HEAD_BYTES: usize = 128 * 1024;
 

@@ -2,7 +2,7 @@
 use crate::counters::RouterMetrics;
 use crate::error::Error;
 use crate::event::RouterEvent;
-use crate::limits::{DRAIN_TIME, REFUSED_CLIENTS, SWEEP};
+use crate::limits::{DRAIN_TIME, SWEEP};
 use crate::observe::access::{Observer, RequestLog};
 use crate::serve::connection;
 use crate::serve::places::Places;
@@ -129,7 +129,7 @@ pub async fn run(
                         shared.observer.metrics.turned_away.add(1);
                         while refusals.try_join_next().is_some() {}
                         // Within TLS there is no short answer.
-                        if !secure && refusals.len() < REFUSED_CLIENTS {
+                        if !secure && refusals.len() < places.refusals() {
                             refusals.spawn(connection::turn_away(stream, address, Arc::clone(&shared)));
                         }
                         continue;

@@ -3,7 +3,7 @@
 //! A client that rests (it has an open connection and no request) may be let go at any moment: HTTP allows it, and clients
 //! ask again. So at the limit the one that has rested longest goes; where none rests, the new one is told to come later.
 use crate::counters::RouterMetrics;
-use crate::limits::{CLIENTS, CLIENTS_OF_DESCRIPTORS, LOOK_PAUSE};
+use crate::limits::{CLIENTS, CLIENTS_OF_DESCRIPTORS, LOOK_PAUSE, REFUSED_CLIENTS, REFUSED_OF_CLIENTS};
 use nix::sys::resource::{Resource, getrlimit};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -67,6 +67,12 @@ impl Places {
         }
         self.metrics.open_connections.add(1);
         Some(Place::new(self.start, Some(Arc::clone(&self.metrics))))
+    }
+
+    /// How many clients may wait for their refusal at once: they take descriptors too, beyond the limit.
+    pub(super) fn refusals(&self) -> usize {
+        let share = usize::try_from(self.limit / REFUSED_OF_CLIENTS).unwrap_or(usize::MAX);
+        share.clamp(1, REFUSED_CLIENTS)
     }
 
     /// Notes how to end the task of the client in `place`.
@@ -183,6 +189,13 @@ mod tests {
 
     fn task() -> AbortHandle {
         tokio::spawn(std::future::pending::<()>()).abort_handle()
+    }
+
+    #[tokio::test]
+    async fn refusals_take_a_share_of_the_limit() {
+        for (limit, refusals) in [(1, 1), (50, 6), (32_768, 64)] {
+            assert_eq!(Places::new(Some(limit), Arc::default()).refusals(), refusals);
+        }
     }
 
     #[tokio::test(start_paused = true)]
