@@ -426,6 +426,14 @@ mod tests {
         assert_eq!(parse_request(b"garbage").unwrap_err().code, ErrorCode::BadRequest);
     }
 
+    /// A client recognises its reply by the id.
+    #[test]
+    fn a_large_number_as_an_id_stays_what_it_is() {
+        let text = br#"{"id":266666666666666666666666666666666666666666666666666,"method":"ping"}"#;
+        let request = parse_request(text).unwrap();
+        assert_eq!(parse_request(&serde_json::to_vec(&request).unwrap()).unwrap().id, request.id);
+    }
+
     /// "Walk the matrix": a collector or client of another age, and a file of routes written by one.
     #[test]
     fn a_route_reads_and_writes_as_older_ones_did() {
