@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(all.len(), 51, "nothing was looked at yet");
         look(&mut files, all);
         assert_eq!(files.changed(), Vec::<String>::new());
-        assert_eq!(files.unsound(), ["a-f0.json"], "it is no companion");
+        assert_eq!(files.unsound(), ["a-f0.json"], "it is not a companion");
         fs::remove_file(path.join(file(7))).unwrap();
         symlink("a-f1.80.sock", path.join("a-f1.sock")).unwrap();
         fs::write(path.join("new"), "{}").unwrap();

@@ -385,7 +385,7 @@ mod tests {
         table(&mut upstreams, vec![part]);
         let change = |route: &Route| vec![("a.localhost".to_owned(), Some(route.clone()))];
         assert_eq!(upstreams.apply(change(&whole)), ["a.localhost"]);
-        assert!(upstreams.apply(change(&whole)).is_empty(), "the same again is no change");
+        assert!(upstreams.apply(change(&whole)).is_empty(), "the same again changes nothing");
         let upstreams_of = |upstreams: &Upstreams| upstreams.names["a.localhost"].upstreams.clone();
         let targets: Vec<_> =
             upstreams_of(&upstreams).iter().map(|upstream| upstream.socket.clone()).collect();

@@ -92,7 +92,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let paths = Paths::new(home.path(), 0);
         let other = File::create(home.path().join("other")).unwrap();
-        assert!(LogFile::of(other.as_fd(), other.as_fd(), &paths).is_none(), "there is no log");
+        assert!(LogFile::of(other.as_fd(), other.as_fd(), &paths).is_none(), "it is not the log");
         std::os::unix::fs::symlink("other", &paths.log).unwrap();
         assert!(LogFile::of(other.as_fd(), other.as_fd(), &paths).is_none(), "a link is not followed");
         fs::remove_file(&paths.log).unwrap();
