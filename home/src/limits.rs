@@ -8,8 +8,9 @@ pub(crate) const COLLECTOR_LOCK_TRIES: u32 = 100;
 /// Milliseconds between two attempts to get the lock of a collector that is dying.
 pub(crate) const COLLECTOR_LOCK_PAUSE_MS: u8 = 20;
 
-/// Attempts to get the run lock, [`RUN_LOCK_PAUSE_MS`] apart. It is held for microseconds. Then the caller fails.
-pub(crate) const RUN_LOCK_TRIES: u32 = 100;
+/// Longest wait for the run lock; then the caller fails. It is held for microseconds, but for as long as the disk
+/// takes for one change of the folder: 0.3 s were seen on a busy machine.
+pub(crate) const RUN_LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Milliseconds between two attempts to get the run lock.
 pub(crate) const RUN_LOCK_PAUSE_MS: u8 = 2;

@@ -1,7 +1,7 @@
 //! The two locks of a home: one ensures that only one collector runs, the other (the run lock) is held while
 //! stale sockets are removed.
 use crate::error::Error;
-use crate::limits::{COLLECTOR_LOCK_PAUSE_MS, COLLECTOR_LOCK_TRIES, RUN_LOCK_PAUSE_MS, RUN_LOCK_TRIES};
+use crate::limits::{COLLECTOR_LOCK_PAUSE_MS, COLLECTOR_LOCK_TRIES, RUN_LOCK_PAUSE_MS, RUN_LOCK_WAIT};
 use agentfs_wire::paths::Paths;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Proof that this process is the collector of its home. Released by the kernel with the process.
 #[derive(Debug)]
@@ -85,18 +86,26 @@ fn pause(ms: u8) {
 // === impl RunLock ===
 
 impl RunLock {
-    /// Waits for the lock, for a limited time.
+    /// Waits for the lock, for ten seconds at most.
     ///
     /// # Errors
-    /// `WouldBlock` if somebody holds it all the time; else what the system says.
+    /// `TimedOut` if somebody holds it all the time; else what the system says.
     pub fn take(path: &Path) -> io::Result<Self> {
-        for _ in 0..RUN_LOCK_TRIES {
+        Self::take_within(path, RUN_LOCK_WAIT)
+    }
+
+    fn take_within(path: &Path, limit: Duration) -> io::Result<Self> {
+        let start = Instant::now();
+        loop {
             if let Some(lock) = Self::try_take(path)? {
                 return Ok(lock);
             }
+            if start.elapsed() >= limit {
+                let message = format!("another process holds {}", path.display());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
             pause(RUN_LOCK_PAUSE_MS);
         }
-        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Takes the lock, or returns `None` if somebody else has it: try again a little later.
@@ -145,7 +154,9 @@ mod tests {
         let path = home.path().join("run.lock");
         let first = RunLock::try_take(&path).unwrap();
         assert!(first.is_some() && RunLock::try_take(&path).unwrap().is_none());
-        assert_eq!(RunLock::take(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock, "within bounds");
+        let late = RunLock::take_within(&path, Duration::from_millis(5)).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        assert!(late.to_string().contains("run.lock"), "{late}");
         drop(first);
         RunLock::take(&path).unwrap();
     }

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 fn start<'home>(home: &'home Home, copy: &str) -> Process<'home> {
     let server = artifact::binary("fixture-wait").display().to_string();
@@ -115,6 +116,27 @@ fn a_held_lock_is_waited_for() {
     assert_ne!(home.daemon().unwrap().pid, first.pid);
     let log = fs::read_to_string(&home.paths().log).unwrap();
     assert!(!log.contains("another collector"), "{log}");
+}
+
+/// A busy disk makes whoever changes the run dir hold its lock for a third of a second and more: `wrap`, which
+/// replaces a dead instance under that lock, waits.
+#[test]
+fn a_run_dir_that_is_being_changed_is_waited_for() {
+    let home = Home::new();
+    let paths = home.paths();
+    home.start_daemon();
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&paths.run_lock).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap();
+    // What an instance leaves that was killed while its companion was written.
+    fs::write(paths.run.join("shop-one.json"), "{").unwrap();
+    let mut starting = home.wrap("shop", "one", &["sh", "-c", "printf %s $AGENTFS_INSTANCE"]).spawn();
+    let begin = Instant::now();
+    until("twice the time of before has passed", || {
+        assert!(starting.is_running(), "{}", starting.stderr());
+        (begin.elapsed() > Duration::from_millis(500)).then_some(())
+    });
+    drop(lock);
+    assert_eq!(starting.finish().success().stdout, "one");
 }
 
 /// A collector that was killed may still accept while its last thread ends: a command that meets it starts

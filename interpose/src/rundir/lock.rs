@@ -3,9 +3,10 @@ use crate::config::Config;
 use crate::rawaddr::UnixName;
 use crate::sys::{self, Fd};
 
-/// Tries at the run dir's lock, 1 ms apart but for the first few. Its holders do four system calls; after this
-/// long the lock is somebody's who was stopped in between, and the bind fails with EADDRINUSE.
-const LOCK_TRIES: u32 = 2000;
+/// Tries at the run dir's lock, 1 ms apart but for the first few. Its holders do four system calls, which take as
+/// long as the disk does (0.3 s were seen on a busy machine); after this long the lock is somebody's who was
+/// stopped in between, and the bind fails with EADDRINUSE.
+const LOCK_TRIES: u32 = 5000;
 /// The first tries, which follow one another faster: the holder is mostly done within microseconds.
 const QUICK_LOCK_TRIES: u32 = 20;
 
