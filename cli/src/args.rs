@@ -100,19 +100,19 @@ pub(crate) struct WrapArguments {
     #[arg(long)]
     pub(crate) isolate: bool,
     /// Also open this port on the host, on 127.0.0.1 and ::1; can be repeated
-    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "no_interpose")]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = crate::number::port, conflicts_with = "no_interpose")]
     pub(crate) expose: Vec<u16>,
     /// Move only these ports into the instance; other ports stay on the host
-    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "except")]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = crate::number::port, conflicts_with = "except")]
     pub(crate) only: Vec<u16>,
     /// Keep these ports on the host
-    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = crate::number::port)]
     pub(crate) except: Vec<u16>,
     /// Leave the program's system calls alone; it must bind `$AGENTFS_SOCKET` or `$PORT` itself
     #[arg(long)]
     pub(crate) no_interpose: bool,
     /// Set `$PORT`, for programs that read it
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", value_parser = crate::number::port)]
     pub(crate) port: Option<u16>,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
@@ -307,7 +307,7 @@ pub(crate) struct StopArguments {
     #[arg(value_name = "INSTANCE", required_unless_present = "all")]
     pub(crate) instances: Vec<String>,
     /// Seconds to wait before SIGKILL
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = crate::number::within::<0, 86_400>)]
     pub(crate) timeout: u64,
     /// Stop every instance
     #[arg(long, conflicts_with = "instances")]
@@ -461,7 +461,7 @@ pub(crate) struct DoctorArguments {
     #[arg(long)]
     pub(crate) self_test: bool,
     /// Seconds after which the self-test gives up
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), requires = "self_test")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = crate::number::within::<1, 600>, requires = "self_test")]
     pub(crate) timeout: u64,
     /// Check whether the library was loaded into this process
     #[arg(long, hide = true)]

@@ -22,6 +22,7 @@ mod launch_agent;
 mod launchctl;
 mod liveness;
 mod naming;
+mod number;
 mod printer;
 mod program;
 mod protection;

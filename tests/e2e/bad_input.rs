@@ -220,6 +220,21 @@ fn a_second_collector_says_who_is_first() {
     assert_eq!(home.daemon().map(|daemon| daemon.pid), Some(first.pid));
 }
 
+/// A running collector has read its addresses: other ones are not passed over without a word.
+#[test]
+fn an_address_that_comes_too_late_is_said() {
+    let home = Home::new();
+    home.start_daemon();
+    let port = home.router_port();
+    let start = || home.agentfs(&["-v", "daemon", "start"]);
+    let late = start().env("AGENTFS_ROUTER", "127.0.0.1:9").output().success();
+    assert!(late.stderr.contains("AGENTFS_ROUTER=127.0.0.1:9 does not change"), "{}", late.explain());
+    for same in [format!("127.0.0.1:{port}"), "127.0.0.1:0".to_owned()] {
+        let output = start().env("AGENTFS_ROUTER", &same).output().success();
+        assert!(!output.stderr.contains("does not change"), "{}", output.explain());
+    }
+}
+
 /// Many commands that all need a collector bring up exactly one.
 #[test]
 fn collectors_that_start_at_once_leave_one() {

@@ -249,6 +249,7 @@ while True:
 "#;
 
 /// "`--expose PORT` keeps one listener on real TCP as well": `localhost` is both addresses, and some programs try one.
+/// A port that is named twice is opened once.
 #[test]
 fn an_exposed_port_is_reached_by_both_addresses_of_localhost() {
     let home = Home::new();
@@ -256,7 +257,8 @@ fn an_exposed_port_is_reached_by_both_addresses_of_localhost() {
     let has_v6 = free("::1").is_some();
     let port = free("127.0.0.1").unwrap();
     let text = port.to_string();
-    let arguments = ["wrap", "--app", "shop", "--instance", "one", "--expose", &text, "--"];
+    let arguments =
+        ["wrap", "--app", "shop", "--instance", "one", "--expose", &text, "--expose", &text, "--"];
     let mut server = home.agentfs(&arguments).args(["python3", "-c", SAYS_WHO, &text]).spawn();
     server.wait_for("LISTENS");
     let who = |address: &str| {

@@ -15,6 +15,7 @@ use agentfs_collector::{Config, Error};
 use agentfs_home::Error as HomeError;
 use agentfs_tls::{self as tls, OwnPair};
 use agentfs_wire::control::{DaemonInfo, method};
+use agentfs_wire::env;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -56,6 +57,9 @@ fn start(arguments: &StartArguments, settings: &Settings, printer: &Printer) -> 
         if secure && let Some(info) = trust::reload(settings)? {
             printer.talk(&format!("URLs are now {}", info.urls().url("*.localhost")));
         }
+        for warning in unheard(&info, settings) {
+            printer.warn(&warning);
+        }
         return with_router(&info);
     }
     let info = autostart::start(settings)?;
@@ -69,6 +73,26 @@ fn start(arguments: &StartArguments, settings: &Settings, printer: &Printer) -> 
         printer.warn(error);
     }
     Ok(routes)
+}
+
+/// Addresses of the environment that a running collector does not use: it read its own when it started.
+fn unheard(info: &DaemonInfo, settings: &Settings) -> Vec<String> {
+    [
+        (env::ROUTER, settings.router, Some(&info.listen)),
+        // Without TLS that address is not listened on at all.
+        (env::ROUTER_TLS, settings.router_tls, Some(&info.listen_tls).filter(|all| !all.is_empty())),
+    ]
+    .into_iter()
+    .filter_map(|(name, wanted, used)| {
+        let (wanted, used) = (wanted?, used?);
+        // Port 0 is any port.
+        let meets = wanted.port() == 0 || used.contains(&wanted.to_string());
+        let what = format!(
+            "{name}={wanted} does not change the collector that is running; run `agentfs daemon stop` first"
+        );
+        (!meets).then_some(what)
+    })
+    .collect()
 }
 
 /// Fails if the collector is running without a port for the router: no URL works then.

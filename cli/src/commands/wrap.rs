@@ -24,6 +24,7 @@ use agentfs_wire::env;
 use agentfs_wire::notice::Why;
 use agentfs_wire::url::UrlStyle;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -223,7 +224,8 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
     // IPv6.
     let both = ["127.0.0.1", "[::1]"];
     let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
-    for port in ports {
+    // A port that is named twice is opened once.
+    for port in ports.iter().collect::<BTreeSet<_>>() {
         for address in both.into_iter().take(if has_v6 { 2 } else { 1 }) {
             let params = ForwardParams {
                 app: app.to_owned(),

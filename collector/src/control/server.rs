@@ -4,6 +4,7 @@ use crate::answer::error;
 use crate::end::ended;
 use crate::limits::COMMAND_QUEUE;
 use crate::notice::clear;
+use crate::warnings::Warnings;
 use agentfs_wire::control::{ErrorCode, Reply};
 use agentfs_wire::limits::CONTROL_CONNECTIONS;
 use serde_json::Value;
@@ -48,6 +49,7 @@ impl Server {
         let permits = Arc::new(Semaphore::new(CONTROL_CONNECTIONS));
         let mut connections = JoinSet::new();
         let for_connections = end_rx.clone();
+        let mut warnings = Warnings::default();
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
@@ -63,7 +65,10 @@ impl Server {
                         Err(_) => refuse(&stream),
                     },
                     Err(error) => {
-                        crate::log::warning!("cannot accept a control connection: {error}");
+                        let text = format!("cannot accept a control connection: {error}");
+                        if warnings.is_due(crate::clock::now_ms(), &text) {
+                            crate::log::warning!("{text}");
+                        }
                         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     }
                 },

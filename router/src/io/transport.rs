@@ -51,6 +51,11 @@ impl Transport {
     pub(crate) fn is_gone(&self, peer: &mut Peer) -> bool {
         peer.is_gone(self.tcp(), matches!(self, Self::Tls(_)))
     }
+
+    /// Ready once the client, of which `peer` is known, has reset the connection, though nothing of it is read.
+    pub(crate) fn poll_reset(&self, context: &mut Context<'_>, peer: &mut Peer) -> Poll<()> {
+        peer.poll_reset(context, self.tcp())
+    }
 }
 
 delegate_io!(Transport { Plain, Tls });

@@ -452,6 +452,7 @@ mod tests {
             ("Upgrade: h2c\r\nUpgrade: websocket\r\n", "Upgrade: websocket\r\n"),
             ("Upgrade: a,b\r\nUpgrade: c\r\n", "Upgrade: a,b\r\nUpgrade: c\r\n"),
             ("Upgrade: h2c\r\n", ""),
+            ("Upgrade: h2c;q=1, H2C/1, h2c-2\r\n", "Upgrade: h2c-2\r\n"),
         ] {
             let out =
                 rewrite(&format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n{lines}\r\n")).unwrap();

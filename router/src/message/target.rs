@@ -15,9 +15,10 @@ pub(super) struct Target<'head> {
 }
 
 /// Whether an application may be asked to change to the protocol. HTTP/2 in the clear is for one hop, and goes (RFC 9113
-/// 3.1).
+/// 3.1), also with a version or a parameter behind its name.
 pub(super) fn may_be_offered(protocol: &str) -> bool {
-    !protocol.eq_ignore_ascii_case("h2c")
+    let name = protocol.split(['/', ';', ' ', '\t']).next().unwrap_or_default();
+    !name.eq_ignore_ascii_case("h2c")
 }
 
 /// Writes an `Upgrade` header with the protocols of it that may be offered, if any.

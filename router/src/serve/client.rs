@@ -196,7 +196,7 @@ impl Client {
                 Err(_) => return Poll::Ready(()),
             }
         }
-        Poll::Pending
+        self.stream.poll_reset(context, &mut self.end)
     }
 
     /// Whether the client can get no answer any more.
