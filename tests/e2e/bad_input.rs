@@ -220,6 +220,24 @@ fn a_second_collector_says_who_is_first() {
     assert_eq!(home.daemon().map(|daemon| daemon.pid), Some(first.pid));
 }
 
+/// File names are bytes: a folder's name need not be text.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_whose_name_is_not_text_is_a_folder() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let home = Home::new();
+    let folder = home.work().join(std::ffi::OsStr::from_bytes(b"shop-\xff"));
+    fs::create_dir(&folder).unwrap();
+    let server = agentfs_tests::artifact::binary("fixture-wait").display().to_string();
+    let _running = home.wrap("shop", "one", &[server]).body("one").directory(&folder).spawn();
+    home.listener("shop", "one", 5000);
+    home.expect_body("one.shop.localhost", "one");
+    let listed = home.agentfs(&["ps", "--json"]).output().success();
+    assert!(listed.stdout.contains("shop-"), "{}", listed.explain());
+    let named = home.agentfs(&["wrap", "--", "true"]).directory(&folder).output().success();
+    assert_eq!(named.stderr, "", "{}", named.explain());
+}
+
 /// A running collector has read its addresses: other ones are not passed over without a word.
 #[test]
 fn an_address_that_comes_too_late_is_said() {

@@ -26,8 +26,10 @@ pub struct Companion {
     /// Instance name, a DNS label.
     pub instance: String,
     /// Working directory of the command.
+    #[serde(with = "crate::folder")]
     pub directory: PathBuf,
     /// Folder of the checkout (git root), if any. Instances of one checkout are replicas.
+    #[serde(default, with = "crate::folder::optional")]
     pub checkout: Option<PathBuf>,
     /// Whether the checkout is a linked worktree or a copy, that is, not the main checkout.
     pub fork: bool,

@@ -31,6 +31,8 @@ pub mod control;
 #[cfg(feature = "std")]
 pub mod event;
 #[cfg(feature = "std")]
+pub mod folder;
+#[cfg(feature = "std")]
 pub mod label;
 #[cfg(feature = "std")]
 pub mod level;
