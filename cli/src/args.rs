@@ -96,9 +96,13 @@ pub(crate) struct WrapArguments {
     /// Name of the instance: a DNS label of at most 20 bytes
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<String>,
-    /// Refuse connections to loopback ports where the instance has no listener, instead of using the host's
+    /// Refuse connections to loopback ports where the instance has no listener, instead of using the host's.
+    /// Default: `isolate = true` or `isolate = [PORT, ...]` in agentfs.toml
     #[arg(long)]
     pub(crate) isolate: bool,
+    /// Reach this port of the host even if another fork may be behind it; can be repeated
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = crate::number::port)]
+    pub(crate) allow_host: Vec<u16>,
     /// Also open this port on the host, on 127.0.0.1 and ::1; can be repeated
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = crate::number::port, conflicts_with = "no_interpose")]
     pub(crate) expose: Vec<u16>,

@@ -47,6 +47,10 @@ pub(crate) struct Plan {
     pub(crate) only: Vec<u16>,
     /// Ports that stay on the host.
     pub(crate) except: Vec<u16>,
+    /// Ports that are refused without a listener of the instance, if not all are.
+    pub(crate) isolated: Vec<u16>,
+    /// Ports of the host that are reached even where another fork may be behind them.
+    pub(crate) allow_host: Vec<u16>,
     /// How the program is reached.
     pub(crate) engine: Engine,
 }
@@ -121,7 +125,13 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
             if *isolate {
                 set(env::ISOLATE, OsStr::new("1"));
             }
-            for (key, ports) in [(env::ONLY, &plan.only), (env::EXCEPT, &plan.except)] {
+            let isolated = if *isolate { &Vec::new() } else { &plan.isolated };
+            for (key, ports) in [
+                (env::ONLY, &plan.only),
+                (env::EXCEPT, &plan.except),
+                (env::ISOLATE, isolated),
+                (env::ALLOW_HOST, &plan.allow_host),
+            ] {
                 if !ports.is_empty() {
                     let list: Vec<String> = ports.iter().map(u16::to_string).collect();
                     set(key, OsStr::new(&list.join(",")));
@@ -208,6 +218,8 @@ mod tests {
             secret: None,
             only: Vec::new(),
             except: Vec::new(),
+            isolated: Vec::new(),
+            allow_host: Vec::new(),
             engine,
         }
     }

@@ -1,5 +1,6 @@
 //! What a program of an instance is told: host name, URL, socket, port and how it is reached.
 //! Shared by `wrap` and `exec`.
+use crate::client::Client;
 use crate::duration::now_ms;
 use crate::environment::{Engine, Plan};
 use crate::exit::Exit;
@@ -7,11 +8,13 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use agentfs_wire::companion::Companion;
+use agentfs_wire::control::{InstanceName, method};
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
 use agentfs_wire::secret::{SECRET_BYTES, Secret};
 use agentfs_wire::url::UrlStyle;
+use serde_json::Value;
 use std::fs::File;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -68,8 +71,17 @@ pub(crate) fn plan(
         secret: None,
         only: Vec::new(),
         except: Vec::new(),
+        isolated: Vec::new(),
+        allow_host: Vec::new(),
         engine,
     })
+}
+
+/// Lets the collector see which programs hold the host's ports, so that an instance does not reach another fork's from its
+/// first call. Where it fails, the collector sees them a little later.
+pub(crate) fn look_at_host(client: &mut Client, app: &str, instance: &str) {
+    let of = InstanceName { app: app.to_owned(), instance: instance.to_owned() };
+    let _: Result<Value, Failure> = client.call(method::HOST_LOOK, of);
 }
 
 /// How the program at `path` is reached; warns if it cannot be.

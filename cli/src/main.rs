@@ -18,6 +18,7 @@ mod hint;
 mod holders;
 mod instance;
 mod interposer;
+mod isolation;
 mod launch_agent;
 mod launchctl;
 mod liveness;

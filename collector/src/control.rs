@@ -10,7 +10,7 @@ pub(crate) use server::Server;
 pub(crate) use shared::Shared;
 
 use crate::answer::Answer;
-use agentfs_wire::control::{DrainAllParams, DrainParams, EndedParams, RouteParams, Snapshot};
+use agentfs_wire::control::{DrainAllParams, DrainParams, EndedParams, InstanceName, RouteParams, Snapshot};
 use tokio::sync::oneshot;
 
 /// A request that only the hub can answer. It is carried out even if its client is gone by then.
@@ -43,6 +43,8 @@ pub(crate) enum Ask {
     DrainAll(DrainAllParams),
     /// The counters.
     Metrics,
+    /// Look at the host's ports now, and answer when that is done.
+    LookAtHost(InstanceName),
     /// Read the TLS settings of the home again.
     TlsReload,
     /// Stop the collector.

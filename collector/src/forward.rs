@@ -7,9 +7,11 @@ mod serve;
 mod talk;
 
 use crate::answer::{Answer, error};
+use crate::bars::Bars;
 use crate::journal::{Filter, Journal};
 use crate::limits::FORWARDS;
 use crate::log;
+use crate::registry::Key;
 use agentfs_handoff::Handoff;
 use agentfs_wire::control::{ControlError, ErrorCode, ForwardInfo, ForwardParams};
 use agentfs_wire::name::{app_name, instance_name};
@@ -32,6 +34,8 @@ pub(crate) struct Forwards {
     journal: Journal,
     end_rx: watch::Receiver<bool>,
     handoff: Arc<Handoff>,
+    /// Other instances must not reach a port of the host that leads into one.
+    bars: Bars,
     active: Mutex<Active>,
 }
 
@@ -58,8 +62,9 @@ impl Forwards {
         journal: Journal,
         end_rx: watch::Receiver<bool>,
         handoff: Arc<Handoff>,
+        bars: Bars,
     ) -> Self {
-        Self { run, journal, end_rx, handoff, active: Mutex::default() }
+        Self { run, journal, end_rx, handoff, bars, active: Mutex::default() }
     }
 
     /// Adds a forward; a [`ForwardInfo`].
@@ -104,6 +109,8 @@ impl Forwards {
                 let listen = params.listen.as_deref().unwrap_or("127.0.0.1:0");
                 let listener = bind(address_of(listen, params.lan)?, port, &served)?;
                 let address = canonical(listener.local_addr().map_err(|cause| internal(&cause))?);
+                let key = Key { app: params.app.clone(), instance: params.instance.clone() };
+                self.bars.hold(&address.to_string(), address.port(), &key);
                 let task =
                     self.lock().tasks.spawn(one_port(listener, address.ip(), port, served, events, end_rx));
                 (address.to_string(), task)
@@ -133,6 +140,7 @@ impl Forwards {
         match self.lock().forwards.remove(listen) {
             Some(forward) => {
                 forward.task.abort();
+                self.bars.release(listen);
                 Ok(json!({ "removed": true }))
             }
             None => {
@@ -235,13 +243,15 @@ fn own_address(app: &str, instance: &str) -> Ipv4Addr {
 mod tests {
     use super::*;
     use agentfs_wire::event::{What, Who};
+    use agentfs_wire::paths::Paths;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpStream, UnixListener};
 
     fn forwards(run: &std::path::Path) -> (Forwards, watch::Sender<bool>, Journal) {
         let (end_tx, end_rx) = watch::channel(false);
         let journal = Journal::new();
-        (Forwards::new(run.to_owned(), journal.clone(), end_rx, Arc::default()), end_tx, journal)
+        let bars = Bars::open(&Paths::new(run, 0));
+        (Forwards::new(run.to_owned(), journal.clone(), end_rx, Arc::default(), bars), end_tx, journal)
     }
 
     fn params(port: Option<u16>) -> ForwardParams {

@@ -15,6 +15,7 @@ mod answers;
 mod calls;
 mod drive;
 mod files;
+mod hosts;
 mod listen;
 mod recheck;
 mod reload;

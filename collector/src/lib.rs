@@ -6,6 +6,7 @@
 //! how the parts work together.
 
 mod answer;
+mod bars;
 #[cfg(target_os = "linux")]
 mod broker;
 mod clock;
@@ -14,6 +15,7 @@ mod control;
 mod end;
 mod error;
 mod forward;
+mod host;
 mod hub;
 mod journal;
 mod limits;

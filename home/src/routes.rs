@@ -1,12 +1,12 @@
 //! The file of routes added by hand. It is written completely under another name and then renamed, so the
 //! collector never damages it. If it is damaged anyway, its routes are lost, but the collector starts.
 use crate::limits::ROUTES_BYTES;
+use crate::replace::{Durable, replace};
 use agentfs_wire::control::{RouteInfo, RouteParams};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// What the file holds.
@@ -52,19 +52,7 @@ pub fn save(path: &Path, routes: Vec<RouteInfo>) -> io::Result<()> {
     let routes = routes.into_iter().map(|route| RouteInfo { url: String::new(), ..route }).collect();
     let mut text = serde_json::to_vec_pretty(&Stored { routes })?;
     text.push(b'\n');
-    let fresh = path.with_extension("json.new");
-    let written = write(&fresh, &text).and_then(|()| fs::rename(&fresh, path));
-    if written.is_err() {
-        // On a full disk half a file would only take space. Otherwise the file stays.
-        let _ = fs::remove_file(&fresh);
-    }
-    written
-}
-
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text)?;
-    file.sync_all()
+    replace(path, &text, Durable::Yes)
 }
 
 fn read(path: &Path) -> io::Result<Stored> {

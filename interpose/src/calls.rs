@@ -10,6 +10,7 @@ mod exec;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod exec_list;
 mod handoff;
+mod hostport;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod loading;
 #[cfg(target_os = "macos")]

@@ -43,7 +43,11 @@ pub(crate) struct Config {
     /// Name space of the instance's client sockets.
     pub(crate) space: u64,
     /// Whether ports without a listener of the instance are refused.
-    pub(crate) isolate: bool,
+    isolate: bool,
+    /// The ports that are refused if not all are.
+    isolated: Ports,
+    /// Ports of the host that are reached even where another fork may be behind them.
+    allowed: Ports,
     only: Option<Ports>,
     except: Ports,
     kept: [u8; KEPT_BYTES],
@@ -147,6 +151,8 @@ impl Config {
         secret: None,
         space: 0,
         isolate: false,
+        isolated: Ports::NONE,
+        allowed: Ports::NONE,
         only: None,
         except: Ports::NONE,
         kept: [0; KEPT_BYTES],
@@ -166,6 +172,9 @@ impl Config {
         self.space = peer::space(self.run.as_bytes(), self.app.as_str(), self.instance.as_str());
         self.secret = text(env::SECRET).and_then(Secret::parse);
         self.isolate = text(env::ISOLATE) == Some("1");
+        // `1` is no port that a program could want isolated alone.
+        self.isolated = text(env::ISOLATE).filter(|_| !self.isolate).map_or(Ports::NONE, Ports::parse);
+        self.allowed = text(env::ALLOW_HOST).map_or(Ports::NONE, Ports::parse);
         self.only = text(env::ONLY).map(Ports::parse);
         self.except = text(env::EXCEPT).map_or(Ports::NONE, Ports::parse);
         let library = text(env::INTERPOSE)?;
@@ -255,6 +264,16 @@ impl Config {
                 .strip_prefix(env::SECRET.as_bytes())
                 .is_some_and(|rest| rest.first() == Some(&b'='))
         })
+    }
+
+    /// Whether the host is not asked where the instance has no listener on a port.
+    pub(crate) fn isolates(&self, port: u16) -> bool {
+        (self.isolate || self.isolated.has(port)) && !self.allowed.has(port)
+    }
+
+    /// Whether the user allows this port of the host, whoever holds it.
+    pub(crate) fn allows(&self, port: u16) -> bool {
+        self.allowed.has(port)
     }
 
     /// Whether a port is rewritten at all.

@@ -21,6 +21,7 @@ mod hostile;
 mod interposer;
 mod lifecycle;
 mod names;
+mod other_forks;
 mod pages;
 mod programs;
 mod rebind;

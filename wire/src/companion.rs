@@ -16,6 +16,12 @@ pub struct Rules {
     pub only: Vec<u16>,
     /// Ports that stay on the host.
     pub except: Vec<u16>,
+    /// Ports that are refused without a listener of the instance, if not all are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub isolated: Vec<u16>,
+    /// Ports of the host that are reached even where another fork may be behind them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_host: Vec<u16>,
 }
 
 /// Identity of an instance.
@@ -65,7 +71,7 @@ mod tests {
             "command":[],"wrap_pid":7,"child_pid":8,"started_ms":9,"version":"0.1.0"}"#;
         let companion: Companion = serde_json::from_str(text).unwrap();
         assert_eq!((&companion.rules, companion.secret), (&Rules::default(), None));
-        let rules = Rules { isolate: true, only: vec![80], except: Vec::new() };
+        let rules = Rules { isolate: true, only: vec![80], ..Rules::default() };
         let text = serde_json::to_string(&Companion { rules: rules.clone(), ..companion.clone() }).unwrap();
         assert!(!text.contains("secret"), "{text}");
         assert!(text.contains(r#""rules":{"isolate":true,"only":[80],"except":[]}"#), "{text}");

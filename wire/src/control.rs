@@ -102,6 +102,9 @@ pub mod method {
     /// [`super::DrainAllParams`]: the same for many at once → [`super::Draining`]. Unknown instances
     /// are ignored.
     pub const INSTANCES_DRAIN: &str = "instances.drain";
+    /// [`super::InstanceName`] → `{}`, once the collector has looked which programs hold the host's ports: what that instance
+    /// must not reach is barred then.
+    pub const HOST_LOOK: &str = "host.look";
     /// The counters as Prometheus text → `{"text": …}`.
     pub const METRICS: &str = "metrics";
 }

@@ -27,12 +27,15 @@ pub const NO_INTERPOSE: &str = "AGENTFS_NO_INTERPOSE";
 pub const SHELL: &str = "AGENTFS_SHELL";
 /// The shell that npm runs scripts with (npm-config(7), `script-shell`); the second choice after [`SHELL`].
 pub const NPM_SHELL: &str = "npm_config_script_shell";
-/// `1`: loopback ports without a listener of the instance are refused instead of reaching the host.
+/// `1`: loopback ports without a listener of the instance are refused instead of reaching the host. Ports (comma
+/// separated): only these are refused.
 pub const ISOLATE: &str = "AGENTFS_ISOLATE";
 /// Ports (comma separated) that alone are rewritten.
 pub const ONLY: &str = "AGENTFS_ONLY";
 /// Ports (comma separated) that are never rewritten.
 pub const EXCEPT: &str = "AGENTFS_EXCEPT";
+/// Ports (comma separated) of the host that are reached even where another fork may be behind them.
+pub const ALLOW_HOST: &str = "AGENTFS_ALLOW_HOST";
 /// Ports (comma separated) whose listeners stay reachable on real TCP as well.
 pub const EXPOSE: &str = "AGENTFS_EXPOSE";
 /// Log filter of the collector: `error`, `warn`, `info` or `debug`.

@@ -11,6 +11,7 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod address;
+pub mod barred;
 pub mod broker;
 pub mod elf;
 pub mod env;

@@ -75,6 +75,12 @@ pub enum Why {
     GainsRights,
     /// The started program cannot see the library's file: another root (chroot(2)), a sandbox.
     OutOfSight,
+    /// The port was the instance's own; its listener is gone, and the host's would be another program.
+    OwnPort,
+    /// agentfs holds the host's port for another instance.
+    HeldForOther,
+    /// A program that runs in another checkout of the same repository holds the host's port.
+    OtherCheckout,
 }
 
 /// One notice. Text is UTF-8; an unknown text is empty.

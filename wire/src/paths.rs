@@ -20,6 +20,8 @@ pub struct Paths {
     pub notice: PathBuf,
     /// One page shared with wrapped processes, `base/trace.page`: byte 0 is 1 while somebody traces.
     pub trace_page: PathBuf,
+    /// The host's ports that instances must not reach, `base/barred.page` ([`crate::barred`]).
+    pub barred: PathBuf,
     /// Lock that the one collector holds, `home/collector.lock`.
     pub lock: PathBuf,
     /// Lock for removing stale sockets of the run dir, `base/run.lock`.
@@ -52,6 +54,7 @@ impl Paths {
             control: base.join("collector.sock"),
             notice: base.join("collector.notice"),
             trace_page: base.join("trace.page"),
+            barred: base.join("barred.page"),
             run_lock: base.join("run.lock"),
             lock: home.join("collector.lock"),
             log: home.join("collector.log"),

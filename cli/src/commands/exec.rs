@@ -41,9 +41,12 @@ pub(crate) fn run(
     plan.secret = secret;
     plan.only = rules.only;
     plan.except = rules.except;
+    plan.isolated = rules.isolated;
+    plan.allow_host = rules.allow_host;
     // The instance's rules, whatever our own environment says.
     let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
     program::settle(&start.path, &mut variables);
+    instance::look_at_host(&mut client, &target.app, &target.instance);
     drop(client);
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))

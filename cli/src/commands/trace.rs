@@ -29,6 +29,7 @@ pub(crate) fn run(
             app: arguments.app,
             instance: None,
             isolate: false,
+            allow_host: Vec::new(),
             expose: Vec::new(),
             only: Vec::new(),
             except: Vec::new(),

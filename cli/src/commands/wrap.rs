@@ -14,6 +14,7 @@ use crate::environment::{self, Engine};
 use crate::exit::Exit;
 use crate::follow::{Followed, Follower, Tell};
 use crate::hint::Failure;
+use crate::isolation::{self, Isolation};
 use crate::printer::Printer;
 use crate::protection::{self, Start};
 use crate::settings::Settings;
@@ -130,6 +131,9 @@ impl Wrap<'_> {
         let info =
             client.as_mut().and_then(|client| client.call::<DaemonInfo>(method::DAEMON_INFO, json!({})).ok());
         expose(&arguments.expose, client.as_mut(), app, name)?;
+        if let Some(client) = &mut client {
+            instance::look_at_host(client, app, name);
+        }
         let urls = info.as_ref().map(DaemonInfo::urls);
         let chosen_port = match (arguments.port, &library) {
             (Some(port), _) => Some(port),
@@ -152,6 +156,8 @@ impl Wrap<'_> {
         printer.detail(&format!("{app}/{name} is at {}", plan.url));
         plan.only.clone_from(&arguments.only);
         plan.except.clone_from(&arguments.except);
+        plan.isolated.clone_from(&claim.companion.rules.isolated);
+        plan.allow_host.clone_from(&claim.companion.rules.allow_host);
         let mut variables = environment::build(&settings.environment, &plan);
         program::settle(&start.path, &mut variables);
         Ok(Prepared { variables, urls, unreached })
@@ -265,6 +271,7 @@ fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Resu
             .and_then(|checkout| checkout.branch.clone().or_else(|| folder(checkout))),
         program: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
     };
+    let isolation = isolation::of(&directory, checkout.as_ref())?;
     let names = naming::resolve(&facts, random())?;
     Ok(Companion {
         app: names.app,
@@ -283,18 +290,20 @@ fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Resu
         // The claim sets it.
         started_ms: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        rules: rules(arguments, settings),
+        rules: rules(arguments, settings, isolation),
         secret: instance::new_secret(settings),
     })
 }
 
 /// The instance's rules: from the command line, else from the environment.
-fn rules(arguments: &WrapArguments, settings: &Settings) -> Rules {
+fn rules(arguments: &WrapArguments, settings: &Settings, isolation: Isolation) -> Rules {
     let ports = |asked: &[u16], name| {
         if asked.is_empty() { environment::ports(&settings.environment, name) } else { asked.to_owned() }
     };
     Rules {
-        isolate: arguments.isolate || settings.isolate,
+        isolate: arguments.isolate || settings.isolate || isolation.all,
+        isolated: isolation.ports,
+        allow_host: arguments.allow_host.clone(),
         only: ports(&arguments.only, env::ONLY),
         except: ports(&arguments.except, env::EXCEPT),
     }

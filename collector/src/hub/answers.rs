@@ -14,7 +14,7 @@ use agentfs_wire::control::{
     DrainAllParams, DrainParams, Draining, EndedParams, ErrorCode, InstanceName, Pruned, RouteInfo,
     RouteParams,
 };
-use agentfs_wire::name::SocketName;
+use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use serde_json::json;
 use std::collections::BTreeSet;
 use tokio::sync::oneshot;
@@ -34,6 +34,14 @@ impl Hub {
             Ask::RouteList => Ok(json!({"routes": self.registry.route_infos(self.naming.urls)})),
             Ask::RouteAdd(params) => self.add_route(&params),
             Ask::RouteRemove(host) => self.remove_route(&host),
+            Ask::LookAtHost(InstanceName { app, instance }) => {
+                // Its hint may not have come yet.
+                if let (Some(app), Some(instance)) = (app_name(&app), instance_name(&instance)) {
+                    let companion = SocketName { app, instance, kind: Kind::Companion };
+                    self.look_at([companion.format().as_str().to_owned()]);
+                }
+                return self.look_at_host(Some(command.answer_tx));
+            }
             Ask::Prune => return self.begin_pruning(command.answer_tx),
             Ask::InstanceEnded(params) => Ok(self.instance_ended(params)),
             Ask::Drain(params) => self.drain_one(params),

@@ -5,11 +5,13 @@ use agentfs_wire::notice::{Call, Outcome, Why};
 use nix::errno::Errno;
 use std::path::Path;
 
-/// The event of a notice. `run` is the run dir, for whole paths of sockets.
-pub(super) fn event(notice: &VerifiedNotice, run: &Path) -> What {
+/// The event of a notice. `run` is the run dir, for whole paths of sockets; `holder` who holds the
+/// port of the host that a connect names.
+pub(super) fn event(notice: &VerifiedNotice, run: &Path, holder: Option<String>) -> What {
     let file = text(&notice.file);
     let (socket, file) = match notice.call {
         Call::Exec | Call::Start => (None, file),
+        Call::Connect if notice.outcome != Outcome::Rewritten => (None, holder),
         _ => (file.map(|file| run.join(file).to_string_lossy().into_owned()), None),
     };
     What::Call(Box::new(event::Call {
@@ -58,6 +60,9 @@ fn why(why: Why) -> &'static str {
         Why::NotTcp => "not_tcp",
         Why::NoListener => "no_listener",
         Why::Isolated => "isolated",
+        Why::OwnPort => "own_port",
+        Why::HeldForOther => "held_for_other",
+        Why::OtherCheckout => "other_checkout",
         Why::Excluded => "excluded",
         Why::InUse => "in_use",
         Why::NotAccepting => "not_accepting",
@@ -98,7 +103,9 @@ mod tests {
             file: "shop-k3f9.80.sock".into(),
             program: "python3".into(),
         };
-        let What::Call(call) = event(&notice, Path::new("/run")) else { panic!("a notice tells of a call") };
+        let What::Call(call) = event(&notice, Path::new("/run"), None) else {
+            panic!("a notice tells of a call")
+        };
         assert_eq!(call.why.as_deref(), Some("in_use"));
         assert_eq!(call.errno.as_deref(), Some("EADDRINUSE"));
         assert_eq!(call.socket.as_deref(), Some("/run/shop-k3f9.80.sock"));

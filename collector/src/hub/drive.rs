@@ -1,10 +1,12 @@
 //! The one loop: waits for whatever comes first, tells the registry, carries out what it wants.
 use super::calls;
 use super::files::{Files, Folder};
+use super::hosts::Hosts;
 use super::requests;
 use super::routing::{self, Naming};
 use super::secure::Switch;
 use super::surveys::Surveys;
+use crate::answer::Answer;
 use crate::clock::now_ms;
 use crate::control::Command;
 use crate::journal::Journal;
@@ -28,7 +30,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -45,6 +47,8 @@ pub(super) struct Hub {
     pub(super) processes: Processes,
     /// Searches for processes of instances that seem dead.
     pub(super) surveys: Surveys,
+    /// The host's ports, and who must not reach them.
+    pub(super) hosts: Hosts,
     /// The router's table, and the upstreams in it.
     pub(super) naming: Naming,
     pub(super) journal: Journal,
@@ -115,6 +119,10 @@ impl Hub {
                     self.tell(vec![Event::Surveyed { asked, living }]);
                     self.go_on_pruning();
                 }
+                Some(found) = self.hosts.next() => {
+                    self.hosts.take(found);
+                    self.look_at_host(None);
+                }
                 Some(ended) = self.tasks.join_next() => self.task_ended(ended),
                 () = sleep_until(look_at.unwrap_or(now)), if look_at.is_some() => {
                     let due = self.files.due();
@@ -158,6 +166,9 @@ impl Hub {
             self.files.hints.lose();
         }
         self.store_names();
+        published.iter().for_each(|event| self.hosts.hear(event));
+        self.hosts.write();
+        self.hosts.begin(|| self.registry.folders().collect());
         for event in published {
             self.journal.publish(now_ms(), event);
         }
@@ -168,8 +179,19 @@ impl Hub {
         if self.naming.store(&mut self.registry) {
             // Whatever changes these numbers changes a name as well.
             let (instances, listeners) = self.registry.counts();
+            if let Some(patrol) = &self.files.patrol {
+                patrol.watch_host(instances > 0);
+            }
             self.metrics.set(instances, listeners, self.registry.hand_routes());
         }
+    }
+
+    /// Looks which programs hold the host's ports, if somebody wants to know; tells `answer_tx` when it is done.
+    pub(super) fn look_at_host(&mut self, answer_tx: Option<oneshot::Sender<Answer>>) {
+        if answer_tx.is_some() {
+            self.hosts.want(answer_tx);
+        }
+        self.hosts.begin(|| self.registry.folders().collect());
     }
 
     /// Looks at files and tells what is there.
@@ -223,7 +245,9 @@ impl Hub {
         let mut events = Vec::new();
         let mut files = BTreeMap::new();
         for notice in notices.drain(..) {
-            self.journal.publish(now_ms(), calls::event(&notice, self.files.run.path()));
+            let port = notice.address.map(|address| address.port).filter(|_| notice.call == Call::Connect);
+            let holder = port.and_then(|port| self.hosts.holder(port));
+            self.journal.publish(now_ms(), calls::event(&notice, self.files.run.path(), holder));
             let listens = notice.call == Call::Listen;
             if notice.outcome != Outcome::Rewritten
                 || notice.errno != 0
@@ -257,6 +281,7 @@ impl Hub {
                 }
                 Hint::Folder => folder = true,
                 Hint::Everything => all = true,
+                Hint::Host => self.hosts.want(None),
                 Hint::Busy => self.naming.busy(Instant::now(), PATROL),
             }
         }
@@ -308,7 +333,7 @@ impl Hub {
                     }
                 }
             }
-            Effect::RemoveStale { file } => match self.files.run.remove_stale(&file) {
+            Effect::RemoveStale { file } => match self.remove_stale(&file) {
                 Ok(Change::Done) => self.count_removal(file),
                 Ok(Change::Different) => {
                     looks.insert(file);
@@ -337,6 +362,11 @@ impl Hub {
             Effect::Survey { key } => self.surveys.want(key),
             Effect::Routes => self.naming.dirty = true,
         }
+    }
+
+    fn remove_stale(&mut self, file: &str) -> io::Result<Change> {
+        self.hosts.removing(file);
+        self.files.run.remove_stale(file)
     }
 
     pub(super) fn note_removal(&mut self, file: String, result: io::Result<Change>) {

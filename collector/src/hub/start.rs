@@ -1,10 +1,12 @@
 //! Builds the parts, in the order in which they need one another, and ends them again.
 use super::drive::{Hub, Inputs};
 use super::files::Files;
+use super::hosts::Hosts;
 use super::listen;
 use super::routing::Naming;
 use super::secure::{self, Secured, Switch};
 use super::surveys::Surveys;
+use crate::bars::Bars;
 use crate::clock::now_ms;
 use crate::config::{Config, Report};
 use crate::control::{Command, Server, Shared};
@@ -71,11 +73,13 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     let urls = info.urls();
     let (info_tx, info_rx) = watch::channel(info);
     let (end_tx, end_rx) = watch::channel(false);
+    let bars = Bars::open(&paths);
     let mut hub = Hub {
         registry: Registry::new(paths.run.clone()),
         files,
         processes: outlets.processes,
         surveys: Surveys::default(),
+        hosts: Hosts::new(bars.clone()),
         naming: Naming::new(paths.run.clone(), urls),
         journal: journal.clone(),
         warnings: Warnings::default(),
@@ -103,7 +107,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
         let serving = router::run(listeners, table, outlets.router_tx, metrics, end_rx.clone());
         hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });
     }
-    let forwards = Forwards::new(paths.run, journal.clone(), end_rx.clone(), handoff);
+    let forwards = Forwards::new(paths.run, journal.clone(), end_rx.clone(), handoff, bars);
     let shared = Shared { info_rx, journal: journal.clone(), forwards, page, command_tx: outlets.command_tx };
     let serving = server.run(Arc::new(shared), end_rx);
     hub.tasks.spawn(async move {
@@ -112,6 +116,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     });
 
     hub.run(&mut inputs, shutdown).await;
+    hub.hosts.close();
 
     // Requests in the queue are told that we end, by the end of the queue.
     drop(inputs);
@@ -276,6 +281,7 @@ fn begin(hub: &mut Hub, troubles: &[String]) -> Result<Server, Error> {
         hub.files.rechecks.add(busy, RUN_LOCK_RETRY_MS);
     }
     hub.reconcile();
+    hub.hosts.retain(hub.registry.keys());
     hub.surveys.want_now(hub.registry.keys());
     Ok(server)
 }

@@ -7,6 +7,7 @@ use agentfs_wire::control::{InstanceInfo, ListenerInfo, RouteInfo, Snapshot};
 use agentfs_wire::name::SocketName;
 use agentfs_wire::url::UrlStyle;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// Tells how many requests the router sent to a target, and how many a second of late.
 pub(crate) type Usage<'a> = &'a dyn Fn(&Target) -> (u64, f64);
@@ -41,6 +42,12 @@ impl Registry {
         let route = self.route_of(host)?;
         let by_hand = self.has_hand_route(host);
         (by_hand || !route.ends.is_empty()).then_some(route.title)
+    }
+
+    /// The folders of the living instances that have one.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = (Key, PathBuf)> {
+        let alive = self.instances.iter().filter(|(_, instance)| instance.companion.is_some());
+        alive.filter_map(|(key, instance)| Some((key.clone(), instance.folder()?.to_owned())))
     }
 
     /// Number of routes made by hand.

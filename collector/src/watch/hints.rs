@@ -19,6 +19,8 @@ pub(crate) enum Hint {
     Folder,
     /// Everything.
     Everything,
+    /// The host's listeners: they changed.
+    Host,
     /// The router: it answers requests.
     Busy,
 }

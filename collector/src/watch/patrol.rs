@@ -10,6 +10,7 @@
 //! | a socket was closed by a process that goes on, or by an unknown one | nobody: it is probed here |
 //! | the target of a link out of the run dir changed | nobody: the hub checks it in each round |
 use super::hints::{Hint, Hints};
+use crate::host::Sockets;
 use crate::limits::{PATROL, PATROL_RACY, PATROL_REST};
 use agentfs_home::{Probe, Prober};
 use agentfs_wire::paths::Paths;
@@ -48,6 +49,8 @@ struct Beat {
     sockets: Arc<BTreeSet<String>>,
     /// Files that can change without a hint.
     doubtful: Arc<BTreeSet<String>>,
+    /// Whether an instance lives, which may ask for a port of the host.
+    host: bool,
     /// Whether to end.
     ended: bool,
 }
@@ -86,6 +89,7 @@ impl Patrol {
             hints,
             prober: Prober::default(),
             answered: 0,
+            listeners: Sockets::new(),
             idle: IDLE_ROUNDS,
         };
         let seen = Arc::clone(&shared);
@@ -109,6 +113,18 @@ impl Patrol {
         put(&mut beat.sockets, file, sockets);
         put(&mut beat.doubtful, file, doubtful);
         if was_empty && !beat.is_empty() {
+            self.shared.changed.notify_one();
+        }
+    }
+}
+
+impl Patrol {
+    /// Sets whether each round looks for changes of the host's listeners.
+    pub(crate) fn watch_host(&self, wanted: bool) {
+        let mut beat = self.shared.lock();
+        let was_empty = beat.is_empty();
+        beat.host = wanted;
+        if was_empty && wanted {
             self.shared.changed.notify_one();
         }
     }
@@ -164,7 +180,7 @@ impl Shared {
 
 impl Beat {
     fn is_empty(&self) -> bool {
-        self.sockets.is_empty() && self.doubtful.is_empty()
+        self.sockets.is_empty() && self.doubtful.is_empty() && !self.host
     }
 }
 
@@ -176,6 +192,8 @@ struct Rounds {
     prober: Prober,
     folder: Option<Folder>,
     answered: u64,
+    /// The host's listeners in the last round.
+    listeners: Sockets,
     /// Rounds in a row with nothing to probe, up to [`IDLE_ROUNDS`].
     idle: u32,
 }
@@ -202,6 +220,12 @@ impl Rounds {
         }
         for file in beat.doubtful.iter() {
             self.hints.send(Hint::File(file.clone()));
+        }
+        if beat.host {
+            let listeners = crate::host::sockets();
+            if std::mem::replace(&mut self.listeners, listeners) != self.listeners {
+                self.hints.send(Hint::Host);
+            }
         }
         let answered = (self.post.answered)();
         if std::mem::replace(&mut self.answered, answered) != answered {
@@ -273,7 +297,16 @@ mod tests {
         let (hints, hint_rx) = Hints::pair();
         let post = Post { paths: paths.clone(), alone: false, answered: Box::new(|| 0) };
         let (run, folder) = (paths.run.clone(), folder(&paths.run));
-        let rounds = Rounds { post, run, hints, prober: Prober::default(), folder, answered: 0, idle: 0 };
+        let rounds = Rounds {
+            post,
+            run,
+            hints,
+            prober: Prober::default(),
+            folder,
+            answered: 0,
+            listeners: Sockets::new(),
+            idle: 0,
+        };
         Place { _home: home, rounds, hint_rx }
     }
 
@@ -284,7 +317,7 @@ mod tests {
 
     fn beat(sockets: &[&str], doubtful: &[&str]) -> Beat {
         let set = |files: &[&str]| Arc::new(files.iter().map(|file| (*file).to_owned()).collect());
-        Beat { sockets: set(sockets), doubtful: set(doubtful), ended: false }
+        Beat { sockets: set(sockets), doubtful: set(doubtful), host: false, ended: false }
     }
 
     fn hints(place: &mut Place, beat: &Beat) -> Vec<Hint> {

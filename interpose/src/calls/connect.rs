@@ -1,6 +1,7 @@
 //! connect(2): a loopback port means the instance's own listener, if it has one.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
+use super::hostport;
 use crate::config::{self, Config};
 use crate::convert;
 use crate::facts::{self, Fact};
@@ -113,12 +114,12 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
             told(config, fd, to, Outcome::Refused, Why::NotAccepting, reason);
             failed(errno, reason)
         }
-        Done::NobodyHere if config.isolate => {
-            told(config, fd, to, Outcome::Refused, Why::Isolated, libc::ECONNREFUSED);
-            failed(errno, libc::ECONNREFUSED)
-        }
         Done::NobodyHere => {
-            told(config, fd, to, Outcome::Passed, Why::NoListener, 0);
+            if let Some(why) = hostport::refused(config, to) {
+                hostport::tell(config, fd, to, Outcome::Refused, why, libc::ECONNREFUSED);
+                return failed(errno, libc::ECONNREFUSED);
+            }
+            hostport::tell(config, fd, to, Outcome::Passed, Why::NoListener, 0);
             if let Fact::Listener(listener) = facts::of(config, fd)
                 && let Err(reason) = back_to_tcp(config, fd, listener.endpoint(), listener.v6_socket)
             {

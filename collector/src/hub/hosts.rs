@@ -1,0 +1,167 @@
+//! Which ports of the host an instance must not reach. Looks at the host's listeners outside the loop, one look at a
+//! time: when the patrol saw them change, when an instance starts, and when `wrap` asks before it starts a program.
+use crate::answer::Answer;
+use crate::bars::Bars;
+use crate::host::{self, Checkout, Holders, Sockets};
+use crate::registry::Key;
+use agentfs_wire::event::What;
+use agentfs_wire::name::{Kind, SocketName};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+/// What one look found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    sockets: Sockets,
+    holders: Holders,
+    /// Checkouts of the instances, by instance and folder.
+    checkouts: BTreeMap<(Key, PathBuf), Option<Checkout>>,
+    /// Ports that a program of another checkout holds.
+    foreign: Vec<(u16, Key)>,
+}
+
+/// The host's ports, and who must not reach them.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    bars: Bars,
+    /// The last look; nothing while one is under way.
+    found: Found,
+    running: JoinSet<Found>,
+    /// Whether the instances that were there before are known.
+    begun: bool,
+    /// Whether another look is due.
+    wanted: bool,
+    /// hub --answer--> those who wait for the next look
+    waiting: Vec<oneshot::Sender<Answer>>,
+    /// hub --answer--> those who wait for the one that is under way
+    answered: Vec<oneshot::Sender<Answer>>,
+}
+
+// === impl Hosts ===
+
+impl Hosts {
+    /// Nothing is known yet.
+    pub(super) fn new(bars: Bars) -> Self {
+        let (waiting, answered) = (Vec::new(), Vec::new());
+        Self {
+            bars,
+            found: Found::default(),
+            running: JoinSet::new(),
+            begun: false,
+            wanted: true,
+            waiting,
+            answered,
+        }
+    }
+
+    /// Asks for a look. Its answer comes after one that began later.
+    pub(super) fn want(&mut self, answer_tx: Option<oneshot::Sender<Answer>>) {
+        self.wanted = true;
+        self.waiting.extend(answer_tx);
+    }
+
+    /// Starts a look if one is due and none is under way. `instances`: the folders of the living ones.
+    pub(super) fn begin(&mut self, instances: impl FnOnce() -> Vec<(Key, PathBuf)>) {
+        if !self.wanted || !self.running.is_empty() {
+            return;
+        }
+        self.wanted = false;
+        self.answered = std::mem::take(&mut self.waiting);
+        let (last, instances) = (std::mem::take(&mut self.found), instances());
+        self.running.spawn_blocking(move || look(last, instances));
+    }
+
+    /// Waits for the look that is under way.
+    pub(super) async fn next(&mut self) -> Option<Found> {
+        // If it failed, the next one begins anew.
+        Some(self.running.join_next().await?.unwrap_or_default())
+    }
+
+    /// Takes what a look found.
+    pub(super) fn take(&mut self, mut found: Found) {
+        self.bars.set_others(std::mem::take(&mut found.foreign).into_iter());
+        self.bars.write();
+        self.found = found;
+        for answer_tx in self.answered.drain(..) {
+            // A client that is gone does not wait for it.
+            let _ = answer_tx.send(Ok(json!({})));
+        }
+    }
+
+    /// Who holds a port of the host, in words.
+    pub(super) fn holder(&self, port: u16) -> Option<String> {
+        let holder = self.found.holders.of(&self.found.sockets, port)?;
+        Some(format!("{} (pid {})", holder.program, holder.pid))
+    }
+
+    /// A socket is about to be removed: whoever finds no listener behind the name must not go to the host.
+    pub(super) fn removing(&self, file: &str) {
+        if let Ok(name) = SocketName::parse(file)
+            && let Kind::Listener { port, .. } = name.kind
+        {
+            self.bars.gone(&Key::of(&name), port);
+            self.bars.write();
+        }
+    }
+
+    /// What an event changes.
+    pub(super) fn hear(&mut self, event: &What) {
+        match event {
+            What::InstanceStarted { of, .. } => {
+                self.wanted = true;
+                // A new instance with an old name has had no port yet.
+                if self.begun {
+                    self.bars.renewed(&Key { app: of.app.clone(), instance: of.instance.clone() });
+                }
+            }
+            What::InstanceEnded { of } => {
+                self.bars.ended(&Key { app: of.app.clone(), instance: of.instance.clone() });
+            }
+            What::ListenerDown(listener) => {
+                let port =
+                    listener.address.as_deref().and_then(|address| address.rsplit(':').next()?.parse().ok());
+                if let Some(port) = port {
+                    let of = &listener.of;
+                    self.bars.gone(&Key { app: of.app.clone(), instance: of.instance.clone() }, port);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes what changed.
+    pub(super) fn write(&self) {
+        self.bars.write();
+    }
+
+    /// The instances that were there before are known: forgets the others.
+    pub(super) fn retain(&mut self, living: impl Iterator<Item = Key>) {
+        self.begun = true;
+        self.bars.retain(living);
+    }
+
+    /// Leaves what holds without a collector.
+    pub(super) fn close(&self) {
+        self.bars.close();
+    }
+}
+
+/// Looks at the host's listeners. Reads what `last` does not know.
+fn look(last: Found, instances: Vec<(Key, PathBuf)>) -> Found {
+    let Found { mut holders, checkouts: mut known, .. } = last;
+    let sockets = host::sockets();
+    holders.update(&sockets);
+    let checkouts: BTreeMap<_, _> = instances
+        .into_iter()
+        .map(|place| {
+            let checkout = known.remove(&place).unwrap_or_else(|| host::checkout(&place.1));
+            (place, checkout)
+        })
+        .collect();
+    let placed = checkouts.iter().filter_map(|((key, _), checkout)| Some((key, checkout.as_ref()?)));
+    let foreign = holders.foreign(&sockets, placed);
+    Found { sockets, holders, checkouts, foreign }
+}

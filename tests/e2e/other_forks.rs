@@ -1,0 +1,191 @@
+//! "Nothing of another fork, ever": a port without a listener of the instance is the host's, but not where another fork is
+//! behind it.
+use agentfs_tests::wait::until;
+use agentfs_tests::{Home, Process, artifact};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::path::PathBuf;
+
+/// An HTTP server of the host: says its port, then answers every request with its second argument. The first is the port,
+/// 0 for any.
+const HOST: &str = r#"
+import socket, sys
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen()
+print("PORT", listener.getsockname()[1], flush=True)
+while True:
+    connection, _ = listener.accept()
+    connection.recv(1000)
+    body = sys.argv[2]
+    connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+    connection.close()
+"#;
+
+/// A repository `shop` with the worktrees `blue` and `green`; the folder of each.
+fn repository(home: &Home) -> [PathBuf; 3] {
+    home.write("shop/.git/HEAD", "ref: refs/heads/main\n");
+    for name in ["blue", "green"] {
+        let admin = home.write(&format!("shop/.git/worktrees/{name}/HEAD"), "ref: refs/heads/x\n");
+        let admin = admin.parent().unwrap();
+        fs::write(admin.join("commondir"), "../..\n").unwrap();
+        home.write(&format!("{name}/.git"), &format!("gitdir: {}\n", admin.display()));
+    }
+    ["shop", "blue", "green"].map(|name| home.work().join(name))
+}
+
+/// Starts a server of the host in a folder; its port.
+fn host<'home>(home: &'home Home, folder: &std::path::Path, port: u16, body: &str) -> (Process<'home>, u16) {
+    let server = home.program("python3").args(["-c", HOST, &port.to_string(), body]).directory(folder);
+    let mut server = server.spawn();
+    server.wait_for("PORT");
+    let port = server.stdout().trim().strip_prefix("PORT ").unwrap().parse().unwrap();
+    (server, port)
+}
+
+fn client(port: u16) -> [String; 2] {
+    [artifact::binary("fixture-client").display().to_string(), port.to_string()]
+}
+
+/// Whether a connect to `port` is refused in a new instance in `folder`, which lives no longer than its client.
+fn refused(home: &Home, instance: &str, folder: &std::path::Path, port: u16, more: &[&str]) -> bool {
+    let names = ["wrap", "--app", "shop", "--instance", instance];
+    let run = home.agentfs(&names).args(more).arg("--").args(client(port)).directory(folder).output();
+    assert!(run.status.success() || run.stderr.contains("refused"), "{}", run.explain());
+    !run.status.success()
+}
+
+/// D1: "`wrap -- npx playwright test` in worktree *blue* with `reuseExistingServer`, main running unwrapped: tested main."
+#[test]
+fn a_fork_does_not_reach_a_program_without_agentfs_in_another_checkout() {
+    let home = Home::new();
+    let [shop, blue, green] = repository(&home);
+    let elsewhere = home.write("other/file", "").parent().unwrap().to_owned();
+    fs::create_dir(shop.join("api")).unwrap();
+    let (mut main, port) = host(&home, &shop.join("api"), 0, "main");
+    for _ in 0..5 {
+        assert!(refused(&home, "blue", &blue, port, &[]), "the first call of a new instance");
+    }
+    // Its own checkout's program, and what belongs to no fork, is the host's as ever.
+    for (instance, folder) in [("main", &shop), ("other", &elsewhere)] {
+        assert!(!refused(&home, instance, folder, port, &[]), "{instance}");
+    }
+    assert!(!refused(&home, "blue", &blue, port, &["--allow-host", &port.to_string()]));
+    // Told, with what is behind the port.
+    let told = home.agentfs(&["trace", "--json", "--since", "1m", "--app", "shop"]).spawn();
+    let pid = main.pid().to_string();
+    until("the trace says why", || {
+        let text = told.stdout();
+        let line = text.lines().find(|line| line.contains("other_checkout"))?.to_owned();
+        assert!(line.contains("python3 (pid ") && line.contains(&pid), "{line}");
+        Some(())
+    });
+    drop(told);
+    // A program that starts while the instance lives, and one that ends.
+    let running = home.wrap("shop", "green", &["cat"]).directory(&green).open_input().spawn();
+    until("green is known", || home.instance("shop", "green"));
+    let (second, late) = host(&home, &shop, 0, "main");
+    let asks = |port| home.exec("shop/green", &client(port)).output().status.success();
+    assert!(!asks(late) && !asks(port));
+    main.signal(Signal::SIGKILL);
+    main.wait();
+    let (third, _) = host(&home, &elsewhere, port, "a database");
+    assert_eq!(home.exec("shop/green", &client(port)).text(), "a database");
+    drop((running, second, third));
+}
+
+/// D1: "`forward blue:3000 3000`, then green's API dies: `exec green -- curl localhost:3000` answers from **blue's
+/// database**, status 0, no word."
+#[test]
+fn a_forward_of_one_fork_is_not_another_forks_port() {
+    let home = Home::new();
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let _blue = home.wrap("shop", "blue", &[&server]).body("blue").spawn();
+    home.listener("shop", "blue", 5000);
+    // A free port of the host.
+    let (probe, port) = host(&home, &home.work(), 0, "nobody");
+    drop(probe);
+    let listen = port.to_string();
+    let _ = home.agentfs(&["forward", "shop/blue:5000", &listen]).output().success();
+    let green = home.wrap("shop", "green", &["cat"]).open_input().spawn();
+    until("green is known", || home.instance("shop", "green"));
+    let asks = |instance: &str| home.exec(instance, &client(port)).output();
+    assert!(!asks("shop/green").status.success(), "{}", asks("shop/green").explain());
+    assert_eq!(home.program(&client(port)[0]).arg(&listen).text(), "blue", "outside of instances");
+    assert_eq!(asks("shop/blue").success().stdout, "blue", "its own");
+    let _ = home.agentfs(&["forward", "--remove", &format!("127.0.0.1:{port}")]).output().success();
+    let (free, _) = host(&home, &home.work(), port, "a database");
+    assert_eq!(asks("shop/green").success().stdout, "a database");
+    drop((green, free));
+}
+
+/// "(a) the port was never this instance's own": also where its collector was killed meanwhile.
+#[test]
+fn a_port_whose_own_listener_is_gone_is_not_the_hosts() {
+    let home = Home::new();
+    let other = home.write("other/file", "").parent().unwrap().to_owned();
+    let (listening, port) = host(&home, &other, 0, "of the host");
+    let mut green = home.wrap("shop", "green", &["cat"]).open_input().spawn();
+    until("green is known", || home.instance("shop", "green"));
+    let asks = |instance: &str| home.exec(instance, &client(port)).output();
+    assert_eq!(asks("shop/green").success().stdout, "of the host", "it had no such port yet");
+    let mut server = home.exec("shop/green", &["python3", "-c", HOST, &port.to_string(), "green"]).spawn();
+    server.wait_for("PORT");
+    home.listener("shop", "green", port);
+    assert_eq!(asks("shop/green").success().stdout, "green");
+    server.signal(Signal::SIGKILL);
+    server.wait();
+    for _ in 0..20 {
+        assert!(!asks("shop/green").status.success());
+    }
+    home.kill_daemon();
+    assert!(!asks("shop/green").status.success());
+    assert!(!asks("shop/green").status.success(), "with a new collector");
+    // Another instance, and a new one with that name, have had no such port.
+    assert!(!refused(&home, "blue", &other, port, &[]));
+    green.close_input();
+    green.wait();
+    home.gone("shop", "green");
+    assert!(!refused(&home, "green", &other, port, &[]));
+    drop(listening);
+}
+
+/// "a page of the collector's that is missing, torn or old": nothing is barred, and nothing breaks.
+#[test]
+fn a_page_that_is_no_page_bars_nothing() {
+    let home = Home::new();
+    let (_listening, port) = host(&home, &home.work(), 0, "of the host");
+    let _green = home.wrap("shop", "green", &["cat"]).open_input().spawn();
+    until("green is known", || home.instance("shop", "green"));
+    let page = home.paths().barred.clone();
+    let connect = format!(
+        "import urllib.request as u; print(u.urlopen('http://localhost:{port}').read().decode(), end='')"
+    );
+    for content in [&b""[..], b"afsbar1", b"afsbar1\n\x01", &[0; 5000], &[0xff; 5000]] {
+        let shell = format!("cat > {}; exec python3 -c \"$0\"", page.display());
+        let run = home.exec("shop/green", &["sh", "-c", &shell, &connect]).input(content).output();
+        assert_eq!(run.success().stdout, "of the host");
+    }
+    let shell = format!("rm {}; exec python3 -c \"$0\"", page.display());
+    let run = home.exec("shop/green", &["sh", "-c", &shell, &connect]).output();
+    assert_eq!(run.success().stdout, "of the host");
+}
+
+/// "`isolate = true | [5432, 6379]` in agentfs.toml"
+#[test]
+fn the_project_says_which_ports_are_isolated() {
+    let home = Home::new();
+    let (_one, first) = host(&home, &home.work(), 0, "one");
+    let (_two, second) = host(&home, &home.work(), 0, "two");
+    let toml = home.write("shop/agentfs.toml", &format!("isolate = [{first}]\n"));
+    let shop = toml.parent().unwrap();
+    let in_shop = |port, more: &[&str]| refused(&home, "one", shop, port, more);
+    assert!(in_shop(first, &[]) && !in_shop(second, &[]));
+    assert!(!in_shop(first, &["--allow-host", &first.to_string()]));
+    fs::write(&toml, "isolate = true\n").unwrap();
+    assert!(in_shop(first, &[]) && in_shop(second, &[]));
+    fs::write(&toml, "isolate = 'yes'\n").unwrap();
+    let wrong = home.wrap("shop", "one", &["true"]).directory(shop).output().code(2);
+    assert!(wrong.stderr.contains("agentfs.toml") && wrong.stderr.contains("isolate"), "{}", wrong.explain());
+}
