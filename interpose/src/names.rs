@@ -3,9 +3,10 @@ use crate::config::Config;
 use crate::rawaddr::{UnixName, unix_text};
 use crate::sys;
 use agentfs_wire::address::{Endpoint, Scope};
-use agentfs_wire::name::{Kind, SocketName};
+use agentfs_wire::name::{FileName, Kind, SocketName};
 use agentfs_wire::peer::Peer;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use libc::c_int;
 
 /// A rewritten listener, read from its name in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +99,15 @@ pub(crate) fn path_of(config: &Config, file: &[u8], mapped: bool) -> UnixName {
 }
 
 /// The file name of one of this instance's sockets.
-pub(crate) fn own_file(config: &Config, kind: Kind) -> agentfs_wire::name::FileName {
+pub(crate) fn own_file(config: &Config, kind: Kind) -> FileName {
     SocketName { app: config.app, instance: config.instance, kind }.format()
+}
+
+/// The file of a rewritten socket that is bound, as the kernel has it.
+pub(crate) fn file_of_socket(config: &Config, fd: c_int) -> Option<FileName> {
+    let name = sys::own_name(fd).ok()?;
+    let (file, _) = file_of(config.run(), unix_text(name.bytes()))?;
+    FileName::of(file)
 }
 
 #[cfg(test)]

@@ -102,15 +102,6 @@ pub(crate) fn connect(fd: c_int, name: &[u8]) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_connect, fd, name.as_ptr(), name.len()) }).map(|_| ())
 }
 
-/// connect(2) of a stream.
-pub(crate) fn connect_stream(
-    _config: &crate::config::Config,
-    fd: c_int,
-    name: &crate::rawaddr::UnixName,
-) -> Result<()> {
-    connect(fd, name.bytes())
-}
-
 /// getsockname(2).
 pub(crate) fn own_name(fd: c_int) -> Result<RawName> {
     name_of(libc::SYS_getsockname, fd)

@@ -67,31 +67,6 @@ pub(crate) fn connect(fd: c_int, name: &[u8]) -> Result<()> {
         .map(|_| ())
 }
 
-/// Tries at a listener whose queue is full, 1 ms apart.
-const CONNECT_TRIES: u32 = 50;
-
-/// connect(2) of a stream. A full queue, of 128 connections at the most (`kern.ipc.somaxconn`), refuses here,
-/// where TCP makes the client wait. It cannot be told from a socket that is bound and does not listen.
-pub(crate) fn connect_stream(
-    config: &crate::config::Config,
-    fd: c_int,
-    name: &crate::rawaddr::UnixName,
-) -> Result<()> {
-    use crate::rundir::{Behind, Prober};
-    let mut tries = 0;
-    loop {
-        match connect(fd, name.bytes()) {
-            Err(libc::ECONNREFUSED) if tries < CONNECT_TRIES => {}
-            result => return result,
-        }
-        if tries == 0 && Prober::new().ask(config, name) != Behind::Socket {
-            return Err(libc::ECONNREFUSED);
-        }
-        tries += 1;
-        pause_us(1000);
-    }
-}
-
 /// getsockname(2).
 pub(crate) fn own_name(fd: c_int) -> Result<RawName> {
     let mut name = RawName::new();
