@@ -37,7 +37,7 @@ MUTATIONS = [
     ("Linux's errno for a wrong family", "sys/answers/macos.rs", "c_int = libc::EAFNOSUPPORT", "c_int = libc::EINVAL"),
     ("a full queue refuses", "calls/connect/client.rs", "CONNECT_TRIES: u32 = 50", "CONNECT_TRIES: u32 = 0"),
     ("a listener connects", "sys.rs", "is_ok_and(|value| value != 0)", "is_ok_and(|value| value == 1)"),
-    ("clients leave their files", "target.rs", "        let _ = sys::unlink(path(", "        let _ = sys::access(path("),
+    ("clients leave their files", "client_names/macos.rs", "    let _ = sys::unlink(path(", "    let _ = sys::access(path("),
     ("close-on-exec is lost", "sys/macos.rs", "    if close_on_exec_flag {", "    if false {"),
 ]
 

@@ -17,8 +17,10 @@ mod export;
 #[cfg(target_os = "linux")]
 mod broker;
 mod calls;
+mod client_names;
 mod config;
 mod convert;
+mod environment;
 mod facts;
 mod header;
 mod hints;
@@ -34,7 +36,6 @@ mod rewrite;
 mod room;
 mod rundir;
 mod sys;
-mod target;
 
 /// Runs before `main`: reads the configuration while the environment is still as it was given.
 #[cfg(not(test))]

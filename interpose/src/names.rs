@@ -68,7 +68,7 @@ pub(crate) fn meaning(config: &Config, name: &[u8]) -> Meaning {
     if text.is_empty() {
         return Meaning::Unnamed;
     }
-    if let Some(peer) = crate::target::read_client_name(config, text) {
+    if let Some(peer) = crate::client_names::read(config, text) {
         return Meaning::Peer(peer);
     }
     let Some((file, mapped)) = file_of(config.run(), text) else { return Meaning::Foreign };

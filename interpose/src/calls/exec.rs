@@ -10,20 +10,20 @@
     reason = "one contract covers a call and what it is wrapped in"
 )]
 
-mod environment;
+mod plan;
 mod shell;
 
 use super::started::{Search, start};
 use crate::config::{self, Config};
+use crate::environment::{self, Strings, entries};
 use crate::hooks::real;
 use crate::notify::{self, News};
 use crate::program::{self as target_program, Program};
 use crate::sys::{self, Errno};
-use crate::target;
 use agentfs_wire::notice::{Call, Outcome, Why};
 use core::ffi::CStr;
-use environment::{Ours, Plan, Reach, Strings, Texts, entries, examine};
 use libc::{c_char, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
+use plan::{Ours, Plan, Reach, Texts, examine};
 pub(crate) use shell::{popen, system};
 
 /// Entries of an environment that is built, by the size of the frame: threads may have little stack. A larger
@@ -193,7 +193,7 @@ pub(crate) unsafe fn execve(program: *const c_char, arguments: Strings, environm
 /// # Safety
 /// As execv(3).
 pub(crate) unsafe fn execv(program: *const c_char, arguments: Strings) -> c_int {
-    let own = target::environment();
+    let own = environment::own();
     // SAFETY: the program's own strings.
     unsafe {
         start(program, arguments, own, Search::Nowhere, |it| {
@@ -214,7 +214,7 @@ pub(crate) unsafe fn execv(program: *const c_char, arguments: Strings) -> c_int 
 /// As execvp(3).
 #[cfg(target_os = "linux")]
 pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int {
-    let own = target::environment();
+    let own = environment::own();
     // SAFETY: the program's own strings.
     unsafe {
         with_environment(Target::Named(program), own, |completed| {
@@ -248,7 +248,7 @@ pub(super) unsafe fn searched(
     search: Search,
     plain: impl FnOnce() -> c_int,
 ) -> c_int {
-    let own = target::environment();
+    let own = environment::own();
     // SAFETY: the program's own strings.
     unsafe {
         start(program, arguments, own, search, |it| {

@@ -69,8 +69,8 @@ pub(super) use mac::start;
 mod mac {
     use super::{Search, Started, Strings, c_char};
     use crate::config::{self, Config};
+    use crate::environment::{self, entries, value_of};
     use crate::sys::{self, Errno};
-    use crate::target;
     use agentfs_wire::env;
     use agentfs_wire::script::{self, Line, Start};
     use core::ffi::CStr;
@@ -130,7 +130,7 @@ mod mac {
             _ if is_path => true,
             Search::Nowhere => false,
             Search::Path => {
-                let own = Context { config, environment: target::environment() };
+                let own = Context { config, environment: environment::own() };
                 own.variable("PATH").is_some_and(|folders| found.find(folders, name.to_bytes()))
             }
             Search::Folders(folders) if folders.is_null() => false,
@@ -237,24 +237,8 @@ mod mac {
     impl Context<'_> {
         /// A variable of the program's environment.
         fn variable(&self, name: &str) -> Option<&[u8]> {
-            let mut entry = self.environment;
-            if entry.is_null() {
-                return None;
-            }
-            loop {
-                // SAFETY: an environment ends in NULL, which was not reached yet.
-                let string = unsafe { *entry };
-                if string.is_null() {
-                    return None;
-                }
-                // SAFETY: each entry is a C string.
-                let bytes = unsafe { CStr::from_ptr(string) }.to_bytes();
-                if let Some(value) = value_of(bytes, name) {
-                    return Some(value);
-                }
-                // SAFETY: the NULL was not reached.
-                entry = unsafe { entry.add(1) };
-            }
+            // SAFETY: whoever made the context vouches for the environment.
+            unsafe { entries(self.environment) }.find_map(|entry| value_of(entry.to_bytes(), name))
         }
 
         /// A variable that this process was started with, whatever its environment is by now.
@@ -334,10 +318,6 @@ mod mac {
             }
             false
         }
-    }
-
-    fn value_of<'a>(entry: &'a [u8], name: &str) -> Option<&'a [u8]> {
-        entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
     }
 
     // === impl Head ===

@@ -1,5 +1,6 @@
 //! The client end of a connection to a listener of the instance: a Unix socket with a name that says which ends it
 //! connects, put under the program's descriptor.
+use crate::client_names;
 use crate::config::Config;
 use crate::convert;
 use crate::names;
@@ -9,7 +10,6 @@ use crate::rawaddr::{self, UnixName};
 use crate::room;
 use crate::rundir;
 use crate::sys;
-use crate::target;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::CONNECT_WAIT_MS;
 use agentfs_wire::notice::{Call, Outcome, Why};
@@ -49,12 +49,12 @@ pub(super) fn connect_to(config: &Config, caller: Caller, to: Endpoint, name: &U
     let connected =
         if waits { connect_stream(config, socket, name) } else { connect_at_once(config, socket, name) };
     if let Err(reason) = connected {
-        target::forget_client_name(config, caller.v6_socket, local, to);
+        client_names::forget(config, caller.v6_socket, local, to);
         return Err(if reason == libc::EAGAIN { libc::ETIMEDOUT } else { reason });
     }
     let file = caller.bound.and_then(|_| names::file_of_socket(config, caller.fd));
     convert::replace(caller.fd, new)?;
-    target::forget_client_name(config, caller.v6_socket, local, to);
+    client_names::forget(config, caller.v6_socket, local, to);
     if let Some(file) = file {
         rundir::release_stale(config, file.as_bytes());
     }
@@ -175,7 +175,7 @@ fn name_socket(config: &Config, caller: Caller, to: Endpoint, socket: c_int) -> 
     let ip = local_ip(caller, to);
     if let Some(bound) = caller.bound.or(caller.own) {
         let local = Endpoint { ip, port: bound.port };
-        return match target::name_client(config, socket, caller.v6_socket, local, to) {
+        return match client_names::give(config, socket, caller.v6_socket, local, to) {
             Err(libc::EADDRINUSE) => Err(libc::EADDRNOTAVAIL),
             result => result.map(|()| local),
         };
@@ -185,7 +185,7 @@ fn name_socket(config: &Config, caller: Caller, to: Endpoint, socket: c_int) -> 
         if local == to {
             continue;
         }
-        match target::name_client(config, socket, caller.v6_socket, local, to) {
+        match client_names::give(config, socket, caller.v6_socket, local, to) {
             Ok(()) => return Ok(local),
             Err(libc::EADDRINUSE) => {}
             Err(reason) => return Err(reason),

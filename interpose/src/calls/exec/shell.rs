@@ -3,12 +3,12 @@
 //! the variables itself instead, in front of its command, so that what it starts is in the instance.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
-use super::environment::{self, Reach, Texts, entries, examine};
+use super::plan::{Reach, Texts, examine};
 use super::{is_out_of_sight, ours};
 use crate::config;
+use crate::environment::{self, entries};
 use crate::hooks::real;
 use crate::sys::{self, Errno, Memory};
-use crate::target;
 use core::ffi::CStr;
 use libc::{c_char, c_int};
 
@@ -59,7 +59,7 @@ unsafe fn completed(command: *const c_char) -> Option<Completed> {
     // SAFETY: the caller vouches for the string.
     let command = unsafe { CStr::from_ptr(command) };
     // SAFETY: the process's environment is an array of C strings that ends in NULL.
-    let own = || unsafe { entries(target::environment()) }.map(CStr::to_bytes);
+    let own = || unsafe { entries(environment::own()) }.map(CStr::to_bytes);
     let plan = examine(ours(config), Reach::Full, own());
     if !plan.restores() || is_out_of_sight(config) {
         return None;

@@ -2,15 +2,13 @@
 //! environment that was given is ever written to.
 #![expect(unsafe_code, reason = "reads and makes arrays of C strings")]
 
-use crate::target;
+use crate::environment::{PRELOAD, Strings, entries, parts};
 use agentfs_wire::env;
 use core::ffi::CStr;
 use libc::c_char;
 
 /// Bytes of a variable that is put together of the program's value and ours. A longer one stays the program's.
 const TEXT_BYTES: usize = 1024;
-
-pub(super) type Strings = *const *const c_char;
 
 /// What of ours an environment must have.
 #[derive(Clone, Copy, Debug)]
@@ -74,16 +72,10 @@ enum Variable<'a> {
     SanitizerOptions(&'a [u8]),
 }
 
-/// Name and value of an entry.
-pub(super) fn parts(entry: &[u8]) -> Option<(&[u8], &[u8])> {
-    let equals = entry.iter().position(|byte| *byte == b'=')?;
-    Some((entry.get(..equals)?, entry.get(equals + 1..)?))
-}
-
 fn variable(entry: &[u8]) -> Option<Variable<'_>> {
     let (name, value) = parts(entry)?;
     let is = |known: &str| name == known.as_bytes();
-    if is(target::PRELOAD) {
+    if is(PRELOAD) {
         Some(Variable::Preload(value))
     } else if is(env::INSTANCE) {
         Some(Variable::Instance(value))
@@ -139,28 +131,6 @@ pub(super) fn examine<'a>(ours: Ours<'_>, reach: Reach, environment: impl Iterat
     }
     plan.secret = !plan.variables && is_run && !has_secret && ours.has_secret;
     plan
-}
-
-/// The entries of an environment.
-///
-/// # Safety
-/// `environment` is NULL or an array of C strings that ends in NULL, and lives as long as what comes of it.
-pub(super) unsafe fn entries<'a>(environment: Strings) -> impl Iterator<Item = &'a CStr> {
-    let mut next = environment;
-    core::iter::from_fn(move || {
-        if next.is_null() {
-            return None;
-        }
-        // SAFETY: the caller vouches for an array that ends in NULL, which was not reached yet.
-        let entry = unsafe { *next };
-        if entry.is_null() {
-            return None;
-        }
-        // SAFETY: as above: the NULL is still ahead.
-        next = unsafe { next.add(1) };
-        // SAFETY: the caller vouches for C strings.
-        Some(unsafe { CStr::from_ptr(entry) })
-    })
 }
 
 /// A string that is put together.
@@ -239,13 +209,13 @@ impl Texts {
 fn merge(own: &[u8], library: &[u8]) -> Option<Line<TEXT_BYTES>> {
     let mut line = Line::new();
     let separator: &[u8] = if own.is_empty() { b"" } else { b":" };
-    line.push_all(&[target::PRELOAD.as_bytes(), b"=", own, separator, library]).then_some(line)
+    line.push_all(&[PRELOAD.as_bytes(), b"=", own, separator, library]).then_some(line)
 }
 
 /// The libraries that are not ours; `None` where there are none, or they do not fit.
 fn others(value: &[u8], library: &[u8]) -> Option<Line<TEXT_BYTES>> {
     let mut line = Line::new();
-    let mut fits = line.push_all(&[target::PRELOAD.as_bytes(), b"="]);
+    let mut fits = line.push_all(&[PRELOAD.as_bytes(), b"="]);
     let mut separator: &[u8] = b"";
     for one in libraries(value).filter(|one| *one != library) {
         fits &= line.push_all(&[separator, one]);
@@ -343,5 +313,5 @@ impl Plan {
 }
 
 #[cfg(test)]
-#[path = "environment_tests.rs"]
+#[path = "plan_tests.rs"]
 mod tests;
