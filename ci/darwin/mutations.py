@@ -33,7 +33,7 @@ MUTATIONS = [
     ("a descriptor stays open", "convert.rs", "    sys::close(new);\n", ""),
     ("the collector is not woken", "sys/macos.rs", "libc::chmod(name.c_path().as_ptr(), 0o600)", "0"),
     ("options of Unix sockets shine through", "sys/answers/macos.rs", "LEVEL: bool = true", "LEVEL: bool = false"),
-    ("SIGPIPE comes back", "options.rs", "    libc::SO_NOSIGPIPE,\n", "    libc::SO_KEEPALIVE,\n"),
+    ("SIGPIPE comes back", "known.rs", "    libc::SO_NOSIGPIPE,\n", "    libc::SO_KEEPALIVE,\n"),
     ("Linux's errno for a wrong family", "sys/answers/macos.rs", "c_int = libc::EAFNOSUPPORT", "c_int = libc::EINVAL"),
     ("a full queue refuses", "calls/connect/client.rs", "CONNECT_TRIES: u32 = 50", "CONNECT_TRIES: u32 = 0"),
     ("a listener connects", "sys.rs", "is_ok_and(|value| value != 0)", "is_ok_and(|value| value == 1)"),

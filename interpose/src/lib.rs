@@ -25,6 +25,7 @@ mod facts;
 mod header;
 mod hints;
 mod hooks;
+mod known;
 #[cfg(target_os = "macos")]
 mod loadable;
 mod names;
