@@ -17,11 +17,11 @@ SOURCES = "interpose/src/"
 
 # (what is broken, file, text, replacement)
 MUTATIONS = [
-    ("no tuple for execl", "hooks/macos.rs", "        execl: List = super::original_execl;\n", ""),
-    ("no fcntl$NOCANCEL", "hooks/macos.rs", "        fcntl_nocancel: Control = super::original_fcntl_nocancel;\n", ""),
-    ("no connect$NOCANCEL", "hooks/macos.rs", '"connect$NOCANCEL" fn', '"connect" fn'),
-    ("tuples are not kept by the linker", "export.rs", "                    #[used]\n", ""),
-    ("a tuple replaces another function", "hooks/macos.rs", '"accept$NOCANCEL" fn', '"recvmsg" fn'),
+    ("no tuple for execl", "hooks/macos.rs", "        execl: List = crate::real::macos::variadic::execl;\n", ""),
+    ("no fcntl$NOCANCEL", "hooks/macos.rs", "        fcntl_nocancel: Control = crate::real::macos::variadic::fcntl_nocancel;\n", ""),
+    ("no connect$NOCANCEL", "functions.rs", '"connect$NOCANCEL" fn', '"connect" fn'),
+    ("tuples are not kept by the linker", "hooks.rs", "                    #[used]\n", ""),
+    ("a tuple replaces another function", "functions.rs", '"accept$NOCANCEL" fn', '"recvmsg" fn'),
     ("no sun_len", "header.rs", "header(libc::AF_UNIX, length)", "header(libc::AF_UNIX, length * 0)"),
     ("no sin_len", "header.rs", "    header(family, length)", "    header(family, length * 0)"),
     ("families as on Linux", "header.rs", "[_, family, ..]", "[family, _, ..]"),

@@ -12,7 +12,7 @@
 #![cfg_attr(test, expect(dead_code, reason = "under test no hook is exported, so much is not reached"))]
 
 #[macro_use]
-mod export;
+mod functions;
 
 #[cfg(target_os = "linux")]
 mod broker;
@@ -33,6 +33,7 @@ mod notify;
 mod options;
 mod program;
 mod rawaddr;
+mod real;
 mod rewrite;
 mod room;
 mod rundir;

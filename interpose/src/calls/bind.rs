@@ -4,10 +4,10 @@
 use crate::config::{self, Config};
 use crate::convert;
 use crate::facts::{self, Fact};
-use crate::hooks::real;
 use crate::notify::{self, News};
 use crate::options;
 use crate::rawaddr::{self, Given};
+use crate::real;
 use crate::rewrite::{self, Action, Before};
 use crate::rundir::{self, Wanted};
 use crate::sys::{self, Errno};

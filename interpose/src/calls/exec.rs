@@ -16,9 +16,9 @@ mod shell;
 use super::started::{Search, start};
 use crate::config::{self, Config};
 use crate::environment::{self, Strings, entries};
-use crate::hooks::real;
 use crate::notify::{self, News};
 use crate::program::{self as target_program, Program};
+use crate::real;
 use crate::sys::{self, Errno};
 use agentfs_wire::notice::{Call, Outcome, Why};
 use core::ffi::CStr;
@@ -221,7 +221,7 @@ pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int
             if completed == own {
                 real::execvp(program, arguments)
             } else {
-                crate::hooks::gnu::real::execvpe(program, arguments, completed)
+                crate::real::gnu::execvpe(program, arguments, completed)
             }
         })
     }
@@ -274,7 +274,7 @@ pub(crate) unsafe fn execvpe(program: *const c_char, arguments: Strings, environ
     // SAFETY: the program's own strings.
     unsafe {
         with_environment(Target::Named(program), environment, |environment| {
-            crate::hooks::gnu::real::execvpe(program, arguments, environment)
+            crate::real::gnu::execvpe(program, arguments, environment)
         })
     }
 }
@@ -288,7 +288,7 @@ pub(crate) unsafe fn fexecve(fd: c_int, arguments: Strings, environment: Strings
     // SAFETY: the program's own strings.
     unsafe {
         with_environment(Target::Open(fd), environment, |environment| {
-            crate::hooks::gnu::real::fexecve(fd, arguments, environment)
+            crate::real::gnu::fexecve(fd, arguments, environment)
         })
     }
 }
@@ -317,7 +317,7 @@ pub(crate) unsafe fn execveat(
     // SAFETY: the program's own strings.
     unsafe {
         with_environment(target, environment, |environment| {
-            crate::hooks::gnu::real::execveat(folder, program, arguments, environment, flags)
+            crate::real::gnu::execveat(folder, program, arguments, environment, flags)
         })
     }
 }

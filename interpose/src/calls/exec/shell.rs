@@ -7,7 +7,7 @@ use super::plan::{Reach, Texts, examine};
 use super::{is_out_of_sight, ours};
 use crate::config;
 use crate::environment::{self, entries};
-use crate::hooks::real;
+use crate::real;
 use crate::sys::{self, Errno, Memory};
 use core::ffi::CStr;
 use libc::{c_char, c_int};
