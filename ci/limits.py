@@ -26,7 +26,7 @@ NO_LIMITS = {
     "interpose/src/options/ended.rs": "LATE",
     "interpose/src/calls/tcp_info.rs": "ESTABLISHED FIN_WAIT2 CLOSE CLOSE_WAIT LISTEN",
     "interpose/src/rawaddr.rs": "IN_BYTES IN6_BYTES IN6_LEAST_BYTES STORAGE_BYTES FIRST_PAGE",
-    "interpose/src/sys/linux.rs": "KCMP_EPOLL_TFD",
+    "interpose/src/sys/syscalls/descriptors/linux.rs": "KCMP_EPOLL_TFD",
     "interpose/src/sys/answers/linux.rs": "WRONG_FAMILY SO_PEERGROUPS SO_PEERPIDFD INFO_OPTION TEXT_OPTION",
     "interpose/src/sys/answers/macos.rs": "WRONG_FAMILY INFO_OPTION TEXT_OPTION",
     "interpose/src/calls/loading.rs": "DEEPBIND",

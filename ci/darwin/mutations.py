@@ -29,16 +29,16 @@ MUTATIONS = [
     ("execl loses its first argument on arm64", "hooks/macos.rs", '"str x1, [sp, #24]"', '"nop"'),
     ("execl loses an argument on x86-64", "hooks/macos.rs", '"push r8"', '"push r9"'),
     ("execl leaves the stack off on x86-64", "hooks/macos.rs", '"add rsp, 40"', '"add rsp, 48"'),
-    ("errno is not restored", "sys.rs", "        set_errno(self.0);", "        let _ = self.0;"),
-    ("a descriptor stays open", "convert.rs", "    sys::close(new);\n", ""),
-    ("the collector is not woken", "sys/macos.rs", "libc::chmod(name.c_path().as_ptr(), 0o600)", "0"),
+    ("errno is not restored", "sys/errno.rs", "        set_errno(self.0);", "        let _ = self.0;"),
+    ("a descriptor stays open", "sys/descriptor.rs", "        close(self.0);", "        let _ = close;"),
+    ("the collector is not woken", "sys/syscalls/files/macos.rs", "libc::chmod(name.c_path().as_ptr(), 0o600)", "0"),
     ("options of Unix sockets shine through", "sys/answers/macos.rs", "LEVEL: bool = true", "LEVEL: bool = false"),
     ("SIGPIPE comes back", "known.rs", "    libc::SO_NOSIGPIPE,\n", "    libc::SO_KEEPALIVE,\n"),
     ("Linux's errno for a wrong family", "sys/answers/macos.rs", "c_int = libc::EAFNOSUPPORT", "c_int = libc::EINVAL"),
     ("a full queue refuses", "calls/connect/client.rs", "CONNECT_TRIES: u32 = 50", "CONNECT_TRIES: u32 = 0"),
-    ("a listener connects", "sys.rs", "is_ok_and(|value| value != 0)", "is_ok_and(|value| value == 1)"),
+    ("a listener connects", "sys/options.rs", "is_ok_and(|value| value != 0)", "is_ok_and(|value| value == 1)"),
     ("clients leave their files", "client_names/macos.rs", "    let _ = sys::unlink(path(", "    let _ = sys::access(path("),
-    ("close-on-exec is lost", "sys/macos.rs", "    if close_on_exec_flag {", "    if false {"),
+    ("close-on-exec is lost", "sys/syscalls/descriptors/macos.rs", "    if close_on_exec_flag {", "    if false {"),
 ]
 
 
