@@ -1,114 +1,82 @@
-//! Environments as programs pass them, and what a child gets.
+//! What is found out about environments.
 use super::*;
 
 const OURS: Ours<'static> =
     Ours { library: b"/h/lib/ours.so", instance: b"main", run: b"/h/run", has_secret: true };
-const OWN_PRELOAD: &CStr = c"LD_PRELOAD=/h/lib/ours.so";
-const SECRET: &CStr = c"AGENTFS_SECRET=s";
-const KEPT: [&CStr; 2] = [c"AGENTFS_APP=shop", c"AGENTFS_INSTANCE=main"];
 
-/// What a child gets; `None` where the environment is passed on as it is.
-fn completed(reach: Reach, given: &[&CStr]) -> Option<Vec<String>> {
-    let bytes = || given.iter().map(|entry| entry.to_bytes());
-    let plan = examine(OURS, reach, bytes());
-    if plan.changes_nothing() {
-        return None;
+fn examined(reach: Reach, entries: &[&str]) -> Plan {
+    examine(OURS, reach, entries.iter().map(|entry| entry.as_bytes()))
+}
+
+/// The variable that loads libraries.
+fn preload(value: &str) -> String {
+    format!("{}={value}", crate::environment::PRELOAD)
+}
+
+fn ours() -> String {
+    preload("/h/lib/ours.so")
+}
+
+fn plan(length: usize, preload: Preload) -> Plan {
+    Plan { length, preload, variables: false, secret: false, options: false }
+}
+
+#[test]
+fn what_is_lacking_is_added() {
+    let all = Plan { variables: true, ..plan(1, Preload::Add) };
+    assert_eq!(examined(Reach::Full, &["A=1"]), all);
+    assert!(all.restores() && !all.changes_nothing());
+    assert_eq!(examined(Reach::Full, &[&ours(), "AGENTFS_INSTANCE=main"]), plan(2, Preload::Leave));
+    assert!(plan(2, Preload::Leave).changes_nothing() && !plan(2, Preload::Leave).restores());
+}
+
+#[test]
+fn of_several_entries_the_last_counts() {
+    let given = [&ours(), &preload("/x.so"), "AGENTFS_INSTANCE=main"];
+    assert_eq!(examined(Reach::Full, &given), plan(3, Preload::Merge(1)));
+    let given = [&preload("/x.so"), &ours(), "AGENTFS_INSTANCE=main"];
+    assert_eq!(examined(Reach::Full, &given), plan(3, Preload::Leave));
+}
+
+#[test]
+fn libraries_are_told_apart_by_their_whole_path() {
+    for (value, wanted) in [
+        ("/x.so:/h/lib/ours.so", Preload::Leave),
+        ("/h/lib/ours.so /x.so", Preload::Leave),
+        ("/h/lib/ours.so.1", Preload::Merge(0)),
+        ("ours.so", Preload::Merge(0)),
+        ("", Preload::Merge(0)),
+    ] {
+        let entry = preload(value);
+        assert_eq!(examined(Reach::Full, &[&entry, "AGENTFS_INSTANCE=main"]), plan(2, wanted), "{value}");
     }
-    let texts = Texts::of(plan, OURS, bytes());
-    let array: Vec<_> = given.iter().map(|entry| entry.as_ptr()).chain([core::ptr::null()]).collect();
-    let mut new = vec![core::ptr::null(); plan.needed(KEPT.len())];
-    // SAFETY: the array holds the strings that the plan was made of, and ends in NULL.
-    unsafe { plan.write(array.as_ptr(), &texts, OWN_PRELOAD, KEPT.into_iter(), Some(SECRET), &mut new) };
-    assert!(new.last().unwrap().is_null(), "the array ends in NULL");
-    // SAFETY: the new array ends in NULL, and its strings live.
-    Some(unsafe { entries(new.as_ptr()) }.map(|entry| entry.to_str().unwrap().to_owned()).collect())
-}
-
-fn texts(list: &[&str]) -> Option<Vec<String>> {
-    Some(list.iter().map(|text| (*text).to_owned()).collect())
 }
 
 #[test]
-fn an_empty_environment_gets_all() {
-    let all = texts(&["LD_PRELOAD=/h/lib/ours.so", "AGENTFS_APP=shop", "AGENTFS_INSTANCE=main"]);
-    assert_eq!(completed(Reach::Full, &[]), all);
+fn the_secret_goes_with_the_run_dir_and_the_instance() {
+    let with = Plan { secret: true, ..plan(3, Preload::Leave) };
+    assert_eq!(examined(Reach::Full, &[&ours(), "AGENTFS_INSTANCE=main", "AGENTFS_RUN=/h/run"]), with);
+    let other = [&ours(), "AGENTFS_INSTANCE=main", "AGENTFS_RUN=/h/run2"];
+    assert_eq!(examined(Reach::Full, &other), plan(3, Preload::Leave));
+    let none = Ours { has_secret: false, ..OURS };
+    let ours = ours();
+    let given = [&ours, "AGENTFS_INSTANCE=main", "AGENTFS_RUN=/h/run"].map(str::as_bytes);
+    assert_eq!(examine(none, Reach::Full, given.into_iter()), plan(3, Preload::Leave));
 }
 
 #[test]
-fn a_complete_environment_is_left_alone() {
-    assert_eq!(completed(Reach::Full, &[OWN_PRELOAD, c"AGENTFS_INSTANCE=main", c"A=1"]), None);
-    assert_eq!(completed(Reach::Full, &[c"LD_PRELOAD=/x.so /h/lib/ours.so", c"AGENTFS_INSTANCE=main"]), None);
+fn another_instance_wins_wherever_it_stands() {
+    assert_eq!(examined(Reach::Full, &["A=1", "AGENTFS_INSTANCE=other"]), plan(2, Preload::Leave));
+    assert_eq!(examined(Reach::Full, &["AGENTFS_NO_INTERPOSE=1", "A=1"]), plan(2, Preload::Leave));
 }
 
 #[test]
-fn a_secret_that_was_left_out_comes_back() {
-    let given = [OWN_PRELOAD, c"AGENTFS_RUN=/h/run", c"AGENTFS_INSTANCE=main"];
-    let mut wanted: Vec<_> = given.iter().map(|entry| entry.to_str().unwrap()).collect();
-    wanted.push("AGENTFS_SECRET=s");
-    assert_eq!(completed(Reach::Full, &given), texts(&wanted));
-    assert_eq!(completed(Reach::Full, &[OWN_PRELOAD, c"AGENTFS_RUN=/x/run", c"AGENTFS_INSTANCE=main"]), None);
-    let own = [OWN_PRELOAD, c"AGENTFS_RUN=/h/run", c"AGENTFS_INSTANCE=main", c"AGENTFS_SECRET=t"];
-    assert_eq!(completed(Reach::Full, &own), None);
+fn out_of_reach_the_library_is_stripped_and_nothing_comes_in() {
+    assert_eq!(examined(Reach::None, &[&ours()]), plan(1, Preload::Strip));
+    assert_eq!(examined(Reach::None, &["A=1", "AGENTFS_INSTANCE=other"]), plan(2, Preload::Leave));
 }
 
 #[test]
-fn another_instance_and_none_are_left_alone() {
-    assert_eq!(completed(Reach::Full, &[c"AGENTFS_INSTANCE=other"]), None);
-    assert_eq!(completed(Reach::Full, &[c"AGENTFS_NO_INTERPOSE=1", c"LD_PRELOAD=/x.so"]), None);
-    assert!(completed(Reach::Full, &[c"AGENTFS_NO_INTERPOSE=0"]).is_some());
-}
-
-#[test]
-fn the_programs_own_libraries_come_first() {
-    let given = [c"A=1", c"LD_PRELOAD=/x.so:/y.so", c"AGENTFS_INSTANCE=main", c"B"];
-    let wanted = texts(&["A=1", "LD_PRELOAD=/x.so:/y.so:/h/lib/ours.so", "AGENTFS_INSTANCE=main", "B"]);
-    assert_eq!(completed(Reach::Full, &given), wanted);
-    let wanted = texts(&["LD_PRELOAD=/h/lib/ours.so", "AGENTFS_INSTANCE=main"]);
-    assert_eq!(completed(Reach::Full, &[c"LD_PRELOAD=", c"AGENTFS_INSTANCE=main"]), wanted);
-}
-
-#[test]
-fn a_name_that_only_begins_like_ours_means_nothing() {
-    let given = [c"LD_PRELOAD_32=/x.so", c"AGENTFS_INSTANCES=other", OWN_PRELOAD, c"AGENTFS_INSTANCE=main"];
-    assert_eq!(completed(Reach::Full, &given), None);
-}
-
-#[test]
-fn out_of_reach_our_library_goes_and_the_variables_stay() {
-    let given = [c"LD_PRELOAD=/x.so:/h/lib/ours.so /y.so", c"AGENTFS_INSTANCE=main"];
-    let wanted = texts(&["LD_PRELOAD=/x.so:/y.so", "AGENTFS_INSTANCE=main"]);
-    assert_eq!(completed(Reach::None, &given), wanted);
-    assert_eq!(completed(Reach::None, &[OWN_PRELOAD, c"A=1"]), texts(&["A=1"]));
-    assert_eq!(completed(Reach::None, &[c"A=1"]), None);
-}
-
-#[test]
-fn the_sanitizers_options_get_one_more() {
-    let own = [OWN_PRELOAD, c"ASAN_OPTIONS=detect_leaks=0", c"AGENTFS_INSTANCE=main"];
-    let wanted = [
-        OWN_PRELOAD.to_str().unwrap(),
-        "AGENTFS_INSTANCE=main",
-        "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0",
-    ];
-    assert_eq!(completed(Reach::Sanitized, &own), texts(&wanted));
-    assert_eq!(completed(Reach::Full, &own), None);
-}
-
-#[test]
-fn what_does_not_fit_stays_as_it_was() {
-    let long = std::ffi::CString::new(format!("LD_PRELOAD=/{}", "x".repeat(TEXT_BYTES))).unwrap();
-    let new = completed(Reach::Full, &[&long, c"AGENTFS_INSTANCE=main"]).unwrap();
-    assert_eq!(new.first().unwrap(), long.to_str().unwrap());
-    let long = std::ffi::CString::new(format!("ASAN_OPTIONS={}", "x".repeat(TEXT_BYTES))).unwrap();
-    let new = completed(Reach::Sanitized, &[&long, OWN_PRELOAD, c"AGENTFS_INSTANCE=main"]).unwrap();
-    assert_eq!(new.len(), 3);
-    assert_eq!(new.first().unwrap(), long.to_str().unwrap());
-}
-
-#[test]
-fn merged_text_ends_within_its_room() {
-    let room = TEXT_BYTES - "LD_PRELOAD=".len() - ":".len() - OURS.library.len() - 1;
-    let fits = vec![b'x'; room];
-    assert_eq!(merge(&fits, OURS.library).unwrap().as_c().to_bytes().len(), TEXT_BYTES - 1);
-    assert!(merge(&vec![b'x'; room + 1], OURS.library).is_none());
+fn room_is_for_everything_that_may_come_in() {
+    assert_eq!(examined(Reach::Full, &["A=1"]).needed(2), 1 + 2 + 3);
 }

@@ -3,8 +3,9 @@
 //! the variables itself instead, in front of its command, so that what it starts is in the instance.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
-use super::plan::{Reach, Texts, examine};
-use super::{is_out_of_sight, ours};
+use super::child::{is_out_of_sight, ours};
+use super::plan::{Preload, Reach, examine};
+use super::texts::Texts;
 use crate::config;
 use crate::environment::{self, entries};
 use crate::real;
@@ -65,8 +66,8 @@ unsafe fn completed(command: *const c_char) -> Option<Completed> {
         return None;
     }
     let texts = Texts::of(plan, ours(config), own());
-    let added = texts.preload().or(plan.adds_preload().then(|| config.preload()));
-    let kept = config.kept().filter(|_| plan.adds_variables());
+    let added = texts.preload().or((plan.preload == Preload::Add).then(|| config.preload()));
+    let kept = config.kept().filter(|_| plan.variables);
     let variables = || added.into_iter().chain(kept.clone()).map(CStr::to_bytes);
     let mut length = 0;
     write(variables(), command.to_bytes(), |bytes| length += bytes.len());
