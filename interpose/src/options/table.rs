@@ -3,9 +3,11 @@
 //! default, and nothing depends on it.
 //!
 //! There is no lock. A slot is two words: the key, and the value with a check of the key that it belongs to.
-//! - A writer stores the value first and the key second. A reader that sees the key finds its value.
-//! - Two threads may write one slot at the same time and leave the key of one beside the value of the other. The check
-//!   shows that, and the slot counts as empty.
+//! 1. A writer whose key has a slot exchanges the value.
+//! 2. Another one takes a slot: it marks it as changing, stores the value, and then the key. So two writers never have
+//!    one slot, and a reader that sees a key finds its value.
+//! 3. A reader that saw a key just before its slot was taken for another finds a value with another check, and no value
+//!    of its own.
 use core::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 
@@ -13,6 +15,8 @@ use libc::c_int;
 const SLOTS: usize = 1024;
 /// Places that one key may be in.
 const PLACES: usize = 8;
+/// Times that a writer looks for a slot when other threads take the same ones. After as many, the value is forgotten.
+const TRIES: usize = 100;
 
 /// What a value of a socket is kept under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,9 @@ pub(crate) enum Key {
 
 /// A table of values.
 pub(super) struct Table([Slot; SLOTS]);
+
+/// The key of a slot that a thread is taking. In a child that was forked meanwhile it stays that for ever.
+const CHANGING: u64 = u64::MAX;
 
 struct Slot {
     /// 0 in an empty slot.
@@ -93,29 +100,67 @@ impl Table {
     /// The value kept for a socket, or `None` where none is.
     pub(super) fn get(&self, inode: u64, key: Key) -> Option<c_int> {
         let key = key.of(inode);
-        let slot = self.places(key).find(|slot| slot.key.load(Ordering::Acquire) == key)?;
-        value_in(slot.value.load(Ordering::Acquire), key)
+        self.places(key)
+            .filter(|slot| slot.key.load(Ordering::Acquire) == key)
+            .find_map(|slot| value_in(slot.value.load(Ordering::Acquire), key))
     }
 
     /// Keeps a value for a socket.
     pub(super) fn set(&self, inode: u64, key: Key, value: c_int) {
         let key = key.of(inode);
-        let mut oldest = None;
+        for _ in 0..TRIES {
+            let Some((slot, present)) = self.place_for(key) else { return };
+            if present == key {
+                if slot.exchange(key, value) {
+                    return;
+                }
+            } else if slot.take(present) {
+                slot.fill(key, value);
+                return;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// The slot for a key, and the key that is in it: the same, else none, else that of the socket with the lowest
+    /// inode. That is the oldest socket, which gives way.
+    fn place_for(&self, key: u64) -> Option<(&Slot, u64)> {
+        let mut oldest: Option<(&Slot, u64)> = None;
         for slot in self.places(key) {
             let present = slot.key.load(Ordering::Acquire);
             if present == key || present == 0 {
-                oldest = Some(slot);
-                break;
+                return Some((slot, present));
             }
-            // With all places taken the socket with the lowest inode, the oldest, gives way.
-            if oldest.is_none_or(|old: &Slot| present < old.key.load(Ordering::Relaxed)) {
-                oldest = Some(slot);
+            if present != CHANGING && oldest.is_none_or(|(_, old)| present < old) {
+                oldest = Some((slot, present));
             }
         }
-        if let Some(slot) = oldest {
-            slot.value.store(word(key, value), Ordering::Release);
-            slot.key.store(key, Ordering::Release);
-        }
+        oldest
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// Exchanges the value of the slot's key; `false` where the slot has gone to another key meanwhile.
+    fn exchange(&self, key: u64, value: c_int) -> bool {
+        let present = self.value.load(Ordering::Acquire);
+        value_in(present, key).is_some()
+            && self
+                .value
+                .compare_exchange(present, word(key, value), Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Takes the slot, in which this key was found; `false` where another thread was faster.
+    fn take(&self, present: u64) -> bool {
+        self.key.compare_exchange(present, CHANGING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Fills a slot that was taken: the value, then the key.
+    fn fill(&self, key: u64, value: c_int) {
+        self.value.store(word(key, value), Ordering::Release);
+        self.key.store(key, Ordering::Release);
     }
 }
 

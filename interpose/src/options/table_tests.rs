@@ -48,7 +48,7 @@ fn a_key_beside_a_value_of_another_counts_as_nothing() {
     let table = Table::new();
     table.set(7, NODELAY, 1);
     let (key, other) = (NODELAY.of(7), NODELAY.of(8));
-    let slot = table.places(key).find(|slot| slot.key.load(Ordering::Relaxed) == key).unwrap();
+    let (slot, _) = table.place_for(key).unwrap();
     slot.value.store(word(other, 2), Ordering::Relaxed);
     assert_eq!(table.get(7, NODELAY), None);
     slot.value.store(word(key, 3), Ordering::Relaxed);
@@ -86,6 +86,35 @@ fn no_reader_sees_the_value_of_another_socket() {
         done.store(true, Ordering::Release);
         reader.join().unwrap();
     });
+}
+
+/// What two writers do that come at the same moment, step by step.
+#[test]
+fn a_slot_has_one_writer_at_a_time() {
+    let table = Table::new();
+    let crowd = crowd(2);
+    let (first, second) = (NODELAY.of(crowd[0]), NODELAY.of(crowd[1]));
+    let (slot, present) = table.place_for(first).unwrap();
+    assert!(core::ptr::eq(slot, table.place_for(second).unwrap().0));
+    assert!(slot.take(present));
+    assert!(!slot.take(present), "the other one has to look again");
+    table.set(crowd[1], NODELAY, 2);
+    assert_eq!((table.get(crowd[0], NODELAY), table.get(crowd[1], NODELAY)), (None, Some(2)));
+    slot.fill(first, 1);
+    assert_eq!((table.get(crowd[0], NODELAY), table.get(crowd[1], NODELAY)), (Some(1), Some(2)));
+}
+
+/// A writer that found its key is overtaken by one that takes the slot.
+#[test]
+fn a_slot_that_has_gone_to_another_key_is_not_written() {
+    let table = Table::new();
+    table.set(7, NODELAY, 1);
+    let (key, other) = (NODELAY.of(7), NODELAY.of(8));
+    let (slot, _) = table.place_for(key).unwrap();
+    assert!(slot.exchange(key, 2) && slot.take(key));
+    slot.fill(other, 3);
+    assert!(!slot.exchange(key, 4));
+    assert_eq!(value_in(slot.value.load(Ordering::Relaxed), other), Some(3));
 }
 
 /// Sockets whose values are kept in the same places.
