@@ -17,11 +17,11 @@ SOURCES = "interpose/src/"
 
 # (what is broken, file, text, replacement)
 MUTATIONS = [
-    ("no tuple for execl", "hooks/macos.rs", "        execl: List = super::original_execl;\n", ""),
-    ("no fcntl$NOCANCEL", "hooks/macos.rs", "        fcntl_nocancel: Control = super::original_fcntl_nocancel;\n", ""),
-    ("no connect$NOCANCEL", "hooks/macos.rs", '"connect$NOCANCEL" fn', '"connect" fn'),
-    ("tuples are not kept by the linker", "export.rs", "                    #[used]\n", ""),
-    ("a tuple replaces another function", "hooks/macos.rs", '"accept$NOCANCEL" fn', '"recvmsg" fn'),
+    ("no tuple for execl", "hooks/macos.rs", "        execl: List = crate::real::macos::variadic::execl;\n", ""),
+    ("no fcntl$NOCANCEL", "hooks/macos.rs", "        fcntl_nocancel: Control = crate::real::macos::variadic::fcntl_nocancel;\n", ""),
+    ("no connect$NOCANCEL", "functions.rs", '"connect$NOCANCEL" fn', '"connect" fn'),
+    ("tuples are not kept by the linker", "hooks.rs", "                    #[used]\n", ""),
+    ("a tuple replaces another function", "functions.rs", '"accept$NOCANCEL" fn', '"recvmsg" fn'),
     ("no sun_len", "header.rs", "header(libc::AF_UNIX, length)", "header(libc::AF_UNIX, length * 0)"),
     ("no sin_len", "header.rs", "    header(family, length)", "    header(family, length * 0)"),
     ("families as on Linux", "header.rs", "[_, family, ..]", "[family, _, ..]"),
@@ -29,16 +29,16 @@ MUTATIONS = [
     ("execl loses its first argument on arm64", "hooks/macos.rs", '"str x1, [sp, #24]"', '"nop"'),
     ("execl loses an argument on x86-64", "hooks/macos.rs", '"push r8"', '"push r9"'),
     ("execl leaves the stack off on x86-64", "hooks/macos.rs", '"add rsp, 40"', '"add rsp, 48"'),
-    ("errno is not restored", "sys.rs", "        set_errno(self.0);", "        let _ = self.0;"),
-    ("a descriptor stays open", "convert.rs", "    sys::close(new);\n", ""),
-    ("the collector is not woken", "sys/macos.rs", "libc::chmod(name.c_path().as_ptr(), 0o600)", "0"),
-    ("options of Unix sockets shine through", "sys/macos.rs", "LEVEL: bool = true", "LEVEL: bool = false"),
-    ("SIGPIPE comes back", "options.rs", "    libc::SO_NOSIGPIPE,\n", "    libc::SO_KEEPALIVE,\n"),
-    ("Linux's errno for a wrong family", "sys/macos.rs", "c_int = libc::EAFNOSUPPORT", "c_int = libc::EINVAL"),
-    ("a full queue refuses", "sys/macos.rs", "CONNECT_TRIES: u32 = 50", "CONNECT_TRIES: u32 = 0"),
-    ("a listener connects", "sys.rs", "is_ok_and(|value| value != 0)", "is_ok_and(|value| value == 1)"),
-    ("clients leave their files", "target.rs", "        let _ = sys::unlink(path(", "        let _ = sys::access(path("),
-    ("close-on-exec is lost", "sys/macos.rs", "    if close_on_exec_flag {", "    if false {"),
+    ("errno is not restored", "sys/errno.rs", "        set_errno(self.0);", "        let _ = self.0;"),
+    ("a descriptor stays open", "sys/descriptor.rs", "        close(self.0);", "        let _ = close;"),
+    ("the collector is not woken", "sys/syscalls/files/macos.rs", "libc::chmod(name.c_path().as_ptr(), 0o600)", "0"),
+    ("options of Unix sockets shine through", "sys/answers/macos.rs", "LEVEL: bool = true", "LEVEL: bool = false"),
+    ("SIGPIPE comes back", "known.rs", "    libc::SO_NOSIGPIPE,\n", "    libc::SO_KEEPALIVE,\n"),
+    ("Linux's errno for a wrong family", "sys/answers/macos.rs", "c_int = libc::EAFNOSUPPORT", "c_int = libc::EINVAL"),
+    ("a full queue refuses", "calls/connect/client.rs", "CONNECT_TRIES: u32 = 50", "CONNECT_TRIES: u32 = 0"),
+    ("a listener connects", "sys/options.rs", "is_ok_and(|value| value != 0)", "is_ok_and(|value| value == 1)"),
+    ("clients leave their files", "client_names/macos.rs", "    let _ = sys::unlink(path(", "    let _ = sys::access(path("),
+    ("close-on-exec is lost", "sys/syscalls/descriptors/macos.rs", "    if close_on_exec_flag {", "    if false {"),
 ]
 
 

@@ -218,7 +218,7 @@ fn carry_out(
         Ask::Probe { .. } => match Prober::default().probe(&path) {
             Probe::Live => Ok(None),
             // The caller may be about to bind the same name and cannot remove the stale file itself: the library
-            // takes a stale file for a proof that no rival came (interpose/src/rundir.rs, `retake_quickly`).
+            // takes a stale file for a proof that no rival came (interpose/src/rundir/claim.rs, `retake_quickly`).
             Probe::Stale => match run_dir(places).remove_stale(file) {
                 Ok(Change::Different) => Ok(None),
                 _ => Err(Errno::ECONNREFUSED),

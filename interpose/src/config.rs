@@ -4,6 +4,7 @@
 //! environment (process titles) or clear it, and a process that execs must still hand it on.
 #![expect(unsafe_code, reason = "reads the C environment and publishes one static")]
 
+use crate::environment;
 use agentfs_wire::env;
 use agentfs_wire::name::{self, AppName, InstanceName};
 use agentfs_wire::peer;
@@ -73,7 +74,7 @@ static BEGUN: AtomicBool = AtomicBool::new(false);
 /// Reads the environment. Called by the constructor, or by a call that comes before it: constructors of libraries that
 /// the program needs run first.
 pub(crate) fn load() {
-    if crate::target::environment().is_null() || BEGUN.swap(true, Ordering::AcqRel) {
+    if environment::own().is_null() || BEGUN.swap(true, Ordering::AcqRel) {
         return;
     }
     // SAFETY: nobody reads the slot before `LOADED` is set, and `BEGUN` lets one caller pass.
@@ -179,33 +180,23 @@ impl Config {
         self.except = text(env::EXCEPT).map_or(Ports::NONE, Ports::parse);
         let library = text(env::INTERPOSE)?;
         self.preload_start = self.kept_length;
-        self.keep(&[crate::target::PRELOAD.as_bytes(), b"=", library.as_bytes()])?;
+        self.keep(&[environment::PRELOAD.as_bytes(), b"=", library.as_bytes()])?;
         self.keep_variables()
     }
 
     /// Copies every `AGENTFS_…` variable.
     fn keep_variables(&mut self) -> Option<()> {
-        let mut entry = crate::target::environment();
-        if entry.is_null() {
-            return Some(());
-        }
-        loop {
-            // SAFETY: `environ` is an array of pointers that ends in NULL (environ(7)).
-            let string = unsafe { *entry };
-            if string.is_null() {
-                return Some(());
-            }
-            // SAFETY: each entry is a NUL-terminated string.
-            let bytes = unsafe { CStr::from_ptr(string) }.to_bytes();
+        // SAFETY: `environ` is NULL or an array of C strings that ends in NULL (environ(7)), and nothing changes it here.
+        for entry in unsafe { environment::entries(environment::own()) } {
+            let bytes = entry.to_bytes();
             if bytes.starts_with(b"AGENTFS_") {
                 let start = self.kept_length;
                 self.keep(&[bytes])?;
                 *self.kept_starts.get_mut(self.kept_count)? = start;
                 self.kept_count += 1;
             }
-            // SAFETY: the NULL at the end was not reached.
-            entry = unsafe { entry.add(1) };
         }
+        Some(())
     }
 
     fn keep(&mut self, parts: &[&[u8]]) -> Option<()> {
@@ -248,7 +239,7 @@ impl Config {
 
     /// The path of this library.
     pub(crate) fn library(&self) -> &CStr {
-        self.kept_at(self.preload_start + crate::target::PRELOAD.len() + 1)
+        self.kept_at(self.preload_start + environment::PRELOAD.len() + 1)
     }
 
     /// The `AGENTFS_…=…` strings that this process was started with.
@@ -258,12 +249,7 @@ impl Config {
 
     /// The `AGENTFS_SECRET=…` string among them.
     pub(crate) fn kept_secret(&self) -> Option<&CStr> {
-        self.kept().find(|string| {
-            string
-                .to_bytes()
-                .strip_prefix(env::SECRET.as_bytes())
-                .is_some_and(|rest| rest.first() == Some(&b'='))
-        })
+        self.kept().find(|string| environment::value_of(string.to_bytes(), env::SECRET).is_some())
     }
 
     /// Whether the host is not asked where the instance has no listener on a port.

@@ -128,7 +128,7 @@ pub(crate) fn option_set(fd: c_int, level: c_int, name: c_int, value: Option<c_i
         (libc::SOL_SOCKET, libc::SO_REUSEPORT) => add(fd, REUSE_PORT, on),
         (libc::SOL_SOCKET, libc::SO_SNDBUF) => add(fd, OPTIONS | SEND_BUFFER, true),
         (libc::SOL_SOCKET, libc::SO_RCVBUF) => add(fd, OPTIONS | RECEIVE_BUFFER, true),
-        (libc::SOL_SOCKET, name) if !crate::options::is_handed_on(name) => {}
+        (libc::SOL_SOCKET, name) if !crate::known::is_handed_on(name) => {}
         _ => add(fd, OPTIONS, true),
     }
 }

@@ -1,70 +1,66 @@
-//! Every function that is put in front of libc's. Each hook hands its arguments to the function of the same
-//! name in `calls`; what it does, and why it is hooked at all, is said there.
+//! Every function that is put in front of libc's, by the lists in `functions`. Each hook hands its arguments to the
+//! function of the same name in `calls`.
+//!
+//! ELF: an exported symbol of that name. Mach-O: a tuple in `__DATA,__interpose`.
 #![expect(unsafe_code, reason = "hooks have the C signatures of libc")]
 
+use crate::environment::Strings;
+#[cfg(all(target_vendor = "apple", not(test)))]
+use crate::real::originals;
 use libc::{c_char, c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
 type Actions = *const libc::posix_spawn_file_actions_t;
 type Attributes = *const libc::posix_spawnattr_t;
-type Strings = *const *const c_char;
 type Info = libc::addrinfo;
 
-interpose! {
-    "socket" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int, -1;
-    "bind" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int, -1;
-    "listen" fn listen(fd: c_int, backlog: c_int) -> c_int, -1;
-    "accept" fn accept(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int, -1;
-    "connect" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int, -1;
-    "getsockname" fn getsockname(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int, -1;
-    "getpeername" fn getpeername(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int, -1;
-    "getsockopt" fn getsockopt(fd: c_int, level: c_int, name: c_int, value: *mut c_void, length: *mut socklen_t) -> c_int, -1;
-    "setsockopt" fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, length: socklen_t) -> c_int, -1;
-    "shutdown" fn shutdown(fd: c_int, how: c_int) -> c_int, -1;
-    "sendto" fn sendto(fd: c_int, data: *const c_void, size: size_t, flags: c_int, address: *const sockaddr, length: socklen_t) -> ssize_t, -1;
-    "sendmsg" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t, -1;
-    "recvfrom" fn recvfrom(fd: c_int, data: *mut c_void, size: size_t, flags: c_int, address: *mut sockaddr, length: *mut socklen_t) -> ssize_t, -1;
-    "recvmsg" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t, -1;
-    "dup" fn dup(fd: c_int) -> c_int, -1;
-    "dup2" fn dup2(fd: c_int, to: c_int) -> c_int, -1;
-    "execve" fn execve(program: *const c_char, arguments: Strings, environment: Strings) -> c_int, -1;
-    "execv" fn execv(program: *const c_char, arguments: Strings) -> c_int, -1;
-    "execvp" fn execvp(program: *const c_char, arguments: Strings) -> c_int, -1;
-    "system" fn system(command: *const c_char) -> c_int, -1;
-    "popen" fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE, core::ptr::null_mut();
-    "posix_spawn" fn posix_spawn(pid: *mut libc::pid_t, program: *const c_char, actions: Actions, attributes: Attributes, arguments: Strings, environment: Strings) -> c_int, libc::ENOSYS;
-    "posix_spawnp" fn posix_spawnp(pid: *mut libc::pid_t, program: *const c_char, actions: Actions, attributes: Attributes, arguments: Strings, environment: Strings) -> c_int, libc::ENOSYS;
-    "getaddrinfo" fn getaddrinfo(node: *const c_char, service: *const c_char, hints: *const Info, result: *mut *mut Info) -> c_int, libc::EAI_SYSTEM;
-    "gethostbyname" fn gethostbyname(name: *const c_char) -> *mut libc::hostent, core::ptr::null_mut();
-    "gethostbyname2" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut libc::hostent, core::ptr::null_mut();
+/// Exports a hook for each declaration.
+macro_rules! hook {
+    ($( $symbol:literal fn $name:ident ( $($argument:ident : $type:ty),* $(,)? ) -> $result:ty, $failure:expr; )*) => {
+        /// The hooks themselves, one expression each.
+        mod exports {
+            use super::*;
+            $(
+                #[cfg_attr(all(not(test), not(target_vendor = "apple")), unsafe(export_name = $symbol))]
+                #[cfg_attr(test, expect(dead_code, reason = "a test binary must not be interposed"))]
+                pub(super) unsafe extern "C" fn $name($($argument: $type),*) -> $result {
+                    // SAFETY: the program's own arguments, handed on under the contract of the call.
+                    unsafe { crate::calls::$name($($argument),*) }
+                }
+            )*
+        }
+
+        #[cfg(all(target_vendor = "apple", not(test)))]
+        mod tuples {
+            use super::*;
+            $(
+                mod $name {
+                    use super::*;
+                    /// dyld's interposing tuple: replacement and replacee (mach-o/loader.h, S_INTERPOSING).
+                    #[repr(C)]
+                    struct Tuple {
+                        new: unsafe extern "C" fn($($type),*) -> $result,
+                        old: unsafe extern "C" fn($($type),*) -> $result,
+                    }
+                    #[used]
+                    #[unsafe(link_section = "__DATA,__interpose")]
+                    static TUPLE: Tuple =
+                        Tuple { new: super::super::exports::$name, old: super::super::originals::$name };
+                }
+            )*
+        }
+    };
 }
+
+functions!(hook);
 
 /// Functions that only glibc has.
 #[cfg(target_os = "linux")]
-pub(crate) mod gnu {
+mod gnu {
     use super::{Strings, c_char, c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
     use libc::mmsghdr;
 
-    interpose! {
-        "accept4" fn accept4(fd: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int, -1;
-        "dup3" fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int, -1;
-        "fcntl" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int, -1;
-        "fcntl64" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int, -1;
-        "epoll_create" fn epoll_create(size: c_int) -> c_int, -1;
-        "epoll_create1" fn epoll_create1(flags: c_int) -> c_int, -1;
-        "sendmmsg" fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: libc::c_uint, flags: c_int) -> c_int, -1;
-        "recvmmsg" fn recvmmsg(fd: c_int, messages: *mut mmsghdr, count: libc::c_uint, flags: c_int, timeout: *mut libc::timespec) -> c_int, -1;
-        "send" fn send(fd: c_int, data: *const c_void, size: size_t, flags: c_int) -> ssize_t, -1;
-        "recv" fn recv(fd: c_int, data: *mut c_void, size: size_t, flags: c_int) -> ssize_t, -1;
-        "__recv_chk" fn recv_chk(fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int) -> ssize_t, -1;
-        "__recvfrom_chk" fn recvfrom_chk(fd: c_int, data: *mut c_void, size: size_t, room: size_t, flags: c_int, address: *mut sockaddr, length: *mut socklen_t) -> ssize_t, -1;
-        "execvpe" fn execvpe(program: *const c_char, arguments: Strings, environment: Strings) -> c_int, -1;
-        "fexecve" fn fexecve(fd: c_int, arguments: Strings, environment: Strings) -> c_int, -1;
-        "execveat" fn execveat(folder: c_int, program: *const c_char, arguments: Strings, environment: Strings, flags: c_int) -> c_int, -1;
-        "gethostbyname_r" fn gethostbyname_r(name: *const c_char, result: *mut libc::hostent, buffer: *mut c_char, size: size_t, found: *mut *mut libc::hostent, error: *mut c_int) -> c_int, libc::ENOSYS;
-        "gethostbyname2_r" fn gethostbyname2_r(name: *const c_char, family: c_int, result: *mut libc::hostent, buffer: *mut c_char, size: size_t, found: *mut *mut libc::hostent, error: *mut c_int) -> c_int, libc::ENOSYS;
-    }
+    gnu_functions!(hook);
 }
 
 #[cfg(target_os = "macos")]
-#[path = "hooks/macos.rs"]
-pub(crate) mod macos;
+mod macos;

@@ -12,17 +12,20 @@
 #![cfg_attr(test, expect(dead_code, reason = "under test no hook is exported, so much is not reached"))]
 
 #[macro_use]
-mod export;
+mod functions;
 
 #[cfg(target_os = "linux")]
 mod broker;
 mod calls;
+mod client_names;
 mod config;
 mod convert;
+mod environment;
 mod facts;
 mod header;
 mod hints;
 mod hooks;
+mod known;
 #[cfg(target_os = "macos")]
 mod loadable;
 mod names;
@@ -30,11 +33,11 @@ mod notify;
 mod options;
 mod program;
 mod rawaddr;
+mod real;
 mod rewrite;
 mod room;
 mod rundir;
 mod sys;
-mod target;
 
 /// Runs before `main`: reads the configuration while the environment is still as it was given.
 #[cfg(not(test))]

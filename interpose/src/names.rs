@@ -3,9 +3,10 @@ use crate::config::Config;
 use crate::rawaddr::{UnixName, unix_text};
 use crate::sys;
 use agentfs_wire::address::{Endpoint, Scope};
-use agentfs_wire::name::{Kind, SocketName};
+use agentfs_wire::name::{FileName, Kind, SocketName};
 use agentfs_wire::peer::Peer;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use libc::c_int;
 
 /// A rewritten listener, read from its name in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ pub(crate) fn meaning(config: &Config, name: &[u8]) -> Meaning {
     if text.is_empty() {
         return Meaning::Unnamed;
     }
-    if let Some(peer) = crate::target::read_client_name(config, text) {
+    if let Some(peer) = crate::client_names::read(config, text) {
         return Meaning::Peer(peer);
     }
     let Some((file, mapped)) = file_of(config.run(), text) else { return Meaning::Foreign };
@@ -98,8 +99,15 @@ pub(crate) fn path_of(config: &Config, file: &[u8], mapped: bool) -> UnixName {
 }
 
 /// The file name of one of this instance's sockets.
-pub(crate) fn own_file(config: &Config, kind: Kind) -> agentfs_wire::name::FileName {
+pub(crate) fn own_file(config: &Config, kind: Kind) -> FileName {
     SocketName { app: config.app, instance: config.instance, kind }.format()
+}
+
+/// The file of a rewritten socket that is bound, as the kernel has it.
+pub(crate) fn file_of_socket(config: &Config, fd: c_int) -> Option<FileName> {
+    let name = sys::own_name(fd).ok()?;
+    let (file, _) = file_of(config.run(), unix_text(name.bytes()))?;
+    FileName::of(file)
 }
 
 #[cfg(test)]

@@ -15,13 +15,12 @@ PROMISED = {
 
 
 def hooks():
-    """Symbols of `interpose!` and of the variadic originals, those for Linux alone left out."""
-    common = (SOURCES / "hooks.rs").read_text()
-    # A module for another system starts at its cfg and ends at the first brace in column 0.
-    common = re.sub(r'#\[cfg\(target_os = "linux"\)\]\npub\(crate\) mod .*?\n}\n', "", common, flags=re.S)
-    macos = (SOURCES / "hooks/macos.rs").read_text()
-    found = re.findall(r'^\s*"([^"]+)" fn \w+\(', common + macos, flags=re.M)
-    found += re.findall(r'#\[link_name = "([^"]+)"\]', macos)
+    """Symbols of the lists and of the variadic originals, those for Linux alone left out."""
+    lists = (SOURCES / "functions.rs").read_text()
+    # A list for another system starts at its cfg and ends at the first brace in column 0.
+    lists = re.sub(r'#\[cfg\(target_os = "linux"\)\]\nmacro_rules! .*?\n}\n', "", lists, flags=re.S)
+    found = re.findall(r'^\s*"([^"]+)" fn \w+\(', lists, flags=re.M)
+    found += re.findall(r'#\[link_name = "([^"]+)"\]', (SOURCES / "real/macos.rs").read_text())
     if len(found) != len(set(found)):
         raise AssertionError(f"declared twice: {sorted(name for name in found if found.count(name) > 1)}")
     return set(found)

@@ -8,11 +8,11 @@
 use super::handoff;
 use crate::config::{self, Config};
 use crate::facts;
-use crate::hooks::real;
 use crate::names::{self, Listener, Meaning};
 use crate::notify::{self, News};
 use crate::options;
 use crate::rawaddr::{self, Encoded, Given};
+use crate::real;
 use crate::room;
 use crate::sys::{self, Errno, Fd, RawName};
 use agentfs_wire::address::Endpoint;
@@ -44,7 +44,7 @@ pub(crate) unsafe fn accept4(
     // SAFETY: each pointer is the program's own, or local to the call.
     unsafe {
         accept_with(fd, address, length, |address, length| {
-            crate::hooks::gnu::real::accept4(fd, address, length, flags)
+            crate::real::gnu::accept4(fd, address, length, flags)
         })
     }
 }

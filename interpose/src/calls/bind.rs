@@ -4,10 +4,10 @@
 use crate::config::{self, Config};
 use crate::convert;
 use crate::facts::{self, Fact};
-use crate::hooks::real;
 use crate::notify::{self, News};
 use crate::options;
 use crate::rawaddr::{self, Given};
+use crate::real;
 use crate::rewrite::{self, Action, Before};
 use crate::rundir::{self, Wanted};
 use crate::sys::{self, Errno};
@@ -244,7 +244,8 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
             Kind::Listener { port: listener.port, scope: listener.scope, worker: None },
         );
         if listener.shared {
-            file = shared_file(config, fd).unwrap_or(file);
+            // Only the kernel knows which member of the group it is.
+            file = crate::names::file_of_socket(config, fd).unwrap_or(file);
         }
         notify::tell_listener(
             config,
@@ -257,11 +258,4 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         );
     }
     result
-}
-
-/// The file of a group's member, which only the kernel knows.
-fn shared_file(config: &Config, fd: c_int) -> Option<agentfs_wire::name::FileName> {
-    let name = sys::own_name(fd).ok()?;
-    let (file, _) = crate::names::file_of(config.run(), rawaddr::unix_text(name.bytes()))?;
-    agentfs_wire::name::FileName::of(file)
 }

@@ -4,7 +4,7 @@
 
 use crate::convert;
 use crate::hints;
-use crate::hooks::real;
+use crate::real;
 use libc::c_int;
 
 /// socket(2).
@@ -49,7 +49,7 @@ pub(crate) use linux::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
 #[cfg(target_os = "linux")]
 mod linux {
     use crate::convert;
-    use crate::hooks::gnu::real;
+    use crate::real::gnu as real;
     use libc::c_int;
 
     /// dup3(2).

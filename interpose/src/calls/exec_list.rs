@@ -11,8 +11,8 @@
     reason = "one contract covers a call and what it is wrapped in"
 )]
 
+use crate::environment::{self, Strings};
 use crate::sys;
-use crate::target;
 use libc::{c_char, c_int};
 
 /// Listed arguments that come in registers.
@@ -20,8 +20,6 @@ const IN_REGISTERS: usize = 5;
 /// Arguments gathered on a small frame, and on a large one. More fail with E2BIG.
 const SMALL: usize = 64;
 const LARGE: usize = 1024;
-
-type Strings = *const *const c_char;
 
 /// The listed arguments of one call.
 #[derive(Clone, Copy)]
@@ -89,7 +87,7 @@ unsafe extern "C" fn list_by_path(program: *const c_char, registers: Strings, st
     // SAFETY: execlp(3): the list ends in NULL; the strings are the program's own.
     unsafe {
         List { registers, stack }
-            .gathered(|arguments, _| super::execvpe(program, arguments, target::environment()))
+            .gathered(|arguments, _| super::execvpe(program, arguments, environment::own()))
     }
 }
 

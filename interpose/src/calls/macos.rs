@@ -17,8 +17,8 @@ use crate::config;
 use crate::convert;
 use crate::facts::{self, Fact};
 use crate::hints;
-use crate::hooks::macos::{real, real_fcntl, real_fcntl_nocancel};
 use crate::rawaddr::{self, Given};
+use crate::real::macos as real;
 use crate::rewrite;
 use crate::sys::{self, Errno};
 use libc::{
@@ -233,7 +233,7 @@ unsafe fn is_ours(fd: c_int, endpoints: *const sa_endpoints_t) -> bool {
 /// As fcntl(2).
 pub(crate) unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
     // SAFETY: the program's own arguments.
-    noted(fd, command, unsafe { real_fcntl(fd, command, argument) })
+    noted(fd, command, unsafe { real::fcntl(fd, command, argument) })
 }
 
 /// `fcntl$NOCANCEL`, likewise.
@@ -242,7 +242,7 @@ pub(crate) unsafe extern "C" fn fcntl(fd: c_int, command: c_int, argument: usize
 /// As fcntl(2).
 pub(crate) unsafe extern "C" fn fcntl_nocancel(fd: c_int, command: c_int, argument: usize) -> c_int {
     // SAFETY: the program's own arguments.
-    noted(fd, command, unsafe { real_fcntl_nocancel(fd, command, argument) })
+    noted(fd, command, unsafe { real::fcntl_nocancel(fd, command, argument) })
 }
 
 /// Notes duplicates and owners, as `descriptors` does for the other ways to make them.

@@ -9,9 +9,9 @@
 use super::errors;
 use crate::config::{self, Config};
 use crate::facts;
-use crate::hooks::real;
 use crate::names::{self, Meaning};
 use crate::rawaddr;
+use crate::real;
 use crate::sys::{self, Errno, RawName};
 use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
@@ -25,7 +25,7 @@ pub(crate) unsafe fn recv(fd: c_int, data: *mut c_void, size: size_t, flags: c_i
         return errors::none();
     }
     // SAFETY: the program's own arguments.
-    corrected(fd, flags, unsafe { crate::hooks::gnu::real::recv(fd, data, size, flags) })
+    corrected(fd, flags, unsafe { crate::real::gnu::recv(fd, data, size, flags) })
 }
 
 /// `__recv_chk`, what `_FORTIFY_SOURCE` makes of recv(2).
@@ -44,7 +44,7 @@ pub(crate) unsafe fn recv_chk(
         return errors::none();
     }
     // SAFETY: the program's own arguments.
-    corrected(fd, flags, unsafe { crate::hooks::gnu::real::recv_chk(fd, data, size, room, flags) })
+    corrected(fd, flags, unsafe { crate::real::gnu::recv_chk(fd, data, size, room, flags) })
 }
 
 /// What a receive came to, with TCP's errno for a socket that is not connected.
@@ -102,11 +102,7 @@ pub(crate) unsafe fn recvfrom_chk(
     // SAFETY: the program's own pointers, or local ones.
     unsafe {
         receive(address, length, |address, length| {
-            corrected(
-                fd,
-                flags,
-                crate::hooks::gnu::real::recvfrom_chk(fd, data, size, room, flags, address, length),
-            )
+            corrected(fd, flags, crate::real::gnu::recvfrom_chk(fd, data, size, room, flags, address, length))
         })
     }
 }
@@ -184,7 +180,7 @@ pub(crate) unsafe fn recvmmsg(
         return sys::fail(libc::EAGAIN);
     }
     // SAFETY: the program's own arguments.
-    let received = unsafe { crate::hooks::gnu::real::recvmmsg(fd, messages, count, flags, timeout) };
+    let received = unsafe { crate::real::gnu::recvmmsg(fd, messages, count, flags, timeout) };
     if let Some(config) = config::get() {
         for index in 0..usize::try_from(received).unwrap_or(0) {
             // SAFETY: the kernel has filled in `received` headers.

@@ -7,9 +7,9 @@
 
 use crate::config::{self, Config};
 use crate::facts;
-use crate::hooks::real;
 use crate::names::{self, Meaning};
 use crate::rawaddr::{self, Encoded};
+use crate::real;
 use crate::sys::{self, Errno, RawName};
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::peer::Peer;

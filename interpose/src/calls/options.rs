@@ -8,8 +8,9 @@ use super::tcp_info::Info;
 use crate::config::{self, Config};
 use crate::facts::{self, Fact};
 use crate::hints;
-use crate::hooks::real;
-use crate::options::{self, Known};
+use crate::known::{self, Known};
+use crate::options::{self, Key};
+use crate::real;
 use crate::room;
 use crate::sys::{self, Errno};
 use agentfs_wire::address::Scope;
@@ -156,7 +157,7 @@ fn socket_option(fd: c_int, name: c_int, v6: bool, fact: Fact, size: Option<c_in
         return room::answer(fd, fact, name, size?).map(Answer::Number);
     }
     if name == libc::SO_REUSEPORT {
-        let set = sys::inode(fd).and_then(|inode| options::get(inode, (libc::SOL_SOCKET, name)));
+        let set = sys::inode(fd).and_then(|inode| options::get(inode, Key::Option(libc::SOL_SOCKET, name)));
         let shared = match set {
             Some(value) => value != 0,
             None => matches!(fact, Fact::Listener(listener) if listener.shared),
@@ -181,7 +182,7 @@ fn protocol_option(fd: c_int, fact: Fact, level: c_int, name: c_int) -> Option<A
             return Some(Answer::Words(options::text(sys::inode(fd)?).unwrap_or_else(options::usual_text)));
         }
     }
-    let known = options::find(level, name)?;
+    let known = known::find(level, name)?;
     if level == libc::IPPROTO_IPV6
         && name == libc::IPV6_V6ONLY
         && let Fact::Listener(listener) = fact
@@ -189,7 +190,9 @@ fn protocol_option(fd: c_int, fact: Fact, level: c_int, name: c_int) -> Option<A
     {
         return Some(Answer::Number(1));
     }
-    let value = sys::inode(fd).and_then(|inode| options::get(inode, (level, name))).unwrap_or(known.default);
+    let value = sys::inode(fd)
+        .and_then(|inode| options::get(inode, Key::Option(level, name)))
+        .unwrap_or(known.default);
     Some(Answer::Number(value))
 }
 
@@ -213,7 +216,7 @@ pub(crate) unsafe fn setsockopt(
     }
     let Some(config) = config::get() else { return result };
     if level == libc::SOL_SOCKET {
-        if result == 0 && options::is_handed_on(name) {
+        if result == 0 && known::is_handed_on(name) {
             let _errno = Errno::keep();
             if let Fact::Listener(_) = facts::of(config, fd) {
                 options::note_set(fd, name);
@@ -226,7 +229,7 @@ pub(crate) unsafe fn setsockopt(
         }
         // SAFETY: the kernel has read the value before it said so.
         if let (Some(value), Some(inode)) = (unsafe { number(value, length) }, sys::inode(fd)) {
-            options::set(inode, (level, name), c_int::from(value != 0));
+            options::set(inode, Key::Option(level, name), c_int::from(value != 0));
         }
         sys::set_errno(before);
         return 0;
@@ -282,7 +285,7 @@ unsafe fn keep(
         }
         return Ok(());
     }
-    let Some(known): Option<Known> = options::find(level, name) else { return Err(libc::ENOPROTOOPT) };
+    let Some(known): Option<Known> = known::find(level, name) else { return Err(libc::ENOPROTOOPT) };
     if level == libc::IPPROTO_IPV6 && (!v6 || name == libc::IPV6_V6ONLY) {
         // IPV6_V6ONLY cannot change once bound (ipv6(7)).
         return Err(if v6 { libc::EINVAL } else { libc::ENOPROTOOPT });

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 use crate::config;
-use crate::hooks::real;
+use crate::real;
 use core::ffi::CStr;
 use libc::{addrinfo, c_char, c_int, hostent};
 
@@ -82,7 +82,7 @@ pub(crate) unsafe fn gethostbyname_r(
     // SAFETY: the program's own string.
     let name = unsafe { instead(name) };
     // SAFETY: the program's own arguments.
-    unsafe { crate::hooks::gnu::real::gethostbyname_r(name, result, buffer, size, found, error) }
+    unsafe { crate::real::gnu::gethostbyname_r(name, result, buffer, size, found, error) }
 }
 
 /// gethostbyname2_r(3).
@@ -102,7 +102,7 @@ pub(crate) unsafe fn gethostbyname2_r(
     // SAFETY: the program's own string.
     let name = unsafe { instead(name) };
     // SAFETY: the program's own arguments.
-    unsafe { crate::hooks::gnu::real::gethostbyname2_r(name, family, result, buffer, size, found, error) }
+    unsafe { crate::real::gnu::gethostbyname2_r(name, family, result, buffer, size, found, error) }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use crate::config;
 use crate::facts;
-use crate::hooks::real;
+use crate::real;
 use crate::sys::{self, Errno};
 use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
@@ -17,7 +17,7 @@ use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 pub(crate) unsafe fn send(fd: c_int, data: *const c_void, size: size_t, flags: c_int) -> ssize_t {
     let errno = sys::errno();
     // SAFETY: the program's own arguments.
-    let sent = unsafe { crate::hooks::gnu::real::send(fd, data, size, flags) };
+    let sent = unsafe { crate::real::gnu::send(fd, data, size, flags) };
     if sent >= 0 || !late::is_taken(fd, size) {
         return sent;
     }
@@ -121,7 +121,7 @@ pub(crate) unsafe fn sendmmsg(
     flags: c_int,
 ) -> c_int {
     // SAFETY: the program's own arguments.
-    let sent = unsafe { crate::hooks::gnu::real::sendmmsg(fd, messages, count, flags) };
+    let sent = unsafe { crate::real::gnu::sendmmsg(fd, messages, count, flags) };
     if sent >= 0 || messages.is_null() || !refused_for_address(fd) {
         return sent;
     }

@@ -5,9 +5,9 @@ use crate::config;
 #[cfg(target_os = "linux")]
 use crate::config::Config;
 use crate::facts::{self, Fact};
-use crate::hooks::real;
 #[cfg(target_os = "linux")]
 use crate::names::Listener;
+use crate::real;
 use crate::sys::{self, Errno};
 use libc::c_int;
 

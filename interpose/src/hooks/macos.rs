@@ -1,58 +1,14 @@
-//! Functions that only macOS has: the `$NOCANCEL` twins that system libraries and runtimes (.NET) call,
-//! connectx(2) of Network.framework, execvP(3), and the variadic functions.
+//! The hooks that only macOS has.
 //!
 //! Rust cannot define a function with a C variable argument list, and arm64 macOS passes such arguments on
 //! the stack even while registers are free (Apple's AArch64 ABI, "Variadic functions"). A few instructions
 //! move them to where a function with fixed arguments expects them.
-#![expect(clippy::too_many_arguments, reason = "connectx(2) has eight")]
 use super::{Strings, c_char, c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+#[cfg(not(test))]
+use crate::real::macos::originals;
 use libc::{iovec, sa_endpoints_t, sae_associd_t, sae_connid_t};
 
-interpose! {
-    "connect$NOCANCEL" fn connect_nocancel(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int, -1;
-    "accept$NOCANCEL" fn accept_nocancel(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int, -1;
-    "sendto$NOCANCEL" fn sendto_nocancel(fd: c_int, data: *const c_void, size: size_t, flags: c_int, address: *const sockaddr, length: socklen_t) -> ssize_t, -1;
-    "sendmsg$NOCANCEL" fn sendmsg_nocancel(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t, -1;
-    "recvfrom$NOCANCEL" fn recvfrom_nocancel(fd: c_int, data: *mut c_void, size: size_t, flags: c_int, address: *mut sockaddr, length: *mut socklen_t) -> ssize_t, -1;
-    "recvmsg$NOCANCEL" fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t, -1;
-    "connectx" fn connectx(fd: c_int, endpoints: *const sa_endpoints_t, association: sae_associd_t, flags: libc::c_uint, data: *const iovec, count: libc::c_uint, sent: *mut size_t, connection: *mut sae_connid_t) -> c_int, -1;
-    "execvP" fn exec_search(program: *const c_char, path: *const c_char, arguments: Strings) -> c_int, -1;
-}
-
-// Declared as they are, so that a call passes arguments as C would.
-unsafe extern "C" {
-    #[link_name = "fcntl"]
-    fn original_fcntl(fd: c_int, command: c_int, ...) -> c_int;
-    #[link_name = "fcntl$NOCANCEL"]
-    fn original_fcntl_nocancel(fd: c_int, command: c_int, ...) -> c_int;
-    #[cfg(not(test))]
-    #[link_name = "execl"]
-    fn original_execl(program: *const c_char, first: *const c_char, ...) -> c_int;
-    #[cfg(not(test))]
-    #[link_name = "execlp"]
-    fn original_execlp(program: *const c_char, first: *const c_char, ...) -> c_int;
-    #[cfg(not(test))]
-    #[link_name = "execle"]
-    fn original_execle(program: *const c_char, first: *const c_char, ...) -> c_int;
-}
-
-/// The next `fcntl`.
-///
-/// # Safety
-/// As fcntl(2).
-pub(crate) unsafe fn real_fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
-    // SAFETY: the program's own arguments.
-    unsafe { original_fcntl(fd, command, argument) }
-}
-
-/// The next `fcntl$NOCANCEL`.
-///
-/// # Safety
-/// As fcntl(2).
-pub(crate) unsafe fn real_fcntl_nocancel(fd: c_int, command: c_int, argument: usize) -> c_int {
-    // SAFETY: the program's own arguments.
-    unsafe { original_fcntl_nocancel(fd, command, argument) }
-}
+mac_functions!(hook);
 
 #[cfg(not(test))]
 mod variadic {
@@ -139,10 +95,10 @@ mod variadic {
     }
 
     tuples! {
-        fcntl: Control = super::original_fcntl;
-        fcntl_nocancel: Control = super::original_fcntl_nocancel;
-        execl: List = super::original_execl;
-        execlp: List = super::original_execlp;
-        execle: List = super::original_execle;
+        fcntl: Control = crate::real::macos::variadic::fcntl;
+        fcntl_nocancel: Control = crate::real::macos::variadic::fcntl_nocancel;
+        execl: List = crate::real::macos::variadic::execl;
+        execlp: List = crate::real::macos::variadic::execlp;
+        execle: List = crate::real::macos::variadic::execle;
     }
 }

@@ -1,5 +1,7 @@
 //! What is behind a path of the run dir: the question that a datagram socket answers (`rundir.rs` says how).
-use super::look;
+#[cfg(target_os = "linux")]
+use super::access::file_of;
+use super::access::look;
 use crate::config::Config;
 use crate::rawaddr::UnixName;
 use crate::sys::{self, Fd};
@@ -61,8 +63,7 @@ impl Prober {
 /// Asks what is behind a path of a run dir that this process may not enter.
 #[cfg(target_os = "linux")]
 fn by_broker(config: &Config, name: &UnixName) -> Behind {
-    let answer =
-        super::file_of(config, name).and_then(|(file, _)| crate::broker::ask(config, Ask::Probe { file }));
+    let answer = file_of(config, name).and_then(|(file, _)| crate::broker::ask(config, Ask::Probe { file }));
     match answer {
         Ok(_) => Behind::Socket,
         Err(libc::ECONNREFUSED) => Behind::Stale,

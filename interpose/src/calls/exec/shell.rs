@@ -3,12 +3,13 @@
 //! the variables itself instead, in front of its command, so that what it starts is in the instance.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
-use super::environment::{self, Reach, Texts, entries, examine};
-use super::{is_out_of_sight, ours};
+use super::child::{is_out_of_sight, ours};
+use super::plan::{Preload, Reach, examine};
+use super::texts::Texts;
 use crate::config;
-use crate::hooks::real;
+use crate::environment::{self, entries};
+use crate::real;
 use crate::sys::{self, Errno, Memory};
-use crate::target;
 use core::ffi::CStr;
 use libc::{c_char, c_int};
 
@@ -59,14 +60,14 @@ unsafe fn completed(command: *const c_char) -> Option<Completed> {
     // SAFETY: the caller vouches for the string.
     let command = unsafe { CStr::from_ptr(command) };
     // SAFETY: the process's environment is an array of C strings that ends in NULL.
-    let own = || unsafe { entries(target::environment()) }.map(CStr::to_bytes);
+    let own = || unsafe { entries(environment::own()) }.map(CStr::to_bytes);
     let plan = examine(ours(config), Reach::Full, own());
     if !plan.restores() || is_out_of_sight(config) {
         return None;
     }
     let texts = Texts::of(plan, ours(config), own());
-    let added = texts.preload().or(plan.adds_preload().then(|| config.preload()));
-    let kept = config.kept().filter(|_| plan.adds_variables());
+    let added = texts.preload().or((plan.preload == Preload::Add).then(|| config.preload()));
+    let kept = config.kept().filter(|_| plan.variables);
     let variables = || added.into_iter().chain(kept.clone()).map(CStr::to_bytes);
     let mut length = 0;
     write(variables(), command.to_bytes(), |bytes| length += bytes.len());

@@ -1,7 +1,8 @@
-//! What TCP would answer where a Unix socket answers otherwise, and how the kernel takes values of options. No file and no
-//! descriptor of the program's is touched here. One file for each system; callers in `calls` hold them to the same
-//! functions.
-use super::{Fd, Result, get_option, socklen, tcp_socket};
+//! Answers of Linux.
+use crate::header::socklen;
+use crate::sys::descriptor::Fd;
+use crate::sys::errno::Result;
+use crate::sys::syscalls::sockets::{get_option, tcp_socket};
 use libc::{c_int, c_void};
 
 /// What connect(2) says to an inet address on a Unix socket.

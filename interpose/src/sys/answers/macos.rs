@@ -1,7 +1,5 @@
-//! What TCP would answer where a Unix socket answers otherwise, and how the kernel takes values of options. No file and no
-//! descriptor of the program's is touched here. One file for each system; callers in `calls` hold them to the same
-//! functions.
-use super::Result;
+//! Answers of macOS.
+use crate::sys::errno::Result;
 use libc::c_int;
 
 /// What connect(2) says to an inet address on a Unix socket (XNU, unp_connect).

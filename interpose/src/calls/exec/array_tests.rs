@@ -1,9 +1,12 @@
 //! Environments as programs pass them, and what a child gets.
 use super::*;
+use crate::calls::exec::plan::{Reach, examine};
+use crate::calls::exec::texts::TEXT_BYTES;
+use crate::calls::exec::variables::Ours;
 
 const OURS: Ours<'static> =
     Ours { library: b"/h/lib/ours.so", instance: b"main", run: b"/h/run", has_secret: true };
-const PRELOAD: &CStr = c"LD_PRELOAD=/h/lib/ours.so";
+const OWN_PRELOAD: &CStr = c"LD_PRELOAD=/h/lib/ours.so";
 const SECRET: &CStr = c"AGENTFS_SECRET=s";
 const KEPT: [&CStr; 2] = [c"AGENTFS_APP=shop", c"AGENTFS_INSTANCE=main"];
 
@@ -16,9 +19,10 @@ fn completed(reach: Reach, given: &[&CStr]) -> Option<Vec<String>> {
     }
     let texts = Texts::of(plan, OURS, bytes());
     let array: Vec<_> = given.iter().map(|entry| entry.as_ptr()).chain([core::ptr::null()]).collect();
+    let own = Own { preload: OWN_PRELOAD, kept: KEPT.into_iter(), secret: Some(SECRET) };
     let mut new = vec![core::ptr::null(); plan.needed(KEPT.len())];
     // SAFETY: the array holds the strings that the plan was made of, and ends in NULL.
-    unsafe { plan.write(array.as_ptr(), &texts, PRELOAD, KEPT.into_iter(), Some(SECRET), &mut new) };
+    unsafe { write(plan, array.as_ptr(), &texts, own, &mut new) };
     assert!(new.last().unwrap().is_null(), "the array ends in NULL");
     // SAFETY: the new array ends in NULL, and its strings live.
     Some(unsafe { entries(new.as_ptr()) }.map(|entry| entry.to_str().unwrap().to_owned()).collect())
@@ -32,24 +36,22 @@ fn texts(list: &[&str]) -> Option<Vec<String>> {
 fn an_empty_environment_gets_all() {
     let all = texts(&["LD_PRELOAD=/h/lib/ours.so", "AGENTFS_APP=shop", "AGENTFS_INSTANCE=main"]);
     assert_eq!(completed(Reach::Full, &[]), all);
-    // SAFETY: NULL is an environment without entries.
-    assert_eq!(unsafe { entries(core::ptr::null()) }.count(), 0);
 }
 
 #[test]
 fn a_complete_environment_is_left_alone() {
-    assert_eq!(completed(Reach::Full, &[PRELOAD, c"AGENTFS_INSTANCE=main", c"A=1"]), None);
+    assert_eq!(completed(Reach::Full, &[OWN_PRELOAD, c"AGENTFS_INSTANCE=main", c"A=1"]), None);
     assert_eq!(completed(Reach::Full, &[c"LD_PRELOAD=/x.so /h/lib/ours.so", c"AGENTFS_INSTANCE=main"]), None);
 }
 
 #[test]
 fn a_secret_that_was_left_out_comes_back() {
-    let given = [PRELOAD, c"AGENTFS_RUN=/h/run", c"AGENTFS_INSTANCE=main"];
+    let given = [OWN_PRELOAD, c"AGENTFS_RUN=/h/run", c"AGENTFS_INSTANCE=main"];
     let mut wanted: Vec<_> = given.iter().map(|entry| entry.to_str().unwrap()).collect();
     wanted.push("AGENTFS_SECRET=s");
     assert_eq!(completed(Reach::Full, &given), texts(&wanted));
-    assert_eq!(completed(Reach::Full, &[PRELOAD, c"AGENTFS_RUN=/x/run", c"AGENTFS_INSTANCE=main"]), None);
-    let own = [PRELOAD, c"AGENTFS_RUN=/h/run", c"AGENTFS_INSTANCE=main", c"AGENTFS_SECRET=t"];
+    assert_eq!(completed(Reach::Full, &[OWN_PRELOAD, c"AGENTFS_RUN=/x/run", c"AGENTFS_INSTANCE=main"]), None);
+    let own = [OWN_PRELOAD, c"AGENTFS_RUN=/h/run", c"AGENTFS_INSTANCE=main", c"AGENTFS_SECRET=t"];
     assert_eq!(completed(Reach::Full, &own), None);
 }
 
@@ -71,7 +73,7 @@ fn the_programs_own_libraries_come_first() {
 
 #[test]
 fn a_name_that_only_begins_like_ours_means_nothing() {
-    let given = [c"LD_PRELOAD_32=/x.so", c"AGENTFS_INSTANCES=other", PRELOAD, c"AGENTFS_INSTANCE=main"];
+    let given = [c"LD_PRELOAD_32=/x.so", c"AGENTFS_INSTANCES=other", OWN_PRELOAD, c"AGENTFS_INSTANCE=main"];
     assert_eq!(completed(Reach::Full, &given), None);
 }
 
@@ -80,15 +82,15 @@ fn out_of_reach_our_library_goes_and_the_variables_stay() {
     let given = [c"LD_PRELOAD=/x.so:/h/lib/ours.so /y.so", c"AGENTFS_INSTANCE=main"];
     let wanted = texts(&["LD_PRELOAD=/x.so:/y.so", "AGENTFS_INSTANCE=main"]);
     assert_eq!(completed(Reach::None, &given), wanted);
-    assert_eq!(completed(Reach::None, &[PRELOAD, c"A=1"]), texts(&["A=1"]));
+    assert_eq!(completed(Reach::None, &[OWN_PRELOAD, c"A=1"]), texts(&["A=1"]));
     assert_eq!(completed(Reach::None, &[c"A=1"]), None);
 }
 
 #[test]
 fn the_sanitizers_options_get_one_more() {
-    let own = [PRELOAD, c"ASAN_OPTIONS=detect_leaks=0", c"AGENTFS_INSTANCE=main"];
+    let own = [OWN_PRELOAD, c"ASAN_OPTIONS=detect_leaks=0", c"AGENTFS_INSTANCE=main"];
     let wanted = [
-        PRELOAD.to_str().unwrap(),
+        OWN_PRELOAD.to_str().unwrap(),
         "AGENTFS_INSTANCE=main",
         "ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0",
     ];
@@ -102,15 +104,7 @@ fn what_does_not_fit_stays_as_it_was() {
     let new = completed(Reach::Full, &[&long, c"AGENTFS_INSTANCE=main"]).unwrap();
     assert_eq!(new.first().unwrap(), long.to_str().unwrap());
     let long = std::ffi::CString::new(format!("ASAN_OPTIONS={}", "x".repeat(TEXT_BYTES))).unwrap();
-    let new = completed(Reach::Sanitized, &[&long, PRELOAD, c"AGENTFS_INSTANCE=main"]).unwrap();
+    let new = completed(Reach::Sanitized, &[&long, OWN_PRELOAD, c"AGENTFS_INSTANCE=main"]).unwrap();
     assert_eq!(new.len(), 3);
     assert_eq!(new.first().unwrap(), long.to_str().unwrap());
-}
-
-#[test]
-fn merged_text_ends_within_its_room() {
-    let room = TEXT_BYTES - "LD_PRELOAD=".len() - ":".len() - OURS.library.len() - 1;
-    let fits = vec![b'x'; room];
-    assert_eq!(merge(&fits, OURS.library).unwrap().as_c().to_bytes().len(), TEXT_BYTES - 1);
-    assert!(merge(&vec![b'x'; room + 1], OURS.library).is_none());
 }

@@ -1,0 +1,50 @@
+//! Giving files up, or over to another socket, under the run dir's lock.
+use super::behind::{Behind, Prober};
+use super::lock::Lock;
+use crate::config::Config;
+use crate::names;
+#[cfg(target_os = "linux")]
+use crate::rawaddr::UnixName;
+use crate::sys;
+#[cfg(target_os = "linux")]
+use libc::c_int;
+
+/// Gives the file of a socket of this process to another socket.
+#[cfg(target_os = "linux")]
+pub(crate) fn rebind(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
+    /// Times that somebody who heeds no lock may put the old file back in between.
+    const TRIES: u32 = 8;
+    let lock = Lock::take(config)?;
+    let mut result = Err(libc::EADDRINUSE);
+    for _ in 0..TRIES {
+        result = match sys::unlink(name.c_path()) {
+            Ok(()) | Err(libc::ENOENT) => sys::bind(socket, name.bytes()),
+            refused => refused,
+        };
+        if result != Err(libc::EADDRINUSE) {
+            break;
+        }
+    }
+    drop(lock);
+    result
+}
+
+/// Removes the file of a socket that is bound to it and about to go.
+pub(crate) fn release(config: &Config, file: &[u8]) {
+    let name = names::path_of(config, file, false);
+    if let Ok(lock) = Lock::take(config) {
+        let _ = sys::unlink(name.c_path());
+        drop(lock);
+    }
+}
+
+/// Removes the file of a socket that has just been replaced, unless another process still holds the socket.
+pub(crate) fn release_stale(config: &Config, file: &[u8]) {
+    let name = names::path_of(config, file, false);
+    if let Ok(lock) = Lock::take(config) {
+        if Prober::new().ask(config, &name) == Behind::Stale {
+            let _ = sys::unlink(name.c_path());
+        }
+        drop(lock);
+    }
+}

@@ -1,0 +1,33 @@
+//! Options of sockets that are integers.
+use super::errno::Result;
+use super::syscalls::sockets::{get_option, set_option_raw};
+use crate::header::socklen;
+use libc::{c_int, c_void};
+
+/// An int option of a socket.
+pub(crate) fn option(fd: c_int, level: c_int, name: c_int) -> Result<c_int> {
+    let mut value: c_int = 0;
+    let mut length = socklen(size_of::<c_int>());
+    get_option(fd, level, name, (&raw mut value).cast::<c_void>(), &mut length)?;
+    Ok(value)
+}
+
+/// Sets an int option of a socket.
+pub(crate) fn set_option(fd: c_int, level: c_int, name: c_int, value: c_int) -> Result<()> {
+    set_option_raw(fd, level, name, (&raw const value).cast::<c_void>(), socklen(size_of::<c_int>()))
+}
+
+/// Whether a socket listens. Linux answers 1, macOS the option's own bit.
+pub(crate) fn is_listening(fd: c_int) -> bool {
+    option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN).is_ok_and(|value| value != 0)
+}
+
+/// Copies the value of one option from one socket to another, up to 16 bytes (timeval, linger, int).
+pub(crate) fn copy_option(from: c_int, to: c_int, level: c_int, name: c_int) {
+    let mut value = [0_u64; 2];
+    let mut length = socklen(size_of_val(&value));
+    let value = value.as_mut_ptr().cast::<c_void>();
+    if get_option(from, level, name, value, &mut length).is_ok() {
+        let _ = set_option_raw(to, level, name, value, length);
+    }
+}

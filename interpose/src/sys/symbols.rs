@@ -1,0 +1,25 @@
+//! Functions of libc that are reached through its own symbols.
+#![cfg_attr(
+    any(panic = "abort", not(target_vendor = "apple")),
+    expect(unsafe_code, reason = "calls functions of libc")
+)]
+#[cfg(not(target_vendor = "apple"))]
+use super::errno::Errno;
+#[cfg(not(target_vendor = "apple"))]
+use libc::{c_char, c_void};
+
+/// The next definition of a symbol after this library, or null. `name` ends in NUL.
+#[cfg(not(target_vendor = "apple"))]
+pub(crate) fn next_symbol(name: &str) -> *mut c_void {
+    let _errno = Errno::keep();
+    // SAFETY: `name` ends in NUL, as every caller's literal does.
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr().cast::<c_char>()) }
+}
+
+/// Ends the process. Only the panic handler, which nothing reaches, calls it.
+#[cfg(panic = "abort")]
+#[cfg_attr(test, expect(dead_code, reason = "the panic handler of std is used under test"))]
+pub(crate) fn abort() -> ! {
+    // SAFETY: abort takes no arguments.
+    unsafe { libc::abort() }
+}

@@ -1,0 +1,105 @@
+//! Raw system calls (see `syscalls`).
+#![expect(unsafe_code, reason = "system calls")]
+
+use super::super::check::check;
+use core::ffi::CStr;
+use libc::{c_int, c_void};
+
+/// The process id, asked each time: a cached one is wrong after fork.
+pub(crate) fn process_id() -> u32 {
+    // SAFETY: getpid(2) takes no arguments.
+    u32::try_from(unsafe { libc::syscall(libc::SYS_getpid) }).unwrap_or(0)
+}
+
+/// Whether this process is that user's, by its real or its effective user.
+pub(crate) fn is_own_user(user: u32) -> bool {
+    [libc::SYS_getuid, libc::SYS_geteuid].into_iter().any(|call| {
+        // SAFETY: both take no arguments.
+        u32::try_from(unsafe { libc::syscall(call) }) == Ok(user)
+    })
+}
+
+/// Whether no exec of this process gains rights any more (prctl(2), `PR_SET_NO_NEW_PRIVS`).
+pub(crate) fn no_new_rights() -> bool {
+    // SAFETY: this prctl(2) takes integers alone.
+    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) }) == Ok(1)
+}
+
+/// The name of the calling thread (`comm`, prctl(2) `PR_GET_NAME`).
+pub(crate) fn program_name(buffer: &mut [u8; 32]) -> &str {
+    // SAFETY: the kernel writes at most 16 bytes, NUL included.
+    let result = check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_NAME, buffer.as_mut_ptr()) });
+    if result.is_err() {
+        return "";
+    }
+    CStr::from_bytes_until_nul(buffer).ok().and_then(|name| name.to_str().ok()).unwrap_or("")
+}
+
+/// CLOCK_REALTIME in nanoseconds.
+pub(crate) fn now_ns() -> u64 {
+    clock_ns(libc::CLOCK_REALTIME)
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+pub(crate) fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// Milliseconds of a monotonic clock that costs next to nothing and is up to 10 ms late (clock_gettime(2)).
+pub(crate) fn coarse_ms() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC_COARSE) / 1_000_000
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime(2) fills the structure; through the vDSO it is no system call.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Sleeps for some microseconds; only while another process holds the run dir's lock.
+pub(crate) fn pause_us(microseconds: u32) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: i64::from(microseconds) * 1000 };
+    // SAFETY: nanosleep(2) reads the structure.
+    let _ = check(unsafe {
+        libc::syscall(libc::SYS_nanosleep, &raw const time, core::ptr::null_mut::<libc::timespec>())
+    });
+}
+
+/// Maps the first page of a file for reading, shared.
+pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
+    let page = unsafe {
+        libc::syscall(
+            libc::SYS_mmap,
+            core::ptr::null_mut::<c_void>(),
+            4096_usize,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            fd,
+            0_usize,
+        )
+    };
+    let address = usize::try_from(page).ok()?;
+    Some(core::ptr::with_exposed_provenance(address))
+}
+
+/// Maps memory of the process's own, zeroed.
+pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
+    let (nowhere, nothing) = (core::ptr::null_mut::<c_void>(), -1);
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
+    let address = unsafe { libc::syscall(libc::SYS_mmap, nowhere, length, rights, kind, nothing, 0_usize) };
+    usize::try_from(address).ok()
+}
+
+/// Gives mapped memory back.
+///
+/// # Safety
+/// The mapping is the caller's, and nothing points into it any more.
+pub(in crate::sys) unsafe fn unmap_memory(address: usize, length: usize) {
+    // SAFETY: as the caller vouches.
+    let _ = check(unsafe { libc::syscall(libc::SYS_munmap, address, length) });
+}
