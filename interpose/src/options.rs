@@ -12,6 +12,12 @@ const SLOTS: usize = 1024;
 /// Places that one key may be in.
 const PLACES: usize = 8;
 
+/// Key of a slot that a thread is changing. (Of a thread that a fork left behind, it stays so in the child.)
+const CHANGING: u64 = u64::MAX;
+/// Looks at the places of a key while another thread changes one of them; it does that in a few instructions. After as
+/// many, the value counts as forgotten.
+const LOOKS: usize = 100;
+
 struct Slot {
     key: AtomicU64,
     value: AtomicI32,
@@ -158,37 +164,56 @@ fn places(key: u64) -> impl Iterator<Item = &'static Slot> {
 /// The value kept for a socket, or `None` where none is.
 pub(crate) fn get(inode: u64, option: (c_int, c_int)) -> Option<c_int> {
     let key = key(inode, option);
-    let slot = places(key).find(|slot| slot.key.load(Ordering::Acquire) == key)?;
-    let value = slot.value.load(Ordering::Acquire);
-    // Another thread may have given the slot to another key meanwhile.
-    (slot.key.load(Ordering::Acquire) == key).then_some(value)
+    for _ in 0..LOOKS {
+        let mut changing = false;
+        for slot in places(key) {
+            let present = slot.key.load(Ordering::Acquire);
+            changing |= present == CHANGING;
+            if present == key {
+                let value = slot.value.load(Ordering::Acquire);
+                // Another thread may have given the slot to another key meanwhile.
+                if slot.key.load(Ordering::Acquire) == key {
+                    return Some(value);
+                }
+                changing = true;
+            }
+        }
+        if !changing {
+            break;
+        }
+        core::hint::spin_loop();
+    }
+    None
 }
 
 /// Keeps a value for a socket.
 pub(crate) fn set(inode: u64, option: (c_int, c_int), value: c_int) {
     let key = key(inode, option);
-    let mut oldest = None;
-    for slot in places(key) {
-        let present = slot.key.load(Ordering::Acquire);
-        if present == key {
+    for _ in 0..LOOKS {
+        let Some((slot, present)) = place_for(key) else { return };
+        // One writer has a slot at a time, and no reader while the value changes.
+        if slot.key.compare_exchange(present, CHANGING, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             slot.value.store(value, Ordering::Release);
+            slot.key.store(key, Ordering::Release);
             return;
         }
-        if present == 0 {
-            oldest = Some(slot);
-            break;
+    }
+}
+
+/// The slot for a key, and the key that it has: the same one, else none, else that of the socket with the lowest inode,
+/// the oldest, which gives way.
+fn place_for(key: u64) -> Option<(&'static Slot, u64)> {
+    let mut oldest: Option<(&Slot, u64)> = None;
+    for slot in places(key) {
+        let present = slot.key.load(Ordering::Acquire);
+        if present == key || present == 0 {
+            return Some((slot, present));
         }
-        // With all places taken the socket with the lowest inode, the oldest, gives way.
-        if oldest.is_none_or(|old: &Slot| present < old.key.load(Ordering::Relaxed)) {
-            oldest = Some(slot);
+        if present != CHANGING && oldest.is_none_or(|(_, old)| present < old) {
+            oldest = Some((slot, present));
         }
     }
-    if let Some(slot) = oldest {
-        // Nobody's while the value changes.
-        slot.key.store(0, Ordering::Release);
-        slot.value.store(value, Ordering::Release);
-        slot.key.store(key, Ordering::Release);
-    }
+    oldest
 }
 
 /// Carries what a program has set on its TCP socket over to the Unix socket that replaces it; whether that was how much
@@ -472,3 +497,6 @@ fn copy(from: c_int, to: c_int, name: c_int) {
         let _ = sys::set_option(to, libc::SOL_SOCKET, name, sys::buffer_request(size));
     }
 }
+
+#[cfg(test)]
+mod tests;
