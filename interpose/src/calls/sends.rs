@@ -131,8 +131,10 @@ pub(crate) unsafe fn sendmmsg(
         return sent;
     }
     if matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) {
-        // SAFETY: the kernel has read the first header and its parts.
-        let size = unsafe { late::size_of(&raw const (*messages).msg_hdr) };
+        // SAFETY: the array has a first header, which the kernel has read.
+        let first = unsafe { &raw const (*messages).msg_hdr };
+        // SAFETY: as above, with its parts.
+        let size = unsafe { late::size_of(first) };
         if !late::is_taken(fd, size) {
             return -1;
         }
@@ -171,7 +173,7 @@ unsafe fn one_by_one(fd: c_int, messages: *mut libc::mmsghdr, count: libc::c_uin
         unsafe { (*message).msg_len = libc::c_uint::try_from(length).unwrap_or(0) };
         done += 1;
     }
-    if done > 0 { done } else { -1 }
+    if done > 0 || count == 0 { done } else { -1 }
 }
 
 /// Whether a send failed only because a Unix stream takes no address, on a rewritten socket.
