@@ -4,15 +4,20 @@ set -euo pipefail
 cat <<'END'
 # Real programs
 
-What was run under agentfs, and what came of it. Written by `tests/apps/run.sh --table` (Linux x86-64); one file
-in `tests/apps/cases/` says exactly what each line does. `tests/apps/run.sh --install` installs what is missing,
-`--only REGEX` runs some of them.
+Real programs that were run under agentfs, with the results. `tests/apps/run.sh --table` writes the table (Linux
+x86-64). Each line has a file in `tests/apps/cases/` that says exactly what is done. `tests/apps/run.sh --install`
+installs what is missing; `--only REGEX` runs some of them.
 
-A server's line is ok when **two instances run at once on the program's default port**, each answers with its own
-content to a client in its localhost (`agentfs exec NAME/a -- curl localhost:PORT`) and, where it speaks HTTP,
-through the router under both of its host names; the port stays free on the host; what the line mentions besides
-was done in both; and after `agentfs stop` no process and no file in the run dir is left. A line of the last part
-is ok when the program does what it does without agentfs.
+The result of a server is ok if all of this holds:
+
+- **Two instances run at once on the program's default port.**
+- Each answers with its own content to a client in its localhost (`agentfs exec NAME/a -- curl localhost:PORT`). If it
+  speaks HTTP, it also answers through the router under both of its host names.
+- The port stays free on the host.
+- Everything else in the line was done in both instances.
+- After `agentfs stop` no process and no file in the run dir is left.
+
+The result of another program (the last part of the table) is ok if it does what it does without agentfs.
 
 | program | version | what was run | result | note |
 |---|---|---|---|---|

@@ -60,6 +60,21 @@ def addr_own_address_beside_the_wildcard():
 
 
 @case
+def addr_broadcast_is_not_own():
+    """The broadcast address of a network is not an address of the host: a wildcard listener is not reached by it."""
+    with open('/proc/net/fib_trie', encoding='ascii') as table:
+        lines = [line.split() for line in table]
+    found = [before[1] for before, line in zip(lines, lines[1:])
+             if line == ['/32', 'link', 'BROADCAST'] and not before[1].startswith('127.')]
+    if not found:
+        raise Skip('no network with a broadcast address here')
+    port = free_port()
+    listener = listening(ANY, port)
+    fails(errno.ENETUNREACH, 'connect to the broadcast address', connected, found[0], port)
+    served(listener, LOCAL, port)
+
+
+@case
 def addr_port0_distinct():
     """128 sockets bound to port 0 at the same time have 128 ports."""
     socks = [tcp() for _ in range(128)]

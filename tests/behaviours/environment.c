@@ -137,10 +137,31 @@ static void *spawns(void *unused) {
         EQUAL((searched ? posix_spawnp : posix_spawn)(&pid, "/bin/true", NULL, NULL, arguments, environment), 0, "spawn");
         ended_well(pid, "the child of a small thread");
     }
+    /* The other ways to start a program, with the process's own environment. */
+    environ = environment;
+    EQUAL(system("exit 3"), 3 << 8, "status of system");
+    FILE *output = popen("exit 4", "r");
+    TRUE(output, "popen");
+    EQUAL(pclose(output), 4 << 8, "status of pclose");
+    for (int how = 0; how < 4; how++) {
+        pid_t pid = OK(fork());
+        if (pid == 0) {
+            if (how == 0)
+                execve("/bin/true", arguments, environment);
+            else if (how == 1)
+                execv("/bin/true", arguments);
+            else if (how == 2)
+                execvp("true", arguments);
+            else
+                execl("/bin/true", "true", NULL);
+            _exit(1);
+        }
+        ended_well(pid, "a child that executes on a small stack");
+    }
     return NULL;
 }
 
-/* A thread with a stack of 32 KB has room for what posix_spawn needs, whatever the size of the environment. */
+/* A thread with a stack of 32 KB has room for what it takes to start a program, whatever the size of the environment. */
 CASE(c_spawn_on_a_small_stack) {
     pthread_attr_t attributes;
     pthread_t thread;

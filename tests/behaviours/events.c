@@ -78,6 +78,25 @@ CASE(c_epoll_data) {
     FAILS(ENOENT, epoll_ctl(client_poll, EPOLL_CTL_DEL, client, NULL));
 }
 
+/* Sixteen epoll instances, as many event loops have, watch a socket before bind: each learns of the client. */
+CASE(c_epoll_many_instances) {
+    int port = free_port(), fd = tcp(), poll_fds[16];
+    struct sockaddr_in address = local4(port);
+    for (int which = 0; which < 16; which++) {
+        struct epoll_event event = {.events = EPOLLIN, .data.u64 = 1000 + (unsigned)which};
+        poll_fds[which] = OK(epoll_create1(EPOLL_CLOEXEC));
+        OK(epoll_ctl(poll_fds[which], EPOLL_CTL_ADD, fd, &event));
+    }
+    OK(bind(fd, (struct sockaddr *)&address, sizeof address));
+    OK(listen(fd, 5));
+    for (int which = 0; which < 16; which++)
+        event_is(poll_fds[which], 0, 0, "before a client");
+    int client = connected(port);
+    for (int which = 0; which < 16; which++)
+        event_is(poll_fds[which], EPOLLIN, 1000 + (unsigned)which, "with a client");
+    close(client);
+}
+
 static _Noreturn void epoll_worker(int listener) {
     int poll_fd = OK(epoll_create1(0));
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener};

@@ -76,3 +76,45 @@ CASE(c_limit_closes_nothing_of_others) {
     for (int index = 0; index < 2; index++)
         OK(-pthread_join(threads[index], NULL));
 }
+
+static atomic_int turn, limit_set;
+static _Atomic double took;
+
+/* In each turn sets one limit, at another moment of what the bind takes. */
+static void *sets_limits(void *unused) {
+    (void)unused;
+    for (int known = 0;; known++) {
+        while (atomic_load(&turn) == known)
+            ;
+        if (atomic_load(&turn) < 0)
+            return NULL;
+        double moment = now() + atomic_load(&took) * (known * 377 % 1000) / 1000;
+        while (now() < moment)
+            ;
+        lowered(80 + known % 100, 0);
+        atomic_store(&limit_set, known + 1);
+    }
+}
+
+/* A limit that one thread sets holds, while another binds a socket whose number is beyond it. */
+CASE(c_limit_set_meanwhile) {
+    pthread_t thread;
+    double end = now() + 4;
+    OK(-pthread_create(&thread, NULL, sets_limits, NULL));
+    for (int round = 0; round < 5000 && now() < end; round++) {
+        struct sockaddr_in address = local4(0);
+        int fd = moved_to(tcp(), 500);
+        lowered(64, 0);
+        atomic_store(&turn, round + 1);
+        double start = now();
+        OK(bind(fd, (struct sockaddr *)&address, sizeof address));
+        atomic_store(&took, now() - start);
+        while (atomic_load(&limit_set) == round)
+            ;
+        limit_is(80 + (rlim_t)(round % 100));
+        OK(close(fd));
+        lowered(1024, 0);
+    }
+    atomic_store(&turn, -1);
+    OK(-pthread_join(thread, NULL));
+}

@@ -1,8 +1,11 @@
 /* Cases on sending and receiving: signals, scatter and gather, fortified calls, stdio. */
 #include "kit.h"
 
+#include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -177,6 +180,15 @@ CASE(c_mmsg) {
     EQUAL(sendmmsg(all.accepted, messages, 2, 0), 2, "messages sent with an address");
     receive(all.client, buffer, 6);
     TRUE(memcmp(buffer, "onetwo", 6) == 0, "what arrives");
+    /* MSG_FASTOPEN connects. */
+    struct sockaddr_in server = local4(all.port);
+    messages[0].msg_hdr.msg_name = &server;
+    int client = tcp();
+    EQUAL(sendmmsg(client, messages, 1, MSG_FASTOPEN), 1, "messages sent with MSG_FASTOPEN");
+    int accepted = OK(accept(all.listener, NULL, NULL));
+    receive(accepted, buffer, 3);
+    TRUE(memcmp(buffer, "one", 3) == 0, "what arrives");
+    conversation(client, accepted);
     /* And back by recvmmsg: one message on a stream is what there is. */
     struct sockaddr_storage name = {0};
     struct iovec room = {buffer, sizeof buffer};
@@ -187,4 +199,124 @@ CASE(c_mmsg) {
     EQUAL(recvmmsg(all.accepted, &got, 1, 0, NULL), 1, "recvmmsg");
     EQUAL(got.msg_len, 4, "bytes of the message");
     no_path(&got.msg_hdr, &name);
+}
+
+/* sendmmsg to a peer that has closed: what it takes first is taken, then it fails; and what the peer only does not
+ * want to read is taken for good. */
+CASE(c_mmsg_late) {
+    signal(SIGPIPE, SIG_IGN);
+    struct trio all = trio();
+    struct iovec parts[] = {{"one", 3}, {"three", 5}, {"", 0}};
+    struct mmsghdr messages[3] = {0};
+    for (int which = 0; which < 3; which++)
+        messages[which].msg_hdr = (struct msghdr){.msg_iov = &parts[which], .msg_iovlen = 1};
+    OK(close(all.accepted));
+    readable(all.client, "the end of the stream");
+    EQUAL(sendmmsg(all.client, messages + 2, 1, MSG_NOSIGNAL), 1, "a message of nothing");
+    int sent = OK(sendmmsg(all.client, messages, 2, MSG_NOSIGNAL));
+    TRUE(sent >= 1, "the first message is taken");
+    EQUAL(messages[0].msg_len, 3, "bytes of it");
+    int count = 0;
+    while (count < WRITES && sendmmsg(all.client, messages, 2, MSG_NOSIGNAL) > 0) {
+        usleep(PAUSE_US);
+        count++;
+    }
+    TRUE(count < WRITES, "sending to a closed peer fails");
+    TRUE(errno == EPIPE || errno == ECONNRESET, "how it fails");
+    FAILS(EPIPE, sendmmsg(all.client, messages, 2, MSG_NOSIGNAL));
+    all = trio();
+    OK(shutdown(all.accepted, SHUT_RD));
+    for (count = 0; count < 10; count++)
+        TRUE(sendmmsg(all.client, messages, 2, 0) > 0, "what the peer does not read is taken");
+    /* Which errno a socket that is only bound has. */
+    FAILS(EPIPE, sendmmsg(bound(free_port()), messages, 1, MSG_NOSIGNAL));
+}
+
+/* A page that ends where nothing may be read or written. */
+static char *end_of_memory(void) {
+    char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    TRUE(pages != MAP_FAILED, "memory");
+    OK(mprotect(pages + 4096, 4096, PROT_NONE));
+    return pages + 4096;
+}
+
+/* The room for the sender's name is what the program says, down to none. TCP has no name to tell. */
+CASE(c_name_room) {
+    struct trio all = trio();
+    char *end = end_of_memory(), byte;
+    socklen_t rooms[] = {28, 16, 15, 3, 2, 1, 0};
+    int ends[][2] = {{all.client, all.accepted}, {all.accepted, all.client}};
+    for (int way = 0; way < 2; way++) {
+        for (int which = 0; which < 7; which++) {
+            socklen_t room = rooms[which];
+            struct iovec part = {&byte, 1};
+            struct mmsghdr got = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1}};
+            EQUAL(write(ends[way][0], "xyz", 3), 3, "bytes written");
+            for (int call = 0; call < 3; call++) {
+                readable(ends[way][1], "a byte");
+                got.msg_hdr.msg_name = end - room;
+                got.msg_hdr.msg_namelen = room;
+                if (call == 0)
+                    EQUAL(recvmsg(ends[way][1], &got.msg_hdr, 0), 1, "recvmsg");
+                if (call == 1)
+                    EQUAL(recvmmsg(ends[way][1], &got, 1, 0, NULL), 1, "recvmmsg");
+                if (call == 2) {
+                    got.msg_hdr.msg_namelen = room;
+                    EQUAL(recvfrom(ends[way][1], &byte, 1, 0, (void *)(end - room), &got.msg_hdr.msg_namelen), 1,
+                          "recvfrom");
+                }
+                EQUAL(got.msg_hdr.msg_namelen, 0, "length of the sender's name");
+            }
+        }
+    }
+}
+
+/* Sends a descriptor to this very program, which gets it by recvmsg or by recvmmsg. */
+static int passed(int fd, bool several) {
+    int ends[2];
+    char byte = 'x';
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))}};
+    struct iovec part = {&byte, 1};
+    struct mmsghdr message = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                                          .msg_controllen = sizeof control}};
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    /* High numbers: the ones below are for what is passed. */
+    OK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    int channel[] = {OK(fcntl(ends[0], F_DUPFD, 200)), OK(fcntl(ends[1], F_DUPFD, 200))};
+    close(ends[0]);
+    close(ends[1]);
+    EQUAL(sendmsg(channel[0], &message.msg_hdr, 0), 1, "bytes sent with a descriptor");
+    if (several)
+        EQUAL(recvmmsg(channel[1], &message, 1, 0, NULL), 1, "recvmmsg");
+    else
+        EQUAL(recvmsg(channel[1], &message.msg_hdr, 0), 1, "recvmsg");
+    EQUAL(control.header.cmsg_type, SCM_RIGHTS, "what came");
+    memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+    close(channel[0]);
+    close(channel[1]);
+    return fd;
+}
+
+/* A socket that comes by a message has its own options, and its other descriptor follows its bind, whatever socket had
+ * the number before. */
+CASE(c_passed_under_a_used_number) {
+    for (int several = 0; several < 2; several++) {
+        int own = OK(fcntl(tcp(), F_DUPFD, 100)), number = tcp(), idle = 33, port = free_port();
+        struct sockaddr_in address = local4(port);
+        OK(setsockopt(own, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle));
+        OK(close(number));
+        int got = passed(own, several);
+        EQUAL(got, number, "the number is used again");
+        OK(bind(got, (struct sockaddr *)&address, sizeof address));
+        EQUAL(int_option(got, IPPROTO_TCP, TCP_KEEPIDLE), idle, "TCP_KEEPIDLE of what came");
+        name_is(own, port);
+        OK(listen(own, 8));
+        served(got, port);
+        close(own);
+        served(got, port);
+        close(got);
+    }
 }

@@ -186,11 +186,12 @@ def opt_congestion():
 
 @case
 def opt_socket_options_survive():
-    """SO_MARK (root) and SO_RCVLOWAT: kept over bind, listen and accept; SO_REUSEPORT set after bind reads
-    back."""
+    """SO_RCVLOWAT and, for root, SO_MARK and SO_BUSY_POLL: kept over bind, listen and accept; SO_REUSEPORT set after
+    bind reads back."""
+    busy_poll = 46
     wanted = {socket.SO_RCVLOWAT: 5}
     if os.geteuid() == 0:
-        wanted[socket.SO_MARK] = 7
+        wanted |= {socket.SO_MARK: 7, busy_poll: 50}
 
     def prepare(sock):
         for name, value in wanted.items():

@@ -154,3 +154,20 @@ fn a_collector_that_goes_away_while_it_is_asked_is_replaced() {
         assert!(home.daemon().is_some(), "after {command:?}");
     }
 }
+
+/// "a truncated `trace.page`": a program that starts then does without the page, and the next trace is heard by the
+/// program after it.
+#[test]
+fn a_trace_page_that_was_cut_short_ends_no_program_that_starts() {
+    let home = Home::new();
+    home.start_daemon();
+    let page = &home.paths().trace_page;
+    fs::File::options().write(true).open(page).unwrap().set_len(0).unwrap();
+    let script =
+        "import socket; s = socket.socket(); s.bind(('127.0.0.1', 8080)); s.listen(); print('listens')";
+    let output = home.wrap("shop", "one", &["python3", "-c", script]).output().success();
+    assert_eq!(output.stdout, "listens\n", "{}", output.explain());
+    let trace = home.agentfs(&["trace", "--json", "--app", "shop", "--", "python3", "-c", script]);
+    let output = trace.output().success();
+    assert!(format!("{}{}", output.stdout, output.stderr).contains("\"bind\""), "{}", output.explain());
+}

@@ -1,7 +1,10 @@
-//! Real programs from Debian, unmodified: nginx, Redis, PostgreSQL. Two of each on the same port.
+//! Real programs from Debian, unmodified: nginx, Redis, PostgreSQL, HAProxy. Two of each on the same port.
+use agentfs_tests::skip::skipped;
 use agentfs_tests::wait::until;
 use agentfs_tests::{Home, Process};
 use nix::sys::signal::Signal;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 const COPIES: [&str; 2] = ["one", "two"];
 
@@ -158,4 +161,70 @@ fn postgresql_programs() -> String {
     folders.retain(|folder| folder.join("initdb").exists());
     folders.sort();
     folders.pop().expect("a version with initdb is installed").display().to_string()
+}
+
+/// `disable frontend` dissolves a listener by connect(2) to AF_UNSPEC: the port is kept and refuses until `enable
+/// frontend` listens again.
+#[test]
+fn haproxy_disables_a_frontend() {
+    if which("haproxy").is_none() {
+        skipped("haproxy is not installed; `./test --setup` installs it");
+        return;
+    }
+    let home = Home::new();
+    let _running = COPIES.map(|copy| start_haproxy(&home, copy));
+    for copy in COPIES {
+        home.listener("shop", copy, 8080);
+        assert_eq!(ask_haproxy(&home, copy), Some(copy.to_owned()));
+    }
+    for _ in 0..3 {
+        order(&home, "one", "disable frontend front");
+        assert_eq!(ask_haproxy(&home, "one"), None);
+        assert_eq!(ask_haproxy(&home, "two"), Some("two".to_owned()));
+        let taken = "import socket; print(socket.socket().bind(('127.0.0.1', 8080)))";
+        let bind = home.exec("shop/one", &["python3", "-c", taken]).output().code(1);
+        assert!(bind.stderr.contains("Address already in use"), "{}", bind.explain());
+        order(&home, "one", "enable frontend front");
+        assert_eq!(ask_haproxy(&home, "one"), Some("one".to_owned()));
+    }
+    home.assert_host_is_free();
+}
+
+fn start_haproxy<'home>(home: &'home Home, copy: &str) -> Process<'home> {
+    let configuration = format!(
+        "global\n  stats socket {} level admin\n\
+         defaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n\
+         frontend front\n  bind 127.0.0.1:8080\n  http-request return status 200 content-type text/plain string {copy}\n",
+        home.work().join(format!("{copy}.admin")).display()
+    );
+    let file = home.write(&format!("{copy}.cfg"), &configuration).display().to_string();
+    let program = which("haproxy").unwrap_or_default();
+    home.wrap("shop", copy, &[program.as_str(), "-db", "-f", &file]).spawn()
+}
+
+/// What the instance's HAProxy answers, or nothing where its port refuses.
+fn ask_haproxy(home: &Home, copy: &str) -> Option<String> {
+    /// curl(1): the connection was refused.
+    const REFUSED: i32 = 7;
+    let output = home.exec(&format!("shop/{copy}"), &["curl", "--silent", "http://127.0.0.1:8080/"]).output();
+    if output.status.code() == Some(REFUSED) {
+        return None;
+    }
+    Some(output.success().stdout)
+}
+
+/// Gives an order at HAProxy's own socket.
+fn order(home: &Home, copy: &str, words: &str) {
+    let mut stream = UnixStream::connect(home.work().join(format!("{copy}.admin"))).unwrap();
+    writeln!(stream, "{words}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer.trim(), "", "{words}");
+}
+
+/// Where a program is, `sbin` included.
+fn which(program: &str) -> Option<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let found = path.split(':').chain(["/usr/sbin", "/sbin"]).map(|folder| format!("{folder}/{program}"));
+    found.into_iter().find(|path| std::path::Path::new(path).exists())
 }

@@ -195,3 +195,52 @@ fn a_flood_of_names_is_cleared_and_holds_nobody_up() {
     let _ = program.finish().success();
     home.gone("shop", "one");
 }
+
+/// Moves its listener's name to another socket, as a listener that stops and starts does, and takes its time between
+/// the steps.
+const MOVES_SLOWLY: &str = r#"
+import fcntl, os, socket, sys
+run = os.environ["AGENTFS_RUN"]
+path = os.path.join(run, "shop-one.8080.l.sock")
+listener = socket.socket()
+listener.bind(("127.0.0.1", 8080))
+listener.listen()
+print("LISTENS", flush=True)
+input()
+lock = open(os.path.join(os.path.dirname(run), "run.lock"), "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+os.unlink(path)
+# Something that the collector sees after that, in order.
+sign = socket.socket(socket.AF_UNIX)
+sign.bind(os.path.join(run, "shop-sign.sock"))
+sign.listen()
+print("REMOVED", flush=True)
+input()
+assert not os.path.exists(path), "the name was put back although the lock is held"
+moved = socket.socket(socket.AF_UNIX)
+moved.bind(path)
+moved.listen()
+fcntl.flock(lock, fcntl.LOCK_UN)
+client = socket.create_connection(("127.0.0.1", 8080))
+moved.accept()
+os.unlink(os.path.join(run, "shop-sign.sock"))
+print("done")
+"#;
+
+/// "the collector's `Keep::restore` takes no run lock and relinks the old file between unlink and bind."
+#[test]
+fn a_name_is_not_put_back_while_its_owner_holds_the_lock() {
+    let home = Home::new();
+    let mut program = home.wrap("shop", "one", &["python3", "-c", MOVES_SLOWLY]).open_input().spawn();
+    program.wait_for("LISTENS");
+    home.listener("shop", "one", PORT);
+    until("the collector keeps a second name", || {
+        home.paths().keep.join("shop-one.8080.l.sock").exists().then_some(())
+    });
+    program.write(b"\n");
+    program.wait_for("REMOVED");
+    until("the collector has seen what came after the removal", || home.instance("shop", "sign"));
+    program.write(b"\n");
+    let output = program.finish().success();
+    assert!(output.stdout.contains("done"), "{}", output.explain());
+}

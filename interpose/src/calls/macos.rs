@@ -146,6 +146,8 @@ pub(crate) unsafe fn recvfrom_nocancel(
 pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the program's own header; NULL is the kernel's to refuse.
     let asks = !message.is_null() && !unsafe { (*message).msg_name }.is_null();
+    // SAFETY: as above.
+    let room = if asks { unsafe { (*message).msg_namelen } } else { 0 };
     // SAFETY: the program's own arguments.
     let received = unsafe { real::recvmsg_nocancel(fd, message, flags) };
     if received >= 0
@@ -153,7 +155,7 @@ pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_
         && let Some(config) = config::get()
     {
         // SAFETY: the kernel has filled the header in.
-        unsafe { blank(config, fd, message) };
+        unsafe { blank(config, fd, message, room) };
     }
     received
 }

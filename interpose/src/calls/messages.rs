@@ -148,6 +148,8 @@ pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     }
     // SAFETY: the program's own header; NULL is the kernel's to refuse.
     let asks = !message.is_null() && !unsafe { (*message).msg_name }.is_null();
+    // SAFETY: as above.
+    let room = if asks { unsafe { (*message).msg_namelen } } else { 0 };
     // SAFETY: the program's own arguments.
     let received = unsafe { real::recvmsg(fd, message, flags) };
     if received >= 0 && config::get().is_some() {
@@ -159,7 +161,7 @@ pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
         && let Some(config) = config::get()
     {
         // SAFETY: the kernel has filled the header in.
-        unsafe { blank(config, fd, message) };
+        unsafe { blank(config, fd, message, room) };
     }
     received
 }
@@ -179,6 +181,8 @@ pub(crate) unsafe fn recvmmsg(
     if errors::asked(fd, flags) {
         return sys::fail(libc::EAGAIN);
     }
+    // SAFETY: the program's own headers.
+    let room = unsafe { least_room(messages, count) };
     // SAFETY: the program's own arguments.
     let received = unsafe { crate::real::gnu::recvmmsg(fd, messages, count, flags, timeout) };
     if let Some(config) = config::get() {
@@ -190,11 +194,28 @@ pub(crate) unsafe fn recvmmsg(
             // SAFETY: as above.
             if !unsafe { (*header).msg_name }.is_null() {
                 // SAFETY: as above.
-                unsafe { blank(config, fd, header) };
+                unsafe { blank(config, fd, header, room) };
             }
         }
     }
     received
+}
+
+/// The least room for a name that any of several messages has.
+///
+/// # Safety
+/// `messages` is NULL or has `count` headers.
+#[cfg(target_os = "linux")]
+unsafe fn least_room(messages: *const libc::mmsghdr, count: libc::c_uint) -> socklen_t {
+    if messages.is_null() {
+        return 0;
+    }
+    // The kernel takes 1024 at most (UIO_MAXIOV).
+    (0..usize::try_from(count.min(1024)).unwrap_or(0))
+        // SAFETY: as the caller vouches.
+        .map(|index| unsafe { (*messages.add(index)).msg_hdr.msg_namelen })
+        .min()
+        .unwrap_or(0)
 }
 
 /// Forgets the numbers of descriptors that came with a message.
@@ -226,18 +247,18 @@ unsafe fn forget_received(message: *const msghdr) {
 /// Takes a name of ours out of a received message.
 ///
 /// # Safety
-/// The kernel has filled in `message`, which asked for a name.
-pub(super) unsafe fn blank(config: &Config, fd: c_int, message: *mut msghdr) {
+/// The kernel has filled in `message`, which asked for a name and had `room` bytes for it or more.
+pub(super) unsafe fn blank(config: &Config, fd: c_int, message: *mut msghdr, room: socklen_t) {
     // SAFETY: the caller vouches for the header.
     let (name, length) = unsafe { ((*message).msg_name, (*message).msg_namelen) };
-    // The length may be more than there is room for, so that only the family is looked at.
+    // The length may be more than there is room for, so that only the family is looked at, where there is room for one.
     if length < 3 {
         return;
     }
-    // SAFETY: `msg_name` had room for what the program said, at least two bytes for a family.
-    let family = unsafe { crate::header::family_at(name.cast::<sockaddr>()) };
+    // SAFETY: `msg_name` has at least the two bytes of a family.
+    let may_be_ours = room < 2 || unsafe { crate::header::family_at(name.cast()) } == libc::AF_UNIX;
     let _errno = Errno::keep();
-    if family == libc::AF_UNIX && facts::of(config, fd).rewritten().is_some() {
+    if may_be_ours && facts::of(config, fd).rewritten().is_some() {
         // SAFETY: the caller vouches for the header.
         unsafe { (*message).msg_namelen = 0 };
     }

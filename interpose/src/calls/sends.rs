@@ -120,12 +120,43 @@ pub(crate) unsafe fn sendmmsg(
     count: libc::c_uint,
     flags: c_int,
 ) -> c_int {
+    if flags & libc::MSG_FASTOPEN != 0 && !messages.is_null() && config::get().is_some() {
+        // SAFETY: the program's own array; the first message connects.
+        return unsafe { one_by_one(fd, messages, count, flags) };
+    }
+    let errno = sys::errno();
     // SAFETY: the program's own arguments.
     let sent = unsafe { crate::real::gnu::sendmmsg(fd, messages, count, flags) };
-    if sent >= 0 || messages.is_null() || !refused_for_address(fd) {
+    if sent >= 0 || messages.is_null() {
         return sent;
     }
+    if matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) {
+        // SAFETY: the array has a first header, which the kernel has read.
+        let first = unsafe { &raw const (*messages).msg_hdr };
+        // SAFETY: as above, with its parts.
+        let size = unsafe { late::size_of(first) };
+        if !late::is_taken(fd, size) {
+            return -1;
+        }
+        sys::set_errno(errno);
+        // SAFETY: the program's own array. The others are for its next call, as after a full buffer.
+        unsafe { (*messages).msg_len = libc::c_uint::try_from(size).unwrap_or(libc::c_uint::MAX) };
+        return 1;
+    }
+    if !refused_for_address(fd) {
+        return -1;
+    }
     // The first one was refused, so none was sent: one by one, without addresses.
+    // SAFETY: the program's own array.
+    unsafe { one_by_one(fd, messages, count, flags) }
+}
+
+/// sendmmsg(2) by sendmsg(2).
+///
+/// # Safety
+/// As sendmmsg(2), whose array is not NULL.
+#[cfg(target_os = "linux")]
+unsafe fn one_by_one(fd: c_int, messages: *mut libc::mmsghdr, count: libc::c_uint, flags: c_int) -> c_int {
     let mut done = 0;
     // The kernel takes 1024 at most (UIO_MAXIOV).
     for index in 0..usize::try_from(count.min(1024)).unwrap_or(0) {
@@ -142,7 +173,7 @@ pub(crate) unsafe fn sendmmsg(
         unsafe { (*message).msg_len = libc::c_uint::try_from(length).unwrap_or(0) };
         done += 1;
     }
-    if done > 0 { done } else { -1 }
+    if done > 0 || count == 0 { done } else { -1 }
 }
 
 /// Whether a send failed only because a Unix stream takes no address, on a rewritten socket.

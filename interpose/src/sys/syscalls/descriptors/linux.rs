@@ -25,18 +25,23 @@ fn above_limit<T>(wanted: impl Fn(u64) -> u64, call: impl Fn() -> Result<T>) -> 
     /// Whether a thread has raised the limit. What it leaves behind in a forked child only keeps that child from
     /// raising it.
     static RAISED: AtomicBool = AtomicBool::new(false);
+    /// Times that other threads of the program may set the limit while it is lowered again.
+    const TRIES: u32 = 8;
     let Some(usual) = descriptor_limit(None) else { return call() };
     let more = wanted(usual.rlim_cur).min(usual.rlim_max);
     if usual.rlim_cur >= more || RAISED.swap(true, Ordering::Acquire) {
         return call();
     }
-    descriptor_limit(Some(libc::rlimit64 { rlim_cur: more, ..usual }));
+    // What the program sets in another thread meanwhile is what holds: each call says what it replaced.
+    let mut ours = libc::rlimit64 { rlim_cur: more, ..usual };
+    let mut theirs = descriptor_limit(Some(ours)).unwrap_or(usual);
     let result = call();
-    // What the program has set in another thread meanwhile is what holds.
-    if let Some(found) = descriptor_limit(Some(usual))
-        && (found.rlim_cur, found.rlim_max) != (more, usual.rlim_max)
-    {
-        descriptor_limit(Some(found));
+    for _ in 0..TRIES {
+        let Some(found) = descriptor_limit(Some(theirs)) else { break };
+        if (found.rlim_cur, found.rlim_max) == (ours.rlim_cur, ours.rlim_max) {
+            break;
+        }
+        (ours, theirs) = (theirs, found);
     }
     RAISED.store(false, Ordering::Release);
     result
