@@ -98,6 +98,7 @@ fn checked(flag: &str, given: &str, max: usize) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn facts() -> Facts {
         Facts { program: "python3".to_owned(), ..Facts::default() }
@@ -141,6 +142,19 @@ mod tests {
         assert_eq!(failure.hint.as_deref(), Some("--app my-app"));
     }
 
+    /// Names that are made at once differ, whatever bit their seeds differ in, and as much of the name stays as fits.
+    #[test]
+    fn every_letter_of_an_id_comes_from_the_seed() {
+        let ids: BTreeSet<String> = (0..10_000).map(random_id).collect();
+        assert_eq!(ids.len(), 10_000);
+        for (place, least) in [(0, 20), (1, 28), (2, 17)] {
+            let letters: BTreeSet<&str> = ids.iter().filter_map(|id| id.get(place..=place)).collect();
+            assert!(letters.len() >= least, "letter {place}: {letters:?}");
+        }
+        let longest = with_id("fourteen-chars-x-y-z", 7);
+        assert_eq!(longest, format!("fourteen-chars-{}", random_id(7)));
+    }
+
     #[test]
     fn ids_are_labels_that_are_no_numbers() {
         for seed in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
@@ -148,6 +162,8 @@ mod tests {
             assert!(is_label(&id) && id.len() == ID_BYTES && id.parse::<u16>().is_err(), "{id}");
             for name in ["x", "feature-cart", "fourteen-chars-x-y-z"] {
                 let longer = with_id(name, seed);
+                let (head, tail) = longer.rsplit_once('-').unwrap();
+                assert_eq!((name.starts_with(head), tail), (true, id.as_str()), "{longer}");
                 assert!(is_label(&longer) && longer.len() <= INSTANCE_BYTES, "{longer}");
             }
         }

@@ -7,7 +7,7 @@ mod member;
 
 use crate::clock::now_ms;
 use crate::end::ended;
-use crate::limits::{BROKER_CONNECTIONS, BROKER_OPEN, BROKER_SILENT, BROKER_TIMEOUT};
+use crate::limits::{BROKER_CONNECTIONS, BROKER_LOCK_WAIT, BROKER_OPEN, BROKER_SILENT, BROKER_TIMEOUT};
 use crate::log;
 use crate::warnings::Warnings;
 use agentfs_home::{Change, Probe, Prober, RunDir};
@@ -219,7 +219,7 @@ fn carry_out(
             Probe::Live => Ok(None),
             // The caller may be about to bind the same name and cannot remove the stale file itself: the library
             // takes a stale file for a proof that no rival came (interpose/src/rundir/claim.rs, `retake_quickly`).
-            Probe::Stale => match run_dir(places).remove_stale(file) {
+            Probe::Stale => match run_dir(places).remove_stale_within(file, BROKER_LOCK_WAIT) {
                 Ok(Change::Different) => Ok(None),
                 _ => Err(Errno::ECONNREFUSED),
             },
@@ -277,8 +277,8 @@ fn bound(places: &Places, file: &str, mapped: bool) -> nix::Result<OwnedFd> {
         Err(Errno::EADDRINUSE) => {}
         result => return result.map(|()| socket),
     }
-    // Busy or alive: whoever asks gets the answer that TCP gives.
-    let _ = run_dir(places).remove_stale(file);
+    // Busy for too long, or alive: whoever asks gets the answer that TCP gives.
+    let _ = run_dir(places).remove_stale_within(file, BROKER_LOCK_WAIT);
     bind(socket.as_raw_fd(), &address).map(|()| socket)
 }
 

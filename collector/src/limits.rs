@@ -188,3 +188,8 @@ pub(crate) const BROKER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Forwards of raw TCP into instances. A further one is refused with `conflict`.
 pub(crate) const FORWARDS: usize = 256;
+
+/// How long a request may wait for the run lock, less than the library waits for its answer (`BROKER_WAIT_MS`). Then a
+/// stale file is treated as in use.
+#[cfg(target_os = "linux")]
+pub(crate) const BROKER_LOCK_WAIT: Duration = Duration::from_millis(1500);

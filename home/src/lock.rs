@@ -94,7 +94,7 @@ impl RunLock {
         Self::take_within(path, RUN_LOCK_WAIT)
     }
 
-    fn take_within(path: &Path, limit: Duration) -> io::Result<Self> {
+    pub(crate) fn take_within(path: &Path, limit: Duration) -> io::Result<Self> {
         let start = Instant::now();
         loop {
             if let Some(lock) = Self::try_take(path)? {

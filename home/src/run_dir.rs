@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirEntryExt, FileTypeExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The run dir of one home.
 #[derive(Debug)]
@@ -80,17 +81,28 @@ impl RunDir {
     /// # Errors
     /// What the system says.
     pub fn remove_stale(&mut self, file: &str) -> io::Result<Change> {
-        let path = self.path.join(file);
         let Some(lock) = RunLock::try_take(&self.lock)? else { return Ok(Change::Busy) };
-        let change = match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Change::Done,
-            Err(error) => return Err(error),
-            Ok(metadata) if !metadata.file_type().is_socket() => Change::Different,
-            Ok(_) if self.prober.probe(&path) != Probe::Stale => Change::Different,
-            Ok(_) => removed(fs::remove_file(&path))?,
-        };
-        drop(lock);
-        Ok(change)
+        self.remove_under(&lock, file)
+    }
+
+    /// The same for callers that can wait: if somebody else changes the run dir, it waits for `limit` at most.
+    ///
+    /// # Errors
+    /// `TimedOut` if somebody holds the lock all the time; else what the system says.
+    pub fn remove_stale_within(&mut self, file: &str, limit: Duration) -> io::Result<Change> {
+        let lock = RunLock::take_within(&self.lock, limit)?;
+        self.remove_under(&lock, file)
+    }
+
+    fn remove_under(&mut self, _lock: &RunLock, file: &str) -> io::Result<Change> {
+        let path = self.path.join(file);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Change::Done),
+            Err(error) => Err(error),
+            Ok(metadata) if !metadata.file_type().is_socket() => Ok(Change::Different),
+            Ok(_) if self.prober.probe(&path) != Probe::Stale => Ok(Change::Different),
+            Ok(_) => removed(fs::remove_file(&path)),
+        }
     }
 
     /// Makes a relative link if the name is free or is the link to `instead_of`.

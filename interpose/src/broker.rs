@@ -1,12 +1,12 @@
 //! For a process that has changed its user and may no longer enter the run dir: the collector, which may, opens the
 //! socket and passes it over (see `agentfs_wire::broker`). The one place where anything of ours waits for
-//! the collector, for a fifth of a second at most, and only where the call would fail without it.
+//! the collector, for two seconds at most, and only where the call would fail without it.
 use crate::config::Config;
 use crate::options;
 use crate::rawaddr::UnixName;
 use crate::sys::{self, Fd};
 use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
-use agentfs_wire::limits::CONNECT_WAIT_MS;
+use agentfs_wire::limits::BROKER_WAIT_MS;
 use agentfs_wire::secret::Secret;
 
 /// Asks once. The socket that was asked for, none where the question was only a probe. EACCES: nobody serves us.
@@ -14,7 +14,7 @@ pub(crate) fn ask(config: &Config, ask: Ask<'_>) -> sys::Result<Option<Fd>> {
     let socket = sys::unix_socket(libc::SOCK_SEQPACKET)?;
     let connection = socket.number();
     let name = socket_name(config.base());
-    options::set_timeouts(connection, options::milliseconds(CONNECT_WAIT_MS));
+    options::set_timeouts(connection, options::milliseconds(BROKER_WAIT_MS));
     // ECONNREFUSED would be an answer about the file.
     sys::connect(connection, UnixName::abstract_name(name.as_bytes()).bytes()).map_err(|_| libc::EACCES)?;
     // Anybody may take an abstract name. Only root's collector serves this, and a socket of somebody else's would

@@ -163,6 +163,17 @@ impl Config {
         preload_start: 0,
     };
 
+    /// That of shop/one with this run dir, for tests.
+    #[cfg(test)]
+    pub(crate) fn of_shop(run: &str) -> Self {
+        Self {
+            run: Text::of(run).unwrap(),
+            app: name::app_name("shop").unwrap(),
+            instance: name::instance_name("one").unwrap(),
+            ..Self::EMPTY
+        }
+    }
+
     fn fill(&mut self) -> Option<()> {
         self.run = Text::of(text(env::RUN)?)?;
         self.app = name::app_name(text(env::APP)?)?;

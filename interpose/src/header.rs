@@ -55,3 +55,39 @@ pub(crate) unsafe fn family_at(pointer: *const sockaddr) -> c_int {
     // SAFETY: the caller vouches for two bytes; alignment is not assumed.
     family_of(&unsafe { pointer.cast::<[u8; 2]>().read_unaligned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_has_its_family() {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            assert_eq!(family_of(&inet_header(family, 16)), family);
+        }
+        assert_eq!(family_of(&unix_header(20)), libc::AF_UNIX);
+        assert_eq!(family_of(&[]), libc::AF_UNSPEC);
+        assert_eq!(family_of(&[1]), libc::AF_UNSPEC);
+    }
+
+    #[test]
+    fn a_header_is_what_the_system_has_there() {
+        // SAFETY: all zeros is an address.
+        let mut address: libc::sockaddr = unsafe { core::mem::zeroed() };
+        address.sa_family = libc::sa_family_t::try_from(libc::AF_INET6).unwrap();
+        #[cfg(target_vendor = "apple")]
+        {
+            address.sa_len = 28;
+        }
+        // SAFETY: the address is larger than two bytes.
+        let header = unsafe { core::ptr::from_ref(&address).cast::<[u8; 2]>().read_unaligned() };
+        assert_eq!(inet_header(libc::AF_INET6, 28), header);
+        // SAFETY: the address is larger than two bytes.
+        assert_eq!(unsafe { family_at(&raw const address) }, libc::AF_INET6);
+    }
+
+    #[test]
+    fn lengths_stay() {
+        assert_eq!([socklen(0), socklen(16), socklen(128)], [0, 16, 128]);
+    }
+}

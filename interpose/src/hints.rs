@@ -162,3 +162,126 @@ pub(crate) fn reuse_address(fd: c_int) -> Option<bool> {
 pub(crate) fn reuse_port(fd: c_int) -> Option<bool> {
     has(fd, REUSE_PORT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number that no other test uses: the table is one for the process.
+    fn number(number: c_int) -> c_int {
+        60_000 + number
+    }
+
+    fn fresh_tcp(fd: c_int) {
+        fresh(fd, libc::AF_INET, libc::SOCK_STREAM, 0);
+    }
+
+    /// All that is asked of a socket: options, owner, `SO_REUSEADDR`, `SO_REUSEPORT`, sizes for sending and receiving.
+    fn asked(fd: c_int) -> (bool, bool, [Option<bool>; 4]) {
+        let sizes = [buffer_set(fd, libc::SO_SNDBUF), buffer_set(fd, libc::SO_RCVBUF)];
+        (may_have_options(fd), may_have_owner(fd), [reuse_address(fd), reuse_port(fd), sizes[0], sizes[1]])
+    }
+
+    const UNTOUCHED: (bool, bool, [Option<bool>; 4]) = (false, false, [Some(false); 4]);
+    const UNKNOWN: (bool, bool, [Option<bool>; 4]) = (true, true, [None; 4]);
+
+    #[test]
+    fn an_unknown_number_may_be_anything() {
+        for fd in [number(0), -1, c_int::try_from(FOLLOWED).unwrap(), c_int::MAX] {
+            option_set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, Some(1));
+            owner_set(fd);
+            assert_eq!(asked(fd), UNKNOWN, "{fd}");
+            assert!(!is_tcp(fd) && !is_local(fd) && !is_datagram(fd), "{fd}");
+        }
+        let last = c_int::try_from(FOLLOWED - 1).unwrap();
+        fresh_tcp(last);
+        assert_eq!(asked(last), UNTOUCHED);
+    }
+
+    #[test]
+    fn a_socket_is_what_it_was_made_as() {
+        let fd = number(1);
+        let flags = 0o2_004_000; // SOCK_CLOEXEC | SOCK_NONBLOCK
+        for (domain, kind, protocol, expected) in [
+            (libc::AF_INET, libc::SOCK_STREAM, 0, (true, false, false)),
+            (libc::AF_INET6, libc::SOCK_STREAM | flags, libc::IPPROTO_TCP, (true, false, false)),
+            (libc::AF_INET, libc::SOCK_STREAM, 132, (false, false, false)), // SCTP
+            (libc::AF_INET, libc::SOCK_DGRAM | flags, 0, (false, false, true)),
+            (libc::AF_UNIX, libc::SOCK_STREAM, 0, (false, true, false)),
+            (libc::AF_UNIX, libc::SOCK_DGRAM, 0, (false, true, true)),
+            (16, libc::SOCK_STREAM, 0, (false, false, false)), // netlink
+        ] {
+            fresh(fd, domain, kind, protocol);
+            let found = (is_tcp(fd), is_local(fd), is_datagram(fd));
+            assert_eq!(found, expected, "domain {domain}, kind {kind}, protocol {protocol}");
+            assert_eq!(asked(fd), UNTOUCHED);
+        }
+    }
+
+    #[test]
+    fn each_option_is_remembered_as_itself() {
+        let (level, on) = (libc::SOL_SOCKET, Some(1));
+        for (index, (level, name, value, expected)) in [
+            (
+                level,
+                libc::SO_REUSEADDR,
+                on,
+                (false, false, [Some(true), Some(false), Some(false), Some(false)]),
+            ),
+            (
+                level,
+                libc::SO_REUSEPORT,
+                on,
+                (false, false, [Some(false), Some(true), Some(false), Some(false)]),
+            ),
+            // What cannot be read may be anything but 0.
+            (
+                level,
+                libc::SO_REUSEPORT,
+                None,
+                (false, false, [Some(false), Some(true), Some(false), Some(false)]),
+            ),
+            (level, libc::SO_SNDBUF, on, (true, false, [Some(false), Some(false), Some(true), Some(false)])),
+            (level, libc::SO_RCVBUF, on, (true, false, [Some(false), Some(false), Some(false), Some(true)])),
+            (level, libc::SO_KEEPALIVE, on, (true, false, [Some(false); 4])),
+            (level, libc::SO_TYPE, on, UNTOUCHED),
+            (libc::IPPROTO_TCP, libc::TCP_NODELAY, on, (true, false, [Some(false); 4])),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let fd = number(10 + c_int::try_from(index).unwrap());
+            fresh_tcp(fd);
+            option_set(fd, level, name, value);
+            assert_eq!(asked(fd), expected, "level {level}, option {name}");
+            assert!(is_tcp(fd));
+            option_set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, Some(0));
+            option_set(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, Some(0));
+            assert_eq!((reuse_address(fd), reuse_port(fd)), (Some(false), Some(false)));
+        }
+        fresh_tcp(number(2));
+        owner_set(number(2));
+        assert_eq!(asked(number(2)), (false, true, [Some(false); 4]));
+    }
+
+    #[test]
+    fn behind_a_duplicate_may_be_anything() {
+        let (first, second) = (number(3), number(4));
+        fresh_tcp(first);
+        fresh_tcp(second);
+        #[cfg(target_os = "linux")]
+        assert!(is_single(first));
+        duplicated(first, second);
+        #[cfg(target_os = "linux")]
+        assert!(!is_single(first) && !is_single(second));
+        assert_eq!(asked(first), UNTOUCHED);
+        assert_eq!(asked(second), UNKNOWN);
+        forget(first);
+        assert_eq!(asked(first), UNKNOWN);
+        // Made anew: nothing of the old one is left.
+        fresh_tcp(second);
+        assert_eq!(asked(second), UNTOUCHED);
+        #[cfg(target_os = "linux")]
+        assert!(is_single(second) && !is_single(number(5)));
+    }
+}

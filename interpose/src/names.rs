@@ -114,6 +114,84 @@ pub(crate) fn file_of_socket(config: &Config, fd: c_int) -> Option<FileName> {
 mod tests {
     use super::*;
 
+    const RUN: &str = "/h/run";
+
+    fn listener(scope: Scope, v6_socket: bool) -> Listener {
+        Listener { port: 80, scope, v6_socket, shared: false }
+    }
+
+    fn of_path(path: &str) -> Meaning {
+        meaning(&Config::of_shop(RUN), UnixName::path(&[path.as_bytes()]).bytes())
+    }
+
+    #[test]
+    fn a_name_of_the_run_dir_is_a_listener() {
+        let shared = Listener { shared: true, ..listener(Scope::AnyV4, false) };
+        for (path, expected) in [
+            ("/h/run/shop-one.80.l.sock", listener(Scope::V4(Ipv4Addr::LOCALHOST), false)),
+            ("/h/run//shop-one.80.l.sock", listener(Scope::V4(Ipv4Addr::LOCALHOST), true)),
+            ("/h/run/shop-one.80.sock", listener(Scope::AnyV4, false)),
+            ("/h/run/shop-one.80.d.sock", listener(Scope::AnyDual, true)),
+            ("/h/run/shop-one.80.6.sock", listener(Scope::AnyV6, true)),
+            ("/h/run/shop-one.80.l6.sock", listener(Scope::LoopbackV6, true)),
+            ("/h/run/shop-one.80.w1.sock", shared),
+        ] {
+            assert_eq!(of_path(path), Meaning::Listener(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_told_apart() {
+        assert_eq!(of_path("/h/run/shop-one.sock"), Meaning::Foreign);
+        assert_eq!(of_path("/h/run/shop-one.json"), Meaning::Foreign);
+        assert_eq!(of_path("/h/other/shop-one.80.l.sock"), Meaning::Foreign);
+        let config = Config::of_shop(RUN);
+        assert_eq!(meaning(&config, &crate::header::unix_header(2)), Meaning::Unnamed);
+        assert_eq!(meaning(&config, &[]), Meaning::NotUnix);
+        let inet = crate::rawaddr::Encoded::of(Endpoint { ip: Ipv4Addr::LOCALHOST.into(), port: 80 });
+        assert_eq!(meaning(&config, inet.bytes()), Meaning::NotUnix);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_client_end_of_a_connection_is_a_peer() {
+        let end = |port| Endpoint { ip: Ipv4Addr::LOCALHOST.into(), port };
+        let name = Peer::format_client(7, false, end(50_000), end(80));
+        let raw = UnixName::abstract_name(name.as_bytes());
+        let config = Config::of_shop(RUN);
+        assert_eq!(meaning(&config, raw.bytes()), Meaning::Peer(Peer::parse(name.as_bytes()).unwrap()));
+        assert_eq!(meaning(&config, UnixName::abstract_name(b"\0other").bytes()), Meaning::Foreign);
+    }
+
+    #[test]
+    fn own_names_read_back() {
+        let config = Config::of_shop(RUN);
+        for (scope, mapped) in [(Scope::AnyV4, false), (Scope::AnyV4, true), (Scope::LoopbackV6, false)] {
+            let file = own_file(&config, Kind::Listener { port: 80, scope, worker: None });
+            let name = path_of(&config, file.as_bytes(), mapped);
+            let expected = listener(scope, mapped || scope == Scope::LoopbackV6);
+            assert_eq!(meaning(&config, name.bytes()), Meaning::Listener(expected));
+        }
+    }
+
+    #[test]
+    fn a_listener_shows_its_address_as_its_socket_does() {
+        let text = |listener: Listener| listener.endpoint().ip.to_string();
+        assert_eq!(text(listener(Scope::AnyV4, false)), "0.0.0.0");
+        assert_eq!(text(listener(Scope::AnyV4, true)), "::ffff:0.0.0.0");
+        assert_eq!(text(listener(Scope::AnyDual, true)), "::");
+        assert_eq!(listener(Scope::AnyV4, false).endpoint().port, 80);
+        for (scope, expected) in [
+            (Scope::V4(Ipv4Addr::new(127, 0, 0, 2)), "127.0.0.2"),
+            (Scope::AnyV4, "127.0.0.1"),
+            (Scope::AnyDual, "127.0.0.1"),
+            (Scope::AnyV6, "::1"),
+            (Scope::LoopbackV6, "::1"),
+        ] {
+            assert_eq!(listener(scope, false).loopback().to_string(), expected);
+        }
+    }
+
     #[test]
     fn the_spelling_tells_the_family() {
         assert_eq!(file_of(b"/h/run", b"/h/run/a-b.80.l.sock"), Some(("a-b.80.l.sock", false)));

@@ -311,6 +311,84 @@ mod tests {
     }
 
     #[test]
+    fn other_families_are_told_apart() {
+        // SAFETY: `bytes` has at least `length` bytes in every call.
+        let other = |bytes: &[u8], length: usize| unsafe {
+            names_other_family(bytes.as_ptr().cast(), socklen(length))
+        };
+        let local = UnixName::path(&[b"/x"]);
+        assert!(other(local.bytes(), local.bytes().len()) && other(local.bytes(), 2));
+        let padded = [local.bytes(), &[0; 200]].concat();
+        assert!(other(&padded, 128) && !other(&padded, 129) && !other(&padded, 1) && !other(&padded, 0));
+        for inet in ["127.0.0.1:80", "[::1]:80"].map(|text| Encoded::of(endpoint(text))) {
+            assert!(!other(inet.bytes(), inet.bytes().len()));
+        }
+        assert!(!other(&[0; 16], 16));
+        // SAFETY: what is in the first page is never read.
+        assert!(!unsafe { names_other_family(core::ptr::without_provenance(4095), 16) });
+        assert_eq!(read_bytes(&padded, local.bytes().len()), Given::Other);
+        assert_eq!(read_name(local.bytes()), Given::Other);
+        assert_eq!((read_bytes(&[0; 16], 16), read_name(&[])), (Given::Unspecified, Given::Unspecified));
+    }
+
+    #[test]
+    fn an_address_is_laid_out_as_the_kernel_does() {
+        let four = Encoded::of(endpoint("127.0.0.2:258"));
+        assert_eq!(four.bytes().get(2..), Some(&[1, 2, 127, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0][..]));
+        let six = Encoded::of(endpoint("[102::304]:258"));
+        let mut expected = [0_u8; 26];
+        expected[..2].copy_from_slice(&[1, 2]);
+        expected[6..8].copy_from_slice(&[1, 2]);
+        expected[20..22].copy_from_slice(&[3, 4]);
+        assert_eq!(six.bytes().get(2..), Some(&expected[..]));
+    }
+
+    #[test]
+    fn no_name_is_given_where_it_would_be_refused() {
+        let encoded = Encoded::of(endpoint("127.0.0.1:8080"));
+        let mut length: socklen_t = 16;
+        // SAFETY: what is in the first page is never read or written.
+        unsafe { give(encoded.bytes(), core::ptr::without_provenance_mut(4095), &raw mut length) };
+        assert_eq!(length, 16);
+        // SAFETY: as above.
+        unsafe { give(encoded.bytes(), core::ptr::null_mut(), core::ptr::without_provenance_mut(4095)) };
+        length = 7;
+        // SAFETY: as above.
+        unsafe { give(encoded.bytes(), core::ptr::null_mut(), &raw mut length) };
+        assert_eq!(length, 7, "without room that was promised, nothing is told");
+        let mut room = [0_u8; 64];
+        length = 64;
+        // SAFETY: the room is as long as `length` says.
+        unsafe { give(encoded.bytes(), room.as_mut_ptr().cast(), &raw mut length) };
+        assert_eq!((length, room.get(..16)), (16, Some(encoded.bytes())));
+        let address = room.as_ptr().cast();
+        for (told, taken) in [(0, true), (16, true), (c_int::MAX, true), (-1, false), (c_int::MIN, false)] {
+            let told = told.cast_unsigned();
+            // SAFETY: the length is ours; no address is read.
+            assert_eq!(unsafe { takes_name(address, &raw const told) }, taken, "{told}");
+            // SAFETY: as above.
+            assert_eq!(unsafe { has_room(&raw const told) }, taken, "{told}");
+        }
+        let told = 16;
+        // SAFETY: what is in the first page is never read.
+        assert!(!unsafe { takes_name(core::ptr::without_provenance(4095), &raw const told) });
+        // SAFETY: as above.
+        assert!(!unsafe { has_room(core::ptr::without_provenance(4095)) });
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_ends() {
+        let long = [b'x'; 300];
+        let path = UnixName::path(&[b"/run", &long]);
+        assert_eq!(path.bytes().len(), 108);
+        assert_eq!(path.c_path().to_bytes().len(), 106);
+        assert_eq!(unix_text(path.bytes()).len(), 106);
+        assert_eq!(UnixName::path(&[b"/run"]).bytes().get(2..), Some(&b"/run\0"[..]));
+        #[cfg(target_os = "linux")]
+        assert_eq!(UnixName::abstract_name(&long).bytes().len(), 110);
+    }
+
+    #[test]
     fn padded_paths_are_trimmed() {
         let path = UnixName::path(&[b"/run/x", b"/a-b.80.sock"]);
         assert_eq!(unix_text(path.bytes()), b"/run/x/a-b.80.sock");

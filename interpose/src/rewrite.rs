@@ -174,6 +174,13 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_the_host_meets_the_wildcards_of_its_family() {
+        for (ip, expected) in [("10.0.0.1:1", Scope::AnyV4), ("[fd00::1]:1", Scope::AnyV6)] {
+            assert_eq!(wildcards(at(ip).ip), [expected, Scope::AnyDual], "{ip}");
+        }
+    }
+
+    #[test]
     fn no_wildcard_looks_at_other_loopback_addresses() {
         assert!(!is_seen_by_rivals(Scope::V4(Ipv4Addr::new(127, 0, 0, 2))));
     }

@@ -7,12 +7,15 @@ use agentfs_wire::address::Endpoint;
 use agentfs_wire::broker::{self, Ask, REQUEST_BYTES, Request};
 use agentfs_wire::env;
 use agentfs_wire::peer::Peer;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
+use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The system's Python: another `python3` may be in a folder that other users cannot enter.
 const PYTHON: &str = "/usr/bin/python3";
@@ -244,6 +247,34 @@ input()
         let _ = running.finish().success();
         home.gone("shop", instance);
     }
+}
+
+/// On a busy disk a change of the run dir takes a third of a second and more. Whoever needs the broker waits for that.
+#[test]
+fn a_broker_that_waits_for_the_disk_is_waited_for() {
+    if cannot_change_user() {
+        return;
+    }
+    let home = Home::new();
+    let paths = home.paths();
+    let command = [&DROP[..], &[PYTHON, "-c", DROPPED]].concat();
+    let mut dropped = home.wrap("shop", "one", &command).open_input().spawn();
+    dropped.wait_for("READY 65534");
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&paths.run_lock).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap();
+    // A stale file: it is only removed under the lock.
+    drop(UnixListener::bind(paths.run.join("shop-one.8081.l.sock")).unwrap());
+    dropped.write(b"8081\n");
+    let begin = Instant::now();
+    until("half a second has passed", || {
+        assert!(dropped.is_running(), "{}", dropped.stderr());
+        (begin.elapsed() > Duration::from_millis(500)).then_some(())
+    });
+    drop(lock);
+    dropped.wait_for("DONE 8081 True");
+    home.listener("shop", "one", 8081);
+    dropped.close_input();
+    let _ = dropped.finish().success();
 }
 
 /// The secret is only in the companion, which only its owner can read, and in the environment of the instance's programs.

@@ -64,6 +64,10 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// the caller's socket is non-blocking. Then it fails with `ETIMEDOUT`.
 pub const CONNECT_WAIT_MS: u32 = 200;
 
+/// Milliseconds that a process which changed its user waits for the collector to open a socket for it. Then the call
+/// fails. The collector changes the run dir, which takes as long as the disk does: 0.3 s were seen on a busy machine.
+pub const BROKER_WAIT_MS: u32 = 2000;
+
 /// Milliseconds that an accept waits for a connection that the collector announced. Then it skips that one
 /// and waits for no other in the same call; the collector passes the bytes on instead.
 pub const HANDOFF_WAIT_MS: u32 = 50;

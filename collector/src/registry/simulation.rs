@@ -2,7 +2,7 @@
 //! late, doubled or not at all, and after every step the invariants hold. In the end the world falls
 //! silent, and the registry must know exactly what is there.
 //!
-//! A failure names its seed; `AGENTFS_SIM_SEED=7 cargo test` runs that one alone.
+//! A failure names its seed; `AGENTFS_SIM_SEED=7 cargo test` runs that one alone, `AGENTFS_SIM_SEEDS=20` the first 20.
 use super::state::Registry;
 use super::*;
 use agentfs_wire::companion::{Companion, Rules};
@@ -428,8 +428,9 @@ fn calm(seed: u64) {
 
 #[test]
 fn invariants_hold_in_every_storm() {
-    let chosen = std::env::var("AGENTFS_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = chosen.map_or(0..SEEDS, |seed: u64| seed..seed + 1);
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let all = 0..number("AGENTFS_SIM_SEEDS").unwrap_or(SEEDS);
+    let seeds = number("AGENTFS_SIM_SEED").map_or(all, |seed| seed..seed + 1);
     for seed in seeds {
         let run = std::panic::catch_unwind(|| {
             storm(seed);

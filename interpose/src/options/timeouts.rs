@@ -27,8 +27,9 @@ pub(crate) fn set_timeouts(fd: c_int, value: libc::timeval) {
     let _ = sys::set_option_raw(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, pointer, length);
 }
 
-/// Milliseconds, less than a second, as a timeval.
+/// Milliseconds as a timeval.
 pub(crate) fn milliseconds(milliseconds: u32) -> libc::timeval {
-    let microseconds = i32::try_from(milliseconds.min(999) * 1000).unwrap_or(0);
-    libc::timeval { tv_sec: 0, tv_usec: microseconds as libc::suseconds_t }
+    let seconds = i32::try_from(milliseconds / 1000).unwrap_or(0);
+    let microseconds = i32::try_from(milliseconds % 1000 * 1000).unwrap_or(0);
+    libc::timeval { tv_sec: seconds.into(), tv_usec: microseconds as libc::suseconds_t }
 }

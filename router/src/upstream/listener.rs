@@ -91,6 +91,12 @@ impl Upstream {
         self.load.active()
     }
 
+    /// One more connection is in use, for tests of the order.
+    #[cfg(test)]
+    pub(crate) fn busy(&self) -> Active {
+        Active::begin(&self.load)
+    }
+
     /// Its HTTP/2.
     pub(crate) fn multiplex(&self) -> &Multiplex {
         &self.multiplex

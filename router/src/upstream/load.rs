@@ -57,3 +57,27 @@ impl Drop for Active {
         self.load.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_counted_for_as_long_as_it_lives() {
+        let load = Arc::new(Load::default());
+        let counts = || (load.active(), load.finite());
+        let (mut stream, request) = (Active::begin(&load), Active::begin(&load));
+        let other = Active::begin(&load);
+        assert_eq!(counts(), (3, 3));
+        // Said twice, counted once.
+        stream.set_long_lived();
+        stream.set_long_lived();
+        assert_eq!(counts(), (3, 2));
+        drop(request);
+        assert_eq!(counts(), (2, 1));
+        drop(stream);
+        assert_eq!(counts(), (1, 1));
+        drop(other);
+        assert_eq!(counts(), (0, 0));
+    }
+}

@@ -22,3 +22,16 @@ impl fmt::Display for Target {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_shown_as_it_is_typed() {
+        assert_eq!(Target::Unix("/run/a b.sock".into()).to_string(), "/run/a b.sock");
+        for address in ["127.0.0.1:80", "[::1]:8080"] {
+            assert_eq!(Target::Tcp(address.parse().unwrap()).to_string(), address);
+        }
+    }
+}
