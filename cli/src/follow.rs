@@ -6,7 +6,6 @@ use crate::autostart::PATIENCE;
 use crate::client::{Client, Events, Next};
 use crate::display;
 use crate::hint::Failure;
-use crate::liveness;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::supervise;
@@ -24,9 +23,6 @@ const LAST_EVENTS: Duration = Duration::from_millis(300);
 
 /// How often the thread checks whether the program has ended.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// How often the process checks whether the program has ended while its instance is still running.
-const RARE_LOOK: Duration = Duration::from_secs(1);
 
 /// What is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,24 +131,6 @@ pub(crate) fn subscribe(settings: &Settings, tell: Tell, followed: Followed<'_>)
         .subscribe(&params)
 }
 
-/// Reports the listeners of an instance until the process that `wrap` became has ended.
-pub(crate) fn until_end(mut events: Events, view: &View, pid: u32, started_ms: u64) {
-    loop {
-        match events.next(Some(RARE_LOOK)) {
-            Ok(Next::Event(event)) => {
-                view.say(&event);
-                // A dead instance with that name may be removed while the new one starts.
-                if event.kind() == EventKind::InstanceEnded && !liveness::is_running(pid, started_ms) {
-                    return;
-                }
-            }
-            Ok(Next::Quiet) if liveness::is_running(pid, started_ms) => {}
-            // Without a collector there is nothing to tell; the program runs on.
-            Ok(Next::Quiet | Next::Closed) | Err(_) => return,
-        }
-    }
-}
-
 fn follow(mut events: Events, view: &View, ended: &AtomicBool) {
     let mut deadline = None;
     loop {
@@ -185,7 +163,8 @@ impl View {
         Self { printer, tell, urls, user_home: settings.user_home.clone(), fork }
     }
 
-    fn say(&self, event: &Event) {
+    /// Shows an event, if it is of the kind that is reported.
+    pub(crate) fn say(&self, event: &Event) {
         match self.tell {
             Tell::Nothing => {}
             Tell::Listeners => {

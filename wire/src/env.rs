@@ -35,6 +35,8 @@ pub const ONLY: &str = "AGENTFS_ONLY";
 pub const EXCEPT: &str = "AGENTFS_EXCEPT";
 /// Ports (comma separated) whose listeners stay reachable on real TCP as well.
 pub const EXPOSE: &str = "AGENTFS_EXPOSE";
+/// `1`: commands write nothing to standard error except why they failed, as with `--quiet`. Instances pass it on.
+pub const QUIET: &str = "AGENTFS_QUIET";
 /// Log filter of the collector: `error`, `warn`, `info` or `debug`.
 pub const LOG: &str = "AGENTFS_LOG";
 /// Address on which the router listens instead of the default ones, as `127.0.0.1:PORT`.

@@ -165,6 +165,7 @@ mod tests {
             url: "http://shop.localhost".to_owned(),
             directory: Some("/home/ada/shop".to_owned()),
             command: vec!["npm".to_owned(), "run\ndev".to_owned()],
+            commands: Vec::new(),
             wrap_pid: Some(4711),
             pids: vec![4712],
             started_ms: 0,

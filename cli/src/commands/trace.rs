@@ -28,6 +28,9 @@ pub(crate) fn run(
         let wrapped = WrapArguments {
             app: arguments.app,
             instance: None,
+            new: false,
+            join: false,
+            replace: false,
             isolate: false,
             expose: Vec::new(),
             only: Vec::new(),
