@@ -126,10 +126,7 @@ impl fmt::Display for Holder {
 ///
 /// # Errors
 /// Why nothing was decided.
-pub(crate) fn choose(
-    request: &Request<'_>,
-    look: &mut dyn FnMut(&str) -> State,
-) -> Result<Choice, Refusal> {
+pub(crate) fn choose(request: &Request<'_>, look: &mut dyn FnMut(&str) -> State) -> Result<Choice, Refusal> {
     if let Some(given) = request.given {
         return exactly(request, given, look);
     }
@@ -159,14 +156,18 @@ pub(crate) fn choose(
                 });
             }
             // There may be a gap before the first that runs.
-            (State::Free, Mode::Join) if !request.own.iter().any(|(_, of)| of.as_ref() == Some(&stem)) => break,
+            (State::Free, Mode::Join) if !request.own.iter().any(|(_, of)| of.as_ref() == Some(&stem)) => {
+                break;
+            }
             _ => {}
         }
     }
     match (request.mode, request.own) {
         (Mode::Join, []) => Err(Refusal::NothingToJoin),
         (Mode::Join, [(only, _)]) => Ok(joined(only, None)),
-        (Mode::Join, several) => Err(Refusal::Several(several.iter().map(|(name, _)| name.clone()).collect())),
+        (Mode::Join, several) => {
+            Err(Refusal::Several(several.iter().map(|(name, _)| name.clone()).collect()))
+        }
         _ => Err(Refusal::Full(stem)),
     }
 }

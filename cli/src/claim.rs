@@ -122,7 +122,8 @@ fn join(
     commands.push(own.clone());
     companion.commands = commands;
     // The worktree may have been moved.
-    companion.checkout = companion.checkout.and(place.checkout.as_ref().map(|checkout| checkout.root.clone()));
+    companion.checkout =
+        companion.checkout.and(place.checkout.as_ref().map(|checkout| checkout.root.clone()));
     rewrite(path, &companion)?;
     Ok(Claim { companion, own, choice, has_ended_commands, path: path.to_owned() })
 }
@@ -246,13 +247,17 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::NothingToJoin => fail("no running instance of this folder to join".to_owned())
                 .hint("leave --join out to start one; `agentfs ps` lists what is running"),
-            Refusal::Several(names) => fail(format!("several instances of this folder are running: {}", names.join(", ")))
-                .hint("choose one with --instance"),
+            Refusal::Several(names) => {
+                fail(format!("several instances of this folder are running: {}", names.join(", ")))
+                    .hint("choose one with --instance")
+            }
             Refusal::Running(name) => fail(format!("instance `{name}` is already running"))
                 .hint("leave --new out to join it, or use --replace to stop it first"),
             Refusal::Taken(name, holder) => fail(format!("instance `{name}` belongs to {holder}"))
                 .hint("choose another name, or use --replace to stop it first"),
-            Refusal::Full(name) => fail(format!("cannot find a free name for `{name}`")).hint("choose one with --instance"),
+            Refusal::Full(name) => {
+                fail(format!("cannot find a free name for `{name}`")).hint("choose one with --instance")
+            }
         }
     }
 }

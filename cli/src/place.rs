@@ -93,7 +93,9 @@ impl Place {
         match &self.checkout {
             Some(checkout) => match (&checkout.link, &checkout.branch) {
                 (None, _) => format!("the main checkout {}", checkout.root.display()),
-                (Some(_), Some(branch)) => format!("branch {branch} of the worktree {}", checkout.root.display()),
+                (Some(_), Some(branch)) => {
+                    format!("branch {branch} of the worktree {}", checkout.root.display())
+                }
                 (Some(_), None) => format!("the folder of the detached worktree {}", checkout.root.display()),
             },
             None => format!("{} is not in a git checkout", self.directory.display()),

@@ -169,7 +169,9 @@ mod tests {
         let text = serde_json::to_string(&new).unwrap();
         assert!(text.contains(r#""wrap_pid":7,"child_pid":8,"started_ms":9,"#), "{text}");
         assert!(
-            text.ends_with(r#"{"command":["y"],"directory":"/w","wrap_pid":17,"child_pid":17,"started_ms":19}]}"#),
+            text.ends_with(
+                r#"{"command":["y"],"directory":"/w","wrap_pid":17,"child_pid":17,"started_ms":19}]}"#
+            ),
             "{text}"
         );
         let read: Companion = serde_json::from_str(&text).unwrap();

@@ -35,9 +35,11 @@ impl<'a> Census<'a> {
             if name.app.as_str() != app {
                 continue;
             }
-            let companion: &mut Option<Companion> = found.entry(name.instance.as_str().to_owned()).or_default();
+            let companion: &mut Option<Companion> =
+                found.entry(name.instance.as_str().to_owned()).or_default();
             if name.kind == Kind::Companion {
-                *companion = fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+                *companion =
+                    fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
             }
         }
         Self { paths, place, app, command, found }
@@ -74,7 +76,9 @@ impl<'a> Census<'a> {
                 }
             }
             // What nobody listens for may still run unseen. Only another folder's has to be kept apart.
-            Some(Some(companion)) if self.lives(companion) || liveness::is_inhabited(self.paths, companion) => {
+            Some(Some(companion))
+                if self.lives(companion) || liveness::is_inhabited(self.paths, companion) =>
+            {
                 State::Taken(holder(companion))
             }
             Some(Some(_)) => State::Free,

@@ -181,5 +181,8 @@ fn an_instance_of_an_older_version_is_joined() {
     fs::write(paths.run.join("shop-blue.json"), old).unwrap();
     assert_eq!((name(&paths, "front"), name(&paths, "api")), ("blue".to_owned(), "blue-2".to_owned()));
     let joined = read(&paths.run.join("shop-blue.json"));
-    assert_eq!(joined.commands.iter().map(|one| one.command[0].as_str()).collect::<Vec<_>>(), ["api", "front"]);
+    assert_eq!(
+        joined.commands.iter().map(|one| one.command[0].as_str()).collect::<Vec<_>>(),
+        ["api", "front"]
+    );
 }

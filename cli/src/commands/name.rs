@@ -5,11 +5,11 @@ use crate::claim::Census;
 use crate::commands::wrap;
 use crate::exit::Exit;
 use crate::hint::Failure;
+use crate::instance;
 use crate::naming::Names;
 use crate::place::{self, Place};
 use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::instance;
 use agentfs_wire::text::visible;
 use serde::Serialize;
 use std::path::Path;
@@ -33,7 +33,11 @@ struct Answer<'a> {
 ///
 /// # Errors
 /// A given name is not one, or belongs to another folder.
-pub(crate) fn run(arguments: &NameArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+pub(crate) fn run(
+    arguments: &NameArguments,
+    settings: &Settings,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
     let place = Place::current();
     if let Some(problem) = &place.app.problem {
         printer.warn(problem);

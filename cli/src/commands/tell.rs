@@ -148,12 +148,8 @@ impl Teller {
             return pid == self.pid;
         }
         let companion = instance::companion_in(&self.paths, &self.app, &self.instance);
-        let commands: Vec<u32> = companion
-            .iter()
-            .flat_map(Companion::processes)
-            .map(|(pid, _)| pid)
-            .chain([self.pid])
-            .collect();
+        let commands: Vec<u32> =
+            companion.iter().flat_map(Companion::processes).map(|(pid, _)| pid).chain([self.pid]).collect();
         // A daemon has no ancestors any more: then every command of the instance tells of it.
         orphans::starter(pid, &commands).is_none_or(|starter| starter == self.pid)
     }

@@ -134,7 +134,8 @@ fn wraps_own_pid_does_not_count_once_its_program_has_ended() {
 #[test]
 fn an_instance_lives_as_long_as_one_of_its_commands() {
     let FileState::Companion { companion: first, .. } = companion("k3f9", 7, "/main") else { unreachable!() };
-    let second = Started { command: vec!["front".into()], wrap_pid: 17, started_ms: 900, ..Started::default() };
+    let second =
+        Started { command: vec!["front".into()], wrap_pid: 17, started_ms: 900, ..Started::default() };
     let both = Companion { commands: [first.started(), vec![second]].concat(), ..*first.clone() };
     let mut registry = registry();
     see(&mut registry, "shop-k3f9.json", FileState::Companion { companion: first, written_ms: 600 });
@@ -142,7 +143,7 @@ fn an_instance_lives_as_long_as_one_of_its_commands() {
     let joined = FileState::Companion { companion: Box::new(both.clone()), written_ms: 1000 };
     let effects = see(&mut registry, "shop-k3f9.json", joined.clone());
     assert_eq!(effects[0], Effect::Watch { pid: 17, born_before_ms: Some(1000) });
-    assert_eq!(kinds(&effects), [], "it is no new instance");
+    assert_eq!(kinds(&effects), [], "the instance goes on");
     let list = |registry: &Registry| {
         let urls = UrlStyle { http_port: 80, https_port: None };
         registry.snapshot(0, urls, &|_| (0, 0.0)).instances.pop().unwrap()
