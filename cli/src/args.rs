@@ -562,7 +562,7 @@ pub(crate) struct TellArguments {
     /// The process whose exit ends it
     #[arg(long)]
     pub(crate) pid: u32,
-    /// Unix time in milliseconds when the instance was started
+    /// Unix time in milliseconds when the process was started
     #[arg(long)]
     pub(crate) started_ms: u64,
     /// The router's port
@@ -574,7 +574,4 @@ pub(crate) struct TellArguments {
     /// Whether the instance is a fork
     #[arg(long)]
     pub(crate) fork: bool,
-    /// Run as the reporting process, not as the one that starts it
-    #[arg(long)]
-    pub(crate) detached: bool,
 }

@@ -25,6 +25,7 @@ mod launchctl;
 mod liveness;
 mod naming;
 mod orphans;
+mod ours;
 mod place;
 mod printer;
 mod program;

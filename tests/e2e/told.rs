@@ -125,9 +125,8 @@ fn an_announcer_that_nobody_reads_ends_with_the_program() {
     // Filled up to the last byte: then every writer waits.
     let fill = "dd if=/dev/zero of=\"$1\" oflag=nonblock";
     let program = format!("{fill} bs=4096 2>/dev/null; {fill} bs=1 2>/dev/null; exec \"$0\"");
-    let script = format!(
-        "exec \"$0\" -v wrap --app shop --instance one -- sh -c '{program}' \"$1\" \"$2\" 2>\"$2\""
-    );
+    let script =
+        format!("exec \"$0\" -v wrap --app shop --instance one -- sh -c '{program}' \"$1\" \"$2\" 2>\"$2\"");
     let running = home.program("sh").args(["-c", &script, &agentfs, &server()]).arg(&fifo).spawn();
     home.listener("shop", "one", PORT);
     let announcer = || home.processes().into_iter().find(|(_, command)| command.contains(" tell "));

@@ -122,7 +122,7 @@ fn a_claim_is_told_its_process_and_given_back() {
     assert_eq!((companion.child_pid, companion.commands[0].child_pid), (4711, 4711));
     assert_eq!(companion.commands.len(), 2, "what others wrote meanwhile is kept");
     first.release(&paths).unwrap();
-    assert_eq!(read(&first.path).commands, [second.own.clone()]);
+    assert_eq!(read(&first.path).commands, std::slice::from_ref(&second.own));
     second.withdraw(&paths);
     assert!(!second.path.exists());
 }

@@ -2,9 +2,9 @@
 //! that program. It is a separate process and not the program's child, so the program never sees it.
 //!
 //! ```text
-//! wrap ── runs ──► tell ── starts ──► tell --detached    subscribes, says "ready"
-//!  │                └─ ends once that is ready               │
-//!  └─ becomes the program                                    └─ ends with the program, at once
+//! wrap ── runs ──► sh ── starts ──► tell      asks for all events since the start of the program
+//!  │               └─ ends at once      │
+//!  └─ becomes the program               └─ ends with the program, at once
 //! ```
 //! While it runs it holds the program's standard error, and nothing else of the program's: whoever reads that to its
 //! end would wait for us. So one thread writes, which may have to wait for a reader, and the other waits for the end of
@@ -15,18 +15,17 @@ use crate::client::{Events, Next};
 use crate::exit::Exit;
 use crate::follow::{Followed, Tell, View, subscribe};
 use crate::hint::Failure;
+use crate::ours::Ours;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::{descriptors, instance, liveness, orphans};
-use agentfs_wire::companion::Companion;
+use crate::{descriptors, liveness};
 use agentfs_wire::event::{Event, What};
-use agentfs_wire::paths::Paths;
 use agentfs_wire::url::UrlStyle;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Milliseconds that the lines which have arrived may take once the program has ended.
 const LAST_LINES: u8 = 50;
@@ -34,8 +33,8 @@ const LAST_LINES: u8 = 50;
 /// Milliseconds between two looks whether the program has ended, where the system does not tell.
 const LOOK_MS: u8 = 50;
 
-/// Starts a process that reports on `followed` until the process `pid` has ended. Returns once it is
-/// subscribed.
+/// Starts a process that reports on `followed` until the process `pid` has ended. It misses no event of a program that
+/// starts after this call.
 ///
 /// # Errors
 /// Why it could not be started.
@@ -46,17 +45,21 @@ pub(crate) fn start(
     started_ms: u64,
 ) -> Result<(), Failure> {
     let run = || -> io::Result<()> {
-        let mut command = autostart::own_command(settings)?;
-        command.arg("tell").args(["--app", followed.app, "--instance", followed.instance]);
-        command.args(["--pid", &pid.to_string(), "--started-ms", &started_ms.to_string()]);
-        command.args(["--http-port", &followed.urls.http_port.to_string()]);
+        let own = autostart::own_command(settings)?;
+        // The shell ends at once, so that the program has no child that it did not start.
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "\"$0\" \"$@\" &"]).arg(own.get_program()).env_clear();
+        shell.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.arg("tell").args(["--app", followed.app, "--instance", followed.instance]);
+        shell.args(["--pid", &pid.to_string(), "--started-ms", &started_ms.to_string()]);
+        shell.args(["--http-port", &followed.urls.http_port.to_string()]);
         if let Some(port) = followed.urls.https_port {
-            command.args(["--https-port", &port.to_string()]);
+            shell.args(["--https-port", &port.to_string()]);
         }
         if followed.fork {
-            command.arg("--fork");
+            shell.arg("--fork");
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status().map(drop)
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status().map(drop)
     };
     run().map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")))
 }
@@ -64,17 +67,12 @@ pub(crate) fn start(
 /// Runs the command.
 ///
 /// # Errors
-/// The collector does not answer, or the second process cannot be started.
+/// The collector does not answer.
 pub(crate) fn run(
     arguments: &TellArguments,
     settings: &Settings,
     printer: &Printer,
 ) -> Result<Exit, Failure> {
-    if !arguments.detached {
-        return detach(settings)
-            .map(|()| Exit::Success)
-            .map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")));
-    }
     descriptors::close_inherited();
     // Signals from the terminal are for the program's job, not for us. Fails only if we lead a process group.
     let _ = nix::unistd::setsid();
@@ -85,14 +83,15 @@ pub(crate) fn run(
         fork: arguments.fork,
     };
     let end = descriptors::end_of(arguments.pid).ok();
-    let events = subscribe(settings, Tell::Listeners, followed)?;
+    if !liveness::is_running(arguments.pid, arguments.started_ms) {
+        return Ok(Exit::Success);
+    }
+    let events = subscribe(settings, Tell::Listeners, followed, Some(arguments.started_ms))?;
     let stop = events.stopper().map_err(|error| Failure::of(format_args!("cannot follow: {error}")))?;
-    printer.data("ready\n")?;
-    let teller = Teller {
+    let (app, instance) = (arguments.app.clone(), arguments.instance.clone());
+    let mut teller = Teller {
         view: View::new(settings, *printer, Tell::Listeners, followed),
-        paths: settings.paths.clone(),
-        app: arguments.app.clone(),
-        instance: arguments.instance.clone(),
+        ours: Ours::new(settings.paths.clone(), app, instance, arguments.pid),
         pid: arguments.pid,
         started_ms: arguments.started_ms,
     };
@@ -117,9 +116,7 @@ pub(crate) fn run(
 #[derive(Debug)]
 struct Teller {
     view: View,
-    paths: Paths,
-    app: String,
-    instance: String,
+    ours: Ours,
     /// The process that `wrap` became.
     pid: u32,
     /// Unix milliseconds when it was started.
@@ -130,7 +127,7 @@ struct Teller {
 
 impl Teller {
     /// Tells until there are no events any more, or the reader has gone.
-    fn run(&self, mut events: Events) {
+    fn run(&mut self, mut events: Events) {
         while let Ok(Next::Event(event)) = events.next(None) {
             if self.is_ours(&event) {
                 self.view.say(&event);
@@ -140,18 +137,14 @@ impl Teller {
 
     /// Whether our command opened the listener, and not another one of the instance, or of a later instance with that
     /// name.
-    fn is_ours(&self, event: &Event) -> bool {
+    fn is_ours(&mut self, event: &Event) -> bool {
         let What::ListenerUp(listener) = &event.what else { return false };
         let runs = liveness::is_running(self.pid, self.started_ms);
         let Some(pid) = listener.pid else { return runs };
         if pid == self.pid || !runs {
             return pid == self.pid;
         }
-        let companion = instance::companion_in(&self.paths, &self.app, &self.instance);
-        let commands: Vec<u32> =
-            companion.iter().flat_map(Companion::processes).map(|(pid, _)| pid).chain([self.pid]).collect();
-        // A daemon has no ancestors any more: then every command of the instance tells of it.
-        orphans::starter(pid, &commands).is_none_or(|starter| starter == self.pid)
+        self.ours.has(pid)
     }
 }
 
@@ -183,17 +176,4 @@ fn wait_for_one(end: Option<&OwnedFd>, done: &UnixStream, (pid, started_ms): (u3
 /// Waits until the thread that tells has ended, for at most `time`.
 fn wait_within(done: &UnixStream, time: u8) {
     let _ = poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], PollTimeout::from(time));
-}
-
-/// Starts this command again, detached, and waits until it is ready or has ended.
-fn detach(settings: &Settings) -> io::Result<()> {
-    let mut command = autostart::own_command(settings)?;
-    command.args(std::env::args_os().skip(1)).arg("--detached");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    if let Some(mut ready) = child.stdout.take() {
-        let mut one = [0];
-        // Nothing to read: it has ended, and has reported why.
-        let _ = ready.read(&mut one)?;
-    }
-    Ok(())
 }

@@ -4,18 +4,19 @@
 //! behaviour: it runs in our process, so its status, signals, job control and parent are its own, and nothing
 //! has to be passed on. The collector sees its end and cleans up. Only `trace -- COMMAND` stays beside the
 //! program (`supervise`), because it reports the program's last calls.
+mod joining;
+
 use crate::args::WrapArguments;
 use crate::autostart;
-use crate::choice::{Mode, Renamed, Request};
-use crate::claim::{self, Claim, claim};
+use crate::choice::{Mode, Request};
+use crate::claim::{Claim, claim};
 use crate::client::Client;
-use crate::commands::{stop, tell};
+use crate::commands::tell;
 use crate::environment::{self, Engine};
 use crate::exit::Exit;
 use crate::follow::{Followed, Follower, Tell};
 use crate::hint::Failure;
 use crate::naming::Names;
-use crate::orphans::{self, Orphan};
 use crate::place::{self, Place};
 use crate::printer::Printer;
 use crate::protection::{self, Start};
@@ -27,7 +28,6 @@ use agentfs_wire::env;
 use agentfs_wire::notice::Why;
 use agentfs_wire::url::UrlStyle;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -81,11 +81,11 @@ pub(crate) fn run_telling(
     let inside = place::inside(settings, &names.app);
     let request = arguments.request(&place, &names, inside.as_deref());
     if arguments.replace {
-        replace(settings, printer, client.as_mut(), &place, &request, &wanted)?;
+        joining::replace(settings, printer, client.as_mut(), &place, &request, &wanted)?;
     }
     let mut claim = claim(&settings.paths, &place, &request, &wanted)?;
-    tell_name(printer, &claim);
-    tell_orphans(settings, printer, &claim);
+    joining::tell_name(printer, &claim);
+    joining::tell_orphans(settings, printer, &claim);
     let wrap = Wrap { arguments: &arguments, settings, printer, tell, start: &start };
     let done = wrap.prepare(library, client, &claim).and_then(|prepared| {
         if stays { wrap.stay(prepared, &mut claim) } else { Err(wrap.become_it(&prepared, &claim)) }
@@ -328,64 +328,6 @@ fn joined_rules(arguments: &WrapArguments, settings: &Settings, claim: &Claim) -
     let has_ports = !own.only.is_empty() || !own.except.is_empty();
     let ports = if has_ports { own.clone() } else { of_instance.clone() };
     Rules { isolate: own.isolate || of_instance.isolate, only: ports.only, except: ports.except }
-}
-
-/// Stops the instance that this one takes the place of, if it is running.
-fn replace(
-    settings: &Settings,
-    printer: &Printer,
-    client: Option<&mut Client>,
-    place: &Place,
-    request: &Request<'_>,
-    wanted: &Companion,
-) -> Result<(), Failure> {
-    let Some(name) = claim::running(&settings.paths, place, request, wanted) else { return Ok(()) };
-    let app = &wanted.app;
-    if request.inside == Some(&name) {
-        let message = format_args!("--replace would stop {app}/{name}, which this command is part of");
-        return Err(Failure::new(Exit::Setup, message).hint("run it outside of the instance"));
-    }
-    let Some(client) = client else {
-        return Err(Failure::new(Exit::Setup, "--replace needs the collector, but none answers")
-            .hint("run `agentfs daemon start` to see why"));
-    };
-    stop::end(client, BTreeSet::from([(app.clone(), name.clone())]), stop::TIMEOUT, printer)
-        .map_err(|error| error.exit(Exit::Setup))
-}
-
-/// Says what the instance is called, where that is not as usual.
-fn tell_name(printer: &Printer, claim: &Claim) {
-    let Companion { app, instance, .. } = &claim.companion;
-    match &claim.choice.renamed {
-        None if claim.choice.joins => printer.detail(&format!("joined {app}/{instance}")),
-        None => {}
-        Some(Renamed::Copy(stem)) => printer.note(&format!(
-            "this is {app}/{instance}, another copy: the same command is running in {app}/{stem}"
-        )),
-        Some(Renamed::Aside(stem, holder)) => printer.note(&format!(
-            "this is {app}/{instance}, because {app}/{stem} belongs to {holder}"
-        )),
-        Some(Renamed::Kept(stem)) => printer.note(&format!(
-            "this is {app}/{instance}, which is running in this folder; it becomes {app}/{stem} once all of it has ended"
-        )),
-    }
-}
-
-/// Names what commands that have ended left behind on the instance's ports.
-fn tell_orphans(settings: &Settings, printer: &Printer, claim: &Claim) {
-    if !claim.has_ended_commands {
-        return;
-    }
-    let Companion { app, instance, .. } = &claim.companion;
-    for orphan in orphans::of(&settings.paths, &claim.companion) {
-        let Orphan { pid, command, ports } = orphan;
-        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-        printer.warn(&format!(
-            "port {} of {app}/{instance} is held by `{command}` (pid {pid}), left behind by a command that has ended; \
-             to end it: kill {pid}",
-            ports.join(", ")
-        ));
-    }
 }
 
 /// Tells the collector that the program has ended. Cleans up itself if no collector is running.
