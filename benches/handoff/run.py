@@ -144,7 +144,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="afb", dir="/tmp")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGENTFS_")}
     environment.update(AGENTFS_HOME=os.path.join(folder, "h"), AGENTFS_ROUTER="127.0.0.1:0",
-                       AGENTFS_ROUTER_TLS="127.0.0.1:0")
+                       AGENTFS_ROUTER_TLS="127.0.0.1:0", AGENTFS_QUIET="1")
     print("| server | way | median req/s | ratio to direct, median of rounds | median latency |\n|---|---|---|---|---|")
     try:
         for server in (nginx, node, epoll):

@@ -46,6 +46,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a program with a localhost of its own
     Wrap(WrapArguments),
+    /// Show what this folder's app and instance are called, and why
+    Name(NameArguments),
     /// Run a program in the localhost of a running instance
     Exec(ExecArguments),
     /// List running instances: app, instance, address, URL, process, age, requests and their rate
@@ -84,18 +86,29 @@ Examples:
   agentfs wrap --app shop --instance blue -- npm run dev
 
 The program keeps its own exit status, signals, terminal and standard streams.
-The app is the first of: --app; the name in agentfs.toml, package.json, Cargo.toml or
-pyproject.toml; the folder of the git checkout; the program.
-The instance is the first of: --instance; the branch of a linked worktree; a random id.
+The app is the first of: --app; the name in agentfs.toml in this folder or above; the name in
+package.json, Cargo.toml or pyproject.toml in the root of the git checkout; that root's folder.
+The instance is `main` in the main checkout and outside git, and the branch in a linked worktree.
+A command joins the running instance of its checkout, so two terminals share one localhost. The same
+command line once more, while it is running, becomes another copy: main-2. `agentfs name` explains it.
 The environment has AGENTFS_SOCKET, AGENTFS_URL, AGENTFS_HOSTNAME, AGENTFS_APP, AGENTFS_INSTANCE.
 With --no-interpose or AGENTFS_NO_INTERPOSE=1 it gets those and PORT, and nothing else is changed.")]
 pub(crate) struct WrapArguments {
     /// Name of the app: a DNS label of at most 24 bytes
     #[arg(long, value_name = "NAME")]
     pub(crate) app: Option<String>,
-    /// Name of the instance: a DNS label of at most 20 bytes
+    /// Exactly this instance: join it, or start it. A DNS label of at most 20 bytes
     #[arg(long, value_name = "NAME")]
     pub(crate) instance: Option<String>,
+    /// Start a new instance even if one of this folder is running
+    #[arg(long, conflicts_with_all = ["join", "replace"])]
+    pub(crate) new: bool,
+    /// Join the running instance of this folder, even if the same command is running in it
+    #[arg(long)]
+    pub(crate) join: bool,
+    /// Stop the running instance first
+    #[arg(long, conflicts_with = "join")]
+    pub(crate) replace: bool,
     /// Refuse connections to loopback ports where the instance has no listener, instead of using the host's.
     /// Default: `isolate = true` or `isolate = [PORT, ...]` in agentfs.toml
     #[arg(long)]
@@ -120,6 +133,28 @@ pub(crate) struct WrapArguments {
     pub(crate) port: Option<u16>,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `agentfs name`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs name
+  agentfs name --json | jq -r .instance
+  agentfs name -- npm run dev    whether this command would be another copy")]
+pub(crate) struct NameArguments {
+    /// As for `wrap`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    /// As for `wrap`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<String>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -531,7 +566,7 @@ pub(crate) struct TellArguments {
     /// The process whose exit ends it
     #[arg(long)]
     pub(crate) pid: u32,
-    /// Unix time in milliseconds when the instance was started
+    /// Unix time in milliseconds when the process was started
     #[arg(long)]
     pub(crate) started_ms: u64,
     /// The router's port
@@ -543,7 +578,4 @@ pub(crate) struct TellArguments {
     /// Whether the instance is a fork
     #[arg(long)]
     pub(crate) fork: bool,
-    /// Run as the reporting process, not as the one that starts it
-    #[arg(long)]
-    pub(crate) detached: bool,
 }

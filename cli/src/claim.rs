@@ -1,11 +1,19 @@
-//! The claim on an instance's name: its companion file, which only one can create.
-//! Called by `wrap` before the program starts, and when the program has ended without a collector.
+//! The claim on an instance's name: its companion file. Called by `wrap` before the program starts, and when the
+//! program has ended without a collector.
+//!
+//! Whoever makes, joins or leaves an instance holds the run lock while it reads what is running, decides and writes.
+//! So of two commands that start at one instant, the second sees the first.
+mod census;
+
+pub(crate) use census::Census;
+
+use crate::choice::{Choice, Mode, Refusal, Request, State, choose};
 use crate::hint::{Failure, io_hint};
 use crate::liveness;
-use crate::naming::{Names, with_id};
+use crate::place::Place;
 use crate::{duration, exit::Exit};
-use agentfs_home::{Prober, RunLock};
-use agentfs_wire::companion::Companion;
+use agentfs_home::RunLock;
+use agentfs_wire::companion::{Companion, Started};
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::paths::Paths;
 use std::fs::{self, OpenOptions, Permissions};
@@ -13,7 +21,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Names that are tried before we give up. From the second on they have a random id, so the second succeeds.
+/// Commands that a companion lists. Beyond that, those that ended first are left out.
+const COMMANDS: usize = 64;
+
+/// Attempts to make an instance. An older agentfs takes names without the lock, so the name may be gone when we write.
 const TRIES: u32 = 16;
 
 /// A claimed name.
@@ -21,43 +32,149 @@ const TRIES: u32 = 16;
 pub(crate) struct Claim {
     /// What the companion says.
     pub(crate) companion: Companion,
+    /// Our command, as it is listed there.
+    pub(crate) own: Started,
+    /// What was decided.
+    pub(crate) choice: Choice,
+    /// Whether commands of the instance have ended that were not seen to leave nothing behind.
+    pub(crate) has_ended_commands: bool,
     /// The companion file.
     path: PathBuf,
 }
 
-/// Result of one attempt.
-enum Attempt {
-    Claimed,
-    Taken,
+/// Why there is no claim.
+#[derive(Debug)]
+pub(crate) enum NoClaim {
+    /// It was refused.
+    Refused(Refusal),
+    /// It failed.
+    Failed(Failure),
 }
 
-/// Claims the names of `wanted`. If an instance with these names is running, adds a random id to the
-/// instance's name. `random` returns a new seed each time.
+/// Claims a name for the command of `wanted`: makes an instance or joins one.
 ///
 /// # Errors
-/// The companion cannot be written.
+/// Why there is no claim.
 pub(crate) fn claim(
     paths: &Paths,
-    wanted: Companion,
-    mut random: impl FnMut() -> u64,
-) -> Result<Claim, Failure> {
-    let names = Names { app: wanted.app.clone(), instance: wanted.instance.clone() };
-    let mut companion = wanted;
+    place: &Place,
+    request: &Request<'_>,
+    wanted: &Companion,
+) -> Result<Claim, NoClaim> {
+    let failed = |path: &Path, error: &io::Error| {
+        let failure = Failure::new(Exit::Setup, format_args!("cannot write {}: {error}", path.display()));
+        NoClaim::Failed(failure.hint(io_hint(error)))
+    };
     for _ in 0..TRIES {
-        let path = file(paths, &companion)?;
-        companion.started_ms = duration::now_ms();
-        match attempt(paths, &path, &companion) {
-            Ok(Attempt::Claimed) => return Ok(Claim { companion, path }),
-            Ok(Attempt::Taken) => companion.instance = with_id(&names.instance, random()),
-            Err(error) => {
-                let failure =
-                    Failure::new(Exit::Setup, format_args!("cannot write {}: {error}", path.display()));
-                return Err(failure.hint(io_hint(&error)));
-            }
+        let lock = RunLock::take(&paths.run_lock).map_err(|error| failed(&paths.run_lock, &error))?;
+        let census = Census::new(paths, place, &wanted.app, &wanted.command);
+        let own = census.own();
+        let request = Request { own: &own, ..request.clone() };
+        let choice = choose(&request, &mut |name| census.state(name)).map_err(NoClaim::Refused)?;
+        let path = file(paths, &wanted.app, &choice.instance).map_err(NoClaim::Failed)?;
+        let claimed = if choice.joins {
+            join(census.companion(&choice.instance), place, wanted, choice, &path)
+        } else {
+            make(paths, census.companion(&choice.instance), place, wanted, choice, &path, &lock)
+        };
+        match claimed {
+            Ok(claim) => return Ok(claim),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(&path, &error)),
         }
     }
-    let message = format_args!("cannot find a free name for {}/{}", names.app, names.instance);
-    Err(Failure::new(Exit::Setup, message).hint("choose one with --instance"))
+    Err(NoClaim::Refused(Refusal::Full(request.stem.to_owned())))
+}
+
+/// The instance that a command would join, or whose name it asks for, even if another folder has it.
+pub(crate) fn running(
+    paths: &Paths,
+    place: &Place,
+    request: &Request<'_>,
+    wanted: &Companion,
+) -> Option<String> {
+    let census = Census::new(paths, place, &wanted.app, &wanted.command);
+    if let Some(given) = request.given {
+        return (census.state(given) != State::Free).then(|| given.to_owned());
+    }
+    let own = census.own();
+    let request = Request { own: &own, mode: Mode::Join, inside: None, ..request.clone() };
+    choose(&request, &mut |name| census.state(name)).ok().map(|choice| choice.instance)
+}
+
+/// Adds our command to an instance that is running.
+fn join(
+    found: Option<Companion>,
+    place: &Place,
+    wanted: &Companion,
+    choice: Choice,
+    path: &Path,
+) -> io::Result<Claim> {
+    let mut companion = found.ok_or(io::ErrorKind::NotFound)?;
+    let own = started(wanted);
+    let mut commands = companion.started();
+    let ended = |one: &Started| !liveness::is_started(one);
+    let has_ended_commands = commands.iter().any(ended);
+    while commands.len() >= COMMANDS {
+        let first = commands.iter().position(ended).unwrap_or(0);
+        commands.remove(first);
+    }
+    commands.push(own.clone());
+    companion.commands = commands;
+    // The worktree may have been moved.
+    companion.checkout =
+        companion.checkout.and(place.checkout.as_ref().map(|checkout| checkout.root.clone()));
+    rewrite(path, &companion)?;
+    Ok(Claim { companion, own, choice, has_ended_commands, path: path.to_owned() })
+}
+
+/// Makes an instance: a new one, or in the place of one that is dead.
+fn make(
+    paths: &Paths,
+    found: Option<Companion>,
+    place: &Place,
+    wanted: &Companion,
+    choice: Choice,
+    path: &Path,
+    lock: &RunLock,
+) -> io::Result<Claim> {
+    let own = started(wanted);
+    let mut companion = Companion {
+        instance: choice.instance.clone(),
+        started_ms: own.started_ms,
+        stem: choice.stem.clone(),
+        closed: choice.closed,
+        commands: vec![own.clone()],
+        ..wanted.clone()
+    };
+    if let Some(dead) = &found
+        && place.owns(dead)
+        && dead.secret.is_some()
+    {
+        // A process that was left behind may live without anybody's knowledge. It is in the same localhost.
+        companion.secret = dead.secret;
+    }
+    let temporary = write_temporary(path, &companion)?;
+    // Dead: a file that is there, whatever is in it.
+    let result = if fs::symlink_metadata(path).is_ok() {
+        liveness::sweep(paths, &companion.app, &companion.instance, lock)
+            .and_then(|()| fs::rename(&temporary, path))
+    } else {
+        fs::hard_link(&temporary, path)
+    };
+    let _ = fs::remove_file(&temporary);
+    result?;
+    Ok(Claim { companion, own, choice, has_ended_commands: false, path: path.to_owned() })
+}
+
+fn started(wanted: &Companion) -> Started {
+    Started {
+        command: wanted.command.clone(),
+        directory: wanted.directory.clone(),
+        wrap_pid: wanted.wrap_pid,
+        child_pid: wanted.child_pid,
+        started_ms: duration::now_ms(),
+    }
 }
 
 // === impl Claim ===
@@ -67,74 +184,96 @@ impl Claim {
     ///
     /// # Errors
     /// The companion cannot be rewritten; the old one stays.
-    pub(crate) fn started(&mut self, pid: u32) -> io::Result<()> {
-        self.companion.child_pid = pid;
-        let temporary = write_temporary(&self.path, &self.companion)?;
-        fs::rename(&temporary, &self.path)
+    pub(crate) fn started(&mut self, paths: &Paths, pid: u32) -> io::Result<()> {
+        let _lock = RunLock::take(&paths.run_lock)?;
+        let Some(mut companion) = self.read() else { return Err(io::ErrorKind::NotFound.into()) };
+        let first = (companion.wrap_pid, companion.started_ms) == (self.own.wrap_pid, self.own.started_ms);
+        if first {
+            companion.child_pid = pid;
+        }
+        for one in companion.commands.iter_mut().filter(|one| **one == self.own) {
+            one.child_pid = pid;
+        }
+        self.own.child_pid = pid;
+        rewrite(&self.path, &companion)?;
+        self.companion = companion;
+        Ok(())
     }
 
-    /// Gives the name back, unless something of the instance still listens. For use without a collector.
+    /// Gives the name back, unless something of the instance still runs or listens. For use without a collector.
     ///
     /// # Errors
     /// Where files cannot be removed.
     pub(crate) fn release(&self, paths: &Paths) -> io::Result<()> {
         let lock = RunLock::take(&paths.run_lock)?;
-        liveness::sweep(paths, &self.companion.app, &self.companion.instance, &lock)?;
-        if is_listening(paths, &self.companion) { Ok(()) } else { fs::remove_file(&self.path) }
+        self.leave(paths, |companion| {
+            liveness::sweep(paths, &companion.app, &companion.instance, &lock)?;
+            Ok(!census::is_listening(paths, &companion.app, &companion.instance))
+        })
     }
 
     /// Withdraws the claim: the program was never started.
-    pub(crate) fn withdraw(&self) {
+    pub(crate) fn withdraw(&self, paths: &Paths) {
         // A companion that stays looks like a dead instance, which is harmless.
-        let _ = fs::remove_file(&self.path);
+        let _ = RunLock::take(&paths.run_lock).and_then(|_lock| self.leave(paths, |_| Ok(true)));
+    }
+
+    /// Takes our command out of the companion, or removes that if no other is running. The caller holds the lock.
+    fn leave(&self, paths: &Paths, is_over: impl FnOnce(&Companion) -> io::Result<bool>) -> io::Result<()> {
+        let Some(mut companion) = self.read() else { return Ok(()) };
+        let others: Vec<Started> = companion.started().into_iter().filter(|one| *one != self.own).collect();
+        let alone = !others.iter().any(liveness::is_started);
+        let joined = self.choice.joins && census::is_listening(paths, &companion.app, &companion.instance);
+        if !alone || joined {
+            companion.commands = others;
+            return rewrite(&self.path, &companion);
+        }
+        if is_over(&companion)? { fs::remove_file(&self.path) } else { Ok(()) }
+    }
+
+    /// The companion as it is, if it is still that of our instance's life.
+    fn read(&self) -> Option<Companion> {
+        let found: Companion = serde_json::from_slice(&fs::read(&self.path).ok()?).ok()?;
+        let life = |companion: &Companion| (companion.wrap_pid, companion.started_ms);
+        (life(&found) == life(&self.companion)).then_some(found)
     }
 }
 
-fn attempt(paths: &Paths, path: &Path, companion: &Companion) -> io::Result<Attempt> {
-    // The file is complete before it gets its name, so nobody reads half a companion.
+// === impl From<Refusal> ===
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let fail = |message: String| Self::new(Exit::Setup, message);
+        match refusal {
+            Refusal::NothingToJoin => fail("no running instance of this folder to join".to_owned())
+                .hint("leave --join out to start one; `agentfs ps` lists what is running"),
+            Refusal::Several(names) => {
+                fail(format!("several instances of this folder are running: {}", names.join(", ")))
+                    .hint("choose one with --instance")
+            }
+            Refusal::Running(name) => fail(format!("instance `{name}` is already running"))
+                .hint("leave --new out to join it, or use --replace to stop it first"),
+            Refusal::Taken(name, holder) => fail(format!("instance `{name}` belongs to {holder}"))
+                .hint("choose another name, or use --replace to stop it first"),
+            Refusal::Full(name) => {
+                fail(format!("cannot find a free name for `{name}`")).hint("choose one with --instance")
+            }
+        }
+    }
+}
+
+impl From<NoClaim> for Failure {
+    fn from(none: NoClaim) -> Self {
+        match none {
+            NoClaim::Refused(refusal) => refusal.into(),
+            NoClaim::Failed(failure) => failure,
+        }
+    }
+}
+
+fn rewrite(path: &Path, companion: &Companion) -> io::Result<()> {
     let temporary = write_temporary(path, companion)?;
-    let result = match fs::hard_link(&temporary, path) {
-        // A listener without a companion may have that name: a socket made by hand, or a daemon that was left
-        // behind.
-        Ok(()) if is_listening(paths, companion) => {
-            fs::remove_file(path)?;
-            Ok(Attempt::Taken)
-        }
-        Ok(()) => Ok(Attempt::Claimed),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            take_over(paths, path, &temporary, companion)
-        }
-        Err(error) => Err(error),
-    };
-    let _ = fs::remove_file(&temporary);
-    result
-}
-
-/// Replaces a dead instance. Holds the run lock, so that of two processes which find it dead only one
-/// replaces it.
-fn take_over(paths: &Paths, path: &Path, temporary: &Path, new: &Companion) -> io::Result<Attempt> {
-    if lives(paths, path, new) {
-        return Ok(Attempt::Taken);
-    }
-    let lock = RunLock::take(&paths.run_lock)?;
-    if lives(paths, path, new) {
-        return Ok(Attempt::Taken);
-    }
-    liveness::sweep(paths, &new.app, &new.instance, &lock)?;
-    fs::rename(temporary, path)?;
-    Ok(Attempt::Claimed)
-}
-
-fn lives(paths: &Paths, path: &Path, new: &Companion) -> bool {
-    let old = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Companion>(&bytes).ok());
-    old.is_some_and(|old| liveness::has_process(&old)) || is_listening(paths, new)
-}
-
-fn is_listening(paths: &Paths, companion: &Companion) -> bool {
-    let mut prober = Prober::default();
-    liveness::files_of(paths, &companion.app, &companion.instance)
-        .iter()
-        .any(|path| prober.probe(path).is_held())
+    fs::rename(&temporary, path).inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 fn write_temporary(path: &Path, companion: &Companion) -> io::Result<PathBuf> {
@@ -152,112 +291,14 @@ fn write_temporary(path: &Path, companion: &Companion) -> io::Result<PathBuf> {
     Ok(temporary)
 }
 
-fn file(paths: &Paths, companion: &Companion) -> Result<PathBuf, Failure> {
-    let names = app_name(&companion.app).zip(instance_name(&companion.instance));
-    let (app, instance) = names.ok_or_else(|| {
-        Failure::new(
-            Exit::Setup,
-            format_args!("`{}/{}` is not a valid instance name", companion.app, companion.instance),
-        )
+/// The companion file of an instance.
+fn file(paths: &Paths, app: &str, instance: &str) -> Result<PathBuf, Failure> {
+    let (app_label, instance_label) = app_name(app).zip(instance_name(instance)).ok_or_else(|| {
+        Failure::new(Exit::Setup, format_args!("`{app}/{instance}` is not a valid instance name"))
     })?;
-    let name = SocketName { app, instance, kind: Kind::Companion };
+    let name = SocketName { app: app_label, instance: instance_label, kind: Kind::Companion };
     Ok(paths.run.join(name.format().as_str()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use agentfs_wire::companion::Rules;
-    use std::os::unix::net::UnixListener;
-
-    fn home() -> (tempfile::TempDir, Paths) {
-        let home = tempfile::tempdir_in("/tmp").unwrap();
-        let paths = Paths::new(home.path(), 0);
-        fs::create_dir(&paths.run).unwrap();
-        (home, paths)
-    }
-
-    fn wanted(wrap_pid: u32) -> Companion {
-        Companion {
-            app: "shop".to_owned(),
-            instance: "blue".to_owned(),
-            directory: "/".into(),
-            checkout: None,
-            fork: false,
-            branch: None,
-            command: vec!["true".to_owned()],
-            wrap_pid,
-            child_pid: 0,
-            started_ms: 0,
-            version: String::new(),
-            rules: Rules::default(),
-            secret: None,
-        }
-    }
-
-    fn take(paths: &Paths, wrap_pid: u32) -> Claim {
-        claim(paths, wanted(wrap_pid), || 7).unwrap()
-    }
-
-    #[test]
-    fn a_living_name_is_never_shared() {
-        let (_home, paths) = home();
-        assert_eq!(take(&paths, std::process::id()).companion.instance, "blue");
-        let mode = fs::metadata(paths.run.join("shop-blue.json")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "it may have a secret");
-        let second = take(&paths, std::process::id()).companion.instance;
-        assert!(second.starts_with("blue-"), "{second}");
-        assert_eq!(fs::read_dir(&paths.run).unwrap().count(), 2, "no temporary file is left");
-    }
-
-    #[test]
-    fn a_dead_name_is_taken_over_with_its_leftovers_gone() {
-        let (_home, paths) = home();
-        let socket = paths.run.join("shop-blue.80.sock");
-        drop(UnixListener::bind(&socket).unwrap());
-        take(&paths, u32::MAX);
-        assert_eq!(take(&paths, std::process::id()).companion.instance, "blue");
-        assert!(!socket.exists());
-    }
-
-    #[test]
-    fn a_listener_alone_holds_the_name() {
-        let (_home, paths) = home();
-        let _listener = UnixListener::bind(paths.run.join("shop-blue.sock")).unwrap();
-        assert_ne!(take(&paths, std::process::id()).companion.instance, "blue");
-    }
-
-    #[test]
-    fn a_claim_is_told_its_process_and_given_back() {
-        let (_home, paths) = home();
-        let mut claim = take(&paths, std::process::id());
-        claim.started(4711).unwrap();
-        let read: Companion = serde_json::from_slice(&fs::read(&claim.path).unwrap()).unwrap();
-        assert_eq!(read.child_pid, 4711);
-        claim.release(&paths).unwrap();
-        assert_eq!(fs::read_dir(&paths.run).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn an_instance_with_one_living_process_is_not_taken_over() {
-        for (wrap_pid, child_pid) in [(u32::MAX, std::process::id()), (std::process::id(), u32::MAX)] {
-            let (_home, paths) = home();
-            claim(&paths, Companion { child_pid, ..wanted(wrap_pid) }, || 7).unwrap();
-            let second = take(&paths, std::process::id()).companion.instance;
-            assert!(second.starts_with("blue-"), "wrap {wrap_pid}, child {child_pid}: {second}");
-        }
-    }
-
-    /// The program has ended; a daemon that it started still serves.
-    #[test]
-    fn an_instance_whose_descendant_listens_is_not_taken_over() {
-        let (_home, paths) = home();
-        take(&paths, u32::MAX);
-        let companion = fs::read(paths.run.join("shop-blue.json")).unwrap();
-        let socket = paths.run.join("shop-blue.80.sock");
-        let _listener = UnixListener::bind(&socket).unwrap();
-        let second = take(&paths, std::process::id()).companion.instance;
-        assert!(second.starts_with("blue-") && socket.exists(), "{second}");
-        assert_eq!(fs::read(paths.run.join("shop-blue.json")).unwrap(), companion);
-    }
-}
+mod tests;

@@ -149,6 +149,14 @@ impl Client {
 // === impl Events ===
 
 impl Events {
+    /// A second handle of the connection, to end the wait for events.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn stopper(&self) -> io::Result<UnixStream> {
+        self.stream.get_ref().try_clone()
+    }
+
     /// Waits for the next event, for ever or for `time`.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod mac_tools;
+pub(crate) mod name;
 pub(crate) mod probe;
 pub(crate) mod prune;
 pub(crate) mod ps;
@@ -27,6 +28,7 @@ use crate::settings::Settings;
 pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     match arguments.command {
         Command::Wrap(arguments) => wrap::run(arguments, settings, printer),
+        Command::Name(arguments) => name::run(&arguments, settings, printer),
         Command::Exec(arguments) => exec::run(&arguments, settings, printer),
         Command::Ps(arguments) => ps::run(&arguments, settings, printer),
         Command::Trace(arguments) => trace::run(arguments, settings, printer),

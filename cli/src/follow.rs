@@ -6,7 +6,7 @@ use crate::autostart::PATIENCE;
 use crate::client::{Client, Events, Next};
 use crate::display;
 use crate::hint::Failure;
-use crate::liveness;
+use crate::ours::Ours;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::supervise;
@@ -24,9 +24,6 @@ const LAST_EVENTS: Duration = Duration::from_millis(300);
 
 /// How often the thread checks whether the program has ended.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// How often the process checks whether the program has ended while its instance is still running.
-const RARE_LOOK: Duration = Duration::from_secs(1);
 
 /// What is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,14 +89,16 @@ impl Follower {
         tell: Tell,
         followed: Followed<'_>,
     ) -> Result<Self, Failure> {
-        let events = subscribe(settings, tell, followed)?;
+        let events = subscribe(settings, tell, followed, None)?;
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
         let view = View::new(settings, printer, tell, followed);
+        let (app, instance) = (followed.app.to_owned(), followed.instance.to_owned());
+        let mut ours = Ours::new(settings.paths.clone(), app, instance, std::process::id());
         let held = supervise::hold().map_err(|error| Failure::of(&error))?;
         let thread = std::thread::Builder::new()
             .name("follow".to_owned())
-            .spawn(move || follow(events, &view, &seen))
+            .spawn(move || follow(events, &view, &mut ours, &seen))
             .map_err(|error| Failure::of(format_args!("cannot start a thread: {error}")))?;
         drop(held);
         Ok(Self { thread, ended })
@@ -118,12 +117,18 @@ impl Follower {
     }
 }
 
-/// Subscribes to the events of an instance.
+/// Subscribes to the events of an instance: new ones, or all since a time (Unix milliseconds).
 ///
 /// # Errors
 /// The collector does not answer, or refuses.
-pub(crate) fn subscribe(settings: &Settings, tell: Tell, followed: Followed<'_>) -> Result<Events, Failure> {
+pub(crate) fn subscribe(
+    settings: &Settings,
+    tell: Tell,
+    followed: Followed<'_>,
+    since_ms: Option<u64>,
+) -> Result<Events, Failure> {
     let params = SubscribeParams {
+        since_ms,
         app: Some(followed.app.to_owned()),
         instance: Some(followed.instance.to_owned()),
         calls: matches!(tell, Tell::Trace { requests: false, .. }),
@@ -135,30 +140,14 @@ pub(crate) fn subscribe(settings: &Settings, tell: Tell, followed: Followed<'_>)
         .subscribe(&params)
 }
 
-/// Reports the listeners of an instance until the process that `wrap` became has ended.
-pub(crate) fn until_end(mut events: Events, view: &View, pid: u32, started_ms: u64) {
-    loop {
-        match events.next(Some(RARE_LOOK)) {
-            Ok(Next::Event(event)) => {
-                view.say(&event);
-                // A dead instance with that name may be removed while the new one starts.
-                if event.kind() == EventKind::InstanceEnded && !liveness::is_running(pid, started_ms) {
-                    return;
-                }
-            }
-            Ok(Next::Quiet) if liveness::is_running(pid, started_ms) => {}
-            // Without a collector there is nothing to tell; the program runs on.
-            Ok(Next::Quiet | Next::Closed) | Err(_) => return,
-        }
-    }
-}
-
-fn follow(mut events: Events, view: &View, ended: &AtomicBool) {
+fn follow(mut events: Events, view: &View, ours: &mut Ours, ended: &AtomicBool) {
     let mut deadline = None;
     loop {
         match events.next(Some(LOOK)) {
             Ok(Next::Event(event)) => {
-                view.say(&event);
+                if ours.is_told(&event.what) {
+                    view.say(&event);
+                }
                 if event.kind() == EventKind::InstanceEnded && ended.load(Ordering::Acquire) {
                     return;
                 }
@@ -185,7 +174,8 @@ impl View {
         Self { printer, tell, urls, user_home: settings.user_home.clone(), fork }
     }
 
-    fn say(&self, event: &Event) {
+    /// Shows an event, if it is of the kind that is reported.
+    pub(crate) fn say(&self, event: &Event) {
         match self.tell {
             Tell::Nothing => {}
             Tell::Listeners => {

@@ -12,6 +12,7 @@ use agentfs_wire::control::{InstanceName, method};
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
+use agentfs_wire::paths::Paths;
 use agentfs_wire::secret::{SECRET_BYTES, Secret};
 use agentfs_wire::url::UrlStyle;
 use serde_json::Value;
@@ -150,8 +151,13 @@ pub(crate) fn tell_unreached(settings: &Settings, app: &str, instance: &str, pat
 
 /// The companion of a running instance; none if the instance was made by hand.
 pub(crate) fn companion(settings: &Settings, app: &str, instance: &str) -> Option<Companion> {
+    companion_in(&settings.paths, app, instance)
+}
+
+/// The companion of an instance of that home.
+pub(crate) fn companion_in(paths: &Paths, app: &str, instance: &str) -> Option<Companion> {
     let name = SocketName { app: app_name(app)?, instance: instance_name(instance)?, kind: Kind::Companion };
-    let bytes = std::fs::read(settings.paths.run.join(name.format().as_str())).ok()?;
+    let bytes = std::fs::read(paths.run.join(name.format().as_str())).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 

@@ -57,7 +57,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let inner = root.path().join("web");
         fs::create_dir(&inner).unwrap();
-        let checkout = Checkout { root: root.path().into(), repository: None, linked: false, branch: None };
+        let checkout = Checkout { root: root.path().into(), repository: None, link: None, branch: None };
         let of = || of(&inner, Some(&checkout));
         assert_eq!(of().unwrap(), Isolation::default());
         fs::write(root.path().join(FILE), "isolate = true").unwrap();

@@ -1,6 +1,7 @@
 //! Checks whether processes and listeners are alive, without disturbing them, and removes stale sockets.
 use agentfs_home::{Probe, Prober, RunLock};
-use agentfs_wire::companion::Companion;
+use agentfs_wire::companion::{Companion, Started};
+use agentfs_wire::env;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::paths::Paths;
 use nix::errno::Errno;
@@ -8,6 +9,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +29,30 @@ pub(crate) fn is_running(pid: u32, started_ms: u64) -> bool {
 
 /// Whether any process that the companion names is still running.
 pub(crate) fn has_process(companion: &Companion) -> bool {
-    [companion.wrap_pid, companion.child_pid].iter().any(|pid| is_running(*pid, companion.started_ms))
+    companion.processes().iter().any(|(pid, started_ms)| is_running(*pid, *started_ms))
+}
+
+/// Whether a command is still running.
+pub(crate) fn is_started(one: &Started) -> bool {
+    [one.wrap_pid, one.child_pid].iter().any(|pid| is_running(*pid, one.started_ms))
+}
+
+/// Whether any process has the environment of the instance. Takes milliseconds, and sees nothing without `/proc`.
+pub(crate) fn is_inhabited(paths: &Paths, companion: &Companion) -> bool {
+    let variable = |name: &str, value: &[u8]| [name.as_bytes(), b"=", value].concat();
+    let wanted = [
+        variable(env::RUN, paths.run.as_os_str().as_bytes()),
+        variable(env::APP, companion.app.as_bytes()),
+        variable(env::INSTANCE, companion.instance.as_bytes()),
+    ];
+    fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| {
+        let is_process = entry.file_name().as_bytes().iter().all(u8::is_ascii_digit);
+        // Processes of other users, and processes that ended meanwhile, cannot be read.
+        let environment = is_process.then(|| fs::read(entry.path().join("environ")).ok()).flatten();
+        environment.is_some_and(|environment| {
+            wanted.iter().all(|wanted| environment.split(|byte| *byte == 0).any(|found| found == &wanted[..]))
+        })
+    })
 }
 
 /// The files of an instance in the run dir, without its companion.

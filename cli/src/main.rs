@@ -6,9 +6,11 @@ mod autostart;
 mod build_slices;
 mod check;
 mod checkout;
+mod choice;
 mod claim;
 mod client;
 mod commands;
+mod descriptors;
 mod display;
 mod duration;
 mod environment;
@@ -24,6 +26,9 @@ mod launchctl;
 mod liveness;
 mod naming;
 mod number;
+mod orphans;
+mod ours;
+mod place;
 mod printer;
 mod program;
 mod protection;
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
     let (quiet, verbose) = (arguments.quiet, arguments.verbose);
     let settings = settings::Settings::read();
     let no_color = settings.as_ref().is_ok_and(|settings| settings.no_color);
+    let quiet = quiet || (!verbose && settings.as_ref().is_ok_and(|settings| settings.quiet));
     let printer = printer::Printer::new(quiet, verbose, no_color);
     match settings.and_then(|settings| commands::run(arguments, &settings, &printer)) {
         Ok(exit) => exit.into(),

@@ -1,12 +1,20 @@
-//! Which app and which instance a command belongs to. Pure: `checkout` collects the facts.
+//! Which app and which instance a folder belongs to. Pure: `place` collects the facts, `choice` decides between the
+//! instances that run.
 use crate::exit::Exit;
 use crate::hint::Failure;
-use agentfs_wire::label::fold;
+use agentfs_wire::label::{fold, hash5};
 use agentfs_wire::limits::{APP_BYTES, INSTANCE_BYTES};
 use agentfs_wire::name::is_label;
+use std::path::Path;
 
-/// Characters of a random instance name.
-const ID_BYTES: usize = 4;
+/// The instance of a main checkout, and of a folder outside git.
+pub(crate) const MAIN: &str = "main";
+
+/// The app that would take the router's own host names.
+const RESERVED: &str = "agentfs";
+
+/// Bytes of the part of a name that tells two folders apart.
+const ASIDE_BYTES: usize = 10;
 
 /// What names can be made from, best first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,70 +23,93 @@ pub(crate) struct Facts {
     pub(crate) app: Option<String>,
     /// `--instance`
     pub(crate) instance: Option<String>,
-    /// `name` of the nearest manifest.
-    pub(crate) manifest: Option<String>,
-    /// Name of the folder of the main checkout.
-    pub(crate) repository: Option<String>,
+    /// What `agentfs.toml`, the manifest or the folder of the checkout's root says.
+    pub(crate) folder: Option<String>,
     /// Branch of a linked worktree, or its folder if no branch is checked out.
     pub(crate) worktree: Option<String>,
     /// File name of the program.
     pub(crate) program: String,
 }
 
-/// The names for a new instance.
+/// The names of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Names {
     /// The app.
     pub(crate) app: String,
-    /// The instance.
-    pub(crate) instance: String,
+    /// The instance that the checkout gives: `main`, or a worktree's branch.
+    pub(crate) stem: String,
+    /// The instance that was asked for.
+    pub(crate) given: Option<String>,
 }
 
-/// Makes the names. `seed` is random.
+/// Makes the names.
 ///
 /// # Errors
-/// A name given on the command line is not a DNS label.
-pub(crate) fn resolve(facts: &Facts, seed: u64) -> Result<Names, Failure> {
+/// A name given on the command line is not a DNS label, or is reserved.
+pub(crate) fn resolve(facts: &Facts) -> Result<Names, Failure> {
     let app = match &facts.app {
         Some(given) => checked("--app", given, APP_BYTES)?,
-        None => [&facts.manifest, &facts.repository]
+        None => [&facts.folder, &Some(facts.program.clone())]
             .into_iter()
             .flatten()
-            .chain([&facts.program])
             .find_map(|raw| fold(raw, APP_BYTES))
             .unwrap_or_else(|| "app".to_owned()),
     };
-    let instance = match (&facts.instance, &facts.worktree) {
-        (Some(given), _) => checked("--instance", given, INSTANCE_BYTES)?,
-        (None, Some(worktree)) => fold(worktree, INSTANCE_BYTES).unwrap_or_else(|| random_id(seed)),
-        (None, None) => random_id(seed),
+    let app = match (app.as_str(), &facts.app) {
+        (RESERVED, None) => format!("{RESERVED}-app"),
+        (RESERVED, Some(_)) => {
+            let failure = Failure::new(Exit::Usage, format_args!("--app `{RESERVED}` is reserved"));
+            return Err(failure.hint(format_args!("--app {RESERVED}-app")));
+        }
+        _ => app,
     };
-    Ok(Names { app, instance })
+    let stem = facts.worktree.as_ref().and_then(|raw| fold(raw, INSTANCE_BYTES));
+    let stem = stem.map_or_else(|| MAIN.to_owned(), no_number);
+    let given = match &facts.instance {
+        None => None,
+        Some(given) if is_number(given) => {
+            let message = format_args!("--instance `{given}` looks like a port");
+            return Err(Failure::new(Exit::Usage, message).hint(format_args!("--instance x{given}")));
+        }
+        Some(given) => Some(checked("--instance", given, INSTANCE_BYTES)?),
+    };
+    Ok(Names { app, stem, given })
 }
 
-/// A random name. It begins with a letter, so that it cannot look like a port in a host name.
-pub(crate) fn random_id(seed: u64) -> String {
-    const LETTERS: &[u8] = b"bcdfghjkmnpqrstvwxyz";
-    const ALL: &[u8] = b"23456789bcdfghjkmnpqrstvwxyz";
-    let mut rest = seed;
-    let mut take = |from: &[u8]| {
-        let count = u64::try_from(from.len()).unwrap_or(1);
-        let index = usize::try_from(rest % count).unwrap_or(0);
-        rest /= count;
-        from.get(index).copied().map_or('x', char::from)
-    };
-    let mut id = String::from(take(LETTERS));
-    while id.len() < ID_BYTES {
-        id.push(take(ALL));
+/// The name of copy `number` of the instance `stem`: `blue`, `blue-2`, `blue-3`.
+pub(crate) fn numbered(stem: &str, number: u32) -> String {
+    if number < 2 { stem.to_owned() } else { with(stem, &number.to_string()) }
+}
+
+/// Names for an instance whose usual name another folder's instance has, best first: with the part of the path that
+/// differs, then with a hash of the path.
+pub(crate) fn aside(stem: &str, folder: &Path, other: Option<&Path>) -> Vec<String> {
+    let others = other.into_iter().flat_map(Path::components).rev().map(Some).chain(std::iter::repeat(None));
+    let different = folder.components().rev().zip(others).find(|(own, other)| Some(*own) != *other);
+    let part = different.and_then(|(own, _)| fold(&own.as_os_str().to_string_lossy(), ASIDE_BYTES));
+    let hash = hash5(&folder.to_string_lossy());
+    // A number would look like a copy.
+    let parts = part.filter(|part| !is_number(part)).into_iter().chain([format!("x{hash}")]);
+    parts.map(|part| with(stem, &part)).collect()
+}
+
+fn with(stem: &str, suffix: &str) -> String {
+    let room = INSTANCE_BYTES.saturating_sub(suffix.len() + 1);
+    let head: String = stem.chars().take(room).collect();
+    format!("{}-{suffix}", head.trim_end_matches('-'))
+}
+
+/// In a host name a label of digits is a port.
+fn is_number(label: &str) -> bool {
+    label.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn no_number(label: String) -> String {
+    if !is_number(&label) {
+        return label;
     }
-    id
-}
-
-/// The instance name with a random id added, for a name that is in use.
-pub(crate) fn with_id(instance: &str, seed: u64) -> String {
-    let room = INSTANCE_BYTES - ID_BYTES - 1;
-    let head: String = instance.chars().take(room).collect();
-    format!("{}-{}", head.trim_end_matches('-'), random_id(seed))
+    let head: String = label.chars().take(INSTANCE_BYTES - 1).collect();
+    format!("x{head}")
 }
 
 fn checked(flag: &str, given: &str, max: usize) -> Result<String, Failure> {
@@ -98,25 +129,22 @@ fn checked(flag: &str, given: &str, max: usize) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     fn facts() -> Facts {
         Facts { program: "python3".to_owned(), ..Facts::default() }
     }
 
     fn names(facts: &Facts) -> (String, String) {
-        let names = resolve(facts, 7).unwrap();
-        (names.app, names.instance)
+        let names = resolve(facts).unwrap();
+        (names.app, names.given.unwrap_or(names.stem))
     }
 
     #[test]
     fn the_most_telling_fact_names_the_app() {
         let mut facts = facts();
         assert_eq!(names(&facts).0, "python3");
-        facts.repository = Some("Shop Front".to_owned());
-        assert_eq!(names(&facts).0, "shop-front");
-        facts.manifest = Some("@acme/shop".to_owned());
-        assert_eq!(names(&facts).0, "acme-shop");
+        facts.folder = Some("@acme/Shop Front".to_owned());
+        assert_eq!(names(&facts).0, "acme-shop-front");
         facts.app = Some("other".to_owned());
         assert_eq!(names(&facts).0, "other");
     }
@@ -124,7 +152,7 @@ mod tests {
     #[test]
     fn a_worktree_names_the_instance() {
         let mut facts = facts();
-        assert_eq!(names(&facts).1, random_id(7));
+        assert_eq!(names(&facts).1, "main");
         facts.worktree = Some("feature/cart".to_owned());
         assert_eq!(names(&facts).1, "feature-cart");
         facts.instance = Some("blue".to_owned());
@@ -134,38 +162,48 @@ mod tests {
     #[test]
     fn a_given_name_is_never_folded_silently() {
         for given in ["My App", "-x", "", "a-name-that-is-far-too-long-for-us", "größe"] {
-            let failure = resolve(&Facts { app: Some(given.to_owned()), ..facts() }, 7).unwrap_err();
+            let failure = resolve(&Facts { app: Some(given.to_owned()), ..facts() }).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage);
             assert!(failure.message.contains("--app"), "{failure}");
         }
-        let failure = resolve(&Facts { app: Some("My App".to_owned()), ..facts() }, 7).unwrap_err();
+        let failure = resolve(&Facts { app: Some("My App".to_owned()), ..facts() }).unwrap_err();
         assert_eq!(failure.hint.as_deref(), Some("--app my-app"));
     }
 
-    /// Names that are made at once differ, whatever bit their seeds differ in, and as much of the name stays as fits.
+    /// "An app may not be called `agentfs`; a label of digits is no instance name."
     #[test]
-    fn every_letter_of_an_id_comes_from_the_seed() {
-        let ids: BTreeSet<String> = (0..10_000).map(random_id).collect();
-        assert_eq!(ids.len(), 10_000);
-        for (place, least) in [(0, 20), (1, 28), (2, 17)] {
-            let letters: BTreeSet<&str> = ids.iter().filter_map(|id| id.get(place..=place)).collect();
-            assert!(letters.len() >= least, "letter {place}: {letters:?}");
-        }
-        let longest = with_id("fourteen-chars-x-y-z", 7);
-        assert_eq!(longest, format!("fourteen-chars-{}", random_id(7)));
+    fn names_that_would_mean_something_else_in_a_url_are_not_used() {
+        let folder = Facts { folder: Some("agentfs".to_owned()), ..facts() };
+        assert_eq!(names(&folder).0, "agentfs-app");
+        assert_eq!(
+            resolve(&Facts { app: folder.folder, ..facts() }).unwrap_err().hint.as_deref(),
+            Some("--app agentfs-app")
+        );
+        assert_eq!(names(&Facts { worktree: Some("1234".to_owned()), ..facts() }).1, "x1234");
+        let failure = resolve(&Facts { instance: Some("8080".to_owned()), ..facts() }).unwrap_err();
+        assert_eq!((failure.exit, failure.hint.as_deref()), (Exit::Usage, Some("--instance x8080")));
     }
 
     #[test]
-    fn ids_are_labels_that_are_no_numbers() {
-        for seed in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
-            let id = random_id(seed);
-            assert!(is_label(&id) && id.len() == ID_BYTES && id.parse::<u16>().is_err(), "{id}");
-            for name in ["x", "feature-cart", "fourteen-chars-x-y-z"] {
-                let longer = with_id(name, seed);
-                let (head, tail) = longer.rsplit_once('-').unwrap();
-                assert_eq!((name.starts_with(head), tail), (true, id.as_str()), "{longer}");
-                assert!(is_label(&longer) && longer.len() <= INSTANCE_BYTES, "{longer}");
+    fn copies_and_neighbours_have_labels_that_fit() {
+        assert_eq!((numbered("blue", 1), numbered("blue", 2)), ("blue".to_owned(), "blue-2".to_owned()));
+        for stem in ["x", "feature-cart", "fourteen-chars-x-y-z", "a-b-c-d-e-f-g-h-i-j"] {
+            let longer = [vec![numbered(stem, 999)], aside(stem, Path::new("/a/b"), None)].concat();
+            for name in longer {
+                assert!(is_label(&name) && name.len() <= INSTANCE_BYTES, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn a_neighbour_is_named_by_the_part_of_the_path_that_differs() {
+        let first = |folder: &str, other: &str| {
+            aside("main", Path::new(folder), Some(Path::new(other))).first().unwrap().clone()
+        };
+        assert_eq!(first("/home/ada/b/shop", "/home/ada/a/shop"), "main-b");
+        assert_eq!(first("/w/cart-2", "/w/cart"), "main-cart-2");
+        assert_eq!(first("/shop", "/a/shop"), first("/shop", "/b/shop"), "it has no part of its own");
+        let number = first("/w/2", "/w/1");
+        assert!(number.starts_with("main-x"), "a number would look like a copy: {number}");
     }
 }

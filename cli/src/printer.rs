@@ -8,8 +8,10 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 /// The one way to standard output and standard error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
-    /// Whether to print messages that are not about a failure.
+    /// Whether to print messages that only a person at a terminal wants.
     talks: bool,
+    /// Whether to print warnings, and what has to be known.
+    speaks: bool,
     /// Whether standard error takes colour.
     color: bool,
     /// Whether `-v` was given.
@@ -28,16 +30,17 @@ pub(crate) enum Flow {
 // === impl Printer ===
 
 impl Printer {
-    /// A printer. It prints messages if standard error is a terminal or with `verbose`, but never with
-    /// `quiet`.
+    /// A printer. It prints warnings and notes, unless `quiet`; other messages only if standard error is a terminal or
+    /// with `verbose`.
     pub(crate) fn new(quiet: bool, verbose: bool, no_color: bool) -> Self {
         let terminal = io::stderr().is_terminal();
-        Self { talks: !quiet && (verbose || terminal), color: terminal && !no_color, verbose }
+        let talks = !quiet && (verbose || terminal);
+        Self { talks, speaks: !quiet, color: terminal && !no_color, verbose }
     }
 
-    /// Whether messages are printed.
-    pub(crate) fn talks(&self) -> bool {
-        self.talks
+    /// Whether warnings and notes are printed.
+    pub(crate) fn speaks(&self) -> bool {
+        self.speaks
     }
 
     /// Writes data, as it is, to standard output.
@@ -60,6 +63,13 @@ impl Printer {
         }
     }
 
+    /// Prints what a person or a coding agent has to know, unless asked to be quiet.
+    pub(crate) fn note(&self, text: &str) {
+        if self.speaks {
+            self.say(text);
+        }
+    }
+
     /// Prints details, with `-v`.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbose {
@@ -67,9 +77,9 @@ impl Printer {
         }
     }
 
-    /// Prints a warning, if messages are wanted.
+    /// Prints a warning, unless asked to be quiet.
     pub(crate) fn warn(&self, text: &str) {
-        if self.talks {
+        if self.speaks {
             self.line(&self.paint("33", "warning: "), text);
         }
     }

@@ -78,6 +78,7 @@ mod tests {
                 directory: None,
                 command: Vec::new(),
                 wrap_pid: None,
+                commands: Vec::new(),
                 pids: Vec::new(),
                 started_ms: 0,
                 listeners: Vec::new(),

@@ -35,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) router_threads: Option<NonZero<usize>>,
     /// How much the collector logs.
     pub(crate) log: Level,
+    /// Whether `AGENTFS_QUIET` asks for silence.
+    pub(crate) quiet: bool,
     /// Whether `NO_COLOR` is set (no-color.org).
     pub(crate) no_color: bool,
     /// `PATH`, for finding programs.
@@ -98,6 +100,7 @@ impl Settings {
             router_tls: address(env::ROUTER_TLS)?,
             router_threads,
             log,
+            quiet: is_on(get(env::QUIET)),
             no_color: get("NO_COLOR").is_some(),
             search_path: get("PATH"),
             environment,

@@ -146,12 +146,12 @@ impl RunDir {
         }
     }
 
-    /// Removes the companion that `wrap_pid` wrote at `started_ms`, not that of a later instance. Holds the
-    /// run lock, because `wrap` replaces a dead instance under it.
+    /// Removes the companion if it still says what is `meant`, not that of a later instance, or one that a command
+    /// joined meanwhile. Holds the run lock, because `wrap` joins and replaces instances under it.
     ///
     /// # Errors
     /// What the system says.
-    pub fn remove_companion(&self, file: &str, wrap_pid: u32, started_ms: u64) -> io::Result<Change> {
+    pub fn remove_companion(&self, file: &str, meant: &Companion) -> io::Result<Change> {
         let path = self.path.join(file);
         let Some(lock) = RunLock::try_take(&self.lock)? else { return Ok(Change::Busy) };
         let text = match fs::read(&path) {
@@ -160,9 +160,7 @@ impl RunDir {
             Err(error) => return Err(error),
         };
         let change = match serde_json::from_slice::<Companion>(&text) {
-            Ok(found) if (found.wrap_pid, found.started_ms) == (wrap_pid, started_ms) => {
-                removed(fs::remove_file(&path))?
-            }
+            Ok(found) if found == *meant => removed(fs::remove_file(&path))?,
             _ => Change::Different,
         };
         drop(lock);
@@ -240,11 +238,16 @@ mod tests {
     #[test]
     fn a_later_companion_stays() {
         let (_home, run) = run_dir();
-        let companion = r#"{"app":"a","instance":"b","directory":"/","checkout":null,"fork":false,"branch":null,
+        let text = r#"{"app":"a","instance":"b","directory":"/","checkout":null,"fork":false,"branch":null,
             "command":[],"wrap_pid":7,"child_pid":8,"started_ms":9,"version":"1"}"#;
-        fs::write(run.path.join("a-b.json"), companion).unwrap();
-        assert_eq!(run.remove_companion("a-b.json", 7, 8).unwrap(), Change::Different);
-        assert_eq!(run.remove_companion("a-b.json", 7, 9).unwrap(), Change::Done);
-        assert_eq!(run.remove_companion("a-b.json", 7, 9).unwrap(), Change::Done);
+        fs::write(run.path.join("a-b.json"), text).unwrap();
+        let companion: Companion = serde_json::from_str(text).unwrap();
+        let earlier = Companion { started_ms: 8, ..companion.clone() };
+        let joined = Companion { commands: companion.started(), ..companion.clone() };
+        for other in [earlier, joined] {
+            assert_eq!(run.remove_companion("a-b.json", &other).unwrap(), Change::Different);
+        }
+        assert_eq!(run.remove_companion("a-b.json", &companion).unwrap(), Change::Done);
+        assert_eq!(run.remove_companion("a-b.json", &companion).unwrap(), Change::Done);
     }
 }

@@ -4,7 +4,7 @@
     run.py [--jobs N] [--only REGEX] [--timeout SECONDS] [--list] [--verbose] [PREFIX ...]
 
     run.py                            natively: everything must pass
-    run.py --jobs 4 agentfs wrap --   each case runs as: agentfs wrap -- COMMAND
+    run.py --jobs 4 agentfs -q wrap --new --   each case runs as: agentfs -q wrap --new -- COMMAND
 
 Each case says `ok NAME`, `FAIL NAME: why` or `skip NAME: why`; the last line is `N passed, N failed`, with
 `, N skipped` where some were. Exit status 0 only when nothing failed. The C cases are compiled first, with

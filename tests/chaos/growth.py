@@ -42,7 +42,8 @@ class Collector:
         self.folder = tempfile.mkdtemp(prefix='afg', dir='/tmp')
         self.home = os.path.join(self.folder, 'h')
         inherited = {name: value for name, value in os.environ.items() if not name.startswith('AGENTFS_')}
-        self.environment = {**inherited, 'AGENTFS_HOME': self.home, 'AGENTFS_ROUTER': '127.0.0.1:0'}
+        self.environment = {**inherited, 'AGENTFS_HOME': self.home, 'AGENTFS_ROUTER': '127.0.0.1:0',
+                            'AGENTFS_QUIET': '1'}
         self.agentfs('daemon', 'start')
         self.pid = self.call('daemon.info')['pid']
 

@@ -66,7 +66,7 @@ class Home:
         kept = {key: value for key, value in os.environ.items() if not key.startswith('AGENTFS_')}
         kept.pop('LD_PRELOAD', None)
         return {**kept, 'AGENTFS_HOME': str(self.path), 'AGENTFS_ROUTER': f'127.0.0.1:{self.router}',
-                'AGENTFS_ROUTER_TLS': '127.0.0.1:0', 'CHAOS_ROUTER': str(self.router), 'HOME': str(self.root)}
+                'AGENTFS_ROUTER_TLS': '127.0.0.1:0', 'AGENTFS_QUIET': '1', 'CHAOS_ROUTER': str(self.router), 'HOME': str(self.root)}
 
     def popen(self, words, **how):
         user = {'user': self.user.pw_uid, 'group': self.user.pw_gid, 'extra_groups': []} if self.user else {}

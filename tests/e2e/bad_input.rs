@@ -358,6 +358,22 @@ fn more_control_connections_than_the_limit_are_told_so() {
     until("a free place", || home.control()?.call("ping", json!({})).ok()?.ok());
 }
 
+/// Each `wrap` that reports its listeners has a subscription: they do not keep commands from the collector.
+#[test]
+fn subscriptions_do_not_count_as_connections() {
+    let home = Home::new();
+    home.start_daemon();
+    let held: Vec<Control> = (0..=agentfs_wire::limits::CONTROL_CONNECTIONS)
+        .map(|_| {
+            let mut control = home.control().unwrap();
+            let _ = control.call("subscribe", json!({})).unwrap().unwrap();
+            control
+        })
+        .collect();
+    let _ = home.control().unwrap().call("ping", json!({})).unwrap().unwrap();
+    drop(held);
+}
+
 #[test]
 fn garbage_notices_are_dropped() {
     let home = Home::new();

@@ -46,7 +46,10 @@ fn an_emptied_run_dir_is_filled_again() {
     until("the names are back", || (files(&run).len() >= 3).then_some(()));
     assert_eq!(home.exec("shop/one", &[&client, "5000"]).text(), "one");
     home.expect_body("one.shop.localhost", "one");
-    assert_ne!(home.wrap("shop", "one", &["sh", "-c", "printf %s $AGENTFS_INSTANCE"]).text(), "one");
+    let other = home.work().join("other");
+    fs::create_dir(&other).unwrap();
+    let refused = home.wrap("shop", "one", &["true"]).directory(&other).output().code(125);
+    let _ = refused.names(&["belongs to", &home.work().display().to_string()]);
 
     home.kill_daemon();
     fs::remove_dir_all(&run).unwrap();

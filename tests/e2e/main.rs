@@ -19,6 +19,7 @@ mod handoff;
 mod handover;
 mod hostile;
 mod interposer;
+mod joining;
 mod lifecycle;
 mod names;
 mod other_forks;
@@ -31,6 +32,7 @@ mod self_test;
 mod servers;
 mod surroundings;
 mod terminal;
+mod told;
 mod true_client;
 mod trust;
 // Static programs, machine code of other kinds and musl: what macOS has instead is in `macos/`.

@@ -8,7 +8,7 @@ fn play<'home>(home: &'home Home, command: &[&str], script: &[Value]) -> Output<
     terminal.extend(command.iter().map(|word| (*word).to_owned()));
     let lines: Vec<String> = script.iter().map(Value::to_string).collect();
     let run = home.program(artifact::PYTHON).args(&terminal[1..]).input(lines.join("\n").as_bytes());
-    run.env("TERM", "dumb").env("PS1", "$ ").env("FIXTURE_BODY", "body").output()
+    run.speaking().env("TERM", "dumb").env("PS1", "$ ").env("FIXTURE_BODY", "body").output()
 }
 
 #[test]

@@ -149,6 +149,8 @@ impl Home {
             command.env_remove(name);
         }
         command.env(env::HOME, &self.paths.home).env(env::ROUTER, "127.0.0.1:0").current_dir(self.work());
+        // Most tests look at what the program itself writes. `speaking` undoes it.
+        command.env(env::QUIET, "1");
         // The machine's own port and trust stores are not for tests.
         command.env(env::ROUTER_TLS, "127.0.0.1:0").env(env::TRUST_ROOT, self.root().join("nowhere"));
         Run::new(self, command)

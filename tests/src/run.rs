@@ -82,6 +82,12 @@ impl<'home> Run<'home> {
         self
     }
 
+    /// Lets agentfs write to stderr, as it does for a user.
+    #[must_use]
+    pub fn speaking(self) -> Self {
+        self.unset(agentfs_wire::env::QUIET)
+    }
+
     /// The body that a server fixture answers with.
     #[must_use]
     pub fn body(self, body: &str) -> Self {

@@ -1,9 +1,9 @@
 //! The companion file `{app}-{instance}.json`: facts about an instance that its name does not contain. The
-//! command that starts the instance writes it once. It is created exclusively, so it is also the claim on the
-//! name. It is removed with the instance.
+//! command that starts the instance creates it exclusively, so it is also the claim on the name. Commands that join
+//! the instance later add themselves, under the run lock. It is removed with the instance.
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which ports belong to an instance, and whether the host's ports are reached. Kept so that a program that
 /// joins the instance later gets the same rules.
@@ -24,14 +24,30 @@ pub struct Rules {
     pub allow_host: Vec<u16>,
 }
 
+/// One command of an instance, as `agentfs wrap` (or `agentfs trace -- COMMAND`) started it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Its working directory.
+    #[serde(with = "crate::folder")]
+    pub directory: PathBuf,
+    /// Process id of `agentfs wrap`, which becomes the program.
+    pub wrap_pid: u32,
+    /// Process id of the program: `wrap_pid`, or its child (0 until the child is started).
+    pub child_pid: u32,
+    /// Unix time in milliseconds when it was started.
+    pub started_ms: u64,
+}
+
 /// Identity of an instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Companion {
     /// App name, a DNS label.
     pub app: String,
     /// Instance name, a DNS label.
     pub instance: String,
-    /// Working directory of the command.
+    /// Working directory of the first command.
     #[serde(with = "crate::folder")]
     pub directory: PathBuf,
     /// Folder of the checkout (git root), if any. Instances of one checkout are replicas.
@@ -41,11 +57,12 @@ pub struct Companion {
     pub fork: bool,
     /// Branch that was checked out, if known.
     pub branch: Option<String>,
-    /// The command and its arguments.
+    /// The first command and its arguments.
     pub command: Vec<String>,
-    /// Process id of `agentfs wrap`, which becomes the program.
+    /// Process id of the `agentfs wrap` that started the instance. With `started_ms` it identifies this life of the
+    /// instance, also after that command has ended.
     pub wrap_pid: u32,
-    /// Process id of the wrapped program: `wrap_pid`, or its child (`agentfs trace -- COMMAND`; 0 until the
+    /// Process id of the first command's program: `wrap_pid`, or its child (`agentfs trace -- COMMAND`; 0 until the
     /// child is started).
     pub child_pid: u32,
     /// Unix time in milliseconds when the instance was started.
@@ -59,6 +76,63 @@ pub struct Companion {
     /// root have one: only their processes can change their user. So only the owner may read the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
+    /// Every command of the instance, oldest first, also ended ones that left something behind. Empty in files of
+    /// older versions, which know only the first ([`Companion::started`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<Started>,
+    /// The folder that the instance belongs to where that is neither `checkout` nor `directory`: the one with
+    /// `agentfs.toml`.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::folder::optional")]
+    pub root: Option<PathBuf>,
+    /// Git's folder of the linked worktree, `.git/worktrees/NAME` of the main checkout. It stays when the worktree
+    /// is moved.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::folder::optional")]
+    pub worktree: Option<PathBuf>,
+    /// The name that the checkout gives to its instances, if this instance was named by it: `main` of `main` and
+    /// `main-2`. It goes on when the branch changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem: Option<String>,
+    /// Whether only `--instance` and commands inside the instance join it (`--new`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
+}
+
+// === impl Companion ===
+
+impl Companion {
+    /// The folder that the instance belongs to. Nobody else's commands join the instance.
+    pub fn folder(&self) -> &Path {
+        self.root.as_deref().or(self.checkout.as_deref()).unwrap_or(&self.directory)
+    }
+
+    /// Its commands, also in files of older versions.
+    pub fn started(&self) -> Vec<Started> {
+        if !self.commands.is_empty() {
+            return self.commands.clone();
+        }
+        vec![Started {
+            command: self.command.clone(),
+            directory: self.directory.clone(),
+            wrap_pid: self.wrap_pid,
+            child_pid: self.child_pid,
+            started_ms: self.started_ms,
+        }]
+    }
+
+    /// The processes of its commands, each with the time (Unix milliseconds) when it was started.
+    pub fn processes(&self) -> Vec<(u32, u64)> {
+        let first = (self.wrap_pid, self.child_pid, self.started_ms);
+        let others = self.commands.iter().map(|one| (one.wrap_pid, one.child_pid, one.started_ms));
+        let mut processes: Vec<(u32, u64)> = [first]
+            .into_iter()
+            .chain(others)
+            .flat_map(|(wrap, child, started_ms)| [(wrap, started_ms), (child, started_ms)])
+            .filter(|(pid, _)| *pid != 0)
+            .collect();
+        processes.sort_unstable();
+        processes.dedup();
+        processes
+    }
 }
 
 #[cfg(test)]
@@ -82,5 +156,34 @@ mod tests {
         let read: Companion = serde_json::from_str(&text).unwrap();
         assert_eq!(read.secret, secret);
         assert!(!format!("{read:?}").contains("0001"), "{read:?}");
+    }
+
+    /// "Walk the matrix": an older reader ignores what it does not know, an older file has one command.
+    #[test]
+    fn several_commands_are_read_beside_the_fields_of_old() {
+        let text = r#"{"app":"a","instance":"b","directory":"/w","checkout":"/","fork":false,"branch":null,
+            "command":["x"],"wrap_pid":7,"child_pid":8,"started_ms":9,"version":"0.1.0"}"#;
+        let old: Companion = serde_json::from_str(text).unwrap();
+        assert_eq!((old.started().len(), old.processes()), (1, vec![(7, 9), (8, 9)]));
+        assert_eq!((old.folder(), old.closed), (Path::new("/"), false));
+        let second = Started {
+            command: vec!["y".to_owned()],
+            directory: "/w".into(),
+            wrap_pid: 17,
+            child_pid: 17,
+            started_ms: 19,
+        };
+        let mut new = old.clone();
+        new.commands = [old.started(), vec![second]].concat();
+        let text = serde_json::to_string(&new).unwrap();
+        assert!(text.contains(r#""wrap_pid":7,"child_pid":8,"started_ms":9,"#), "{text}");
+        assert!(
+            text.ends_with(
+                r#"{"command":["y"],"directory":"/w","wrap_pid":17,"child_pid":17,"started_ms":19}]}"#
+            ),
+            "{text}"
+        );
+        let read: Companion = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.processes(), [(7, 9), (8, 9), (17, 19)]);
     }
 }

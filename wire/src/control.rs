@@ -89,7 +89,7 @@ pub mod method {
     pub const SUBSCRIBE: &str = "subscribe";
     /// Removes dead listeners and companions → [`super::Pruned`].
     pub const PRUNE: &str = "prune";
-    /// [`super::EndedParams`]: the program of an instance has ended → `{"removed": bool}`.
+    /// [`super::EndedParams`]: a command of an instance has ended → `{"removed": bool}`.
     pub const INSTANCE_ENDED: &str = "instance.ended";
     /// [`super::ForwardParams`] → [`super::ForwardInfo`].
     pub const FORWARD_ADD: &str = "forward.add";
@@ -173,17 +173,33 @@ pub struct InstanceInfo {
     pub url: String,
     /// Working directory, if known.
     pub directory: Option<String>,
-    /// Command, if known.
+    /// Its first command that is running, or that was, if known.
     pub command: Vec<String>,
     /// The process of `agentfs wrap`, if it is running: it is the program itself, or (`agentfs trace --
     /// COMMAND`) the process beside it.
     pub wrap_pid: Option<u32>,
+    /// Its running commands, oldest first. An older collector does not list them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<CommandInfo>,
     /// Known living processes.
     pub pids: Vec<u32>,
     /// Unix time in milliseconds when it started, or was first seen.
     pub started_ms: u64,
     /// Its listeners, main one first.
     pub listeners: Vec<ListenerInfo>,
+}
+
+/// A running command of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandInfo {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Its working directory.
+    pub directory: String,
+    /// As [`InstanceInfo::wrap_pid`].
+    pub wrap_pid: u32,
+    /// Unix time in milliseconds when it was started.
+    pub started_ms: u64,
 }
 
 /// One listener.
@@ -317,13 +333,16 @@ pub struct Pruned {
     pub left: Vec<String>,
 }
 
-/// Names the instance whose program has ended.
+/// Names the command that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedParams {
     /// App.
     pub app: String,
     /// Instance.
     pub instance: String,
+    /// The process of `agentfs` that started it; absent: all commands of the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrap_pid: Option<u32>,
 }
 
 /// Takes an instance out of the routes, so that it gets no request any more.

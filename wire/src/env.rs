@@ -38,6 +38,8 @@ pub const EXCEPT: &str = "AGENTFS_EXCEPT";
 pub const ALLOW_HOST: &str = "AGENTFS_ALLOW_HOST";
 /// Ports (comma separated) whose listeners stay reachable on real TCP as well.
 pub const EXPOSE: &str = "AGENTFS_EXPOSE";
+/// `1`: commands write nothing to standard error except why they failed, as with `--quiet`. Instances pass it on.
+pub const QUIET: &str = "AGENTFS_QUIET";
 /// Log filter of the collector: `error`, `warn`, `info` or `debug`.
 pub const LOG: &str = "AGENTFS_LOG";
 /// Address on which the router listens instead of the default ones, as `127.0.0.1:PORT`.

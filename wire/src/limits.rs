@@ -46,8 +46,13 @@ pub const LOG_BYTES: u64 = 1024 * 1024;
 /// Characters of one line of that log. A longer line is cut and ends with `…`.
 pub const LOG_LINE_CHARACTERS: usize = 4096;
 
-/// Control connections at once. Further ones are answered with `busy` and closed.
+/// Control connections at once, without those that became subscriptions. Further ones are answered with `busy` and
+/// closed.
 pub const CONTROL_CONNECTIONS: usize = 256;
+
+/// Subscriptions at once: each `wrap` that reports its listeners holds one. Further ones are answered with `busy`; such a
+/// `wrap` reports nothing.
+pub const CONTROL_SUBSCRIPTIONS: usize = 4096;
 
 /// Events that the journal keeps in memory. Older ones are dropped; a subscriber that asks for them
 /// is told how many it missed.

@@ -3,6 +3,7 @@ use super::trust;
 use crate::args::{DaemonAction, DaemonArguments, StartArguments};
 use crate::autostart;
 use crate::client::Client;
+use crate::descriptors;
 use crate::display;
 use crate::duration::{age, now_ms};
 use crate::exit::Exit;
@@ -204,6 +205,8 @@ fn uninstall(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
 
 fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     if detached {
+        // We outlive the command that started us by far: what it was given is not for us.
+        descriptors::close_inherited();
         // Fails only if we already lead a process group; then no other terminal can reach us.
         let _ = nix::unistd::setsid();
     }

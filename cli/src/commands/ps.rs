@@ -5,9 +5,10 @@ use crate::display;
 use crate::duration::{age, now_ms};
 use crate::exit::Exit;
 use crate::hint::Failure;
+use crate::orphans;
 use crate::printer::{Flow, Printer};
 use crate::settings::Settings;
-use agentfs_wire::control::{InstanceInfo, ListenerInfo, Snapshot, SubscribeParams, method};
+use agentfs_wire::control::{CommandInfo, InstanceInfo, ListenerInfo, Snapshot, SubscribeParams, method};
 use agentfs_wire::text::visible;
 use serde_json::json;
 use std::io::IsTerminal;
@@ -105,6 +106,9 @@ fn row(
         .or_else(|| instance.pids.first().copied())
         .or(instance.wrap_pid);
     let since = listener.map_or(instance.started_ms, |listener| listener.since_ms);
+    let started = started(instance, listener.and_then(|listener| listener.pid));
+    let words = started.map_or(&instance.command, |one| &one.command);
+    let folder = started.map(|one| one.directory.as_str()).or(instance.directory.as_deref());
     vec![
         instance.app.clone(),
         instance.instance.clone(),
@@ -114,9 +118,16 @@ fn row(
         age(since, now_ms),
         listener.map_or_else(none, |listener| listener.requests.to_string()),
         listener.map_or_else(none, |listener| rate(listener.requests_per_second)),
-        some(command(&instance.command)),
-        instance.directory.as_deref().map_or_else(none, |folder| display::short(folder, user_home)),
+        some(command(words)),
+        folder.map_or_else(none, |folder| display::short(folder, user_home)),
     ]
+}
+
+/// The command of an instance with several that started a process.
+fn started(instance: &InstanceInfo, pid: Option<u32>) -> Option<&CommandInfo> {
+    let wraps: Vec<u32> = instance.commands.iter().map(|one| one.wrap_pid).collect();
+    let starter = pid.filter(|_| wraps.len() > 1).and_then(|pid| orphans::starter(pid, &wraps))?;
+    instance.commands.iter().find(|one| one.wrap_pid == starter)
 }
 
 /// Requests per second.
@@ -165,6 +176,7 @@ mod tests {
             url: "http://shop.localhost".to_owned(),
             directory: Some("/home/ada/shop".to_owned()),
             command: vec!["npm".to_owned(), "run\ndev".to_owned()],
+            commands: Vec::new(),
             wrap_pid: Some(4711),
             pids: vec![4712],
             started_ms: 0,

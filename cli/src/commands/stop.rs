@@ -28,6 +28,9 @@ const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// do not keep the collector from noticing that they end.
 const LOOK_SHARE: u32 = 4;
 
+/// How long an instance may take to end by itself, unless it is said.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long killed processes may take to be gone.
 const KILL_TIME: Duration = Duration::from_secs(2);
 
@@ -59,14 +62,27 @@ pub(crate) fn run(
         printer.talk("nothing is running");
         return Ok(Exit::Success);
     }
-    let time = Duration::from_secs(arguments.timeout);
-    let left = time.saturating_sub(drain(&mut client, &wanted, time, printer)?);
+    end(&mut client, wanted, Duration::from_secs(arguments.timeout), printer)?;
+    Ok(Exit::Success)
+}
+
+/// Ends instances and waits until they are gone; for at most `time` they may end by themselves.
+///
+/// # Errors
+/// They cannot be stopped.
+pub(crate) fn end(
+    client: &mut Client,
+    wanted: BTreeSet<Key>,
+    time: Duration,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let left = time.saturating_sub(drain(client, &wanted, time, printer)?);
     let mut told = BTreeSet::new();
-    let gone = wait(&mut client, &wanted, left, |left| ask(left, &mut told, printer))?;
+    let gone = wait(client, &wanted, left, |left| ask(left, &mut told, printer))?;
     if !gone {
-        printer.warn(&format!("still running after {} s: sending SIGKILL", arguments.timeout));
-        let gone = wait(&mut client, &wanted, KILL_TIME, |left| {
-            let wraps = left.iter().filter_map(|instance| instance.wrap_pid);
+        printer.warn(&format!("still running after {} s: sending SIGKILL", time.as_secs()));
+        let gone = wait(client, &wanted, KILL_TIME, |left| {
+            let wraps = left.iter().flat_map(wraps);
             for pid in processes(&left.iter().collect::<Vec<_>>()).into_iter().chain(wraps) {
                 send(pid, Signal::SIGKILL, printer);
             }
@@ -81,10 +97,11 @@ pub(crate) fn run(
     for (app, instance) in &wanted {
         printer.talk(&format!("{app}/{instance} has stopped"));
     }
-    Ok(Exit::Success)
+    Ok(())
 }
 
-type Key = (String, String);
+/// App and instance.
+pub(crate) type Key = (String, String);
 
 fn key(instance: &InstanceInfo) -> Key {
     (instance.app.clone(), instance.instance.clone())
@@ -159,12 +176,18 @@ fn ask(left: &[InstanceInfo], told: &mut BTreeSet<u32>, printer: &Printer) {
     // First only the process that `wrap` became, so that a master can end its workers. Processes that it
     // leaves behind are asked when it is gone.
     let (wrapped, others): (Vec<_>, Vec<_>) = left.iter().partition(|instance| instance.wrap_pid.is_some());
-    let wraps = wrapped.iter().filter_map(|instance| instance.wrap_pid);
+    let wraps = wrapped.iter().flat_map(|instance| wraps(instance));
     for pid in wraps.chain(processes(&others)) {
         if told.insert(pid) {
             send(pid, Signal::SIGTERM, printer);
         }
     }
+}
+
+/// The processes that `wrap` became.
+fn wraps(instance: &InstanceInfo) -> Vec<u32> {
+    // An older collector does not list the commands.
+    instance.commands.iter().map(|one| one.wrap_pid).chain(instance.wrap_pid).collect()
 }
 
 /// The processes of instances. For instances without known processes, those that hold their listeners.

@@ -1,25 +1,40 @@
-//! `agentfs tell` (hidden): reports on the terminal where a wrapped program listens, because `wrap` itself
-//! has become that program. It is a separate process and not the program's child, so the program never sees
-//! it.
+//! `agentfs tell` (hidden): reports on standard error where a wrapped program listens, because `wrap` itself has become
+//! that program. It is a separate process and not the program's child, so the program never sees it.
 //!
 //! ```text
-//! wrap ── runs ──► tell ── starts ──► tell --detached    subscribes, says "ready"
-//!  │                └─ ends once that is ready               │
-//!  └─ becomes the program                                    └─ ends with the program
+//! wrap ── runs ──► sh ── starts ──► tell      asks for all events since the start of the program
+//!  │               └─ ends at once      │
+//!  └─ becomes the program               └─ ends with the program, at once
 //! ```
+//! While it runs it holds the program's standard error, and nothing else of the program's: whoever reads that to its
+//! end would wait for us. So one thread writes, which may have to wait for a reader, and the other waits for the end of
+//! the program and then for nothing.
 use crate::args::TellArguments;
 use crate::autostart;
+use crate::client::{Events, Next};
 use crate::exit::Exit;
-use crate::follow::{Followed, Tell, View, subscribe, until_end};
+use crate::follow::{Followed, Tell, View, subscribe};
 use crate::hint::Failure;
+use crate::ours::Ours;
 use crate::printer::Printer;
 use crate::settings::Settings;
+use crate::{descriptors, liveness};
+use agentfs_wire::event::{Event, What};
 use agentfs_wire::url::UrlStyle;
-use std::io::{self, Read};
-use std::process::Stdio;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 
-/// Starts a process that reports on `followed` until the process `pid` has ended. Returns once it is
-/// subscribed.
+/// Milliseconds that the lines which have arrived may take once the program has ended.
+const LAST_LINES: u8 = 50;
+
+/// Milliseconds between two looks whether the program has ended, where the system does not tell.
+const LOOK_MS: u8 = 50;
+
+/// Starts a process that reports on `followed` until the process `pid` has ended. It misses no event of a program that
+/// starts after this call.
 ///
 /// # Errors
 /// Why it could not be started.
@@ -30,17 +45,21 @@ pub(crate) fn start(
     started_ms: u64,
 ) -> Result<(), Failure> {
     let run = || -> io::Result<()> {
-        let mut command = autostart::own_command(settings)?;
-        command.arg("tell").args(["--app", followed.app, "--instance", followed.instance]);
-        command.args(["--pid", &pid.to_string(), "--started-ms", &started_ms.to_string()]);
-        command.args(["--http-port", &followed.urls.http_port.to_string()]);
+        let own = autostart::own_command(settings)?;
+        // The shell ends at once, so that the program has no child that it did not start.
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "\"$0\" \"$@\" &"]).arg(own.get_program()).env_clear();
+        shell.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.arg("tell").args(["--app", followed.app, "--instance", followed.instance]);
+        shell.args(["--pid", &pid.to_string(), "--started-ms", &started_ms.to_string()]);
+        shell.args(["--http-port", &followed.urls.http_port.to_string()]);
         if let Some(port) = followed.urls.https_port {
-            command.args(["--https-port", &port.to_string()]);
+            shell.args(["--https-port", &port.to_string()]);
         }
         if followed.fork {
-            command.arg("--fork");
+            shell.arg("--fork");
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status().map(drop)
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status().map(drop)
     };
     run().map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")))
 }
@@ -48,17 +67,13 @@ pub(crate) fn start(
 /// Runs the command.
 ///
 /// # Errors
-/// The collector does not answer, or the second process cannot be started.
+/// The collector does not answer.
 pub(crate) fn run(
     arguments: &TellArguments,
     settings: &Settings,
     printer: &Printer,
 ) -> Result<Exit, Failure> {
-    if !arguments.detached {
-        return detach(settings)
-            .map(|()| Exit::Success)
-            .map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")));
-    }
+    descriptors::close_inherited();
     // Signals from the terminal are for the program's job, not for us. Fails only if we lead a process group.
     let _ = nix::unistd::setsid();
     let followed = Followed {
@@ -67,22 +82,98 @@ pub(crate) fn run(
         urls: UrlStyle { http_port: arguments.http_port, https_port: arguments.https_port },
         fork: arguments.fork,
     };
-    let events = subscribe(settings, Tell::Listeners, followed)?;
-    printer.data("ready\n")?;
-    let view = View::new(settings, *printer, Tell::Listeners, followed);
-    until_end(events, &view, arguments.pid, arguments.started_ms);
+    let end = descriptors::end_of(arguments.pid).ok();
+    if !liveness::is_running(arguments.pid, arguments.started_ms) {
+        return Ok(Exit::Success);
+    }
+    let events = subscribe(settings, Tell::Listeners, followed, Some(arguments.started_ms))?;
+    let stop = events.stopper().map_err(|error| Failure::of(format_args!("cannot follow: {error}")))?;
+    let (app, instance) = (arguments.app.clone(), arguments.instance.clone());
+    let mut teller = Teller {
+        view: View::new(settings, *printer, Tell::Listeners, followed),
+        ours: Ours::new(settings.paths.clone(), app, instance, arguments.pid),
+        pid: arguments.pid,
+        started_ms: arguments.started_ms,
+    };
+    let (done_tx, done_rx) = UnixStream::pair().map_err(|error| Failure::of(&error))?;
+    let pid = (arguments.pid, arguments.started_ms);
+    std::thread::Builder::new()
+        .name("tell".to_owned())
+        .spawn(move || {
+            teller.run(events);
+            drop(done_tx);
+        })
+        .map_err(|error| Failure::of(format_args!("cannot start a thread: {error}")))?;
+    if wait_for_one(end.as_ref(), &done_rx, pid) == Ended::Program {
+        // What has arrived is still told, then the events are over.
+        let _ = stop.shutdown(std::net::Shutdown::Read);
+        wait_within(&done_rx, LAST_LINES);
+    }
     Ok(Exit::Success)
 }
 
-/// Starts this command again, detached, and waits until it is ready or has ended.
-fn detach(settings: &Settings) -> io::Result<()> {
-    let mut command = autostart::own_command(settings)?;
-    command.args(std::env::args_os().skip(1)).arg("--detached");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    if let Some(mut ready) = child.stdout.take() {
-        let mut one = [0];
-        // Nothing to read: it has ended, and has reported why.
-        let _ = ready.read(&mut one)?;
+/// Who tells.
+#[derive(Debug)]
+struct Teller {
+    view: View,
+    ours: Ours,
+    /// The process that `wrap` became.
+    pid: u32,
+    /// Unix milliseconds when it was started.
+    started_ms: u64,
+}
+
+// === impl Teller ===
+
+impl Teller {
+    /// Tells until there are no events any more, or the reader has gone.
+    fn run(&mut self, mut events: Events) {
+        while let Ok(Next::Event(event)) = events.next(None) {
+            if self.is_ours(&event) {
+                self.view.say(&event);
+            }
+        }
     }
-    Ok(())
+
+    /// Whether our command opened the listener, and not another one of the instance, or of a later instance with that
+    /// name.
+    fn is_ours(&mut self, event: &Event) -> bool {
+        let What::ListenerUp(listener) = &event.what else { return false };
+        let runs = liveness::is_running(self.pid, self.started_ms);
+        let Some(pid) = listener.pid else { return runs };
+        if pid == self.pid || !runs {
+            return pid == self.pid;
+        }
+        self.ours.has(pid)
+    }
+}
+
+/// What has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Program,
+    Events,
+}
+
+/// Waits until the program has ended, or the thread that tells.
+fn wait_for_one(end: Option<&OwnedFd>, done: &UnixStream, (pid, started_ms): (u32, u64)) -> Ended {
+    loop {
+        let mut wanted = vec![PollFd::new(done.as_fd(), PollFlags::POLLIN)];
+        wanted.extend(end.map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN)));
+        // If the system cannot tell us the end, we look.
+        let limit = if end.is_some() { PollTimeout::NONE } else { LOOK_MS.into() };
+        let _ = poll(&mut wanted, limit);
+        let is_ready = |at: usize| wanted.get(at).is_some_and(|one| one.any().unwrap_or(false));
+        if is_ready(1) || (end.is_none() && !liveness::is_running(pid, started_ms)) {
+            return Ended::Program;
+        }
+        if is_ready(0) {
+            return Ended::Events;
+        }
+    }
+}
+
+/// Waits until the thread that tells has ended, for at most `time`.
+fn wait_within(done: &UnixStream, time: u8) {
+    let _ = poll(&mut [PollFd::new(done.as_fd(), PollFlags::POLLIN)], PollTimeout::from(time));
 }

@@ -28,6 +28,9 @@ pub(crate) fn run(
         let wrapped = WrapArguments {
             app: arguments.app,
             instance: None,
+            new: false,
+            join: false,
+            replace: false,
             isolate: false,
             allow_host: Vec::new(),
             expose: Vec::new(),

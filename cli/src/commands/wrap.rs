@@ -1,12 +1,14 @@
-//! `agentfs wrap`: claims a name, prepares the program's environment and becomes the program.
+//! `agentfs wrap`: joins an instance or makes one, prepares the program's environment and becomes the program.
 //!
 //! Everything that can fail is done before the program starts. After that agentfs must not change its
 //! behaviour: it runs in our process, so its status, signals, job control and parent are its own, and nothing
 //! has to be passed on. The collector sees its end and cleans up. Only `trace -- COMMAND` stays beside the
 //! program (`supervise`), because it reports the program's last calls.
+mod joining;
+
 use crate::args::WrapArguments;
 use crate::autostart;
-use crate::checkout;
+use crate::choice::{Mode, Request};
 use crate::claim::{Claim, claim};
 use crate::client::Client;
 use crate::commands::tell;
@@ -15,10 +17,12 @@ use crate::exit::Exit;
 use crate::follow::{Followed, Follower, Tell};
 use crate::hint::Failure;
 use crate::isolation::{self, Isolation};
+use crate::naming::Names;
+use crate::place::{self, Place};
 use crate::printer::Printer;
 use crate::protection::{self, Start};
 use crate::settings::Settings;
-use crate::{instance, interposer, naming, program, supervise};
+use crate::{instance, interposer, program, supervise};
 use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
 use agentfs_wire::env;
@@ -27,7 +31,6 @@ use agentfs_wire::url::UrlStyle;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,7 +42,7 @@ const FAREWELL: Duration = Duration::from_millis(100);
 /// # Errors
 /// Why the program could not be started.
 pub(crate) fn run(arguments: WrapArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
-    let tell = if printer.talks() { Tell::Listeners } else { Tell::Nothing };
+    let tell = if printer.speaks() { Tell::Listeners } else { Tell::Nothing };
     run_telling(arguments, settings, printer, tell)
 }
 
@@ -55,7 +58,13 @@ pub(crate) fn run_telling(
 ) -> Result<Exit, Failure> {
     let name = arguments.command.first().cloned().unwrap_or_default();
     let path = program::find(&name, settings.search_path.as_deref())?;
-    let mut wanted = describe(&arguments, settings, &path)?;
+    let place = Place::current();
+    if let Some(problem) = &place.app.problem {
+        printer.warn(problem);
+    }
+    let names = place.names(arguments.app.as_deref(), arguments.instance.as_deref(), &file_name(&path))?;
+    let isolation = isolation::of(&place.directory, place.checkout.as_ref())?;
+    let mut wanted = describe(rules(&arguments, settings, isolation), &arguments, settings, &place, &names);
     let stays = matches!(tell, Tell::Trace { .. }) && supervise::can_wait();
     if !stays {
         wanted.child_pid = std::process::id();
@@ -71,13 +80,20 @@ pub(crate) fn run_telling(
     } else {
         protection::prepare(settings, printer, path, &arguments.command)
     };
-    let client = starting.finish(settings, printer);
-    let mut claim = claim(&settings.paths, wanted, random)?;
+    let mut client = starting.finish(settings, printer);
+    let inside = place::inside(settings, &names.app);
+    let request = arguments.request(&place, &names, inside.as_deref());
+    if arguments.replace {
+        joining::replace(settings, printer, client.as_mut(), &place, &request, &wanted)?;
+    }
+    let mut claim = claim(&settings.paths, &place, &request, &wanted)?;
+    joining::tell_name(printer, &claim);
+    joining::tell_orphans(settings, printer, &claim);
     let wrap = Wrap { arguments: &arguments, settings, printer, tell, start: &start };
     let done = wrap.prepare(library, client, &claim).and_then(|prepared| {
         if stays { wrap.stay(prepared, &mut claim) } else { Err(wrap.become_it(&prepared, &claim)) }
     });
-    let (child, follower) = done.inspect_err(|_| claim.withdraw())?;
+    let (child, follower) = done.inspect_err(|_| claim.withdraw(&settings.paths))?;
     let end = child.wait();
     if let Some(follower) = &follower {
         follower.ended();
@@ -114,6 +130,27 @@ struct Prepared {
     unreached: Option<Why>,
 }
 
+// === impl WrapArguments ===
+
+impl WrapArguments {
+    /// What is asked of the choice of an instance.
+    fn request<'a>(&self, place: &'a Place, names: &'a Names, inside: Option<&'a str>) -> Request<'a> {
+        let mode = match (self.new, self.join) {
+            (true, _) => Mode::New,
+            (_, true) => Mode::Join,
+            _ => Mode::Usual,
+        };
+        Request {
+            mode,
+            given: names.given.as_deref(),
+            stem: &names.stem,
+            folder: place.folder(),
+            inside,
+            own: &[],
+        }
+    }
+}
+
 // === impl Wrap ===
 
 impl Wrap<'_> {
@@ -140,12 +177,12 @@ impl Wrap<'_> {
             (None, None) => Some(instance::free_port()?),
             (None, Some(_)) => None,
         };
+        let rules = joined_rules(arguments, settings, claim);
         let unreached = library.as_ref().and_then(|_| program::beyond_reach(&start.path));
         let engine = match library {
             Some(library) => {
-                let isolate = claim.companion.rules.isolate;
                 let path = &start.path;
-                start.adjust(instance::preload(settings, printer, path, library, isolate, unreached))
+                start.adjust(instance::preload(settings, printer, path, library, rules.isolate, unreached))
             }
             None => Engine::Cooperative { nested: settings.nested },
         };
@@ -154,11 +191,12 @@ impl Wrap<'_> {
         plan.port = chosen_port;
         plan.secret = claim.companion.secret;
         printer.detail(&format!("{app}/{name} is at {}", plan.url));
-        plan.only.clone_from(&arguments.only);
-        plan.except.clone_from(&arguments.except);
-        plan.isolated.clone_from(&claim.companion.rules.isolated);
-        plan.allow_host.clone_from(&claim.companion.rules.allow_host);
-        let mut variables = environment::build(&settings.environment, &plan);
+        plan.only = rules.only;
+        plan.except = rules.except;
+        plan.isolated = rules.isolated;
+        plan.allow_host = rules.allow_host;
+        // The rules say it again, whatever our own environment says.
+        let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
         program::settle(&start.path, &mut variables);
         Ok(Prepared { variables, urls, unreached })
     }
@@ -166,7 +204,7 @@ impl Wrap<'_> {
     /// Becomes the program. Returns only if that fails.
     fn become_it(self, prepared: &Prepared, claim: &Claim) -> Failure {
         let Self { settings, printer, tell, start, .. } = self;
-        let started_ms = claim.companion.started_ms;
+        let started_ms = claim.own.started_ms;
         if let (Tell::Listeners, Some(followed)) = (tell, prepared.followed(claim))
             && let Err(error) = tell::start(settings, followed, std::process::id(), started_ms)
         {
@@ -192,7 +230,7 @@ impl Wrap<'_> {
         prepared.tell_unreached(settings, &start.path, claim);
         let child = supervise::spawn(&start.path, &start.arguments, &prepared.variables)
             .map_err(|error| program::cannot_start(&start.path, &error))?;
-        if let Err(error) = claim.started(child.id()) {
+        if let Err(error) = claim.started(&settings.paths, child.id()) {
             printer.warn(&format!("cannot record the program's process: {error}"));
         }
         Ok((child, follower))
@@ -248,54 +286,43 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
     Ok(())
 }
 
-/// The names and facts of the new instance.
-fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Result<Companion, Failure> {
-    // If the folder was removed, the program still runs; the folder just gives no names.
-    let directory = std::env::current_dir().unwrap_or_default();
-    let checkout = checkout::find(&directory);
-    let folder = |checkout: &checkout::Checkout| {
-        checkout.root.file_name().map(|name| name.to_string_lossy().into_owned())
-    };
-    let facts = naming::Facts {
-        app: arguments.app.clone(),
-        instance: arguments.instance.clone(),
-        manifest: arguments
-            .app
-            .is_none()
-            .then(|| checkout::manifest_name(&directory, checkout.as_ref()))
-            .flatten(),
-        repository: checkout.as_ref().and_then(|checkout| checkout.repository.clone()),
-        worktree: checkout
-            .as_ref()
-            .filter(|checkout| checkout.linked)
-            .and_then(|checkout| checkout.branch.clone().or_else(|| folder(checkout))),
-        program: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-    };
-    let isolation = isolation::of(&directory, checkout.as_ref())?;
-    let names = naming::resolve(&facts, random())?;
-    Ok(Companion {
-        app: names.app,
-        instance: names.instance,
-        checkout: checkout.as_ref().map(|checkout| checkout.root.clone()),
-        fork: checkout.as_ref().is_some_and(|checkout| checkout.linked),
-        branch: checkout.and_then(|checkout| checkout.branch),
-        directory,
-        command: arguments
-            .command
-            .iter()
-            .map(|word: &OsString| word.to_string_lossy().into_owned())
-            .collect(),
+/// The facts of the instance, if it is made. The claim sets its name and its time.
+fn describe(
+    rules: Rules,
+    arguments: &WrapArguments,
+    settings: &Settings,
+    place: &Place,
+    names: &Names,
+) -> Companion {
+    let checkout = place.checkout.as_ref();
+    Companion {
+        app: names.app.clone(),
+        checkout: checkout.map(|checkout| checkout.root.clone()),
+        fork: place.worktree().is_some(),
+        branch: checkout.and_then(|checkout| checkout.branch.clone()),
+        directory: place.directory.clone(),
+        root: place.app.root.clone(),
+        worktree: place.worktree().map(Path::to_owned),
+        command: words(&arguments.command),
         wrap_pid: std::process::id(),
-        child_pid: 0,
-        // The claim sets it.
-        started_ms: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        rules: rules(arguments, settings, isolation),
+        rules,
         secret: instance::new_secret(settings),
-    })
+        ..Companion::default()
+    }
 }
 
-/// The instance's rules: from the command line, else from the environment.
+/// The command line as text.
+pub(crate) fn words(command: &[OsString]) -> Vec<String> {
+    command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// The file name of a program.
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// The rules of the command line, else of the environment.
 fn rules(arguments: &WrapArguments, settings: &Settings, isolation: Isolation) -> Rules {
     let ports = |asked: &[u16], name| {
         if asked.is_empty() { environment::ports(&settings.environment, name) } else { asked.to_owned() }
@@ -309,11 +336,32 @@ fn rules(arguments: &WrapArguments, settings: &Settings, isolation: Isolation) -
     }
 }
 
+/// The rules of this command: its own, and those of an instance that it joins.
+fn joined_rules(arguments: &WrapArguments, settings: &Settings, claim: &Claim) -> Rules {
+    // The project's isolation is among the rules of the instance, whose folder is this one.
+    let (own, of_instance) = (rules(arguments, settings, Isolation::default()), &claim.companion.rules);
+    if !claim.choice.joins {
+        return of_instance.clone();
+    }
+    let has_ports = !own.only.is_empty() || !own.except.is_empty();
+    let ports = if has_ports { own.clone() } else { of_instance.clone() };
+    Rules {
+        isolate: own.isolate || of_instance.isolate,
+        isolated: of_instance.isolated.clone(),
+        allow_host: [own.allow_host, of_instance.allow_host.clone()].concat(),
+        only: ports.only,
+        except: ports.except,
+    }
+}
+
 /// Tells the collector that the program has ended. Cleans up itself if no collector is running.
 fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
     let ended = Client::connect_within(&settings.paths, FAREWELL).map(|mut client| {
-        let params =
-            EndedParams { app: claim.companion.app.clone(), instance: claim.companion.instance.clone() };
+        let params = EndedParams {
+            app: claim.companion.app.clone(),
+            instance: claim.companion.instance.clone(),
+            wrap_pid: Some(claim.own.wrap_pid),
+        };
         client.call::<Value>(method::INSTANCE_ENDED, params).map(drop)
     });
     match ended {
@@ -327,9 +375,4 @@ fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
             }
         }
     }
-}
-
-/// A random number, from the seed that the system gives to hash maps.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

@@ -9,7 +9,7 @@ use agentfs_wire::control::{
     ControlError, DrainAllParams, DrainParams, Draining, ErrorCode, Reply, Request, Snapshot,
     SubscribeParams, Subscribed, method, parse_request,
 };
-use agentfs_wire::limits::CONTROL_LINE_BYTES;
+use agentfs_wire::limits::{CONTROL_LINE_BYTES, CONTROL_SUBSCRIPTIONS};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,13 +19,18 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// Serves one client until it closes, breaks a limit, or the collector ends. A failure to read or write means
 /// that the client is gone.
-pub(super) async fn serve(stream: UnixStream, shared: Arc<Shared>, mut end_rx: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    stream: UnixStream,
+    shared: Arc<Shared>,
+    limits: Limits,
+    mut end_rx: watch::Receiver<bool>,
+) {
     let (input, output) = stream.into_split();
-    let mut connection = Connection { input: BufReader::new(input), output, shared };
+    let mut connection = Connection { input: BufReader::new(input), output, shared, limits };
     loop {
         let next = tokio::select! {
             next = line::read(&mut connection.input, CONTROL_LINE_BYTES) => next,
@@ -39,10 +44,20 @@ pub(super) async fn serve(stream: UnixStream, shared: Arc<Shared>, mut end_rx: w
     }
 }
 
+/// What a connection counts as.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// One of the connections, or of the subscriptions once it is one. Only held.
+    pub(super) counted: OwnedSemaphorePermit,
+    /// Places for subscriptions.
+    pub(super) places: Arc<Semaphore>,
+}
+
 struct Connection {
     input: BufReader<OwnedReadHalf>,
     output: OwnedWriteHalf,
     shared: Arc<Shared>,
+    limits: Limits,
 }
 
 /// What a request leads to.
@@ -105,6 +120,12 @@ impl Connection {
                 Ok(true)
             }
             Outcome::Subscribe(params) => {
+                let Ok(place) = Arc::clone(&self.limits.places).try_acquire_owned() else {
+                    let message = format!("too many subscriptions: {CONTROL_SUBSCRIPTIONS} are open");
+                    self.reply(id, Err(error(ErrorCode::Busy, message, Some("end a subscription")))).await?;
+                    return Ok(true);
+                };
+                self.limits.counted = place;
                 self.stream(id, params, end_rx).await?;
                 Ok(false)
             }

@@ -1,12 +1,13 @@
 //! Accepts control connections, within their limit.
-use super::{Command, Shared, connection};
+use super::connection::{self, Limits};
+use super::{Command, Shared};
 use crate::answer::error;
 use crate::end::ended;
 use crate::limits::COMMAND_QUEUE;
 use crate::notice::clear;
 use crate::warnings::Warnings;
 use agentfs_wire::control::{ErrorCode, Reply};
-use agentfs_wire::limits::CONTROL_CONNECTIONS;
+use agentfs_wire::limits::{CONTROL_CONNECTIONS, CONTROL_SUBSCRIPTIONS};
 use serde_json::Value;
 use std::fs;
 use std::io;
@@ -47,6 +48,7 @@ impl Server {
     /// Serves until `end_rx` fires; open connections may then still write their replies.
     pub(crate) async fn run(self, shared: Arc<Shared>, mut end_rx: watch::Receiver<bool>) {
         let permits = Arc::new(Semaphore::new(CONTROL_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(CONTROL_SUBSCRIPTIONS));
         let mut connections = JoinSet::new();
         let for_connections = end_rx.clone();
         let mut warnings = Warnings::default();
@@ -56,11 +58,13 @@ impl Server {
                     Ok((stream, _)) if !is_trusted(&stream) => drop(stream),
                     Ok((stream, _)) => match Arc::clone(&permits).try_acquire_owned() {
                         Ok(permit) => {
-                            let serving = connection::serve(stream, Arc::clone(&shared), for_connections.clone());
-                            connections.spawn(async move {
-                                serving.await;
-                                drop(permit);
-                            });
+                            let limits = Limits { counted: permit, places: Arc::clone(&places) };
+                            connections.spawn(connection::serve(
+                                stream,
+                                Arc::clone(&shared),
+                                limits,
+                                for_connections.clone(),
+                            ));
                         }
                         Err(_) => refuse(&stream),
                     },
@@ -94,7 +98,7 @@ fn is_trusted(stream: &UnixStream) -> bool {
 }
 
 fn refuse(stream: &UnixStream) {
-    let hint = Some("close a connection; a subscription counts as one");
+    let hint = Some("close a connection");
     let busy = error(ErrorCode::Busy, format!("too many connections: {CONTROL_CONNECTIONS} are open"), hint);
     let reply = Reply { id: Value::Null, result: None, error: Some(busy) };
     if let Ok(mut line) = serde_json::to_vec(&reply) {

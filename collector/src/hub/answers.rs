@@ -119,7 +119,7 @@ impl Hub {
 
     fn instance_ended(&mut self, params: EndedParams) -> serde_json::Value {
         let key = Key { app: params.app, instance: params.instance };
-        self.tell(vec![Event::Ended { key: key.clone() }]);
+        self.tell(vec![Event::Ended { key: key.clone(), wrap_pid: params.wrap_pid }]);
         json!({"removed": !self.registry.knows(&key)})
     }
 

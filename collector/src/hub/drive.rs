@@ -352,8 +352,8 @@ impl Hub {
                 let result = self.files.run.remove_mark(&file);
                 self.note_removal(file, result);
             }
-            Effect::RemoveCompanion { file, wrap_pid, started_ms } => {
-                match self.files.run.remove_companion(&file, wrap_pid, started_ms) {
+            Effect::RemoveCompanion { file, companion } => {
+                match self.files.run.remove_companion(&file, &companion) {
                     // Somebody takes the name, or removes another: seen again, it is found dead or new.
                     Ok(Change::Different | Change::Busy) => self.files.rechecks.add(file, RUN_LOCK_RETRY_MS),
                     result => self.note_removal(file, result),

@@ -1,5 +1,6 @@
 //! What the registry wants done.
 use super::key::Key;
+use agentfs_wire::companion::Companion;
 use agentfs_wire::event::What;
 
 /// One thing to do. The hub carries them out in order.
@@ -45,14 +46,13 @@ pub(crate) enum Effect {
         /// The file.
         file: String,
     },
-    /// Remove the companion of an ended instance, if it is still the one that is meant.
+    /// Remove the companion of an ended instance, if it is still the one that is meant: a command may have joined the
+    /// instance, or taken its name.
     RemoveCompanion {
         /// The file.
         file: String,
-        /// `wrap_pid` in the companion that is meant.
-        wrap_pid: u32,
-        /// `started_ms` in the companion that is meant.
-        started_ms: u64,
+        /// What it says, as far as we know.
+        companion: Box<Companion>,
     },
     /// Remove a group mark, if it is a plain file.
     RemoveMark {

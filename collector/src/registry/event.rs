@@ -40,10 +40,12 @@ pub(crate) enum Event {
         /// What was found.
         living: Vec<(Key, u32)>,
     },
-    /// `wrap` says that its program has ended.
+    /// The process that started a command says that it has ended.
     Ended {
         /// The instance.
         key: Key,
+        /// That process; `None`: all commands of the instance.
+        wrap_pid: Option<u32>,
     },
     /// Somebody asked for a route.
     RouteAdded {

@@ -38,8 +38,8 @@ pub(crate) struct Instance {
     pub(crate) announced: bool,
     /// Whether a listener of it ever accepted: only then has it a claim to the app's name.
     pub(crate) served: bool,
-    /// Whether `wrap` said that the program has ended: its own pid no longer counts.
-    pub(crate) ended: bool,
+    /// Processes of commands that have ended, as was said: they no longer count.
+    pub(crate) ended: BTreeSet<u32>,
     /// Whether a survey decides about it.
     pub(crate) surveyed: bool,
     /// Whether the router sends it nothing, since somebody is about to end it.
@@ -90,7 +90,7 @@ impl Instance {
             pids: BTreeSet::new(),
             announced: false,
             served: false,
-            ended: false,
+            ended: BTreeSet::new(),
             surveyed: false,
             draining: false,
             claim: None,
@@ -112,7 +112,7 @@ impl Instance {
     /// The folder. Instances with the same folder are replicas.
     pub(crate) fn folder(&self) -> Option<&Path> {
         let companion = self.companion.as_ref()?;
-        Some(companion.checkout.as_deref().unwrap_or(&companion.directory))
+        Some(companion.folder())
     }
 
     /// Whether it runs in the main checkout.

@@ -5,7 +5,7 @@
 //! A failure names its seed; `AGENTFS_SIM_SEED=7 cargo test` runs that one alone, `AGENTFS_SIM_SEEDS=20` the first 20.
 use super::state::Registry;
 use super::*;
-use agentfs_wire::companion::{Companion, Rules};
+use agentfs_wire::companion::Companion;
 use agentfs_wire::control::{Policy, RouteParams};
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,8 +118,7 @@ impl World {
                     child_pid: 0,
                     started_ms: self.now,
                     version: String::new(),
-                    rules: Rules::default(),
-                    secret: None,
+                    ..Companion::default()
                 };
                 self.files.insert(file.clone(), File::Companion { companion: Box::new(companion) });
                 Some(self.seen(file))
@@ -168,7 +167,7 @@ impl World {
                 Some(self.seen(file))
             }
             _ => match random.below(5) {
-                0 => Some(Event::Ended { key }),
+                0 => Some(Event::Ended { key, wrap_pid: None }),
                 3 => Some(Event::Drained { keys: vec![key], until_ms: self.now + 20 }),
                 4 => Some(Event::Tick),
                 1 => {
@@ -237,14 +236,14 @@ impl World {
                 }
                 None
             }
-            Effect::RemoveCompanion { file, wrap_pid, started_ms } => {
+            Effect::RemoveCompanion { file, companion: meant } => {
                 if let Some(File::Companion { companion }) = self.files.get(&file)
-                    && (companion.wrap_pid, companion.started_ms) == (wrap_pid, started_ms)
+                    && *companion == meant
                 {
                     assert!(
                         !self.processes.values().any(|key| *key
                             == Key { app: companion.app.clone(), instance: companion.instance.clone() })
-                            || !self.watched.contains(&wrap_pid)
+                            || !self.watched.contains(&meant.wrap_pid)
                     );
                     self.files.remove(&file);
                 }

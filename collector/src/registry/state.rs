@@ -74,7 +74,7 @@ impl Registry {
             }
             Event::ProcessExited { pid } => self.process_exited(pid),
             Event::Surveyed { asked, living } => self.surveyed(now, &asked, living),
-            Event::Ended { key } => self.ended(&key),
+            Event::Ended { key, wrap_pid } => self.ended(&key, wrap_pid),
             Event::RouteAdded { route } => {
                 self.publish(What::RouteAdded { host: route.host.clone(), target: route.given.clone() });
                 self.remove_hand(&route.host);
@@ -277,27 +277,30 @@ impl Registry {
         }
         let Some(instance) = self.instances.get_mut(key) else { return };
         instance.companion_present = true;
-        let same = instance.companion.as_ref().filter(|known| is_same(known, &companion));
-        if same == Some(&companion) {
+        let same = instance.companion.clone().filter(|known| is_same(known, &companion));
+        if same.as_ref() == Some(&companion) {
             return;
         }
         if same.is_none() {
-            instance.ended = false;
+            instance.ended.clear();
             // Whoever took the name anew is not the one that was about to end.
             if std::mem::take(&mut instance.draining) {
                 self.draining.retain(|(_, other)| other != key);
             }
         }
-        let known: Vec<u32> = same.map(|known| vec![known.wrap_pid, known.child_pid]).unwrap_or_default();
+        let known = same_processes(same.as_ref());
+        let newest = companion.started().last().map(|one| one.wrap_pid);
         instance.started_ms = companion.started_ms;
-        let named = [companion.wrap_pid, companion.child_pid];
+        let named = companion.processes();
         instance.companion = Some(companion);
-        let ended = instance.ended;
+        let ended = instance.ended.clone();
         self.mark(key);
-        for pid in named {
-            if pid != 0 && !known.contains(&pid) && !ended {
+        for (pid, started_ms) in named {
+            if !known.contains(&pid) && !ended.contains(&pid) {
                 self.join(key, pid);
-                self.effects.push(Effect::Watch { pid, born_before_ms: Some(written_ms) });
+                // The file is written again for each command that joins, long after the first ones were born.
+                let born_before_ms = if newest == Some(pid) { written_ms } else { started_ms };
+                self.effects.push(Effect::Watch { pid, born_before_ms: Some(born_before_ms) });
             }
         }
         self.reclaim(key);
@@ -345,13 +348,16 @@ impl Registry {
         self.effects.push(Effect::Forget { pid });
     }
 
-    fn ended(&mut self, key: &Key) {
+    /// A command has ended, or all of them have.
+    fn ended(&mut self, key: &Key, wrap_pid: Option<u32>) {
         let Some(instance) = self.instances.get_mut(key) else { return };
-        instance.ended = true;
-        let mut gone = Vec::new();
-        if let Some(companion) = &instance.companion {
-            gone.extend([companion.wrap_pid, companion.child_pid]);
+        let mut gone: Vec<u32> = Vec::new();
+        for one in instance.companion.iter().flat_map(Companion::started) {
+            if wrap_pid.is_none_or(|pid| pid == one.wrap_pid) {
+                gone.extend([one.wrap_pid, one.child_pid].iter().filter(|pid| **pid != 0));
+            }
         }
+        instance.ended.extend(&gone);
         for file in instance.listeners.keys() {
             self.effects.push(Effect::Look { file: file.clone(), after_ms: 0 });
         }
@@ -440,11 +446,8 @@ impl Registry {
             self.effects.push(Effect::RemoveMark { file });
         }
         if let Some(companion) = instance.companion.as_ref().filter(|_| instance.companion_present) {
-            self.effects.push(Effect::RemoveCompanion {
-                file: companion_file(key),
-                wrap_pid: companion.wrap_pid,
-                started_ms: companion.started_ms,
-            });
+            let companion = Box::new(companion.clone());
+            self.effects.push(Effect::RemoveCompanion { file: companion_file(key), companion });
         }
         if instance.announced {
             self.publish(What::InstanceEnded { of: who(key) });
@@ -532,6 +535,11 @@ fn who(key: &Key) -> Who {
 /// Whether two companions are of one life of an instance.
 fn is_same(one: &Companion, other: &Companion) -> bool {
     (one.wrap_pid, one.started_ms) == (other.wrap_pid, other.started_ms)
+}
+
+/// The processes that a companion names.
+fn same_processes(companion: Option<&Companion>) -> BTreeSet<u32> {
+    companion.iter().flat_map(|companion| companion.processes()).map(|(pid, _)| pid).collect()
 }
 
 /// Whether a file name is that of a rewritten listener of this instance.

@@ -1,7 +1,7 @@
 //! Single steps of the registry, without a world around it.
 use super::state::Registry;
 use super::*;
-use agentfs_wire::companion::{Companion, Rules};
+use agentfs_wire::companion::{Companion, Started};
 use agentfs_wire::event::EventKind;
 use agentfs_wire::url::UrlStyle;
 
@@ -32,8 +32,7 @@ fn companion(instance: &str, wrap_pid: u32, folder: &str) -> FileState {
         child_pid: 0,
         started_ms: 500,
         version: "1".into(),
-        rules: Rules::default(),
-        secret: None,
+        ..Companion::default()
     };
     FileState::Companion { companion: Box::new(companion), written_ms: 600 }
 }
@@ -112,7 +111,8 @@ fn a_companion_of_the_dead_is_cleared_without_a_word() {
     let effects = registry.apply(1, Event::ProcessExited { pid: 7 });
     assert_eq!(effects, [Effect::Survey { key: key() }, Effect::Forget { pid: 7 }]);
     let effects = registry.apply(2, Event::Surveyed { asked: vec![key()], living: Vec::new() });
-    let removal = Effect::RemoveCompanion { file: "shop-k3f9.json".into(), wrap_pid: 7, started_ms: 500 };
+    let FileState::Companion { companion, .. } = companion("k3f9", 7, "/main") else { unreachable!() };
+    let removal = Effect::RemoveCompanion { file: "shop-k3f9.json".into(), companion };
     assert_eq!(effects, [removal, Effect::Routes]);
 }
 
@@ -121,13 +121,43 @@ fn wraps_own_pid_does_not_count_once_its_program_has_ended() {
     let mut registry = registry();
     see(&mut registry, "shop-k3f9.json", companion("k3f9", 7, "/main"));
     registry.apply(1, Event::ProcessLives { pid: 7 });
-    let effects = registry.apply(2, Event::Ended { key: key() });
+    let effects = registry.apply(2, Event::Ended { key: key(), wrap_pid: Some(7) });
     assert_eq!(effects, [Effect::Forget { pid: 7 }, Effect::Survey { key: key() }]);
     // Its last write of the companion may be seen only now.
     let effects = see(&mut registry, "shop-k3f9.json", companion("k3f9", 7, "/main"));
     assert_eq!(effects, []);
     let effects = registry.apply(3, Event::Surveyed { asked: vec![key()], living: Vec::new() });
     assert!(kinds(&effects).contains(&EventKind::InstanceEnded));
+}
+
+/// A command that joins: the instance lives as long as one of them.
+#[test]
+fn an_instance_lives_as_long_as_one_of_its_commands() {
+    let FileState::Companion { companion: first, .. } = companion("k3f9", 7, "/main") else { unreachable!() };
+    let second =
+        Started { command: vec!["front".into()], wrap_pid: 17, started_ms: 900, ..Started::default() };
+    let both = Companion { commands: [first.started(), vec![second]].concat(), ..*first.clone() };
+    let mut registry = registry();
+    see(&mut registry, "shop-k3f9.json", FileState::Companion { companion: first, written_ms: 600 });
+    registry.apply(1, Event::ProcessLives { pid: 7 });
+    let joined = FileState::Companion { companion: Box::new(both.clone()), written_ms: 1000 };
+    let effects = see(&mut registry, "shop-k3f9.json", joined.clone());
+    assert_eq!(effects[0], Effect::Watch { pid: 17, born_before_ms: Some(1000) });
+    assert_eq!(kinds(&effects), [], "the instance goes on");
+    let list = |registry: &Registry| {
+        let urls = UrlStyle { http_port: 80, https_port: None };
+        registry.snapshot(0, urls, &|_| (0, 0.0)).instances.pop().unwrap()
+    };
+    assert_eq!(list(&registry).commands.len(), 2);
+    registry.apply(2, Event::Ended { key: key(), wrap_pid: Some(7) });
+    let left = list(&registry);
+    assert_eq!((left.wrap_pid, left.command), (Some(17), vec!["front".to_owned()]));
+    assert_eq!(see(&mut registry, "shop-k3f9.json", joined), [], "the ended one is not watched again");
+    let effects = registry.apply(3, Event::ProcessExited { pid: 17 });
+    assert!(effects.contains(&Effect::Survey { key: key() }));
+    let effects = registry.apply(4, Event::Surveyed { asked: vec![key()], living: Vec::new() });
+    let removal = Effect::RemoveCompanion { file: "shop-k3f9.json".into(), companion: Box::new(both) };
+    assert!(effects.contains(&removal));
 }
 
 #[test]

@@ -3,7 +3,8 @@ use super::instance::{Instance, Listener};
 use super::key::Key;
 use super::route::Target;
 use super::state::Registry;
-use agentfs_wire::control::{InstanceInfo, ListenerInfo, RouteInfo, Snapshot};
+use agentfs_wire::companion::{Companion, Started};
+use agentfs_wire::control::{CommandInfo, InstanceInfo, ListenerInfo, RouteInfo, Snapshot};
 use agentfs_wire::name::SocketName;
 use agentfs_wire::url::UrlStyle;
 use std::collections::BTreeSet;
@@ -138,21 +139,33 @@ impl Registry {
             })
             .collect();
         let companion = instance.companion.as_ref();
-        let wrap_pid =
-            companion.map(|companion| companion.wrap_pid).filter(|pid| instance.pids.contains(pid));
+        let started = companion.map(Companion::started).unwrap_or_default();
+        let running: Vec<&Started> =
+            started.iter().filter(|one| instance.pids.contains(&one.wrap_pid)).collect();
+        let shown = running.first().copied().or(started.first());
         // `wrap` becomes the program; where it stayed beside it, it is not one of the program's processes.
-        let beside = wrap_pid.filter(|pid| companion.is_some_and(|companion| companion.child_pid != *pid));
+        let beside = |pid: u32| running.iter().any(|one| one.wrap_pid == pid && one.child_pid != pid);
         InstanceInfo {
             app: key.app.clone(),
             instance: key.instance.clone(),
             url: urls.url(&host),
             host,
-            directory: companion.map(|companion| companion.directory.to_string_lossy().into_owned()),
-            command: companion.map(|companion| companion.command.clone()).unwrap_or_default(),
-            wrap_pid,
-            pids: instance.pids.iter().copied().filter(|pid| Some(*pid) != beside).collect(),
+            directory: shown.map(|one| one.directory.to_string_lossy().into_owned()),
+            command: shown.map(|one| one.command.clone()).unwrap_or_default(),
+            wrap_pid: running.first().map(|one| one.wrap_pid),
+            commands: running.iter().map(|one| command_info(one)).collect(),
+            pids: instance.pids.iter().copied().filter(|pid| !beside(*pid)).collect(),
             started_ms: instance.started_ms,
             listeners,
         }
+    }
+}
+
+fn command_info(one: &Started) -> CommandInfo {
+    CommandInfo {
+        command: one.command.clone(),
+        directory: one.directory.to_string_lossy().into_owned(),
+        wrap_pid: one.wrap_pid,
+        started_ms: one.started_ms,
     }
 }

@@ -1,6 +1,6 @@
 //! A collector with a home of its own, and a client of its control socket.
 use agentfs_collector::{Config, Error, Report};
-use agentfs_wire::companion::{Companion, Rules};
+use agentfs_wire::companion::Companion;
 use agentfs_wire::control::{InstanceInfo, Reply, Snapshot};
 use agentfs_wire::level::Level;
 use agentfs_wire::limits::NOTICE_BYTES;
@@ -192,8 +192,7 @@ impl Collector {
             child_pid,
             started_ms: now_ms(),
             version: "1.2.3".into(),
-            rules: Rules::default(),
-            secret: None,
+            ..Companion::default()
         };
         edit(&mut companion);
         std::fs::write(file, serde_json::to_string(&companion).unwrap()).unwrap();

@@ -1,0 +1,75 @@
+//! What `wrap` does and says about instances that are running: stops one, says why a name is not the usual one, names
+//! what was left behind.
+use crate::choice::{Renamed, Request};
+use crate::claim::{self, Claim};
+use crate::client::Client;
+use crate::commands::stop;
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::orphans::{self, Orphan};
+use crate::place::Place;
+use crate::printer::Printer;
+use crate::settings::Settings;
+use agentfs_wire::companion::Companion;
+use std::collections::BTreeSet;
+
+/// Stops the instance that this one takes the place of, if it is running.
+///
+/// # Errors
+/// It cannot be stopped, or this command is part of it.
+pub(super) fn replace(
+    settings: &Settings,
+    printer: &Printer,
+    client: Option<&mut Client>,
+    place: &Place,
+    request: &Request<'_>,
+    wanted: &Companion,
+) -> Result<(), Failure> {
+    let Some(name) = claim::running(&settings.paths, place, request, wanted) else { return Ok(()) };
+    let app = &wanted.app;
+    if request.inside == Some(&name) {
+        let message = format_args!("--replace would stop {app}/{name}, which this command is part of");
+        return Err(Failure::new(Exit::Setup, message).hint("run it outside of the instance"));
+    }
+    let Some(client) = client else {
+        return Err(Failure::new(Exit::Setup, "--replace needs the collector, but none answers")
+            .hint("run `agentfs daemon start` to see why"));
+    };
+    stop::end(client, BTreeSet::from([(app.clone(), name.clone())]), stop::TIMEOUT, printer)
+        .map_err(|error| error.exit(Exit::Setup))
+}
+
+/// Says what the instance is called, where that is not as usual.
+pub(super) fn tell_name(printer: &Printer, claim: &Claim) {
+    let Companion { app, instance, .. } = &claim.companion;
+    match &claim.choice.renamed {
+        None if claim.choice.joins => printer.detail(&format!("joined {app}/{instance}")),
+        None => {}
+        Some(Renamed::Copy(stem)) => printer.note(&format!(
+            "this is {app}/{instance}, another copy: the same command is running in {app}/{stem}"
+        )),
+        Some(Renamed::Aside(stem, holder)) => printer.note(&format!(
+            "this is {app}/{instance}, because {app}/{stem} belongs to {holder}"
+        )),
+        Some(Renamed::Kept(stem)) => printer.note(&format!(
+            "this is {app}/{instance}, which is running in this folder; it becomes {app}/{stem} once all of it has ended"
+        )),
+    }
+}
+
+/// Names what commands that have ended left behind on the instance's ports.
+pub(super) fn tell_orphans(settings: &Settings, printer: &Printer, claim: &Claim) {
+    if !claim.has_ended_commands {
+        return;
+    }
+    let Companion { app, instance, .. } = &claim.companion;
+    for orphan in orphans::of(&settings.paths, &claim.companion) {
+        let Orphan { pid, command, ports } = orphan;
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        printer.warn(&format!(
+            "port {} of {app}/{instance} is held by `{command}` (pid {pid}), left behind by a command that has ended; \
+             to end it: kill {pid}",
+            ports.join(", ")
+        ));
+    }
+}

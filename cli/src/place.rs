@@ -1,0 +1,111 @@
+//! The folder that a command is started in: its checkout, its names, and whether an instance belongs to it. Shared by
+//! `wrap` and `name`.
+use crate::checkout::{self, AppName, Checkout};
+use crate::hint::Failure;
+use crate::naming::{self, Facts, Names};
+use crate::settings::Settings;
+use agentfs_wire::companion::Companion;
+use agentfs_wire::env;
+use std::path::{Path, PathBuf};
+
+/// A folder, as far as names are concerned.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The working directory. Empty if it was removed: then no instance belongs to it.
+    pub(crate) directory: PathBuf,
+    /// The checkout around it.
+    pub(crate) checkout: Option<Checkout>,
+    /// What names the app.
+    pub(crate) app: AppName,
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The working directory.
+    pub(crate) fn current() -> Self {
+        // If the folder was removed, the program still runs; the folder just gives no names.
+        let directory = std::env::current_dir().unwrap_or_default();
+        let checkout = checkout::find(&directory);
+        let app = if directory.as_os_str().is_empty() {
+            AppName::default()
+        } else {
+            checkout::app_name(&directory, checkout.as_ref())
+        };
+        Self { directory, checkout, app }
+    }
+
+    /// The folder that its instances belong to.
+    pub(crate) fn folder(&self) -> &Path {
+        let checkout = self.checkout.as_ref().map(|checkout| checkout.root.as_path());
+        self.app.root.as_deref().or(checkout).unwrap_or(&self.directory)
+    }
+
+    /// Git's folder of the linked worktree.
+    pub(crate) fn worktree(&self) -> Option<&Path> {
+        let link = self.checkout.as_ref().and_then(|checkout| checkout.link.as_ref());
+        link.map(|link| link.folder.as_path())
+    }
+
+    /// Whether an instance belongs to this folder. A worktree that was moved is still the same.
+    pub(crate) fn owns(&self, companion: &Companion) -> bool {
+        let same_folder = !self.directory.as_os_str().is_empty() && companion.folder() == self.folder();
+        same_folder || (self.worktree().is_some() && companion.worktree.as_deref() == self.worktree())
+    }
+
+    /// The branch or the folder that names the instance of a linked worktree.
+    fn instance_source(&self) -> Option<String> {
+        let checkout = self.checkout.as_ref().filter(|checkout| checkout.link.is_some())?;
+        let folder = || checkout.root.file_name().map(|name| name.to_string_lossy().into_owned());
+        checkout.branch.clone().or_else(folder)
+    }
+
+    /// Its names. `program` is the file name of the program.
+    ///
+    /// # Errors
+    /// A given name is not one.
+    pub(crate) fn names(
+        &self,
+        app: Option<&str>,
+        instance: Option<&str>,
+        program: &str,
+    ) -> Result<Names, Failure> {
+        naming::resolve(&Facts {
+            app: app.map(str::to_owned),
+            instance: instance.map(str::to_owned),
+            folder: self.app.raw.clone(),
+            worktree: self.instance_source(),
+            program: program.to_owned(),
+        })
+    }
+
+    /// Where the app's name comes from, for people.
+    pub(crate) fn app_source(&self) -> String {
+        match &self.app.from {
+            Some(from) if from.is_dir() => format!("the folder {}", from.display()),
+            Some(from) => from.display().to_string(),
+            None => "the program".to_owned(),
+        }
+    }
+
+    /// Where the instance's usual name comes from, for people.
+    pub(crate) fn stem_source(&self) -> String {
+        match &self.checkout {
+            Some(checkout) => match (&checkout.link, &checkout.branch) {
+                (None, _) => format!("the main checkout {}", checkout.root.display()),
+                (Some(_), Some(branch)) => {
+                    format!("branch {branch} of the worktree {}", checkout.root.display())
+                }
+                (Some(_), None) => format!("the folder of the detached worktree {}", checkout.root.display()),
+            },
+            None => format!("{} is not in a git checkout", self.directory.display()),
+        }
+    }
+}
+
+/// The instance of `app` that this process belongs to, if it is one of this home.
+pub(crate) fn inside(settings: &Settings, app: &str) -> Option<String> {
+    let text = |name| settings.variable(name).map(|value| value.to_string_lossy().into_owned());
+    let here = settings.variable(env::RUN).is_some_and(|run| Path::new(&run) == settings.paths.run);
+    text(env::INSTANCE).filter(|_| here && text(env::APP).as_deref() == Some(app))
+}
