@@ -116,6 +116,7 @@ fn join(
     let ended = |one: &Started| !liveness::is_started(one);
     let has_ended_commands = commands.iter().any(ended);
     while commands.len() >= COMMANDS {
+        // The processes of the first are in the fields of old as well.
         let first = commands.iter().position(ended).unwrap_or(0);
         commands.remove(first);
     }
@@ -200,13 +201,26 @@ impl Claim {
         Ok(())
     }
 
+    /// Takes ended commands out of the list: they left nothing behind.
+    ///
+    /// # Errors
+    /// The companion cannot be rewritten; the old one stays.
+    pub(crate) fn forget_ended(&mut self, paths: &Paths) -> io::Result<()> {
+        let _lock = RunLock::take(&paths.run_lock)?;
+        let Some(mut companion) = self.read() else { return Ok(()) };
+        companion.commands.retain(liveness::is_started);
+        rewrite(&self.path, &companion)?;
+        self.companion = companion;
+        Ok(())
+    }
+
     /// Gives the name back, unless something of the instance still runs or listens. For use without a collector.
     ///
     /// # Errors
     /// Where files cannot be removed.
     pub(crate) fn release(&self, paths: &Paths) -> io::Result<()> {
         let lock = RunLock::take(&paths.run_lock)?;
-        self.leave(paths, |companion| {
+        self.leave(|companion| {
             liveness::sweep(paths, &companion.app, &companion.instance, &lock)?;
             Ok(!census::is_listening(paths, &companion.app, &companion.instance))
         })
@@ -214,21 +228,22 @@ impl Claim {
 
     /// Withdraws the claim: the program was never started.
     pub(crate) fn withdraw(&self, paths: &Paths) {
-        // A companion that stays looks like a dead instance, which is harmless.
-        let _ = RunLock::take(&paths.run_lock).and_then(|_lock| self.leave(paths, |_| Ok(true)));
+        // An instance that was there before us stays. A companion that stays looks like a dead instance, which is
+        // harmless.
+        let _ = RunLock::take(&paths.run_lock).and_then(|_lock| self.leave(|_| Ok(!self.choice.joins)));
     }
 
-    /// Takes our command out of the companion, or removes that if no other is running. The caller holds the lock.
-    fn leave(&self, paths: &Paths, is_over: impl FnOnce(&Companion) -> io::Result<bool>) -> io::Result<()> {
+    /// Takes our command out of the companion. Removes that if no other command is running and the instance `is_over`.
+    /// The caller holds the lock.
+    fn leave(&self, is_over: impl FnOnce(&Companion) -> io::Result<bool>) -> io::Result<()> {
         let Some(mut companion) = self.read() else { return Ok(()) };
         let others: Vec<Started> = companion.started().into_iter().filter(|one| *one != self.own).collect();
         let alone = !others.iter().any(liveness::is_started);
-        let joined = self.choice.joins && census::is_listening(paths, &companion.app, &companion.instance);
-        if !alone || joined {
-            companion.commands = others;
-            return rewrite(&self.path, &companion);
+        if alone && is_over(&companion)? {
+            return fs::remove_file(&self.path);
         }
-        if is_over(&companion)? { fs::remove_file(&self.path) } else { Ok(()) }
+        companion.commands = others;
+        rewrite(&self.path, &companion)
     }
 
     /// The companion as it is, if it is still that of our instance's life.

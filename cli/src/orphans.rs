@@ -31,10 +31,16 @@ pub(crate) fn of(paths: &Paths, companion: &Companion) -> Vec<Orphan> {
         .filter(|pid| *pid != 0)
         .collect();
     let mut orphans: BTreeMap<u32, BTreeSet<u16>> = BTreeMap::new();
-    for file in liveness::files_of(paths, &companion.app, &companion.instance) {
-        let name = file.file_name().and_then(|name| SocketName::parse(name.to_str()?).ok());
-        let Some(Kind::Listener { port, .. }) = name.map(|name| name.kind) else { continue };
-        let holders = holders::of(&BTreeSet::from([file.to_string_lossy().into_owned()]));
+    let ports: BTreeMap<String, u16> = liveness::files_of(paths, &companion.app, &companion.instance)
+        .iter()
+        .filter_map(|file| {
+            let name = SocketName::parse(file.file_name()?.to_str()?).ok()?;
+            let Kind::Listener { port, .. } = name.kind else { return None };
+            Some((file.to_string_lossy().into_owned(), port))
+        })
+        .collect();
+    for (file, holders) in holders::by_socket(&ports.keys().cloned().collect()) {
+        let Some(port) = ports.get(&file).copied() else { continue };
         for pid in &holders {
             let above = ancestors(*pid);
             let is_child_of = |others: &BTreeSet<u32>| above.iter().any(|above| others.contains(above));

@@ -17,7 +17,7 @@ fn the_cases_on_descriptors_and_epoll_pass() {
     let home = Home::new();
     let runner = Path::new(env!("CARGO_MANIFEST_DIR")).join("behaviours/run.py");
     let run = home.program(artifact::PYTHON).arg(runner).args(["--jobs", "2", "--only", DESCRIPTOR_CASES]);
-    let output = run.arg(home.agentfs_path()).args(["wrap", "--"]).output().success();
+    let output = run.arg(home.agentfs_path()).args(["wrap", "--new", "--"]).output().success();
     let passed = output.stdout.lines().filter(|line| line.starts_with("ok ")).count();
     assert!(passed >= 14, "some cases were not found or skipped:\n{}", output.explain());
 }
@@ -154,7 +154,8 @@ fn a_start_that_fails_gives_the_name_back() {
     }
 }
 
-/// Says in a file that it was hung up.
+/// Says in a file that it was hung up. The word is in two parts: the trace shows the command line, where it must not be
+/// found.
 const HUNG_UP: &str = r#"
 import signal, sys
 # Waited for, not handled: a signal just before pause(2) would be noticed after the next one only.

@@ -21,6 +21,7 @@ use crate::settings::Settings;
 use crate::{descriptors, liveness};
 use agentfs_wire::event::{Event, What};
 use agentfs_wire::url::UrlStyle;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -59,7 +60,11 @@ pub(crate) fn start(
         if followed.fork {
             shell.arg("--fork");
         }
-        shell.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status().map(drop)
+        match shell.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status() {
+            // Who ignores SIGCHLD gets no status (wait(2)).
+            Err(error) if error.raw_os_error() != Some(Errno::ECHILD as i32) => Err(error),
+            _ => Ok(()),
+        }
     };
     run().map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")))
 }

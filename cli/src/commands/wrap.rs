@@ -26,6 +26,7 @@ use crate::{instance, interposer, program, supervise};
 use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
 use agentfs_wire::env;
+use agentfs_wire::label::hash5;
 use agentfs_wire::notice::Why;
 use agentfs_wire::url::UrlStyle;
 use serde_json::{Value, json};
@@ -33,6 +34,9 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Bytes of a command line that are kept, in whole words. What follows is only a hash.
+const COMMAND_BYTES: usize = 8192;
 
 /// How long we try to tell the collector that the program has ended. It also finds out by itself.
 const FAREWELL: Duration = Duration::from_millis(100);
@@ -88,7 +92,7 @@ pub(crate) fn run_telling(
     }
     let mut claim = claim(&settings.paths, &place, &request, &wanted)?;
     joining::tell_name(printer, &claim);
-    joining::tell_orphans(settings, printer, &claim);
+    joining::tell_orphans(settings, printer, &mut claim);
     let wrap = Wrap { arguments: &arguments, settings, printer, tell, start: &start };
     let done = wrap.prepare(library, client, &claim).and_then(|prepared| {
         if stays { wrap.stay(prepared, &mut claim) } else { Err(wrap.become_it(&prepared, &claim)) }
@@ -312,9 +316,20 @@ fn describe(
     }
 }
 
-/// The command line as text.
+/// The command line as text. The end of a very long one is only a hash: all of an instance's commands are in one file.
 pub(crate) fn words(command: &[OsString]) -> Vec<String> {
-    command.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+    let words: Vec<String> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut left = COMMAND_BYTES;
+    let fits = |word: &&String| {
+        let room = left.checked_sub(word.len());
+        left = room.unwrap_or(0);
+        room.is_some()
+    };
+    let mut kept: Vec<String> = words.iter().take_while(fits).cloned().collect();
+    if kept.len() < words.len() {
+        kept.push(format!("… {}", hash5(&words.join("\0"))));
+    }
+    kept
 }
 
 /// The file name of a program.
@@ -374,5 +389,22 @@ fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
                 printer.detail(&format!("cannot clean up: {error}"));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_very_long_command_line_is_kept_in_part_and_stays_distinct() {
+        let of = |last: &str| {
+            let long = "x".repeat(COMMAND_BYTES);
+            words(&["make", "all", &long, last].map(OsString::from))
+        };
+        assert_eq!(words(&["make".into(), "all".into()]), ["make", "all"]);
+        assert_eq!(of("a").len(), 3);
+        assert_eq!(of("a"), of("a"));
+        assert_ne!(of("a"), of("b"));
     }
 }

@@ -57,13 +57,19 @@ pub(super) fn tell_name(printer: &Printer, claim: &Claim) {
     }
 }
 
-/// Names what commands that have ended left behind on the instance's ports.
-pub(super) fn tell_orphans(settings: &Settings, printer: &Printer, claim: &Claim) {
+/// Names what commands that have ended left behind on the instance's ports. If that is nothing, they are forgotten.
+pub(super) fn tell_orphans(settings: &Settings, printer: &Printer, claim: &mut Claim) {
     if !claim.has_ended_commands {
         return;
     }
+    let found = orphans::of(&settings.paths, &claim.companion);
+    if found.is_empty()
+        && let Err(error) = claim.forget_ended(&settings.paths)
+    {
+        printer.detail(&format!("cannot rewrite the companion: {error}"));
+    }
     let Companion { app, instance, .. } = &claim.companion;
-    for orphan in orphans::of(&settings.paths, &claim.companion) {
+    for orphan in found {
         let Orphan { pid, command, ports } = orphan;
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         printer.warn(&format!(
