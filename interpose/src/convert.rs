@@ -25,7 +25,7 @@ pub(crate) fn replace(fd: c_int, new: Fd) -> sys::Result<()> {
 
 fn put(new: &Fd, fd: c_int) -> sys::Result<()> {
     let close_on_exec = sys::control(fd, libc::F_GETFD, 0)? & libc::FD_CLOEXEC != 0;
-    sys::replace(new.number(), fd, close_on_exec)
+    sys::replace(new, fd, close_on_exec)
 }
 
 fn copy_flags(fd: c_int, new: c_int, flags: c_int) {

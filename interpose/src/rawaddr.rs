@@ -21,6 +21,15 @@ const STORAGE_BYTES: usize = 128;
 /// Below this no address can be mapped, so a pointer is as bad as NULL.
 const FIRST_PAGE: usize = 4096;
 
+/// Whether a pointer is NULL, or as bad: the kernel will say EFAULT.
+///
+/// This is all that can be told of a pointer without a system call, which every call would pay for. A pointer into no
+/// memory that is neither ends the program by SIGSEGV where a function here reads it before the kernel does
+/// (docs/interposer.md, "What differs").
+pub(crate) fn is_nowhere<T>(pointer: *const T) -> bool {
+    pointer.addr() < FIRST_PAGE
+}
+
 /// An address that a program passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Given {
@@ -39,7 +48,7 @@ pub(crate) enum Given {
 /// `length` bytes, as the system call requires.
 pub(crate) unsafe fn read(address: *const sockaddr, length: socklen_t) -> Given {
     let length = usize::try_from(length).unwrap_or(0);
-    if address.addr() < FIRST_PAGE || !(2..=STORAGE_BYTES).contains(&length) {
+    if is_nowhere(address) || !(2..=STORAGE_BYTES).contains(&length) {
         return Given::Other;
     }
     // SAFETY: the caller vouches for `length` >= 2 bytes.
@@ -61,7 +70,7 @@ pub(crate) unsafe fn read(address: *const sockaddr, length: socklen_t) -> Given 
 /// As [`read`].
 pub(crate) unsafe fn names_other_family(address: *const sockaddr, length: socklen_t) -> bool {
     let length = usize::try_from(length).unwrap_or(0);
-    if address.addr() < FIRST_PAGE || !(2..=STORAGE_BYTES).contains(&length) {
+    if is_nowhere(address) || !(2..=STORAGE_BYTES).contains(&length) {
         return false;
     }
     // SAFETY: the caller vouches for `length` >= 2 bytes.
@@ -137,14 +146,14 @@ fn copy(to: &mut [u8], at: usize, from: &[u8]) {
 /// # Safety
 /// `length` is NULL or points to a length; `address` is NULL or has room for that many bytes.
 pub(crate) unsafe fn give(name: &[u8], address: *mut sockaddr, length: *mut socklen_t) {
-    if length.addr() < FIRST_PAGE {
+    if is_nowhere(length) {
         return;
     }
     // SAFETY: the caller vouches for `length`.
     let room = usize::try_from(unsafe { length.read_unaligned() }).unwrap_or(0);
     let count = room.min(name.len());
     if count > 0 {
-        if address.addr() < FIRST_PAGE {
+        if is_nowhere(address) {
             return;
         }
         // SAFETY: `address` has room for `room` >= `count` bytes, and `name` is ours.
@@ -165,7 +174,7 @@ pub(crate) unsafe fn takes_name(address: *const sockaddr, length: *const socklen
         return false;
     }
     // SAFETY: as above.
-    address.addr() >= FIRST_PAGE || unsafe { length.read_unaligned() } == 0
+    !is_nowhere(address) || unsafe { length.read_unaligned() } == 0
 }
 
 /// Whether a length that goes with an address is there and not negative; the kernel refuses others.
@@ -174,7 +183,7 @@ pub(crate) unsafe fn takes_name(address: *const sockaddr, length: *const socklen
 /// A pointer outside the first page can be read.
 pub(crate) unsafe fn has_room(length: *const socklen_t) -> bool {
     // SAFETY: the caller vouches for the pointer.
-    length.addr() >= FIRST_PAGE && unsafe { length.read_unaligned() }.cast_signed() >= 0
+    !is_nowhere(length) && unsafe { length.read_unaligned() }.cast_signed() >= 0
 }
 
 /// A Unix socket name: two bytes of header, then a path with its NUL, or an abstract name.

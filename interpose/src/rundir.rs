@@ -79,7 +79,7 @@ fn unbound(socket: c_int) -> sys::Result<()> {
         return Ok(());
     }
     let fresh = sys::unix_socket(libc::SOCK_STREAM)?;
-    sys::replace(fresh.number(), socket, true)
+    sys::replace(&fresh, socket, true)
 }
 
 fn take_port(

@@ -64,7 +64,7 @@ fn settle(connection: Fd, carrier: Fd) -> c_int {
     let flags = sys::status_flags(new).unwrap_or(0) & !libc::O_NONBLOCK | nonblocking;
     let _ = sys::control(new, libc::F_SETFL, usize::try_from(flags).unwrap_or(0));
     let descriptor_flags = sys::control(old, libc::F_GETFD, 0).unwrap_or(0);
-    if sys::replace(new, old, descriptor_flags & libc::FD_CLOEXEC != 0).is_ok() {
+    if sys::replace(&connection, old, descriptor_flags & libc::FD_CLOEXEC != 0).is_ok() {
         return carrier.give();
     }
     // The higher number does as well.

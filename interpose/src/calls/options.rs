@@ -10,6 +10,7 @@ use crate::facts::{self, Fact};
 use crate::hints;
 use crate::known::{self, Known};
 use crate::options::{self, Key};
+use crate::rawaddr::is_nowhere;
 use crate::real;
 use crate::room;
 use crate::sys::{self, Errno};
@@ -28,9 +29,10 @@ pub(crate) unsafe fn getsockopt(
     length: *mut socklen_t,
 ) -> c_int {
     let before = sys::errno();
-    // SAFETY: a length pointer that the kernel would read.
-    let room = if length.is_null() { 0 } else { unsafe { length.read_unaligned() } };
-    // SAFETY: the program's own arguments.
+    let overwritten = sys::ANSWERS_ANY_LEVEL && is_protocol(level) && !is_nowhere(length);
+    // SAFETY: the kernel has not looked at the length yet, and writes another one there; `is_nowhere` says what is known.
+    let room = overwritten.then(|| unsafe { length.read_unaligned() });
+    // SAFETY: the arguments that the program has made its call with.
     let result = unsafe { real::getsockopt(fd, level, name, value, length) };
     let Some(config) = config::get() else { return result };
     // SAFETY: the program's own pointers, which the kernel has just written where it answered.
@@ -40,7 +42,11 @@ pub(crate) unsafe fn getsockopt(
     {
         return result;
     }
-    if value.is_null() || length.is_null() {
+    if level == libc::SOL_SOCKET && result != 0 && sys::errno() == libc::EFAULT && !sys::is_of_peer(name) {
+        // The kernel has looked, and neither may be read or written here.
+        return result;
+    }
+    if is_nowhere(value) || is_nowhere(length) {
         if result != 0 && is_rewritten(config, fd) {
             sys::set_errno(libc::EFAULT);
         }
@@ -59,6 +65,10 @@ pub(crate) unsafe fn getsockopt(
         drop(errno);
         return sys::fail(libc::ENODATA);
     }
+    // Where the kernel has answered, it has written how much of the answer there was room for: as much as of ours.
+    // SAFETY: it has written the length then. Where it has not, it has said that there is no such option before it looked
+    // at the length; `is_nowhere` says what is known.
+    let room = room.unwrap_or_else(|| unsafe { length.read_unaligned() });
     let answer = if level == libc::SOL_SOCKET {
         socket_option(fd, name, v6, fact, size)
     } else {
@@ -98,16 +108,21 @@ unsafe fn size_of_buffer(
     unsafe { number(value, written) }
 }
 
+fn is_protocol(level: c_int) -> bool {
+    matches!(level, libc::IPPROTO_TCP | libc::IPPROTO_IP | libc::IPPROTO_IPV6)
+}
+
 /// Whether a real answer may give a rewritten socket away.
 fn gives_away(level: c_int, name: c_int, result: c_int) -> bool {
     if level == libc::SOL_SOCKET {
         return sys::is_telling(name);
     }
-    let protocol = matches!(level, libc::IPPROTO_TCP | libc::IPPROTO_IP | libc::IPPROTO_IPV6);
-    if protocol && sys::ANSWERS_ANY_LEVEL {
+    if is_protocol(level) && sys::ANSWERS_ANY_LEVEL {
         return true;
     }
-    protocol && result != 0 && matches!(sys::errno(), libc::EOPNOTSUPP | libc::ENOPROTOOPT | libc::EINVAL)
+    is_protocol(level)
+        && result != 0
+        && matches!(sys::errno(), libc::EOPNOTSUPP | libc::ENOPROTOOPT | libc::EINVAL)
 }
 
 /// An answer that we give.
@@ -290,7 +305,7 @@ unsafe fn keep(
         // IPV6_V6ONLY cannot change once bound (ipv6(7)).
         return Err(if v6 { libc::EINVAL } else { libc::ENOPROTOOPT });
     }
-    if value.is_null() {
+    if is_nowhere(value) {
         return Err(libc::EFAULT);
     }
     // What a TCP socket refuses is refused here, and reads back as it does there. The commonest are known without one.

@@ -148,7 +148,7 @@ fn retake(
 fn take_by_broker(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
     let (file, mapped) = file_of(config, name)?;
     let bound = crate::broker::ask(config, Ask::Bind { file, mapped })?.ok_or(libc::EACCES)?;
-    sys::replace(bound.number(), socket, true)
+    sys::replace(&bound, socket, true)
 }
 
 /// macOS keeps a process that changed its user out.

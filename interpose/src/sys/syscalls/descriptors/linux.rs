@@ -60,10 +60,10 @@ pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_in
 
 /// dup3(2): `from` takes the number `to`. The kernel refuses a number beyond the limit, which the program may have
 /// lowered after it got the number.
-pub(crate) fn replace(from: c_int, to: c_int, close_on_exec: bool) -> Result<()> {
+pub(crate) fn replace(from: &Fd, to: c_int, close_on_exec: bool) -> Result<()> {
     let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
     // SAFETY: dup3(2) takes three integers.
-    let put = || check(unsafe { libc::syscall(libc::SYS_dup3, from, to, flags) }).map(|_| ());
+    let put = || check(unsafe { libc::syscall(libc::SYS_dup3, from.number(), to, flags) }).map(|_| ());
     match put() {
         Err(libc::EBADF) => above_limit(|_| u64::try_from(to).unwrap_or(0).saturating_add(1), put),
         result => result,

@@ -26,9 +26,9 @@ pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_in
 
 /// dup2(2): `from` takes the number `to`. macOS has no dup3; between the two calls an exec in another thread
 /// could inherit the descriptor.
-pub(crate) fn replace(from: c_int, to: c_int, close_on_exec_flag: bool) -> Result<()> {
+pub(crate) fn replace(from: &Fd, to: c_int, close_on_exec_flag: bool) -> Result<()> {
     // SAFETY: dup2(2) takes two integers.
-    check(unsafe { libc::dup2(from, to) })?;
+    check(unsafe { libc::dup2(from.number(), to) })?;
     if close_on_exec_flag { close_on_exec(to) } else { Ok(()) }
 }
 
