@@ -172,9 +172,7 @@ fn is_set(fd: c_int, name: c_int) -> bool {
         return sys::option(fd, libc::SOL_SOCKET, name).is_ok_and(|value| value > 1);
     }
     let mut value = [0_u64; 2];
-    let mut length = sys::socklen(size_of_val(&value));
-    let pointer = value.as_mut_ptr().cast::<libc::c_void>();
-    sys::get_option(fd, libc::SOL_SOCKET, name, pointer, &mut length).is_ok() && value != [0, 0]
+    sys::get_option(fd, libc::SOL_SOCKET, name, &mut value).is_ok() && value != [0, 0]
 }
 
 fn copy(from: c_int, to: c_int, name: c_int) {

@@ -8,6 +8,7 @@ mod kinds;
 mod memory;
 mod name;
 mod options;
+mod plain;
 mod symbols;
 mod syscalls;
 

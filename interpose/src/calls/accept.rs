@@ -58,7 +58,7 @@ pub(super) unsafe fn accept_with(
     call: impl Fn(*mut sockaddr, *mut socklen_t) -> c_int,
 ) -> c_int {
     let Some(config) = config::get() else { return call(address, length) };
-    // SAFETY: the program's own length pointer, where it can be one.
+    // SAFETY: before the kernel, which is given a length of ours below; `has_room` reads nothing in the first page.
     if !address.is_null() && !unsafe { rawaddr::has_room(length) } {
         return call(address, length);
     }
@@ -66,7 +66,7 @@ pub(super) unsafe fn accept_with(
     let length = if address.is_null() { core::ptr::null_mut() } else { length };
     let mut wait_ms = HANDOFF_WAIT_MS;
     loop {
-        // SAFETY: the program's own pointers, as this function's caller vouches.
+        // SAFETY: the caller vouches for both pointers, and the length was looked at above.
         if let Some(accepted) = unsafe { accept_next(config, fd, address, length, wait_ms, &call) } {
             return accepted;
         }
@@ -107,7 +107,7 @@ unsafe fn accept_next(
             // A filter of the program's (seccomp(2)) forbids the question; the client's name says enough.
             Meaning::Peer(Peer::Client { v6_socket, local, .. }) if own.is_err() => {
                 let name = Encoded::of(if v6_socket { local.mapped() } else { local });
-                // SAFETY: the program's own pointers.
+                // SAFETY: before the kernel, which wrote to a name of ours; the caller vouches for both pointers.
                 unsafe { rawaddr::give(name.bytes(), address, length) };
             }
             // SAFETY: as above.
@@ -119,7 +119,7 @@ unsafe fn accept_next(
         && handoff::is_trusted(accepted)
     {
         let connection = handoff::take(fd, listener, Fd::owned(accepted), wait_ms)?;
-        // SAFETY: the program's own pointers.
+        // SAFETY: the caller vouches for both pointers.
         unsafe { name_handed(config, listener, connection, client, address, length) };
         return Some(connection);
     }
@@ -129,7 +129,7 @@ unsafe fn accept_next(
     let wanted = !address.is_null() || notify::tracing(config);
     if wanted {
         let endpoint = facts::peer_endpoint(config, accepted, listener, peer.bytes());
-        // SAFETY: the program's own pointers.
+        // SAFETY: before the kernel, which wrote to a name of ours; the caller vouches for both pointers.
         unsafe { rawaddr::give(Encoded::of(endpoint).bytes(), address, length) };
         traced(config, accepted, listener.endpoint(), endpoint);
     }
@@ -139,7 +139,7 @@ unsafe fn accept_next(
 /// Gives the client's address of a connection that was handed over, as the kernel has it.
 ///
 /// # Safety
-/// `address` and `length` are the program's own.
+/// As [`rawaddr::give`].
 unsafe fn name_handed(
     config: &Config,
     listener: Listener,

@@ -24,7 +24,7 @@ use libc::{c_int, sockaddr, socklen_t};
 /// As bind(2).
 pub(crate) unsafe fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
     let errno = Errno::keep();
-    // SAFETY: the program's own address and length.
+    // SAFETY: before the kernel; `read` looks at no more than `length` bytes, and at nothing in the first page.
     let given = unsafe { rawaddr::read(address, length) };
     let action = match (config::get(), given) {
         (Some(config), Given::Inet(endpoint)) => decide(config, fd, endpoint),

@@ -33,7 +33,7 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
         return unsafe { real::connect(fd, address, length) };
     };
     let errno = Errno::keep();
-    // SAFETY: the program's own address and length.
+    // SAFETY: before the kernel; `read` looks at no more than `length` bytes, and at nothing in the first page.
     let given = unsafe { rawaddr::read(address, length) };
     let here = match given {
         Given::Inet(endpoint) if !crate::hints::is_datagram(fd) => rewrite::destination(endpoint)
@@ -46,7 +46,7 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
         if given == Given::Other
             && !crate::hints::is_local(fd)
             && facts::of(config, fd).rewritten().is_some()
-            // SAFETY: the program's own address and length.
+            // SAFETY: as above.
             && unsafe { rawaddr::names_other_family(address, length) }
         {
             return failed(errno, libc::EAFNOSUPPORT);

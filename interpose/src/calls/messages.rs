@@ -128,7 +128,7 @@ pub(super) unsafe fn receive(
     if is_ours(config, name.bytes()) {
         name.set_length(0);
     }
-    // SAFETY: the program's own pointers.
+    // SAFETY: before the kernel, which wrote to a name of ours; the caller vouches for both pointers.
     unsafe { rawaddr::give(name.bytes(), address, length) };
     received
 }
@@ -146,19 +146,19 @@ pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     if errors::asked(fd, flags) {
         return errors::none();
     }
-    // SAFETY: the program's own header; NULL is the kernel's to refuse.
+    // SAFETY: before the kernel, for a header that is not NULL.
     let asks = !message.is_null() && !unsafe { (*message).msg_name }.is_null();
     // SAFETY: the program's own arguments.
     let received = unsafe { real::recvmsg(fd, message, flags) };
     if received >= 0 && config::get().is_some() {
-        // SAFETY: the kernel has filled the header in.
+        // SAFETY: the call has succeeded, so the kernel has read the header and filled it in.
         unsafe { forget_received(message) };
     }
     if received >= 0
         && asks
         && let Some(config) = config::get()
     {
-        // SAFETY: the kernel has filled the header in.
+        // SAFETY: as above, and the program gave it a place for a name.
         unsafe { blank(config, fd, message) };
     }
     received
@@ -183,7 +183,7 @@ pub(crate) unsafe fn recvmmsg(
     let received = unsafe { crate::real::gnu::recvmmsg(fd, messages, count, flags, timeout) };
     if let Some(config) = config::get() {
         for index in 0..usize::try_from(received).unwrap_or(0) {
-            // SAFETY: the kernel has filled in `received` headers.
+            // SAFETY: the call has succeeded, so the kernel has filled in as many headers.
             let header = unsafe { &raw mut (*messages.add(index)).msg_hdr };
             // SAFETY: as above.
             unsafe { forget_received(header) };
@@ -205,7 +205,7 @@ unsafe fn forget_received(message: *const msghdr) {
     // SAFETY: the caller vouches for the header (cmsg(3)).
     let mut control = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !control.is_null() {
-        // SAFETY: cmsg(3) gives headers inside the control buffer.
+        // SAFETY: the kernel wrote this header: cmsg(3) gives no pointer beyond the length that it filled in.
         let header = unsafe { control.read_unaligned() };
         if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: takes a number.

@@ -30,12 +30,12 @@ pub(crate) unsafe fn getsockopt(
 ) -> c_int {
     let before = sys::errno();
     let overwritten = sys::ANSWERS_ANY_LEVEL && is_protocol(level) && !is_nowhere(length);
-    // SAFETY: the kernel has not looked at the length yet, and writes another one there; `is_nowhere` says what is known.
+    // SAFETY: before the kernel, for a length outside the first page: the kernel writes another one there.
     let room = overwritten.then(|| unsafe { length.read_unaligned() });
-    // SAFETY: the arguments that the program has made its call with.
+    // SAFETY: the program's own arguments.
     let result = unsafe { real::getsockopt(fd, level, name, value, length) };
     let Some(config) = config::get() else { return result };
-    // SAFETY: the program's own pointers, which the kernel has just written where it answered.
+    // SAFETY: where the call has succeeded, the kernel has written the length, and as many bytes of the value.
     let size = unsafe { size_of_buffer(level, name, value, length, result) };
     if !gives_away(level, name, result)
         || size.is_some_and(|size| hints::is_datagram(fd) || !room::may_be_ours(name, size))
@@ -66,8 +66,8 @@ pub(crate) unsafe fn getsockopt(
         return sys::fail(libc::ENODATA);
     }
     // Where the kernel has answered, it has written how much of the answer there was room for: as much as of ours.
-    // SAFETY: it has written the length then. Where it has not, it has said that there is no such option before it looked
-    // at the length; `is_nowhere` says what is known.
+    // SAFETY: it has written the length then. Otherwise before the kernel, for a length outside the first page: it has said
+    // that there is no such option before it looked.
     let room = room.unwrap_or_else(|| unsafe { length.read_unaligned() });
     let answer = if level == libc::SOL_SOCKET {
         socket_option(fd, name, v6, fact, size)
@@ -81,7 +81,8 @@ pub(crate) unsafe fn getsockopt(
         Some(_) if room.cast_signed() < 0 => sys::fail(libc::EINVAL),
         Some(answer) => {
             sys::set_errno(before);
-            // SAFETY: the program's own buffer and length.
+            // SAFETY: of `SOL_SOCKET`, the kernel has written as much there. Of TCP and IP, before the kernel, for a value
+            // outside the first page that the program has said to have `room` bytes.
             unsafe { answer.give(value, length, room) };
             0
         }
@@ -226,7 +227,7 @@ pub(crate) unsafe fn setsockopt(
     // SAFETY: the program's own arguments.
     let result = unsafe { real::setsockopt(fd, level, name, value, length) };
     if result == 0 {
-        // SAFETY: the kernel has just read the value.
+        // SAFETY: the call has succeeded, so the kernel has read as much of the value.
         hints::option_set(fd, level, name, unsafe { number(value, length) });
     }
     let Some(config) = config::get() else { return result };
@@ -242,7 +243,7 @@ pub(crate) unsafe fn setsockopt(
         if name != libc::SO_REUSEPORT || !(result == 0 || lacking) || !is_rewritten(config, fd) {
             return result;
         }
-        // SAFETY: the kernel has read the value before it said so.
+        // SAFETY: the kernel reads the value before it looks for the option, and would have said EFAULT.
         if let (Some(value), Some(inode)) = (unsafe { number(value, length) }, sys::inode(fd)) {
             options::set(inode, Key::Option(level, name), c_int::from(value != 0));
         }
@@ -255,7 +256,8 @@ pub(crate) unsafe fn setsockopt(
     let errno = Errno::keep();
     let fact = facts::of(config, fd);
     let Some(v6) = fact.rewritten() else { return result };
-    // SAFETY: the program's own value.
+    // SAFETY: before the kernel, which has refused the level without a look at the value; the program has said that it
+    // has `length` bytes.
     let outcome = unsafe { keep(fd, v6, level, name, value, length) };
     drop(errno);
     match outcome {
@@ -309,7 +311,6 @@ unsafe fn keep(
         return Err(libc::EFAULT);
     }
     // What a TCP socket refuses is refused here, and reads back as it does there. The commonest are known without one.
-    // SAFETY: as this function's caller vouches.
     if !sys::is_common(level, name)
         && let Ok(socket) = sys::tcp_socket(v6)
     {
@@ -323,11 +324,11 @@ unsafe fn keep(
     let number = match usize::try_from(length).unwrap_or(0) {
         // IP options may be set by one byte (ip(7)); those of TCP may not (tcp(7)).
         1..=3 if level == libc::IPPROTO_IP => {
-            // SAFETY: the caller vouches for one byte.
+            // SAFETY: the caller vouches for `length` bytes, at least one, and the value is outside the first page.
             c_int::from(unsafe { value.cast::<u8>().read_unaligned() })
         }
         0..=3 => return Err(libc::EINVAL),
-        // SAFETY: the caller vouches for four bytes.
+        // SAFETY: the caller vouches for `length` bytes, at least four, and the value is outside the first page.
         _ => unsafe { value.cast::<c_int>().read_unaligned() },
     };
     let number = sys::as_read_back(level, name, number)?;

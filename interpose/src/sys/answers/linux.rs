@@ -1,9 +1,8 @@
 //! Answers of Linux.
-use crate::header::socklen;
 use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
 use crate::sys::syscalls::sockets::{get_option, tcp_socket};
-use libc::{c_int, c_void};
+use libc::c_int;
 
 /// What connect(2) says to an inet address on a Unix socket.
 pub(crate) const WRONG_FAMILY: c_int = libc::EINVAL;
@@ -67,9 +66,7 @@ pub(crate) fn info_length() -> usize {
 
 fn asked_info_length(socket: &Fd) -> Option<usize> {
     let mut info = [0_u64; 64];
-    let mut length = socklen(size_of_val(&info));
-    let value = info.as_mut_ptr().cast::<c_void>();
-    get_option(socket.number(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &mut length).ok()?;
+    let length = get_option(socket.number(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?;
     usize::try_from(length).ok()
 }
 
@@ -79,8 +76,7 @@ pub(crate) const TEXT_OPTION: c_int = libc::TCP_CONGESTION;
 /// The answer to it, 16 bytes.
 pub(crate) fn text_of(fd: c_int, level: c_int, name: c_int) -> [c_int; 4] {
     let mut words = [0; 4];
-    let mut length = socklen(size_of_val(&words));
-    let _ = get_option(fd, level, name, words.as_mut_ptr().cast::<c_void>(), &mut length);
+    let _ = get_option(fd, level, name, &mut words);
     words
 }
 

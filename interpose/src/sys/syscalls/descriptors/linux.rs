@@ -54,7 +54,7 @@ fn descriptor_limit(new: Option<libc::rlimit64>) -> Option<libc::rlimit64> {
 
 /// fcntl(2) with an integer argument.
 pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_int> {
-    // SAFETY: the commands used here take an integer, or a pointer that the caller made.
+    // SAFETY: no command that is used here takes a pointer.
     check(unsafe { libc::syscall(libc::SYS_fcntl, fd, command, argument) })
 }
 

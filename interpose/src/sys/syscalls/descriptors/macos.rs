@@ -20,7 +20,7 @@ pub(in crate::sys::syscalls) fn ours(fd: c_int) -> Result<Fd> {
 
 /// fcntl(2) with an integer argument.
 pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_int> {
-    // SAFETY: the commands used here take an integer.
+    // SAFETY: no command that is used here takes a pointer.
     check(unsafe { libc::fcntl(fd, command, argument) })
 }
 

@@ -7,6 +7,7 @@ use crate::header::socklen;
 use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
 use crate::sys::name::RawName;
+use crate::sys::plain::Plain;
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
 /// A Unix socket of `kind` (`SOCK_STREAM`, `SOCK_DGRAM`), close-on-exec, without SIGPIPE.
@@ -61,19 +62,16 @@ pub(crate) fn peer_name(fd: c_int) -> Result<RawName> {
     Ok(name)
 }
 
-/// getsockopt(2).
-pub(crate) fn get_option(
-    fd: c_int,
-    level: c_int,
-    name: c_int,
-    value: *mut c_void,
-    length: &mut socklen_t,
-) -> Result<()> {
-    // SAFETY: the caller's buffer has `length` bytes.
-    check(unsafe { libc::getsockopt(fd, level, name, value, core::ptr::from_mut(length)) }).map(|_| ())
+/// getsockopt(2); the bytes that the kernel has written.
+pub(crate) fn get_option<T: Plain>(fd: c_int, level: c_int, name: c_int, value: &mut T) -> Result<socklen_t> {
+    let mut length = socklen(size_of::<T>());
+    let pointer = core::ptr::from_mut(value).cast::<c_void>();
+    // SAFETY: the kernel writes no more than the size of `value`, for which any bytes are a value, and the length.
+    check(unsafe { libc::getsockopt(fd, level, name, pointer, &raw mut length) })?;
+    Ok(length)
 }
 
-/// setsockopt(2).
+/// setsockopt(2) with a value anywhere, be it of the program's: the kernel checks it.
 pub(crate) fn set_option_raw(
     fd: c_int,
     level: c_int,
@@ -81,18 +79,16 @@ pub(crate) fn set_option_raw(
     value: *const c_void,
     length: socklen_t,
 ) -> Result<()> {
-    // SAFETY: the caller's buffer has `length` bytes.
+    // SAFETY: the kernel only reads, and says EFAULT where it cannot.
     check(unsafe { libc::setsockopt(fd, level, name, value, length) }).map(|_| ())
 }
 
 /// User of the process that connected (unix(4), `LOCAL_PEERCRED`).
 pub(crate) fn peer_user(fd: c_int) -> Result<u32> {
-    let mut credentials = core::mem::MaybeUninit::<libc::xucred>::zeroed();
-    let mut length = socklen(size_of::<libc::xucred>());
-    let pointer = credentials.as_mut_ptr().cast::<c_void>();
-    get_option(fd, libc::SOL_LOCAL, libc::LOCAL_PEERCRED, pointer, &mut length)?;
     // SAFETY: integers only, for which zeroes are values as well.
-    Ok(unsafe { credentials.assume_init() }.cr_uid)
+    let mut credentials = unsafe { core::mem::MaybeUninit::<libc::xucred>::zeroed().assume_init() };
+    get_option(fd, libc::SOL_LOCAL, libc::LOCAL_PEERCRED, &mut credentials)?;
+    Ok(credentials.cr_uid)
 }
 
 /// Sends a datagram to a socket name without waiting. Datagram sockets raise no SIGPIPE.
