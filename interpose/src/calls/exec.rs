@@ -154,7 +154,7 @@ pub(crate) unsafe fn execveat(
     environment: Strings,
     flags: c_int,
 ) -> c_int {
-    // SAFETY: the program's own string; a NULL is the kernel's to refuse.
+    // SAFETY: before the kernel, for a string that is not NULL: it has at least its end.
     let first = if program.is_null() { 0 } else { unsafe { *program } };
     let target = match u8::try_from(first) {
         Ok(b'/') => Target::Named(program),

@@ -40,7 +40,7 @@ unsafe extern "C" fn onward(arguments: *mut Arguments) -> usize {
         // SAFETY: the caller vouches for the arguments, which are on its stack and nobody else's.
         let arguments = unsafe { &mut *arguments };
         arguments.flags &= !DEEPBIND;
-        // SAFETY: dlopen(3) is given a C string or NULL.
+        // SAFETY: dlopen(3) is given NULL or a C string, which libc itself reads in this process.
         if !arguments.file.is_null() && is_libc(unsafe { CStr::from_ptr(arguments.file) }.to_bytes()) {
             arguments.file = config.library().as_ptr();
         }

@@ -45,7 +45,7 @@ unsafe fn may_be_here(address: *const sockaddr, length: socklen_t) -> bool {
 /// # Safety
 /// As connect(2).
 pub(crate) unsafe fn connect_nocancel(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
-    // SAFETY: the program's own address and length.
+    // SAFETY: before the kernel; nothing in the first page is read.
     if config::get().is_some() && unsafe { may_be_here(address, length) } {
         // SAFETY: the program's own arguments.
         return unsafe { super::connect(fd, address, length) };
@@ -110,7 +110,7 @@ pub(crate) unsafe fn sendmsg_nocancel(fd: c_int, message: *const msghdr, flags: 
     if sent >= 0 || sys::errno() != libc::EISCONN || message.is_null() || !is_rewritten(fd) {
         return sent;
     }
-    // SAFETY: the kernel has read the header, so it is there.
+    // SAFETY: the kernel reads the header before it finds that the address is not wanted, else it says EFAULT.
     let mut plain = unsafe { message.read_unaligned() };
     plain.msg_name = core::ptr::null_mut();
     plain.msg_namelen = 0;
@@ -144,7 +144,7 @@ pub(crate) unsafe fn recvfrom_nocancel(
 /// # Safety
 /// As recvmsg(2).
 pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-    // SAFETY: the program's own header; NULL is the kernel's to refuse.
+    // SAFETY: before the kernel, for a header that is not NULL.
     let asks = !message.is_null() && !unsafe { (*message).msg_name }.is_null();
     // SAFETY: the program's own arguments.
     let received = unsafe { real::recvmsg_nocancel(fd, message, flags) };
@@ -152,7 +152,7 @@ pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_
         && asks
         && let Some(config) = config::get()
     {
-        // SAFETY: the kernel has filled the header in.
+        // SAFETY: the call has succeeded, so the kernel has read the header and filled it in.
         unsafe { blank(config, fd, message) };
     }
     received
@@ -174,38 +174,39 @@ pub(crate) unsafe fn connectx(
     sent: *mut size_t,
     connection: *mut sae_connid_t,
 ) -> c_int {
-    // SAFETY: the program's own endpoints.
+    // SAFETY: before the kernel, for endpoints that are not NULL.
     if endpoints.is_null() || !unsafe { is_ours(fd, endpoints) } {
         // SAFETY: the program's own arguments.
         return unsafe { real::connectx(fd, endpoints, association, flags, data, count, sent, connection) };
     }
-    // SAFETY: not NULL, so as connectx(2) wants it.
+    // SAFETY: `is_ours` has read the same.
     let endpoints = unsafe { endpoints.read_unaligned() };
     if !endpoints.sae_srcaddr.is_null() {
-        // SAFETY: the program's own address.
+        // SAFETY: the program's own arguments.
         let bound = unsafe { super::bind(fd, endpoints.sae_srcaddr, endpoints.sae_srcaddrlen) };
         if bound != 0 {
             return bound;
         }
     }
-    // SAFETY: the program's own address.
+    // SAFETY: the program's own arguments.
     let connected = unsafe { super::connect(fd, endpoints.sae_dstaddr, endpoints.sae_dstaddrlen) };
     if connected != 0 {
         return connected;
     }
     if !connection.is_null() {
-        // SAFETY: the program's own pointer. TCP has one connection, SAE_CONNID_ANY + 1 (sys/socket.h).
+        // SAFETY: before the kernel, for a pointer that is not NULL. TCP has one connection, SAE_CONNID_ANY + 1
+        // (sys/socket.h).
         unsafe { connection.write_unaligned(1) };
     }
     let mut written = 0;
     if !data.is_null() && count > 0 {
-        // SAFETY: the program's own data.
+        // SAFETY: the program's own arguments.
         let result = unsafe { libc::writev(fd, data, c_int::try_from(count).unwrap_or(c_int::MAX)) };
         let Ok(size) = usize::try_from(result) else { return -1 };
         written = size;
     }
     if !sent.is_null() {
-        // SAFETY: the program's own pointer.
+        // SAFETY: before the kernel, for a pointer that is not NULL.
         unsafe { sent.write_unaligned(written) };
     }
     0
@@ -219,7 +220,7 @@ unsafe fn is_ours(fd: c_int, endpoints: *const sa_endpoints_t) -> bool {
     let Some(config) = config::get() else { return false };
     // SAFETY: the caller vouches for the endpoints.
     let endpoints = unsafe { endpoints.read_unaligned() };
-    // SAFETY: the program's own address and length.
+    // SAFETY: as above; nothing in the first page is read.
     if !unsafe { may_be_here(endpoints.sae_dstaddr, endpoints.sae_dstaddrlen) } {
         return false;
     }

@@ -39,7 +39,7 @@ pub(crate) unsafe fn sendto(
 ) -> ssize_t {
     #[cfg(target_os = "linux")]
     if !address.is_null() && flags & libc::MSG_FASTOPEN != 0 && config::get().is_some() {
-        // SAFETY: the program's own address.
+        // SAFETY: the program's own arguments: this send is a connect first.
         if unsafe { super::connect(fd, address, length) } != 0 {
             return -1;
         }
@@ -69,10 +69,10 @@ pub(crate) unsafe fn sendto(
 pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     #[cfg(target_os = "linux")]
     if flags & libc::MSG_FASTOPEN != 0 && !message.is_null() && config::get().is_some() {
-        // SAFETY: the program's own header.
+        // SAFETY: before the kernel, for a header that is not NULL.
         let mut plain = unsafe { message.read_unaligned() };
         if !plain.msg_name.is_null() {
-            // SAFETY: the program's own address.
+            // SAFETY: the program's own arguments: this send is a connect first.
             if unsafe { super::connect(fd, plain.msg_name.cast::<sockaddr>(), plain.msg_namelen) } != 0 {
                 return -1;
             }
@@ -87,7 +87,7 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     let sent = unsafe { real::sendmsg(fd, message, flags) };
     #[cfg(target_os = "linux")]
     if sent < 0 && matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) && !message.is_null() {
-        // SAFETY: the kernel has read the header and its parts.
+        // SAFETY: the kernel reads the header and its parts before it finds that the peer has gone, else it says EFAULT.
         let size = unsafe { late::size_of(message) };
         if late::is_taken(fd, size) {
             sys::set_errno(errno);
@@ -97,7 +97,7 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     if sent >= 0 || !matches!(sys::errno(), libc::EISCONN | libc::EOPNOTSUPP) || message.is_null() {
         return sent;
     }
-    // SAFETY: the kernel has read the header, so it is there.
+    // SAFETY: the kernel reads the header before it finds that the address is not wanted, else it says EFAULT.
     let mut plain = unsafe { message.read_unaligned() };
     if plain.msg_name.is_null() || !refused_for_address(fd) {
         return sent;
@@ -129,16 +129,16 @@ pub(crate) unsafe fn sendmmsg(
     let mut done = 0;
     // The kernel takes 1024 at most (UIO_MAXIOV).
     for index in 0..usize::try_from(count.min(1024)).unwrap_or(0) {
-        // SAFETY: the program's array has `count` messages.
+        // SAFETY: the program has said that its array has `count` messages; nothing is read yet.
         let message = unsafe { messages.add(index) };
         // SAFETY: as above.
         let header = unsafe { &raw const (*message).msg_hdr };
-        // SAFETY: the header is the program's own.
+        // SAFETY: as sendmsg(2), whose real call has the kernel read the header first.
         let length = unsafe { sendmsg(fd, header, flags) };
         if length < 0 {
             break;
         }
-        // SAFETY: as above.
+        // SAFETY: the kernel has read this message, and sendmmsg(2) is defined to write here.
         unsafe { (*message).msg_len = libc::c_uint::try_from(length).unwrap_or(0) };
         done += 1;
     }
@@ -208,7 +208,7 @@ mod late {
         let message = unsafe { message.read_unaligned() };
         let mut size: usize = 0;
         for index in 0..message.msg_iovlen {
-            // SAFETY: the message has that many parts.
+            // SAFETY: the caller vouches for the header's parts.
             let part = unsafe { message.msg_iov.add(index) };
             // SAFETY: as above.
             size = size.saturating_add(unsafe { part.read_unaligned() }.iov_len);

@@ -35,7 +35,7 @@ pub(super) unsafe fn write<'a>(
             *place = string.as_ptr();
         }
     };
-    // SAFETY: the caller vouches for the array.
+    // SAFETY: the plan was made of this array, so it has been read to its end.
     for (index, entry) in unsafe { entries(environment) }.enumerate() {
         match (variable(entry.to_bytes()), plan.preload) {
             (Some(Variable::Preload(_)), Preload::Merge(at)) if at == index => {

@@ -73,7 +73,8 @@ pub(super) unsafe fn with_child<T>(
 /// Calls `call` with the environment that the program is to have.
 ///
 /// # Safety
-/// The target is a C string or NULL; `environment` is NULL or an array of C strings that ends in NULL.
+/// The target is a C string or NULL; `environment` is NULL or an array of C strings that ends in NULL. Both are read
+/// before the kernel reads them: an exec with wrong ones ends the program where the kernel would say EFAULT.
 pub(super) unsafe fn with_environment<T>(
     target: Target,
     environment: Strings,
@@ -182,7 +183,7 @@ fn traced(config: &Config, target: Target, found: Program, why: Why) {
         return;
     }
     let _errno = Errno::keep();
-    // SAFETY: the program's own C string.
+    // SAFETY: not NULL, so the C string that `look` has read.
     let file = unsafe { CStr::from_ptr(program) }.to_str().unwrap_or("");
     let why = if let Program::Beyond(reason) = found { reason } else { why };
     // A notice has room for the end of a long path.

@@ -18,7 +18,7 @@ use libc::{c_char, c_int};
 /// # Safety
 /// As system(3).
 pub(crate) unsafe fn system(command: *const c_char) -> c_int {
-    // SAFETY: the program's own string.
+    // SAFETY: NULL or a C string, as the call asks for.
     let completed = unsafe { completed(command) };
     // SAFETY: the program's own string, or one that lives to the end of this function.
     unsafe { real::system(completed.as_ref().map_or(command, Completed::as_ptr)) }
@@ -29,7 +29,7 @@ pub(crate) unsafe fn system(command: *const c_char) -> c_int {
 /// # Safety
 /// As popen(3).
 pub(crate) unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
-    // SAFETY: the program's own string.
+    // SAFETY: NULL or a C string, as the call asks for.
     let completed = unsafe { completed(command) };
     // SAFETY: the program's own strings, or one that lives to the end of this function: popen returns after the
     // shell was started.
@@ -57,9 +57,10 @@ unsafe fn completed(command: *const c_char) -> Option<Completed> {
         return None;
     }
     let _errno = Errno::keep();
-    // SAFETY: the caller vouches for the string.
+    // SAFETY: not NULL, so the caller vouches for a C string, which libc hands to a shell.
     let command = unsafe { CStr::from_ptr(command) };
-    // SAFETY: the process's environment is an array of C strings that ends in NULL.
+    // SAFETY: the process's environment is NULL or an array of C strings that ends in NULL (environ(7)). A program that
+    // changes it in another thread meanwhile races with the call itself, which hands it on.
     let own = || unsafe { entries(environment::own()) }.map(CStr::to_bytes);
     let plan = examine(ours(config), Reach::Full, own());
     if !plan.restores() || is_out_of_sight(config) {
