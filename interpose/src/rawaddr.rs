@@ -1,8 +1,8 @@
 //! The one reader and the one writer of raw socket addresses.
 //!
-//! Length is checked before the family, the family before the rest; a program's buffer is never written
-//! past the length it gave, and the full length is always reported (socket calls(2): the value is greater
-//! than supplied where the buffer was too small).
+//! The length is checked before the family, and the family before the rest. Nothing is written past the length
+//! that the program gave. The full length is always returned, as the kernel does (accept(2): a value greater
+//! than the given one means that the name was cut).
 #![expect(unsafe_code, reason = "raw socket addresses")]
 
 use crate::header::{family_at, family_of, inet_header, socklen, unix_header};
@@ -18,13 +18,13 @@ pub(crate) const IN6_BYTES: usize = 28;
 const IN6_LEAST_BYTES: usize = 24;
 /// Most bytes that the kernel takes, a `sockaddr_storage`; a negative length is a larger one.
 const STORAGE_BYTES: usize = 128;
-/// Below this no address can be mapped, so a pointer is as bad as NULL.
+/// No memory can be mapped below this address, so such a pointer is as bad as NULL.
 const FIRST_PAGE: usize = 4096;
 
 /// Whether a pointer is NULL, or as bad: the kernel will say EFAULT.
 ///
-/// This is all that can be told of a pointer without a system call, which every call would pay for. A pointer into no
-/// memory that is neither ends the program by SIGSEGV where a function here reads it before the kernel does
+/// More cannot be known about a pointer without a system call, and every call of the program would pay for it. Any other
+/// pointer into no memory ends the program by SIGSEGV if it is read here before the kernel checks it
 /// (docs/interposer.md, "What differs").
 pub(crate) fn is_nowhere<T>(pointer: *const T) -> bool {
     pointer.addr() < FIRST_PAGE
@@ -37,7 +37,7 @@ pub(crate) enum Given {
     Inet(Endpoint),
     /// `AF_UNSPEC`.
     Unspecified,
-    /// Anything else, malformed or NULL: the kernel's business.
+    /// Anything else, also what is malformed or NULL. The kernel answers.
     Other,
 }
 
@@ -140,8 +140,8 @@ fn copy(to: &mut [u8], at: usize, from: &[u8]) {
     }
 }
 
-/// Gives a name to a program as accept, getsockname, getpeername and recvfrom do. Where there is no room, the
-/// length alone is told, whatever the address is.
+/// Writes a name for a program, as accept, getsockname, getpeername and recvfrom do. If there is no room, only the
+/// length is written, and the address may be any pointer.
 ///
 /// # Safety
 /// `length` is NULL or points to a length; `address` is NULL or has room for that many bytes.
@@ -163,8 +163,8 @@ pub(crate) unsafe fn give(name: &[u8], address: *mut sockaddr, length: *mut sock
     unsafe { length.write_unaligned(socklen(name.len())) };
 }
 
-/// Whether a name can be given there: the kernel refuses a length that is NULL or negative, and room that is in no
-/// memory; an address without room may be anything.
+/// Whether a name can be written there. The kernel refuses a length that is NULL or negative, and an address in no
+/// memory; with a length of 0 the address may be any pointer.
 ///
 /// # Safety
 /// A pointer outside the first page can be read.
@@ -177,7 +177,7 @@ pub(crate) unsafe fn takes_name(address: *const sockaddr, length: *const socklen
     !is_nowhere(address) || unsafe { length.read_unaligned() } == 0
 }
 
-/// Whether a length that goes with an address is there and not negative; the kernel refuses others.
+/// Whether the length of a name is neither NULL nor negative; the kernel refuses these.
 ///
 /// # Safety
 /// A pointer outside the first page can be read.
@@ -195,8 +195,7 @@ pub(crate) struct UnixName {
 // === impl UnixName ===
 
 impl UnixName {
-    /// The name of a path, which has no NUL in it. One too long is cut, and then refused by the kernel or
-    /// simply not there; the limits in `wire` keep that from happening.
+    /// The name of a path, which has no NUL in it. A path that is too long is cut; the limits in `wire` prevent that.
     pub(crate) fn path(parts: &[&[u8]]) -> Self {
         let mut name = Self { bytes: [0; 112], length: 2 };
         for part in parts {
@@ -234,8 +233,8 @@ impl UnixName {
     }
 }
 
-/// The path or abstract name in a Unix socket name from the kernel: without header, and for a path without
-/// the NUL and what programs pad with.
+/// The path or abstract name in a Unix socket name from the kernel, without the header. A path comes without its NUL and
+/// what follows it.
 pub(crate) fn unix_text(name: &[u8]) -> &[u8] {
     let text = name.get(2..).unwrap_or(&[]);
     // macOS has no abstract names: its unnamed sockets answer a NUL (XNU, sun_noname).

@@ -1,4 +1,4 @@
-//! The decisions, pure: addresses and facts in, what to do out. No system call, no environment, no clock.
+//! The decisions. Pure: addresses and facts in, what to do out; no system call, no environment, no clock.
 use agentfs_wire::address::{Endpoint, Scope};
 use agentfs_wire::notice::Why;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,7 +15,7 @@ pub(crate) enum Action<T> {
     Refuse(c_int),
 }
 
-/// What is known of a socket before bind.
+/// What is known about a socket before bind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Before {
     /// A TCP socket that is not bound.
@@ -25,7 +25,7 @@ pub(crate) enum Before {
         /// Its `IPV6_V6ONLY`.
         v6_only: bool,
     },
-    /// A socket that is one of ours already.
+    /// A socket that was rewritten before.
     Ours,
     /// Anything else.
     Other,

@@ -2,10 +2,10 @@
 #![expect(unsafe_code, reason = "says which types have no bytes that are no value")]
 use libc::c_int;
 
-/// A type of integers alone.
+/// A type that has only integers.
 ///
 /// # Safety
-/// Whatever bytes it has, they are a value of it.
+/// Any bytes are a value of it.
 pub(crate) unsafe trait Plain {}
 
 // SAFETY: an integer.

@@ -1,4 +1,4 @@
-//! As macOS tells it.
+//! The answers of macOS.
 use crate::sys::options::option;
 use crate::sys::syscalls::sockets::get_option;
 use libc::c_int;

@@ -7,9 +7,9 @@ use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
 use libc::{c_int, c_void};
 
-/// Makes a descriptor of ours. A program that has used up its limit still binds and connects what it has.
+/// Makes a descriptor of ours. A program that has used all its descriptors can still bind and connect its sockets.
 pub(in crate::sys::syscalls) fn with_room(make: impl Fn() -> Result<c_int>) -> Result<Fd> {
-    /// Descriptors of ours that a call needs at the same time, and as many for other threads.
+    /// Descriptors that one call needs at the same time, and the same again for other threads.
     const ROOM: u64 = 16;
     match make() {
         Err(libc::EMFILE) => above_limit(|usual| usual.saturating_add(ROOM), make),
@@ -18,12 +18,11 @@ pub(in crate::sys::syscalls) fn with_room(make: impl Fn() -> Result<c_int>) -> R
     .map(Fd::owned)
 }
 
-/// Makes a call while the limit of descriptors is `wanted`, as far as the hard limit lets us (getrlimit(2)); a
-/// descriptor beyond the limit stays valid after it is lowered again.
+/// Makes a call while the limit of descriptors is `wanted`, or the hard limit if that is lower (getrlimit(2)). A
+/// descriptor above the limit stays valid after the limit is lowered again.
 fn above_limit<T>(wanted: impl Fn(u64) -> u64, call: impl Fn() -> Result<T>) -> Result<T> {
     use core::sync::atomic::{AtomicBool, Ordering};
-    /// Whether a thread has raised the limit. What it leaves behind in a forked child only keeps that child from
-    /// raising it.
+    /// Whether a thread has raised the limit. A child that is forked at that moment cannot raise it any more.
     static RAISED: AtomicBool = AtomicBool::new(false);
     let Some(usual) = descriptor_limit(None) else { return call() };
     let more = wanted(usual.rlim_cur).min(usual.rlim_max);
@@ -32,7 +31,7 @@ fn above_limit<T>(wanted: impl Fn(u64) -> u64, call: impl Fn() -> Result<T>) -> 
     }
     descriptor_limit(Some(libc::rlimit64 { rlim_cur: more, ..usual }));
     let result = call();
-    // What the program has set in another thread meanwhile is what holds.
+    // If the program has set the limit in another thread, that stays.
     if let Some(found) = descriptor_limit(Some(usual))
         && (found.rlim_cur, found.rlim_max) != (more, usual.rlim_max)
     {
@@ -58,8 +57,8 @@ pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_in
     check(unsafe { libc::syscall(libc::SYS_fcntl, fd, command, argument) })
 }
 
-/// dup3(2): `from` takes the number `to`. The kernel refuses a number beyond the limit, which the program may have
-/// lowered after it got the number.
+/// dup3(2): `from` gets the number `to`. The kernel refuses a number above the limit, but the program may have lowered
+/// the limit after it got the number.
 pub(crate) fn replace(from: &Fd, to: c_int, close_on_exec: bool) -> Result<()> {
     let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
     // SAFETY: dup3(2) takes three integers.
@@ -70,10 +69,10 @@ pub(crate) fn replace(from: &Fd, to: c_int, close_on_exec: bool) -> Result<()> {
     }
 }
 
-/// Waits until there is something to read, or the end; whether there is. A signal does not cut it short.
+/// Waits until there is something to read, or the end of the stream. Returns whether there is. Signals do not end it.
 pub(crate) fn wait_readable(fd: c_int, milliseconds: u32) -> bool {
     let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // The system call leaves in it what is left of the time (ppoll(2)).
+    // The system call stores the remaining time in it (ppoll(2)).
     let mut left = libc::timespec {
         tv_sec: i64::from(milliseconds / 1000),
         tv_nsec: i64::from(milliseconds % 1000) * 1_000_000,
@@ -91,7 +90,7 @@ pub(crate) fn wait_readable(fd: c_int, milliseconds: u32) -> bool {
     }
 }
 
-/// What poll(2) says of a descriptor at this moment.
+/// What poll(2) says about a descriptor at this moment.
 pub(crate) fn events_now(fd: c_int, events: libc::c_short) -> Result<libc::c_short> {
     let mut entry = libc::pollfd { fd, events, revents: 0 };
     let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -115,10 +114,10 @@ pub(crate) fn epoll_control(
 }
 
 /// Whether an epoll instance watches the file that is open as `fd` under that number (kcmp(2),
-/// `KCMP_EPOLL_TFD`). EBADF or EINVAL: there is no such instance. EPERM, ENOSYS: it cannot be asked.
+/// `KCMP_EPOLL_TFD`). EBADF or EINVAL: there is no such instance. EPERM, ENOSYS: the kernel does not answer.
 ///
-/// The question must have no effect. Adding the socket to see whether it is there already has one: a socket
-/// that is not connected is hung up, and a thread that waits on the instance is told so at once.
+/// The question has no effect. To add the socket and see whether that fails would have one: a socket that is not
+/// connected reports a hang-up, and a thread that waits on the instance would wake up.
 pub(crate) fn epoll_watches(epoll: c_int, fd: c_int) -> Result<bool> {
     const KCMP_EPOLL_TFD: c_int = 7;
     // struct kcmp_epoll_slot (linux/kcmp.h): instance, number, which one of several with that number.

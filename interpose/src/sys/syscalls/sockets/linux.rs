@@ -64,7 +64,7 @@ fn name_of(call: c_long, fd: c_int) -> Result<RawName> {
     Ok(name)
 }
 
-/// getsockopt(2); the bytes that the kernel has written.
+/// getsockopt(2). Returns how many bytes the kernel has written.
 pub(crate) fn get_option<T: Plain>(fd: c_int, level: c_int, name: c_int, value: &mut T) -> Result<socklen_t> {
     let mut length = socklen(size_of::<T>());
     let pointer = core::ptr::from_mut(value).cast::<c_void>();
@@ -73,7 +73,7 @@ pub(crate) fn get_option<T: Plain>(fd: c_int, level: c_int, name: c_int, value: 
     Ok(length)
 }
 
-/// setsockopt(2) with a value anywhere, be it of the program's: the kernel checks it.
+/// setsockopt(2). The value may be a pointer of the program: the kernel checks it.
 pub(crate) fn set_option_raw(
     fd: c_int,
     level: c_int,
@@ -126,7 +126,7 @@ pub(crate) fn send(fd: c_int, data: &[u8]) -> Result<()> {
     .map(|_| ())
 }
 
-/// Sends on a connected socket what there is room for at once, without SIGPIPE.
+/// Sends on a connected socket as much as there is room for, without waiting and without SIGPIPE.
 pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
     // SAFETY: pointer and length describe `data`; there is no address.
     check(unsafe {
@@ -143,7 +143,7 @@ pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
     .map(|_| ())
 }
 
-/// Receives one message and the descriptors that came with it, two at the most (unix(7)), close-on-exec.
+/// Receives one message and at most two descriptors that came with it (unix(7)), close-on-exec.
 pub(crate) fn receive_with_descriptors(
     fd: c_int,
     buffer: &mut [u8],

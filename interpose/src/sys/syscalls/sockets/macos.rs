@@ -62,7 +62,7 @@ pub(crate) fn peer_name(fd: c_int) -> Result<RawName> {
     Ok(name)
 }
 
-/// getsockopt(2); the bytes that the kernel has written.
+/// getsockopt(2). Returns how many bytes the kernel has written.
 pub(crate) fn get_option<T: Plain>(fd: c_int, level: c_int, name: c_int, value: &mut T) -> Result<socklen_t> {
     let mut length = socklen(size_of::<T>());
     let pointer = core::ptr::from_mut(value).cast::<c_void>();
@@ -71,7 +71,7 @@ pub(crate) fn get_option<T: Plain>(fd: c_int, level: c_int, name: c_int, value: 
     Ok(length)
 }
 
-/// setsockopt(2) with a value anywhere, be it of the program's: the kernel checks it.
+/// setsockopt(2). The value may be a pointer of the program: the kernel checks it.
 pub(crate) fn set_option_raw(
     fd: c_int,
     level: c_int,
@@ -107,9 +107,9 @@ pub(crate) fn send_to(fd: c_int, data: &[u8], name: &[u8]) -> Result<()> {
     .map(|_| ())
 }
 
-/// Sends on a connected socket what there is room for at once.
+/// Sends on a connected socket as much as there is room for, without waiting.
 pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
-    // There is no MSG_NOSIGNAL: a peer that has left must not cost the program a SIGPIPE.
+    // There is no MSG_NOSIGNAL. Without this option a peer that has closed would end the program by SIGPIPE.
     let on: c_int = 1;
     let value = (&raw const on).cast::<c_void>();
     set_option_raw(fd, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, value, socklen(size_of::<c_int>()))?;
@@ -120,7 +120,7 @@ pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
     .map(|_| ())
 }
 
-/// Receives one message and the descriptors that came with it, two at the most (unix(4)), close-on-exec.
+/// Receives one message and at most two descriptors that came with it (unix(4)), close-on-exec.
 pub(crate) fn receive_with_descriptors(
     fd: c_int,
     buffer: &mut [u8],
