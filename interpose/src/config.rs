@@ -177,7 +177,8 @@ impl Config {
 
     /// Copies every `AGENTFS_…` variable.
     fn keep_variables(&mut self) -> Option<()> {
-        // SAFETY: `environ` is NULL or an array of C strings that ends in NULL (environ(7)), and nothing changes it here.
+        // SAFETY: `environ` is NULL or an array of C strings that ends in NULL (environ(7)), and nothing changes it
+        // here.
         for entry in unsafe { environment::entries(environment::own()) } {
             let bytes = entry.to_bytes();
             if bytes.starts_with(b"AGENTFS_") {

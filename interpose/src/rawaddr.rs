@@ -23,8 +23,8 @@ const FIRST_PAGE: usize = 4096;
 
 /// Whether a pointer is NULL, or as bad: the kernel will say EFAULT.
 ///
-/// More cannot be known about a pointer without a system call, and every call of the program would pay for it. Any other
-/// pointer into no memory ends the program by SIGSEGV if it is read here before the kernel checks it
+/// More cannot be known about a pointer without a system call, and every call of the program would pay for it. Any
+/// other pointer into no memory ends the program by SIGSEGV if it is read here before the kernel checks it
 /// (docs/interposer.md, "What differs").
 pub(crate) fn is_nowhere<T>(pointer: *const T) -> bool {
     pointer.addr() < FIRST_PAGE
@@ -233,8 +233,8 @@ impl UnixName {
     }
 }
 
-/// The path or abstract name in a Unix socket name from the kernel, without the header. A path comes without its NUL and
-/// what follows it.
+/// The path or abstract name in a Unix socket name from the kernel, without the header. A path comes without its NUL
+/// and what follows it.
 pub(crate) fn unix_text(name: &[u8]) -> &[u8] {
     let text = name.get(2..).unwrap_or(&[]);
     // macOS has no abstract names: its unnamed sockets answer a NUL (XNU, sun_noname).

@@ -2,9 +2,9 @@
 //!
 //! The file of a stream socket stays when its socket is closed. To find out whether a socket is still bound to it, a
 //! *datagram* socket is connected to the path. That fails with EPROTOTYPE while a stream socket is bound there,
-//! listening or not, and with ECONNREFUSED when none is (net/unix/af_unix.c, unix_find_bsd; XNU unp_connect). The answer
-//! is exact, and the other program does not notice. Only a process that holds the run dir's lock unlinks a file, and it
-//! asks again before. So nobody removes a name that somebody else has just taken.
+//! listening or not, and with ECONNREFUSED when none is (net/unix/af_unix.c, unix_find_bsd; XNU unp_connect). The
+//! answer is exact, and the other program does not notice. Only a process that holds the run dir's lock unlinks a file,
+//! and it asks again before. So nobody removes a name that somebody else has just taken.
 use crate::config::Config;
 use crate::names;
 use crate::rawaddr::UnixName;

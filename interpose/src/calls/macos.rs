@@ -1,8 +1,8 @@
 //! Calls that only macOS has.
 //!
-//! The `$NOCANCEL` twins differ from their namesakes in that a thread cannot be cancelled in them: system
-//! libraries call them while they hold locks. So whatever is not ours goes on to the twin, never to the
-//! namesake; what is ours is carried out as the namesake does it.
+//! A thread cannot be cancelled in a `$NOCANCEL` function: system libraries call them while they hold locks. So a call
+//! that is not ours goes on to the `$NOCANCEL` function, never to the one without the suffix. A call that is ours is
+//! carried out like the one without the suffix.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -28,7 +28,7 @@ use libc::{
 
 type Strings = *const *const c_char;
 
-/// Whether an address is one whose connect may be ours.
+/// Whether a connect to this address may be ours.
 ///
 /// # Safety
 /// As [`rawaddr::read`].
@@ -53,7 +53,7 @@ pub(crate) unsafe fn connect_nocancel(fd: c_int, address: *const sockaddr, lengt
     let errno = sys::errno();
     // SAFETY: the program's own arguments.
     let result = unsafe { real::connect_nocancel(fd, address, length) };
-    // A rewritten socket that is to reach another host becomes a TCP socket again.
+    // A rewritten socket that connects to another host becomes a TCP socket again.
     if result != 0 && sys::errno() == sys::WRONG_FAMILY && is_rewritten(fd) {
         sys::set_errno(errno);
         // SAFETY: the program's own arguments.
@@ -158,8 +158,8 @@ pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_
     received
 }
 
-/// connectx(2). To a loopback address it is a connect, with a bind before it where the source is named, and a
-/// write behind it where it brings data; `CONNECT_RESUME_ON_READ_WRITE` has nothing to wait for then.
+/// connectx(2). To a loopback address it is a connect, after a bind if there is a source address, and before a write if
+/// there is data. `CONNECT_RESUME_ON_READ_WRITE` is ignored: there is nothing to wait for.
 ///
 /// # Safety
 /// As connectx(2).
@@ -228,7 +228,7 @@ unsafe fn is_ours(fd: c_int, endpoints: *const sa_endpoints_t) -> bool {
     facts::of(config, fd) != Fact::Other
 }
 
-/// fcntl(2), its third argument whatever stands in its place.
+/// fcntl(2). The third argument is passed on even if the program passed none.
 ///
 /// # Safety
 /// As fcntl(2).

@@ -1,5 +1,5 @@
-//! recv, recvfrom, recvmsg, recvmmsg: on a connected TCP stream no address is given; a Unix stream gives a path.
-//! Calls without an address, the data path, only pass a null check.
+//! recv, recvfrom, recvmsg, recvmmsg. A connected TCP stream returns no address; a Unix stream returns a path.
+//! Calls without an address are the data path, and only pass a null check.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -15,7 +15,7 @@ use crate::real;
 use crate::sys::{self, Errno, RawName};
 use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
-/// recv(2): on a socket that is only bound a Unix one says EINVAL, TCP says ENOTCONN.
+/// recv(2). If the socket is only bound, a Unix socket says EINVAL, and TCP says ENOTCONN.
 ///
 /// # Safety
 /// As recv(2).
@@ -47,10 +47,10 @@ pub(crate) unsafe fn recv_chk(
     corrected(fd, flags, unsafe { crate::real::gnu::recv_chk(fd, data, size, room, flags) })
 }
 
-/// What a receive came to, with TCP's errno for a socket that is not connected.
+/// The result of a receive, with TCP's errno for a socket that is not connected.
 #[inline]
 fn corrected(fd: c_int, flags: c_int, received: ssize_t) -> ssize_t {
-    // Of urgent data TCP itself says EINVAL, where there is none.
+    // TCP itself says EINVAL if there is no urgent data.
     if received >= 0 || flags & libc::MSG_OOB != 0 || sys::errno() != libc::EINVAL {
         return received;
     }
@@ -197,7 +197,7 @@ pub(crate) unsafe fn recvmmsg(
     received
 }
 
-/// Forgets the numbers of descriptors that came with a message.
+/// Forgets the hints for descriptors that came with a message.
 ///
 /// # Safety
 /// The kernel has filled in `message`.
@@ -223,7 +223,7 @@ unsafe fn forget_received(message: *const msghdr) {
     }
 }
 
-/// Takes a name of ours out of a received message.
+/// Removes a name of ours from a received message.
 ///
 /// # Safety
 /// The kernel has filled in `message`, which asked for a name.

@@ -1,7 +1,7 @@
-//! getsockopt(2), setsockopt(2): a rewritten socket has the options of TCP, as far as they can matter.
+//! getsockopt(2), setsockopt(2): a rewritten socket has those options of TCP that can matter.
 //!
-//! The real call comes first. Only where its answer gives a Unix socket away (a domain, a protocol, an option
-//! that Unix sockets lack) is the socket looked at, so that no other socket pays for it.
+//! The real call comes first. Its answer may show that the socket is a Unix one (a domain, a protocol, an option
+//! that Unix sockets lack). Only then the socket is looked at, so that no other socket pays for it.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 use super::tcp_info::Info;
@@ -43,7 +43,7 @@ pub(crate) unsafe fn getsockopt(
         return result;
     }
     if level == libc::SOL_SOCKET && result != 0 && sys::errno() == libc::EFAULT && !sys::is_of_peer(name) {
-        // The kernel has looked, and neither may be read or written here.
+        // The kernel has checked both pointers, and one is bad.
         return result;
     }
     if is_nowhere(value) || is_nowhere(length) {
@@ -65,9 +65,9 @@ pub(crate) unsafe fn getsockopt(
         drop(errno);
         return sys::fail(libc::ENODATA);
     }
-    // Where the kernel has answered, it has written how much of the answer there was room for: as much as of ours.
-    // SAFETY: it has written the length then. Otherwise before the kernel, for a length outside the first page: it has said
-    // that there is no such option before it looked.
+    // If the kernel has answered, the length is the size of its answer, cut to the room for it. Ours has the same size.
+    // SAFETY: it has written the length then. Otherwise before the kernel, for a length outside the first page: it has
+    // said that there is no such option before it looked.
     let room = room.unwrap_or_else(|| unsafe { length.read_unaligned() });
     let answer = if level == libc::SOL_SOCKET {
         socket_option(fd, name, v6, fact, size)
@@ -81,8 +81,8 @@ pub(crate) unsafe fn getsockopt(
         Some(_) if room.cast_signed() < 0 => sys::fail(libc::EINVAL),
         Some(answer) => {
             sys::set_errno(before);
-            // SAFETY: of `SOL_SOCKET`, the kernel has written as much there. Of TCP and IP, before the kernel, for a value
-            // outside the first page that the program has said to have `room` bytes.
+            // SAFETY: of `SOL_SOCKET`, the kernel has written as much there. Of TCP and IP, before the kernel, for a
+            // value outside the first page that the program has said to have `room` bytes.
             unsafe { answer.give(value, length, room) };
             0
         }
@@ -113,7 +113,7 @@ fn is_protocol(level: c_int) -> bool {
     matches!(level, libc::IPPROTO_TCP | libc::IPPROTO_IP | libc::IPPROTO_IPV6)
 }
 
-/// Whether a real answer may give a rewritten socket away.
+/// Whether the kernel's answer may show that a socket is a Unix one.
 fn gives_away(level: c_int, name: c_int, result: c_int) -> bool {
     if level == libc::SOL_SOCKET {
         return sys::is_telling(name);
@@ -129,7 +129,7 @@ fn gives_away(level: c_int, name: c_int, result: c_int) -> bool {
 /// An answer that we give.
 enum Answer {
     Number(c_int),
-    /// What is known of this connection or listener.
+    /// `TCP_INFO` of this connection or listener.
     Info(c_int, Fact),
     Text(&'static [u8]),
     /// A name of 16 bytes.
@@ -238,7 +238,7 @@ pub(crate) unsafe fn setsockopt(
                 options::note_set(fd, name);
             }
         }
-        // Since Linux 6.12 a Unix socket refuses it. Set after bind it joins no group, and reads back.
+        // Since Linux 6.12 a Unix socket refuses it. After bind the socket joins no group, but the value reads back.
         let lacking = result != 0 && sys::errno() == libc::EOPNOTSUPP;
         if name != libc::SO_REUSEPORT || !(result == 0 || lacking) || !is_rewritten(config, fd) {
             return result;
@@ -310,7 +310,7 @@ unsafe fn keep(
     if is_nowhere(value) {
         return Err(libc::EFAULT);
     }
-    // What a TCP socket refuses is refused here, and reads back as it does there. The commonest are known without one.
+    // A TCP socket is asked whether the value is allowed, and how it reads back. For common options this is known.
     if !sys::is_common(level, name)
         && let Ok(socket) = sys::tcp_socket(v6)
     {

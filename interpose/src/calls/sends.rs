@@ -1,6 +1,9 @@
-//! send, sendto, sendmsg, sendmmsg: on a connected TCP stream an address is ignored, which a Unix stream refuses
-//! (EISCONN); and TCP takes data for a peer that has closed, until the answer to the first of it has come, where a Unix
-//! stream fails at once (EPIPE). The real call comes first; nothing is looked at unless it fails.
+//! send, sendto, sendmsg, sendmmsg. Two things differ:
+//! - A connected TCP stream ignores an address; a Unix stream refuses it (EISCONN).
+//! - TCP takes data for a peer that has closed, until the peer has answered the first data. A Unix stream fails at once
+//!   (EPIPE).
+//!
+//! The real call comes first. Nothing more is done unless it fails.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 use crate::config;
@@ -87,7 +90,8 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     let sent = unsafe { real::sendmsg(fd, message, flags) };
     #[cfg(target_os = "linux")]
     if sent < 0 && matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) && !message.is_null() {
-        // SAFETY: the kernel reads the header and its parts before it finds that the peer has gone, else it says EFAULT.
+        // SAFETY: the kernel reads the header and its parts before it finds that the peer has gone, else it says
+        // EFAULT.
         let size = unsafe { late::size_of(message) };
         if late::is_taken(fd, size) {
             sys::set_errno(errno);
@@ -145,7 +149,7 @@ pub(crate) unsafe fn sendmmsg(
     if done > 0 { done } else { -1 }
 }
 
-/// Whether a send failed only because a Unix stream takes no address, on a rewritten socket.
+/// Whether a send on a rewritten socket failed only because a Unix stream takes no address.
 fn refused_for_address(fd: c_int) -> bool {
     if sys::errno() != libc::EISCONN {
         return false;
@@ -163,8 +167,8 @@ mod late {
     use crate::sys::{self, Errno};
     use libc::{c_int, msghdr};
 
-    /// Whether TCP would have taken the data that a send failed for with EPIPE. (SIGPIPE has been raised by then, for a
-    /// program that neither ignores it nor sends with `MSG_NOSIGNAL`.) Sets errno to what TCP says, where that differs.
+    /// Whether TCP would have taken the data of a send that failed with EPIPE. If not, it sets errno to what TCP says.
+    /// (SIGPIPE was raised before, unless the program ignores it or sends with `MSG_NOSIGNAL`.)
     #[cold]
     pub(super) fn is_taken(fd: c_int, size: usize) -> bool {
         let reason = sys::errno();
@@ -176,7 +180,7 @@ mod late {
         if reason == libc::ENOTCONN {
             drop(errno);
             if rewritten {
-                // A socket that is only bound, or listens.
+                // The socket is only bound, or listens.
                 sys::set_errno(libc::EPIPE);
             }
             return false;
@@ -186,7 +190,7 @@ mod late {
         }
         let events = sys::events_now(fd, libc::POLLRDHUP).unwrap_or(libc::POLLERR);
         if events & libc::POLLERR != 0 {
-            // The peer left data unread, so it has reset the connection; TCP tells that once.
+            // The peer closed with unread data, which resets the connection. TCP reports that once.
             let _ = options::is_first_late(fd);
             drop(errno);
             if let Ok(reason @ 1..) = sys::option(fd, libc::SOL_SOCKET, libc::SO_ERROR) {
@@ -194,8 +198,8 @@ mod late {
             }
             return false;
         }
-        // A peer that has only shut down reading goes on taking, and throws away. To one that has closed, the first data
-        // is sent before it answers that nobody is there; nothing is sent without data.
+        // A peer that has only shut down reading still takes data, and drops it. A peer that has closed answers the
+        // first data with a reset, so the first send succeeds. A send without data sends nothing.
         size == 0 || events & libc::POLLHUP == 0 || options::is_first_late(fd)
     }
 

@@ -30,8 +30,8 @@ mod variadic {
     }
 
     /// Calls `$target(program, arguments)`, where `arguments` is the array of all listed arguments.
-    /// - arm64: the first is in a register, the others are an array on the stack. The first is stored in the word before
-    ///   them.
+    /// - arm64: the first is in a register, the others are an array on the stack. The first is stored in the word
+    ///   before them.
     /// - x86-64: five are in registers. They are pushed where the return address was, next to the others.
     macro_rules! listed {
         ($name:ident, $target:path) => {

@@ -6,8 +6,8 @@
 //! 1. A writer whose key is in a slot exchanges the value of that slot.
 //! 2. A writer whose key is in no slot takes one: it marks the slot as changing, stores the value, then stores the key.
 //!    So a slot has one writer at a time, and a reader that sees a key finds its value.
-//! 3. A reader may see a key just before another writer takes the slot. Then the check sum does not match, and the reader
-//!    finds nothing.
+//! 3. A reader may see a key just before another writer takes the slot. Then the check sum does not match, and the
+//!    reader finds nothing.
 use core::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 

@@ -18,8 +18,8 @@ use libc::c_int;
 const VOUCHED_MS: u64 = 20;
 
 /// The name that this process took last, and when it looked for rivals: the upper half of the name's fingerprint, then
-/// milliseconds. A program that binds this name again has usually closed its socket, and the file is stale. So it starts
-/// with the lock, and saves one bind and one question that would tell nothing new.
+/// milliseconds. A program that binds this name again has usually closed its socket, and the file is stale. So it
+/// starts with the lock, and saves one bind and one question that would tell nothing new.
 static LAST_TAKEN: AtomicU64 = AtomicU64::new(0);
 
 /// The part of [`LAST_TAKEN`] that stands for the name.
@@ -50,8 +50,8 @@ pub(super) enum Stale {
 /// Why the file is proof: let F be the stale file at this name, found under the lock.
 /// 1. Who bound F looked for rivals at that time ([`hold`]), or replaced a stale file by this function. So a live rival
 ///    was bound later than that, and that is [`VOUCHED_MS`] ago at most.
-/// 2. Every rival looks at this name after it has bound its own ([`has_rival`]). Each scope that gets here is a rival of
-///    its rivals, and members of `SO_REUSEPORT` groups look as well.
+/// 2. Every rival looks at this name after it has bound its own ([`has_rival`]). Each scope that gets here is a rival
+///    of its rivals, and members of `SO_REUSEPORT` groups look as well.
 ///    - If the rival found F in use, it gave up.
 ///    - If it found F stale, it removed F. Then there is no file here, and the caller looks for rivals.
 ///    - If it has not looked yet, it will find the new socket, and give up.

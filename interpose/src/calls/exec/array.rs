@@ -1,4 +1,4 @@
-//! The array of a child's environment. Nothing of the environment that was given is ever written to.
+//! The array of a child's environment. The environment that the program passed is never written to.
 #![expect(unsafe_code, reason = "reads and makes arrays of C strings")]
 use super::plan::{Plan, Preload};
 use super::texts::Texts;
