@@ -1,6 +1,6 @@
-//! For a process that has changed its user and may no longer enter the run dir: the collector, which may, opens the
-//! socket and passes it over (see `agentfs_wire::broker`). The one place where anything of ours waits for
-//! the collector, for two seconds at most, and only where the call would fail without it.
+//! For a process that changed its user and can no longer enter the run dir. The collector can: it opens the socket
+//! and passes it to the process (see `agentfs_wire::broker`). This is the only place where we wait for
+//! the collector, for two seconds at most, and only if the call would fail without it.
 use crate::config::Config;
 use crate::options;
 use crate::rawaddr::UnixName;
@@ -9,7 +9,7 @@ use agentfs_wire::broker::{Answer, Ask, REQUEST_BYTES, Request, socket_name};
 use agentfs_wire::limits::BROKER_WAIT_MS;
 use agentfs_wire::secret::Secret;
 
-/// Asks once. The socket that was asked for, none where the question was only a probe. EACCES: nobody serves us.
+/// Asks once. Returns the socket, or `None` if the question was only a probe. EACCES: nobody answers.
 pub(crate) fn ask(config: &Config, ask: Ask<'_>) -> sys::Result<Option<Fd>> {
     let socket = sys::unix_socket(libc::SOCK_SEQPACKET)?;
     let connection = socket.number();
@@ -17,8 +17,8 @@ pub(crate) fn ask(config: &Config, ask: Ask<'_>) -> sys::Result<Option<Fd>> {
     options::set_timeouts(connection, options::milliseconds(BROKER_WAIT_MS));
     // ECONNREFUSED would be an answer about the file.
     sys::connect(connection, UnixName::abstract_name(name.as_bytes()).bytes()).map_err(|_| libc::EACCES)?;
-    // Anybody may take an abstract name. Only root's collector serves this, and a socket of somebody else's would
-    // hand the program's clients to him.
+    // Anybody can bind an abstract name. Only root's collector answers here; a socket from another user would give
+    // that user the program's clients.
     if sys::peer_user(connection)? != 0 {
         return Err(libc::EACCES);
     }

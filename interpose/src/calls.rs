@@ -1,5 +1,13 @@
 //! What each hooked call does: decide, act (the real call, once), after (tell). A function here has the
 //! arguments of the libc function of its name.
+//!
+//! Two reasons stand in many SAFETY comments here:
+//! - *The program's own arguments*: they go on to libc's function as the program passed them. What that function asks
+//!   of its caller, the program has promised, and nothing is read or written here.
+//! - *Before the kernel*: a pointer of the program's is read or written here, and the kernel has not checked it. The
+//!   program has promised that it may be, since the call is defined to do the same. If the promise is broken, the
+//!   kernel would say EFAULT, and this library crashes the program; [`crate::rawaddr::is_nowhere`] tells NULL and the
+//!   first page apart, and a check of anything else costs a system call.
 
 mod accept;
 mod bind;

@@ -1,7 +1,7 @@
 //! Who this process is: the environment, read once.
 //!
-//! Everything is copied into static memory when the library is loaded, because programs overwrite their
-//! environment (process titles) or clear it, and a process that execs must still hand it on.
+//! Everything is copied into static memory when the library is loaded. Programs overwrite their environment
+//! (process titles) or clear it, and must still pass ours on when they exec.
 #![expect(unsafe_code, reason = "reads the C environment and publishes one static")]
 
 use crate::environment;
@@ -16,10 +16,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use libc::c_char;
 use once_cell::race::OnceBool;
 
-/// Bytes of all `AGENTFS_…=…` strings together that are handed on over exec. More than this disables
-/// the library: a truncated environment would be worse.
+/// Bytes of all `AGENTFS_…=…` strings together that are passed on over exec. With more than this the
+/// library switches itself off: a truncated environment would be worse.
 const KEPT_BYTES: usize = 4096;
-/// Strings that are handed on.
+/// Strings that are passed on.
 const KEPT_STRINGS: usize = 24;
 /// Ports in one of the lists `--only`, `--except`, `--expose`.
 const LIST_PORTS: usize = 32;
@@ -68,11 +68,11 @@ static CONFIG: Slot = Slot(UnsafeCell::new(Config::EMPTY));
 /// Whether `CONFIG` is filled in, once that is decided.
 static LOADED: OnceBool = OnceBool::new();
 
-/// Whether somebody has begun to fill it in.
+/// Whether a thread has begun to fill it in.
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
-/// Reads the environment. Called by the constructor, or by a call that comes before it: constructors of libraries that
-/// the program needs run first.
+/// Reads the environment. The constructor calls it, or a hook that runs before: constructors of the program's own
+/// libraries run before ours.
 pub(crate) fn load() {
     if environment::own().is_null() || BEGUN.swap(true, Ordering::AcqRel) {
         return;
@@ -86,7 +86,7 @@ pub(crate) fn load() {
 /// The configuration, or `None` where this process belongs to no instance.
 pub(crate) fn get() -> Option<&'static Config> {
     let mut usable = LOADED.get();
-    // dyld runs the constructors of inserted libraries first.
+    // Not on macOS: dyld runs the constructors of inserted libraries first.
     if usable.is_none() && cfg!(target_os = "linux") {
         load();
         usable = LOADED.get();
@@ -197,7 +197,8 @@ impl Config {
 
     /// Copies every `AGENTFS_…` variable.
     fn keep_variables(&mut self) -> Option<()> {
-        // SAFETY: `environ` is NULL or an array of C strings that ends in NULL (environ(7)), and nothing changes it here.
+        // SAFETY: `environ` is NULL or an array of C strings that ends in NULL (environ(7)), and nothing changes it
+        // here.
         for entry in unsafe { environment::entries(environment::own()) } {
             let bytes = entry.to_bytes();
             if bytes.starts_with(b"AGENTFS_") {

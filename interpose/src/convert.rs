@@ -2,9 +2,9 @@
 use crate::sys::{self, Fd};
 use libc::c_int;
 
-/// Puts `new` under the number `fd`; its own number is closed, whatever comes of it. The program's flags move over: `O_NONBLOCK`, `O_ASYNC`
-/// with its owner and signal, `FD_CLOEXEC`, and the interest of every epoll instance. Other descriptors
-/// of the same socket (dup before bind) move along.
+/// Puts `new` under the number `fd`. The number of `new` itself is closed, also if this fails. The program's flags are
+/// copied: `O_NONBLOCK`, `O_ASYNC` with its owner and signal, `FD_CLOEXEC`, and the interest of every epoll instance.
+/// Other descriptors of the same socket (dup before bind) get the new socket as well.
 pub(crate) fn replace(fd: c_int, new: Fd) -> sys::Result<()> {
     let new = &new;
     let flags = sys::status_flags(fd)?;
@@ -25,7 +25,7 @@ pub(crate) fn replace(fd: c_int, new: Fd) -> sys::Result<()> {
 
 fn put(new: &Fd, fd: c_int) -> sys::Result<()> {
     let close_on_exec = sys::control(fd, libc::F_GETFD, 0)? & libc::FD_CLOEXEC != 0;
-    sys::replace(new.number(), fd, close_on_exec)
+    sys::replace(new, fd, close_on_exec)
 }
 
 fn copy_flags(fd: c_int, new: c_int, flags: c_int) {

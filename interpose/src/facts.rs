@@ -1,4 +1,4 @@
-//! What the kernel says of a descriptor. No table: the name is asked for each time.
+//! What the kernel says about a descriptor. There is no table: the kernel is asked for the name each time.
 use crate::config::Config;
 use crate::names::{self, Listener, Meaning};
 use crate::rawaddr::{Given, read_name};
@@ -7,7 +7,7 @@ use agentfs_wire::address::Endpoint;
 use agentfs_wire::peer::Peer;
 use core::net::IpAddr;
 
-/// A descriptor, as far as it concerns us.
+/// What a descriptor is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fact {
     /// A TCP socket of the network.
@@ -76,8 +76,8 @@ pub(crate) fn peer_endpoint(config: &Config, fd: i32, listener: Listener, name: 
     }
 }
 
-/// A peer for a client that has no name we can read: loopback, and a port that stays the same for the
-/// life of the connection because it comes from the socket's inode.
+/// A peer for a client without a name that we can read: loopback, and a port made from the socket's inode, so
+/// that it stays the same as long as the connection lives.
 fn invented_peer(fd: i32, listener: Listener) -> Endpoint {
     use agentfs_wire::limits::{EPHEMERAL_COUNT, EPHEMERAL_FIRST};
     let inode = sys::inode(fd).unwrap_or(0);
@@ -85,7 +85,7 @@ fn invented_peer(fd: i32, listener: Listener) -> Endpoint {
     listener.present(Endpoint { ip: listener.loopback(), port: EPHEMERAL_FIRST + offset })
 }
 
-/// The own address of an accepted connection: the one that its client connected to.
+/// The local address of an accepted connection: the one that its client connected to.
 pub(crate) fn accepted_name(config: &Config, listener: Listener, peer: &[u8]) -> Endpoint {
     let ip = match names::meaning(config, peer) {
         Meaning::Peer(Peer::Client { remote, .. }) => remote.ip,

@@ -1,6 +1,6 @@
-//! The functions that are put in front of libc's: symbol, name here, C signature, and what the call returns where libc
-//! has no such function. Each is listed once; `real` makes of it the function that the program would have reached
-//! without us, `hooks` what the program reaches. What a hook does, and why there is one, is said in `calls`.
+//! The functions of libc that are hooked: symbol, name here, C signature, and the result if libc has no such function.
+//! Each is listed once. `real` makes the function that the program would call without us, `hooks` the one that it calls.
+//! `calls` says what a hook does and why it exists.
 
 /// Calls `$make` with the functions of both systems.
 macro_rules! functions {

@@ -1,5 +1,5 @@
 //! The first two bytes of a raw socket address: the family (Linux), or a length and the family (macOS and
-//! the other BSDs, `sys/socket.h`). Pure, and apart from the system calls, so that `rawaddr` can be fuzzed alone.
+//! the other BSDs, `sys/socket.h`). Pure, and separate from the system calls, so that `rawaddr` can be fuzzed alone.
 #![expect(unsafe_code, reason = "reads the family of a program's address")]
 
 use libc::{c_int, sockaddr, socklen_t};

@@ -1,19 +1,19 @@
-//! What this process itself did to a descriptor since it made the socket: saves asking the kernel for twenty
-//! options that nobody has set.
+//! What this process did to a descriptor since it made the socket. It saves asking the kernel for twenty options
+//! that nobody has set.
 //!
-//! Only hints, and only for speed. A number is *known* from `socket` until another socket may be behind it (dup,
-//! accept, a descriptor that came by `SCM_RIGHTS`); an unknown one is asked for everything. That a number was
-//! closed does not matter: what is not a socket fails in the kernel.
+//! These are hints, and only for speed. A number is *known* from `socket` until it may stand for another socket (dup,
+//! accept, a descriptor that came by `SCM_RIGHTS`). For an unknown number the kernel is asked everything. It does not
+//! matter if a number was closed: a call on what is not a socket fails in the kernel.
 use core::sync::atomic::{AtomicU16, Ordering};
 use libc::c_int;
 
-/// Descriptors that are followed; those above are always unknown. Zeroed memory that is only touched for numbers
+/// Descriptors that are followed; higher numbers are always unknown. The memory is zeroed and only touched for numbers
 /// in use.
 const FOLLOWED: usize = 65536;
 
 /// `socket` made it in this process.
 const KNOWN: u16 = 1;
-/// Options of TCP or IP, or such that a listener hands on, were set.
+/// An option of TCP or IP was set, or one that accepted sockets inherit.
 const OPTIONS: u16 = 2;
 /// `SO_REUSEADDR` is on.
 const REUSE_ADDRESS: u16 = 4;
@@ -22,7 +22,7 @@ const REUSE_PORT: u16 = 8;
 /// An owner for SIGIO was set.
 const OWNER: u16 = 16;
 
-/// It is no stream.
+/// It is not a stream.
 const DATAGRAM: u16 = 32;
 
 /// `SO_SNDBUF` was set.
@@ -31,13 +31,13 @@ const SEND_BUFFER: u16 = 64;
 /// `SO_RCVBUF` was set.
 const RECEIVE_BUFFER: u16 = 1024;
 
-/// It is a Unix socket of the program's own.
+/// It is a Unix socket that the program made.
 const LOCAL: u16 = 128;
 
 /// It has, or had, a second descriptor.
 const DUPLICATED: u16 = 256;
 
-/// It was made as a stream of TCP.
+/// It was made as a TCP socket.
 const TCP: u16 = 512;
 
 static HINTS: [AtomicU16; FOLLOWED] = [const { AtomicU16::new(0) }; FOLLOWED];
@@ -111,7 +111,7 @@ pub(crate) fn is_single(fd: c_int) -> bool {
     has(fd, DUPLICATED) == Some(false)
 }
 
-/// Something else is behind this number.
+/// The number may stand for something else now.
 pub(crate) fn forget(fd: c_int) {
     if let Some(hint) = of(fd)
         && hint.load(Ordering::Relaxed) != 0

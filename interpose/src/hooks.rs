@@ -1,5 +1,4 @@
-//! Every function that is put in front of libc's, by the lists in `functions`. Each hook hands its arguments to the
-//! function of the same name in `calls`.
+//! Every hook, from the lists in `functions`. A hook passes its arguments to the function of the same name in `calls`.
 //!
 //! ELF: an exported symbol of that name. Mach-O: a tuple in `__DATA,__interpose`.
 #![expect(unsafe_code, reason = "hooks have the C signatures of libc")]

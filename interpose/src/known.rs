@@ -1,5 +1,5 @@
-//! The options that a rewritten socket knows, as TCP would, and those that a listener hands on to what it accepts.
-//! Lists and no more: nothing is asked here, nothing is kept.
+//! The options of TCP that a rewritten socket answers, and the options that accepted sockets inherit from a listener.
+//! Only lists: nothing is asked or kept here.
 use libc::c_int;
 
 /// An option that a program may set, with its default.
@@ -17,8 +17,8 @@ const fn known(level: c_int, name: c_int, default: c_int) -> Known {
     Known { level, name, default }
 }
 
-/// Every option that is answered on a rewritten socket (tcp(7), ip(7), ipv6(7)), and its default. Those
-/// with `true` are looked up on the TCP socket when it is rewritten.
+/// Every option that a rewritten socket answers (tcp(7), ip(7), ipv6(7)), with its default. `true`: the value is
+/// read from the TCP socket when it is rewritten.
 #[cfg(target_os = "linux")]
 const OPTIONS: &[(Known, bool)] = {
     use libc::{IPPROTO_IP as IP, IPPROTO_IPV6 as IP6, IPPROTO_TCP as TCP};
@@ -107,7 +107,7 @@ const HANDED_ON: &[c_int] = &[
     libc::SO_BUSY_POLL,
     #[cfg(target_os = "linux")]
     libc::SO_RCVLOWAT,
-    // How libuv, Go and Rust keep SIGPIPE away on macOS, which has no MSG_NOSIGNAL there.
+    // libuv, Go and Rust use it against SIGPIPE: macOS has no MSG_NOSIGNAL.
     #[cfg(target_os = "macos")]
     libc::SO_NOSIGPIPE,
 ];

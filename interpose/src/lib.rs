@@ -3,11 +3,11 @@
 //! It turns TCP listeners on loopback and wildcard addresses into Unix sockets whose file names say what
 //! the program asked for, and makes every call that names an address answer as TCP would. It keeps no
 //! table of descriptors: the name in the kernel is the state. It never prints, never exits, holds no
-//! lock that a fork could strand, waits for nobody, and leaves no descriptor of its own open. Whatever
-//! of ours fails, the program's call goes through unchanged.
+//! lock that a fork could leave locked, and leaves no descriptor of its own open. It waits for the collector
+//! in one case only (`broker`). If one of our own steps fails, the program's call goes through unchanged.
 //!
-//! Built for programs with `panic = "abort"`: then it has neither std, allocator nor panic machinery (a
-//! test looks into the linked library) and needs only libc. With unwinding (tests, lints) it links std.
+//! What programs load is built with `panic = "abort"`. It has no std, no allocator and no panic code (a test
+//! checks the linked library), and needs only libc. With unwinding, for tests and lints, it links std.
 #![cfg_attr(panic = "abort", no_std)]
 #![cfg_attr(test, expect(dead_code, reason = "under test no hook is exported, so much is not reached"))]
 
@@ -39,14 +39,14 @@ mod room;
 mod rundir;
 mod sys;
 
-/// Runs before `main`: reads the configuration while the environment is still as it was given.
+/// Runs before `main`: reads the configuration before the program can change the environment.
 #[cfg(not(test))]
 #[ctor::ctor(unsafe)]
 fn start() {
     config::load();
 }
 
-/// Required by `no_std`, and never linked in: no reachable code of this library can panic.
+/// `no_std` requires it. It is never linked, because no code of this library can panic.
 #[cfg(all(panic = "abort", not(test)))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -1,6 +1,6 @@
-//! Whether a program can load this library on macOS, by the processors that both are for. The loader ends a
-//! program that is told to load a library without a slice for it: one for Intel under Rosetta, say, where this
-//! library was built for Apple silicon alone. Called before a program is started; reads the beginning of two files.
+//! Whether a program on macOS can load this library: both must be built for the same processor. Otherwise the loader
+//! ends the program, for example an Intel program under Rosetta if this library was built for Apple silicon alone.
+//! Called before a program is started; reads the beginning of two files.
 use crate::config::Config;
 use crate::sys;
 use agentfs_wire::slices::{HEAD_BYTES, Slices};

@@ -30,9 +30,9 @@ pub(crate) enum Meaning {
     Peer(Peer),
     /// A Unix socket without a name.
     Unnamed,
-    /// A Unix socket that is the program's own affair.
+    /// A Unix socket of the program's own.
     Foreign,
-    /// No Unix socket.
+    /// Not a Unix socket.
     NotUnix,
 }
 
@@ -49,7 +49,7 @@ impl Listener {
         if self.v6_socket { endpoint.mapped() } else { endpoint }
     }
 
-    /// The address that a client without a better idea has reached it by.
+    /// The address that is shown for a client if its own name does not say which one it used.
     pub(crate) fn loopback(self) -> IpAddr {
         match self.scope {
             Scope::V4(ip) => IpAddr::V4(ip),
@@ -83,7 +83,7 @@ pub(crate) fn meaning(config: &Config, name: &[u8]) -> Meaning {
     }
 }
 
-/// The file name of a path in the run dir, and whether it is spelt with a doubled slash.
+/// The file name of a path in the run dir, and whether the path has a double slash before it.
 pub(crate) fn file_of<'a>(run: &[u8], path: &'a [u8]) -> Option<(&'a str, bool)> {
     let rest = path.strip_prefix(run)?.strip_prefix(b"/")?;
     let (file, mapped) = match rest.strip_prefix(b"/") {

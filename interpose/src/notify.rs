@@ -1,8 +1,8 @@
-//! Tells the collector, never waits for it, keeps nothing open.
+//! Sends notices to the collector. It never waits for the collector and keeps nothing open.
 //!
-//! A notice is one datagram: socket, sendto, close. What cannot be sent is dropped and counted in the next
-//! one. Listeners are always told; everything else only while somebody traces, which the collector
-//! says in the first byte of a page that is mapped on first use.
+//! A notice is one datagram: socket, sendto, close. A notice that cannot be sent is dropped, and the next one says
+//! how many were. Notices about listeners are always sent, all others only while somebody traces. The collector says
+//! so in the first byte of a page, which is mapped on first use.
 #![expect(unsafe_code, reason = "reads one byte of a shared page, and the process's name")]
 
 use crate::config::Config;
@@ -13,14 +13,14 @@ use agentfs_wire::limits::{NOTICE_BYTES, NOTICE_QUIET_MS};
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-/// Notices that could not be sent since the last one that could.
+/// Notices that were dropped since the last one that was sent.
 static DROPPED: AtomicU32 = AtomicU32::new(0);
 /// The mapped page; null before the first look.
 static PAGE: AtomicPtr<AtomicU8> = AtomicPtr::new(core::ptr::null_mut());
 /// Stands for a page that could not be mapped.
 static NOBODY: AtomicU8 = AtomicU8::new(0);
 
-/// The listener that was told of last, and when: the upper half of its file's fingerprint, then milliseconds.
+/// The listener of the last notice, and its time: the upper half of its file's fingerprint, then milliseconds.
 static LAST_LISTENER: AtomicU64 = AtomicU64::new(0);
 
 /// What a notice says beyond the process.
@@ -47,42 +47,43 @@ pub(crate) struct News<'a> {
 // === impl News ===
 
 impl News<'_> {
-    /// News of a call of which nothing else is to be said.
+    /// News with nothing but the call, its outcome and the reason. Callers fill in what else they know.
     pub(crate) fn of(call: Call, outcome: Outcome, why: Why) -> Self {
         Self { call, outcome, why, errno: 0, fd: -1, address: None, peer: None, file: "" }
     }
 }
 
-/// Whether somebody wants to hear of every call.
+/// Whether somebody traces.
 pub(crate) fn tracing(config: &Config) -> bool {
     let mut page = PAGE.load(Ordering::Acquire);
     if page.is_null() {
         page = map(config).unwrap_or(core::ptr::from_ref(&NOBODY).cast_mut());
         PAGE.store(page, Ordering::Release);
     }
-    // SAFETY: `page` is the static above or a shared mapping of at least one page that is never unmapped;
-    // the collector writes the byte atomically.
+    // SAFETY: `page` is the static above or a shared mapping that is never unmapped; the collector writes the byte
+    // atomically. The file had a byte when it was mapped. agentfs never shortens it: if somebody else does, the read
+    // raises SIGBUS (docs/interposer.md).
     unsafe { &*page }.load(Ordering::Relaxed) == 1
 }
 
 fn map(config: &Config) -> Option<*mut AtomicU8> {
     let path = UnixName::path(&[config.base(), b"/trace.page"]);
     let fd = sys::open(path.c_path(), libc::O_RDONLY, 0).ok()?;
-    // A shorter file would raise SIGBUS at the first read.
+    // Reading the page of an empty file raises SIGBUS.
     let page =
         if sys::size(fd.number()).is_some_and(|size| size >= 1) { sys::map_page(fd.number()) } else { None };
     page.map(|page| page.cast::<AtomicU8>().cast_mut())
 }
 
-/// Tells the collector, only while somebody traces.
+/// Sends a notice, but only while somebody traces.
 pub(crate) fn trace(config: &Config, news: News<'_>) {
     if tracing(config) {
         tell(config, news);
     }
 }
 
-/// Tells the collector of a listener, unless it was told of the same one a moment ago: a program that opens and closes
-/// one port over and over pays for the first time only. The watcher sees the new file anyway.
+/// Sends a notice about a listener, unless the last one was about the same listener a moment ago. A program that opens
+/// and closes one port again and again pays for it once. The watcher sees the new file anyway.
 pub(crate) fn tell_listener(config: &Config, news: News<'_>) {
     const LISTENER: u64 = !0xffff_ffff;
     let now = sys::coarse_ms() & !LISTENER;
@@ -96,7 +97,7 @@ pub(crate) fn tell_listener(config: &Config, news: News<'_>) {
     tell(config, news);
 }
 
-/// Tells the collector.
+/// Sends a notice.
 pub(crate) fn tell(config: &Config, news: News<'_>) {
     let mut name = [0_u8; 32];
     let notice = Notice {

@@ -1,4 +1,4 @@
-//! TCP, IP and IPv6 options of rewritten sockets: a Unix socket has none, so their values are kept here.
+//! TCP, IP and IPv6 options of rewritten sockets. A Unix socket has none, so their values are kept here.
 #[cfg(target_os = "linux")]
 mod ended;
 mod kept;
@@ -24,7 +24,7 @@ fn key_of(known: Known) -> Key {
     Key::Option(known.level, known.name)
 }
 
-/// What a socket hands on, where that is known.
+/// What accepted sockets inherit from a listener, if it is known.
 fn handed_on(inode: u64) -> Option<HandedOn> {
     get(inode, Key::HandedOn).map(HandedOn::from_bits)
 }
@@ -33,8 +33,8 @@ fn set_handed_on(inode: u64, options: HandedOn) {
     set(inode, Key::HandedOn, options.bits());
 }
 
-/// Carries what a program has set on its TCP socket over to the Unix socket that replaces it; whether that was how much
-/// it may send ahead.
+/// Copies the options that a program has set on its TCP socket to the Unix socket that replaces it. Returns whether the
+/// size of the send buffer was one of them.
 pub(crate) fn carry(from: c_int, to: c_int, v6: bool) -> bool {
     let reuse_address = hints::reuse_address(from).unwrap_or_else(|| {
         sys::option(from, libc::SOL_SOCKET, libc::SO_REUSEADDR).is_ok_and(|value| value != 0)
@@ -75,7 +75,7 @@ pub(crate) fn carry(from: c_int, to: c_int, v6: bool) -> bool {
     sized
 }
 
-/// Carries what is kept for a rewritten socket back to a TCP socket.
+/// Sets the options that are kept for a rewritten socket on a TCP socket.
 pub(crate) fn carry_back(from: c_int, to: c_int, v6: bool) {
     let inode = sys::inode(from).unwrap_or(0);
     for name in handed_on(inode).unwrap_or(HandedOn::NOTHING).names() {
@@ -92,7 +92,7 @@ pub(crate) fn carry_back(from: c_int, to: c_int, v6: bool) {
     }
 }
 
-/// Carries what is kept for a rewritten socket over to another rewritten one; see [`carry`].
+/// Copies the options of a rewritten socket to another rewritten socket; see [`carry`].
 pub(crate) fn carry_ours(from: c_int, to: c_int) -> bool {
     let sized = inherit(from, to);
     if let (Some(from), Some(to)) = (sys::inode(from), sys::inode(to)) {
@@ -101,7 +101,7 @@ pub(crate) fn carry_ours(from: c_int, to: c_int) -> bool {
     sized
 }
 
-/// Gives an accepted socket what its listener hands on; see [`carry`].
+/// Gives an accepted socket the options that it inherits from its listener; see [`carry`].
 pub(crate) fn inherit(listener: c_int, accepted: c_int) -> bool {
     let inode = sys::inode(listener).unwrap_or(0);
     let (protocol, sized) = inherit_socket_options(inode, listener, accepted);
@@ -116,12 +116,12 @@ pub(crate) fn inherit(listener: c_int, accepted: c_int) -> bool {
     sized
 }
 
-/// The same for a TCP connection that was handed over, which has all options itself.
+/// The same for a TCP connection that was handed over: the kernel keeps its options.
 pub(crate) fn inherit_as_tcp(listener: c_int, accepted: c_int) {
     let inode = sys::inode(listener).unwrap_or(0);
     if inherit_socket_options(inode, listener, accepted).0 {
         for (known, value) in kept(inode) {
-            // Some mean nothing on a connection, or on one of this family.
+            // Some do not apply to a connection, or to one of this family.
             let _ = sys::set_option(accepted, known.level, known.name, value);
         }
     }
@@ -132,9 +132,10 @@ fn kept(inode: u64) -> impl Iterator<Item = (Known, c_int)> {
     known::protocol_options().filter_map(move |known| Some((known, get(inode, key_of(known))?)))
 }
 
-/// Hands on the options of `SOL_SOCKET`; whether there are any of TCP or IP, and whether the send buffer was among them.
+/// Copies the options of `SOL_SOCKET`. Returns whether there are any of TCP or IP, and whether the size of the send
+/// buffer was copied.
 fn inherit_socket_options(inode: u64, listener: c_int, accepted: c_int) -> (bool, bool) {
-    // A listener that came over exec or from another process is looked at once.
+    // The kernel is asked once about a listener that came over exec or from another process.
     let handed_on = handed_on(inode).unwrap_or_else(|| {
         let set = HandedOn::all().filter(|name| is_set(listener, *name));
         let handed_on = set.fold(HandedOn::NOTHING, HandedOn::with);
@@ -155,7 +156,7 @@ pub(crate) fn keep(inode: u64, known: Known, value: c_int) {
     set_handed_on(inode, handed_on(inode).unwrap_or(HandedOn::NOTHING).with_protocol());
 }
 
-/// Remembers that a listener hands on one more option.
+/// Remembers that accepted sockets inherit one more option.
 pub(crate) fn note_set(fd: c_int, name: c_int) {
     let Some(inode) = sys::inode(fd) else { return };
     if let Some(before) = handed_on(inode) {
@@ -165,16 +166,14 @@ pub(crate) fn note_set(fd: c_int, name: c_int) {
 
 fn is_set(fd: c_int, name: c_int) -> bool {
     if name == libc::SO_RCVBUF || name == libc::SO_SNDBUF {
-        // A size that was asked for may be the one that sockets start with.
+        // The program may have set the size that sockets start with anyway.
         return hints::buffer_set(fd, name).unwrap_or_else(|| room::is_set(fd, name));
     }
     if name == libc::SO_RCVLOWAT {
         return sys::option(fd, libc::SOL_SOCKET, name).is_ok_and(|value| value > 1);
     }
     let mut value = [0_u64; 2];
-    let mut length = sys::socklen(size_of_val(&value));
-    let pointer = value.as_mut_ptr().cast::<libc::c_void>();
-    sys::get_option(fd, libc::SOL_SOCKET, name, pointer, &mut length).is_ok() && value != [0, 0]
+    sys::get_option(fd, libc::SOL_SOCKET, name, &mut value).is_ok() && value != [0, 0]
 }
 
 fn copy(from: c_int, to: c_int, name: c_int) {

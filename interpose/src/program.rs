@@ -1,6 +1,6 @@
-//! What kind of program is about to be executed: whether the library can be loaded into it, and is of any use
-//! there. Reads a few hundred bytes of it; the format is read in `agentfs_wire::elf`. Runs in the child of
-//! vfork(2): nothing is allocated.
+//! What kind of program is about to be executed: whether it can load the library, and whether the library works in
+//! it. Reads a few hundred bytes; `agentfs_wire::elf` knows the format. Runs in the child of vfork(2): nothing is
+//! allocated.
 #![expect(unsafe_code, reason = "reads PATH")]
 
 use crate::sys;
@@ -15,7 +15,7 @@ const HEAD_BYTES: usize = 1152;
 /// Scripts that run scripts, until the kernel gives up (execve(2)).
 const INTERPRETERS: u32 = 4;
 /// Bytes of the longest path that is looked at along `PATH` or in the first line of a script (execve(2):
-/// `BINPRM_BUF_SIZE` is 256). Longer ones are taken for reachable.
+/// `BINPRM_BUF_SIZE` is 256). A program with a longer path counts as reachable.
 const PATH_BYTES: usize = 512;
 
 type Path = Text<PATH_BYTES>;
@@ -25,16 +25,16 @@ type Path = Text<PATH_BYTES>;
 pub(crate) enum Program {
     /// There is no such file: the exec will fail.
     Missing,
-    /// The library takes part, as far as one can see.
+    /// The library will be loaded, as far as the file says.
     Reachable,
-    /// The same, and it has to be told so ([`Reach::Sanitized`]).
+    /// The same, but it needs an option for that ([`Reach::Sanitized`]).
     Sanitized,
-    /// It does not, and this is why. The loader of a program for another machine would complain of the library.
+    /// It will not, for this reason.
     Beyond(Why),
 }
 
 /// Looks at the program of an exec: a path, or a name that is searched for along `PATH` as execvp(3) does.
-/// Closely where somebody traces; else only for what the exec depends on.
+/// `closely`, while somebody traces; otherwise only what the exec needs is read.
 pub(crate) fn look(name: &CStr, closely: bool) -> Program {
     let look = if closely { Look::Close } else { Look::Quick };
     let Ok(text) = name.to_str() else { return Program::Reachable };
@@ -70,7 +70,7 @@ pub(crate) fn look_open(fd: c_int, closely: bool) -> Program {
     CStr::from_bytes_with_nul(path.as_bytes()).map_or(Program::Reachable, |path| at(path, look))
 }
 
-/// Where programs are looked for: `PATH`, else what confstr(3) says.
+/// The folders with programs: `PATH`, else what confstr(3) says.
 fn search_path() -> &'static str {
     // SAFETY: the name ends in NUL.
     let value = unsafe { libc::getenv(c"PATH".as_ptr()) };
@@ -92,7 +92,7 @@ fn at(path: &CStr, look: Look) -> Program {
         let interpreter = core::mem::take(&mut script);
         let Ok(path) = CStr::from_bytes_with_nul(interpreter.as_bytes()) else { break };
         found = match examine(path, look, &mut script) {
-            // The script is there, and the kernel will say what is missing.
+            // The script exists: the kernel says that its interpreter does not.
             Program::Missing => return Program::Reachable,
             found => found,
         };
@@ -100,7 +100,7 @@ fn at(path: &CStr, look: Look) -> Program {
     found
 }
 
-/// Looks at one file; `script` becomes the interpreter with a NUL, where it names one.
+/// Looks at one file. If it is a script, `script` becomes the path of its interpreter, with a NUL.
 fn examine(path: &CStr, look: Look, script: &mut Path) -> Program {
     // A FIFO without a writer must not hold us up.
     let fd = match sys::open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0) {
@@ -128,7 +128,7 @@ fn examine(path: &CStr, look: Look, script: &mut Path) -> Program {
     }
 }
 
-/// Fills a buffer from an offset: from what was read already, else from the file.
+/// Fills a buffer from an offset: from the bytes that were read before, else from the file.
 fn read(fd: c_int, head: &[u8], offset: u64, buffer: &mut [u8]) -> usize {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let Some(known) = head.get(start..start.saturating_add(buffer.len())) else {

@@ -1,8 +1,8 @@
 //! The one reader and the one writer of raw socket addresses.
 //!
-//! Length is checked before the family, the family before the rest; a program's buffer is never written
-//! past the length it gave, and the full length is always reported (socket calls(2): the value is greater
-//! than supplied where the buffer was too small).
+//! The length is checked before the family, and the family before the rest. Nothing is written past the length
+//! that the program gave. The full length is always returned, as the kernel does (accept(2): a value greater
+//! than the given one means that the name was cut).
 #![expect(unsafe_code, reason = "raw socket addresses")]
 
 use crate::header::{family_at, family_of, inet_header, socklen, unix_header};
@@ -18,8 +18,17 @@ pub(crate) const IN6_BYTES: usize = 28;
 const IN6_LEAST_BYTES: usize = 24;
 /// Most bytes that the kernel takes, a `sockaddr_storage`; a negative length is a larger one.
 const STORAGE_BYTES: usize = 128;
-/// Below this no address can be mapped, so a pointer is as bad as NULL.
+/// No memory can be mapped below this address, so such a pointer is as bad as NULL.
 const FIRST_PAGE: usize = 4096;
+
+/// Whether a pointer is NULL, or as bad: the kernel will say EFAULT.
+///
+/// More cannot be known about a pointer without a system call, and every call of the program would pay for it. Any
+/// other pointer into no memory ends the program by SIGSEGV if it is read here before the kernel checks it
+/// (docs/interposer.md, "What differs").
+pub(crate) fn is_nowhere<T>(pointer: *const T) -> bool {
+    pointer.addr() < FIRST_PAGE
+}
 
 /// An address that a program passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +37,7 @@ pub(crate) enum Given {
     Inet(Endpoint),
     /// `AF_UNSPEC`.
     Unspecified,
-    /// Anything else, malformed or NULL: the kernel's business.
+    /// Anything else, also what is malformed or NULL. The kernel answers.
     Other,
 }
 
@@ -39,7 +48,7 @@ pub(crate) enum Given {
 /// `length` bytes, as the system call requires.
 pub(crate) unsafe fn read(address: *const sockaddr, length: socklen_t) -> Given {
     let length = usize::try_from(length).unwrap_or(0);
-    if address.addr() < FIRST_PAGE || !(2..=STORAGE_BYTES).contains(&length) {
+    if is_nowhere(address) || !(2..=STORAGE_BYTES).contains(&length) {
         return Given::Other;
     }
     // SAFETY: the caller vouches for `length` >= 2 bytes.
@@ -61,7 +70,7 @@ pub(crate) unsafe fn read(address: *const sockaddr, length: socklen_t) -> Given 
 /// As [`read`].
 pub(crate) unsafe fn names_other_family(address: *const sockaddr, length: socklen_t) -> bool {
     let length = usize::try_from(length).unwrap_or(0);
-    if address.addr() < FIRST_PAGE || !(2..=STORAGE_BYTES).contains(&length) {
+    if is_nowhere(address) || !(2..=STORAGE_BYTES).contains(&length) {
         return false;
     }
     // SAFETY: the caller vouches for `length` >= 2 bytes.
@@ -131,20 +140,20 @@ fn copy(to: &mut [u8], at: usize, from: &[u8]) {
     }
 }
 
-/// Gives a name to a program as accept, getsockname, getpeername and recvfrom do. Where there is no room, the
-/// length alone is told, whatever the address is.
+/// Writes a name for a program, as accept, getsockname, getpeername and recvfrom do. If there is no room, only the
+/// length is written, and the address may be any pointer.
 ///
 /// # Safety
 /// `length` is NULL or points to a length; `address` is NULL or has room for that many bytes.
 pub(crate) unsafe fn give(name: &[u8], address: *mut sockaddr, length: *mut socklen_t) {
-    if length.addr() < FIRST_PAGE {
+    if is_nowhere(length) {
         return;
     }
     // SAFETY: the caller vouches for `length`.
     let room = usize::try_from(unsafe { length.read_unaligned() }).unwrap_or(0);
     let count = room.min(name.len());
     if count > 0 {
-        if address.addr() < FIRST_PAGE {
+        if is_nowhere(address) {
             return;
         }
         // SAFETY: `address` has room for `room` >= `count` bytes, and `name` is ours.
@@ -154,8 +163,8 @@ pub(crate) unsafe fn give(name: &[u8], address: *mut sockaddr, length: *mut sock
     unsafe { length.write_unaligned(socklen(name.len())) };
 }
 
-/// Whether a name can be given there: the kernel refuses a length that is NULL or negative, and room that is in no
-/// memory; an address without room may be anything.
+/// Whether a name can be written there. The kernel refuses a length that is NULL or negative, and an address in no
+/// memory; with a length of 0 the address may be any pointer.
 ///
 /// # Safety
 /// A pointer outside the first page can be read.
@@ -165,16 +174,16 @@ pub(crate) unsafe fn takes_name(address: *const sockaddr, length: *const socklen
         return false;
     }
     // SAFETY: as above.
-    address.addr() >= FIRST_PAGE || unsafe { length.read_unaligned() } == 0
+    !is_nowhere(address) || unsafe { length.read_unaligned() } == 0
 }
 
-/// Whether a length that goes with an address is there and not negative; the kernel refuses others.
+/// Whether the length of a name is neither NULL nor negative; the kernel refuses these.
 ///
 /// # Safety
 /// A pointer outside the first page can be read.
 pub(crate) unsafe fn has_room(length: *const socklen_t) -> bool {
     // SAFETY: the caller vouches for the pointer.
-    length.addr() >= FIRST_PAGE && unsafe { length.read_unaligned() }.cast_signed() >= 0
+    !is_nowhere(length) && unsafe { length.read_unaligned() }.cast_signed() >= 0
 }
 
 /// A Unix socket name: two bytes of header, then a path with its NUL, or an abstract name.
@@ -186,8 +195,7 @@ pub(crate) struct UnixName {
 // === impl UnixName ===
 
 impl UnixName {
-    /// The name of a path, which has no NUL in it. One too long is cut, and then refused by the kernel or
-    /// simply not there; the limits in `wire` keep that from happening.
+    /// The name of a path, which has no NUL in it. A path that is too long is cut; the limits in `wire` prevent that.
     pub(crate) fn path(parts: &[&[u8]]) -> Self {
         let mut name = Self { bytes: [0; 112], length: 2 };
         for part in parts {
@@ -225,8 +233,8 @@ impl UnixName {
     }
 }
 
-/// The path or abstract name in a Unix socket name from the kernel: without header, and for a path without
-/// the NUL and what programs pad with.
+/// The path or abstract name in a Unix socket name from the kernel, without the header. A path comes without its NUL
+/// and what follows it.
 pub(crate) fn unix_text(name: &[u8]) -> &[u8] {
     let text = name.get(2..).unwrap_or(&[]);
     // macOS has no abstract names: its unnamed sockets answer a NUL (XNU, sun_noname).

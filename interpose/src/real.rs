@@ -1,8 +1,9 @@
-//! The functions that the program would have reached without us, by the lists in `functions`.
+//! The functions that the program would call without us, from the lists in `functions`.
 //!
-//! ELF: the next definition of a symbol comes from `dlsym(RTLD_NEXT)` on first use and is kept in an atomic pointer (no
-//! `Once`: a child forked in the middle of it would wait for ever). Mach-O: the original is called directly, because
-//! dyld exempts the interposing image and interposes even what `dlsym` returns.
+//! - ELF: `dlsym(RTLD_NEXT)` finds the next definition of a symbol on first use, and an atomic pointer keeps it. `Once`
+//!   cannot be used: a child that is forked in the middle of it would wait for ever.
+//! - Mach-O: the original is called directly. dyld does not interpose calls of this library, but it does interpose what
+//!   `dlsym` returns.
 #![expect(unsafe_code, reason = "calls functions of libc by their C signatures")]
 
 use crate::environment::Strings;

@@ -1,4 +1,4 @@
-//! The decisions, pure: addresses and facts in, what to do out. No system call, no environment, no clock.
+//! The decisions. Pure: addresses and facts in, what to do out; no system call, no environment, no clock.
 use agentfs_wire::address::{Endpoint, Scope};
 use agentfs_wire::notice::Why;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,7 +15,7 @@ pub(crate) enum Action<T> {
     Refuse(c_int),
 }
 
-/// What is known of a socket before bind.
+/// What is known about a socket before bind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Before {
     /// A TCP socket that is not bound.
@@ -25,7 +25,7 @@ pub(crate) enum Before {
         /// Its `IPV6_V6ONLY`.
         v6_only: bool,
     },
-    /// A socket that is one of ours already.
+    /// A socket that was rewritten before.
     Ours,
     /// Anything else.
     Other,
@@ -37,7 +37,7 @@ pub(crate) fn bind(endpoint: Endpoint, socket: Before, covered: bool) -> Action<
         Before::Ours => Action::Refuse(libc::EINVAL),
         Before::Other => Action::Pass(Why::NotTcp),
         Before::FreshTcp { v6, v6_only } => {
-            // A mismatch of address and socket is the kernel's to refuse.
+            // If address and socket do not match, the kernel refuses.
             if v6 != matches!(endpoint.ip, IpAddr::V6(_)) {
                 return Action::Pass(Why::NotTcp);
             }
@@ -51,7 +51,7 @@ pub(crate) fn bind(endpoint: Endpoint, socket: Before, covered: bool) -> Action<
     }
 }
 
-/// Where a connect goes: the loopback address meant, canonical, or `None` for another host.
+/// Where a connect goes: a loopback address, canonical, or `None` for another host.
 pub(crate) fn destination(endpoint: Endpoint) -> Option<Endpoint> {
     let endpoint = endpoint.canonical();
     let ip = match endpoint.ip {
@@ -63,8 +63,8 @@ pub(crate) fn destination(endpoint: Endpoint) -> Option<Endpoint> {
     (endpoint.port != 0).then_some(Endpoint { ip, port: endpoint.port })
 }
 
-/// An address that may be one of the host's own: a connect to it reaches the wildcard listeners of this host, and so
-/// those of the instance. `None` for what [`destination`] knows, and for IPv6, which names of clients have no room for.
+/// An address that may be one of the host's own. A connect to it reaches wildcard listeners of this host, and so those
+/// of the instance. `None` for addresses that [`destination`] knows, and for IPv6: the names of clients have no room.
 pub(crate) fn perhaps_own(endpoint: Endpoint) -> Option<Endpoint> {
     let endpoint = endpoint.canonical();
     match endpoint.ip {
@@ -75,7 +75,7 @@ pub(crate) fn perhaps_own(endpoint: Endpoint) -> Option<Endpoint> {
     }
 }
 
-/// Scopes of one port that cannot be held beside `scope`, itself left out.
+/// Scopes of one port that conflict with `scope`, without `scope` itself.
 pub(crate) fn rivals(scope: Scope) -> &'static [Scope] {
     const LO: Scope = Scope::V4(Ipv4Addr::LOCALHOST);
     match scope {
@@ -87,7 +87,7 @@ pub(crate) fn rivals(scope: Scope) -> &'static [Scope] {
     }
 }
 
-/// What a bind to an address of the host's own must not meet in the instance: wildcards of its family.
+/// The scopes that conflict with a bind to an address of the host's own: wildcards of its family.
 pub(crate) fn wildcards(ip: IpAddr) -> [Scope; 2] {
     match ip {
         IpAddr::V4(_) => [Scope::AnyV4, Scope::AnyDual],
@@ -95,12 +95,12 @@ pub(crate) fn wildcards(ip: IpAddr) -> [Scope; 2] {
     }
 }
 
-/// Whether every rival of `scope` looks at it as well. A wildcard does not look at `127.0.0.2` and above.
+/// Whether every rival of `scope` checks it as well. A wildcard does not check `127.0.0.2` and above.
 pub(crate) fn is_seen_by_rivals(scope: Scope) -> bool {
     rivals(scope).iter().all(|rival| rivals(*rival).contains(&scope))
 }
 
-/// Scopes that a connect to an address of this host may reach, best first, as TCP looks them up.
+/// Scopes that a connect to an address of this host can reach, in the order in which TCP looks them up.
 pub(crate) fn candidates(ip: IpAddr) -> [Scope; 3] {
     match ip {
         IpAddr::V4(ip) => [Scope::V4(ip), Scope::AnyV4, Scope::AnyDual],

@@ -1,33 +1,33 @@
-//! Room for data that the other end has not read. The kernel charges a Unix socket's sender for it, 768 bytes for the
-//! smallest message against a default of 208 KiB; TCP holds millions of those, and 4 MB in large ones. A program that
-//! writes a thousand short lines before it reads, or a body that the server does not want, needs that room. So the
-//! limit of both ends of a connection is raised where the program did not set it. An idle connection costs nothing
-//! by it: it is a limit, not an allocation. What getsockopt(2) says stays what TCP says.
+//! Room for data that the other end has not read. On a Unix socket the sender is charged for it, 768 bytes for the
+//! smallest message, against a limit of 208 KiB. TCP holds millions of small messages, and 4 MB in large ones. A
+//! program needs that room if it writes a thousand short lines before it reads, or sends a body that the server does
+//! not read. So the limit of both ends of a connection is raised, unless the program set it. An idle connection costs
+//! nothing: this is a limit, not an allocation. getsockopt(2) still answers what TCP answers.
 use crate::facts::Fact;
 use crate::sys;
 use core::sync::atomic::{AtomicI32, Ordering};
 use libc::c_int;
 
-/// What TCP shows of a connection over loopback: twenty segments of 64 KiB with what the kernel adds to each.
+/// What TCP answers for a connection over loopback: twenty segments of 64 KiB, with what the kernel adds to each.
 #[cfg(target_os = "linux")]
 const CONNECTED: c_int = 2_626_560;
 /// `net.inet.tcp.sendspace`.
 #[cfg(target_os = "macos")]
 const CONNECTED: c_int = 131_072;
 
-/// What is asked for, half of what Linux then allows: 8 MiB are ten thousand short messages, and more than TCP holds of
-/// long ones. Odd, so that no program asks for the same.
+/// The size that is asked for. Linux doubles it: 8 MiB hold ten thousand short messages, and more long ones than TCP
+/// holds. It is odd, so that no program asks for the same.
 #[cfg(target_os = "linux")]
 const WANTED: c_int = (4 << 20) - 1;
-/// XNU starts with 8 KiB for either direction.
+/// The size that is asked for. XNU starts with 8 KiB for each direction.
 #[cfg(target_os = "macos")]
 const WANTED: c_int = (1 << 20) - 1;
 
-/// Raises the limit of one end of a connection whose program did not set it, as far as the system lets us (socket(7),
-/// `wmem_max`; root may go beyond).
+/// Raises the limit of one end of a connection whose program did not set it, as far as the system allows (socket(7),
+/// `wmem_max`; root may exceed it).
 #[cfg(target_os = "linux")]
 pub(crate) fn give(fd: c_int) {
-    /// What is asked for, and by which option; 0 before the first time.
+    /// The size that is asked for, and by which option; 0 before the first time.
     static REQUEST: AtomicI32 = AtomicI32::new(0);
     static OPTION: AtomicI32 = AtomicI32::new(libc::SO_SNDBUF);
     let request = REQUEST.load(Ordering::Relaxed);
@@ -42,7 +42,7 @@ pub(crate) fn give(fd: c_int) {
     if granted < WANTED * 2 {
         option = libc::SO_SNDBUFFORCE;
         if !set(fd, option, request) {
-            // Less than `wmem_max`, to tell it from what a program gets that asks for as much as it can.
+            // Less than `wmem_max`, which is what a program gets that asks for as much as it can.
             (option, request) = (libc::SO_SNDBUF, granted / 2 - 1);
             let _ = set(fd, option, request);
         }
@@ -52,7 +52,7 @@ pub(crate) fn give(fd: c_int) {
     RAISED.store(request * 2, Ordering::Relaxed);
 }
 
-/// Raises both limits of one end of a connection, where the program did not set them.
+/// Raises both limits of one end of a connection, unless the program set them.
 #[cfg(target_os = "macos")]
 pub(crate) fn give(fd: c_int) {
     for name in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
@@ -66,8 +66,8 @@ fn set(fd: c_int, name: c_int, size: c_int) -> bool {
     sys::set_option(fd, libc::SOL_SOCKET, name, size).is_ok()
 }
 
-/// Whether a program has set `SO_RCVBUF` or `SO_SNDBUF`: whether it is neither what such sockets start with nor what
-/// they are given here.
+/// Whether a program has set `SO_RCVBUF` or `SO_SNDBUF`: the size is neither what such sockets start with nor what they
+/// get here.
 pub(crate) fn is_set(fd: c_int, name: c_int) -> bool {
     let Ok(size) = sys::option(fd, libc::SOL_SOCKET, name) else { return false };
     let Ok(own) = sys::own_name(fd) else { return false };
@@ -75,12 +75,12 @@ pub(crate) fn is_set(fd: c_int, name: c_int) -> bool {
     fresh(unix, name).is_some_and(|fresh| fresh != size) && !(unix && size == raised())
 }
 
-/// What a raised limit reads back as in this process; 0 where that is not known.
+/// The size that a raised limit reads back as in this process; 0 if it is not known.
 static RAISED: AtomicI32 = AtomicI32::new(0);
-/// What fresh sockets start with, asked once: `SO_SNDBUF` and `SO_RCVBUF` of a Unix socket, then of a TCP one.
+/// The sizes that sockets start with: `SO_SNDBUF` and `SO_RCVBUF` of a Unix socket, then of a TCP one. Asked once.
 static FRESH: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
 
-/// What a fresh socket starts with.
+/// The size that a socket starts with.
 fn fresh(unix: bool, name: c_int) -> Option<c_int> {
     let place = FRESH.get(usize::from(!unix) * 2 + usize::from(name == libc::SO_RCVBUF))?;
     match place.load(Ordering::Relaxed) {
@@ -103,12 +103,13 @@ fn raised() -> c_int {
     RAISED.load(Ordering::Relaxed)
 }
 
-/// Whether a buffer of this size may be one that the program did not set, of a Unix socket: a TCP one has another.
+/// Whether a buffer of this size may be one of a Unix socket that the program did not set. TCP sockets have other
+/// sizes.
 pub(crate) fn may_be_ours(name: c_int, size: c_int) -> bool {
     Some(size) == fresh(true, name) || size == raised()
 }
 
-/// What TCP answers where a rewritten socket has a buffer of `size` that the program did not set.
+/// What TCP answers if a rewritten socket has a buffer of `size` that the program did not set.
 pub(crate) fn answer(fd: c_int, fact: Fact, name: c_int, size: c_int) -> Option<c_int> {
     if !may_be_ours(name, size) {
         return None;

@@ -1,10 +1,10 @@
-//! Files of the run dir: which names are taken, taking one, and clearing a stale one.
+//! Files of the run dir: which names are taken, taking one, and removing a stale one.
 //!
-//! A stream socket's file outlives its socket. Whether somebody lives behind it is asked with a *datagram*
-//! socket: connecting that to the path fails with EPROTOTYPE while a stream socket is bound there, listening
-//! or not yet, and with ECONNREFUSED when none is (net/unix/af_unix.c, unix_find_bsd; XNU unp_connect).
-//! That is exact, and no program notices. Only holders of the run dir's lock unlink, after asking again,
-//! so that nobody removes a name that somebody else has just taken.
+//! The file of a stream socket stays when its socket is closed. To find out whether a socket is still bound to it, a
+//! *datagram* socket is connected to the path. That fails with EPROTOTYPE while a stream socket is bound there,
+//! listening or not, and with ECONNREFUSED when none is (net/unix/af_unix.c, unix_find_bsd; XNU unp_connect). The
+//! answer is exact, and the other program does not notice. Only a process that holds the run dir's lock unlinks a file,
+//! and it asks again before. So nobody removes a name that somebody else has just taken.
 use crate::config::Config;
 use crate::names;
 use crate::rawaddr::UnixName;
@@ -33,10 +33,10 @@ pub(crate) use ports::random_port;
 pub(crate) use release::rebind;
 pub(crate) use release::{release, release_stale};
 
-/// Random ports tried for a bind to port 0 before EADDRINUSE.
+/// Random ports that are tried for a bind to port 0 before EADDRINUSE.
 const PORT_TRIES: u32 = 256;
-/// Tries of these that take the next port where a file is in the way, dead or alive: to ask which costs more than
-/// another port. Where the next has one too, many have, and a stale one is taken over.
+/// The first tries for port 0, which go to the next port if a file exists, stale or not: another port costs less than
+/// asking. If the next port has a file too, there are many files, and a stale one is replaced.
 const FREE_PORT_TRIES: u32 = 1;
 /// A place in the instance's port space.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ pub(crate) struct Wanted {
     pub(crate) shared: bool,
 }
 
-/// Binds `socket` to the file of `wanted`; the port on success.
+/// Binds `socket` to the file of `wanted`. Returns the port and the file.
 pub(crate) fn take(config: &Config, socket: c_int, wanted: Wanted) -> sys::Result<(u16, FileName)> {
     let mut prober = Prober::new();
     if wanted.port != 0 {
@@ -73,13 +73,13 @@ pub(crate) fn take(config: &Config, socket: c_int, wanted: Wanted) -> sys::Resul
     Err(libc::EADDRINUSE)
 }
 
-/// Puts a fresh socket in the place of one that was bound and gave its name up again.
+/// Replaces a socket that was bound and then gave up its name: a socket cannot be bound twice.
 fn unbound(socket: c_int) -> sys::Result<()> {
     if sys::own_name(socket).is_ok_and(|name| crate::rawaddr::unix_text(name.bytes()).is_empty()) {
         return Ok(());
     }
     let fresh = sys::unix_socket(libc::SOCK_STREAM)?;
-    sys::replace(fresh.number(), socket, true)
+    sys::replace(&fresh, socket, true)
 }
 
 fn take_port(
@@ -102,7 +102,7 @@ fn take_port(
         remember(&name, looked);
         return Ok(file);
     }
-    // Before the file, so that whoever binds without `SO_REUSEPORT` and looks thereafter knows of the group.
+    // The mark comes before the file: who binds without `SO_REUSEPORT` and looks after that sees the group.
     if !sys::exists(group_mark(config, port).c_path()) {
         mark_group(config, port)?;
     }
@@ -122,9 +122,11 @@ fn take_port(
     Err(libc::EADDRINUSE)
 }
 
-/// Keeps a name that has just been bound, or gives it up where a rival lives. Everybody binds first and looks then, so
-/// of two that come at one moment at least one sees the other. Whoever does looks again under the lock and leaves: of
-/// two that see one another, the first one leaves, and the second one finds nobody.
+/// Keeps a name that has just been bound, or gives it up if a live socket has a rival name.
+/// 1. Everybody binds first and looks for rivals second. So of two sockets that bind at the same moment, at least one
+///    sees the other.
+/// 2. Who sees a rival looks again under the lock, and gives up if it is still there. So if both see each other, the
+///    first one gives up, and the second one finds no rival.
 fn hold(config: &Config, wanted: Wanted, name: &UnixName, prober: &mut Prober) -> sys::Result<()> {
     if !has_rival(config, wanted, Lockable::Free, prober) {
         return Ok(());
@@ -137,7 +139,7 @@ fn hold(config: &Config, wanted: Wanted, name: &UnixName, prober: &mut Prober) -
     Err(libc::EADDRINUSE)
 }
 
-/// Whether a live socket stands in the way of one that is bound.
+/// Whether a live socket has a rival name of one that is bound.
 fn has_rival(config: &Config, wanted: Wanted, lock: Lockable, prober: &mut Prober) -> bool {
     let Wanted { port, scope, shared, .. } = wanted;
     if rewrite::rivals(scope).iter().any(|rival| !is_free(config, port, *rival, lock, prober)) {
@@ -156,8 +158,8 @@ enum Lockable {
     Held,
 }
 
-/// Whether no live socket holds the name of a rival. A stale file there is removed, whoever made it: what is left of a
-/// name says that no rival came after it ([`retake_quickly`]).
+/// Whether no live socket has the name of a rival. A stale file there is removed, whoever made it: [`retake_quickly`]
+/// takes a stale file as proof that no rival came after it.
 fn is_free(config: &Config, port: u16, scope: Scope, lock: Lockable, prober: &mut Prober) -> bool {
     let file = names::own_file(config, Kind::Listener { port, scope, worker: None });
     let name = names::path_of(config, file.as_bytes(), false);
@@ -169,8 +171,8 @@ fn is_free(config: &Config, port: u16, scope: Scope, lock: Lockable, prober: &mu
     }
 }
 
-/// Removes a file that was found stale; what is behind it by then. Where there is no lock to be had the file stays, as
-/// the collector will find it.
+/// Removes a file that was found stale. Returns what is behind it when it is asked again. Without the lock the file
+/// stays, and the collector removes it.
 fn sweep(config: &Config, name: &UnixName, prober: &mut Prober) -> Behind {
     let Ok(lock) = Lock::take(config) else { return Behind::Stale };
     let behind = prober.probe(config, name);
@@ -181,15 +183,15 @@ fn sweep(config: &Config, name: &UnixName, prober: &mut Prober) -> Behind {
     behind
 }
 
-/// Whether a live socket holds this name.
+/// Whether a live socket has this name.
 fn taken(config: &Config, port: u16, scope: Scope, worker: Option<u8>, prober: &mut Prober) -> bool {
     let file = names::own_file(config, Kind::Listener { port, scope, worker });
     let name = names::path_of(config, file.as_bytes(), false);
     matches!(prober.ask(config, &name), Behind::Socket | Behind::Unknown)
 }
 
-/// Whether a member of a `SO_REUSEPORT` group on this port stands in the way: any member of the same or a
-/// rival scope for a bind without `SO_REUSEPORT`, none for one with it (TCP lets groups overlap).
+/// Whether a bind conflicts with a member of a `SO_REUSEPORT` group on this port. Without `SO_REUSEPORT` it conflicts
+/// with any member of the same or a rival scope; with it, with none (TCP lets groups overlap).
 fn group_conflicts(config: &Config, wanted: Wanted, prober: &mut Prober) -> bool {
     if wanted.shared {
         return false;
@@ -202,7 +204,7 @@ fn group_conflicts(config: &Config, wanted: Wanted, prober: &mut Prober) -> bool
     })
 }
 
-/// The file that says that a port has `SO_REUSEPORT` members, whatever their scopes.
+/// The file that says that a port has `SO_REUSEPORT` members of any scope.
 pub(crate) fn group_mark(config: &Config, port: u16) -> UnixName {
     let file = names::own_file(config, Kind::Group { port, scope: Scope::AnyV4 });
     names::path_of(config, file.as_bytes(), false)

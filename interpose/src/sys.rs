@@ -1,6 +1,6 @@
-//! The system: calls that agentfs makes for itself, what it owns of the system's, and what TCP would answer.
+//! The operating system: the calls that agentfs makes for itself, what it owns, and what TCP would answer.
 //!
-//! Every call returns `Err(errno)`; whoever must keep the program's errno uses [`Errno`].
+//! A call that fails returns `Err(errno)`. Callers that must not change the program's errno use [`Errno`].
 mod answers;
 mod descriptor;
 mod errno;
@@ -8,6 +8,7 @@ mod kinds;
 mod memory;
 mod name;
 mod options;
+mod plain;
 mod symbols;
 mod syscalls;
 

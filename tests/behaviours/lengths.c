@@ -2,6 +2,7 @@
 #include "kit.h"
 
 #include <netinet/tcp.h>
+#include <sys/mman.h>
 #include <sys/un.h>
 
 #define UNTOUCHED 0xa5
@@ -249,6 +250,35 @@ CASE(c_efault) {
     int client = connected(all.port);
     FAILS(EFAULT, accept(all.listener, name, no_length));
     close(client);
+    served(all.listener, all.port);
+}
+
+/* Pointers into memory that the process has, and may not touch. */
+CASE(c_efault_options) {
+    struct trio all = trio();
+    void *nothing = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (nothing == MAP_FAILED)
+        BROKEN("mmap");
+    int fds[] = {all.listener, all.client, all.accepted, tcp(), OK(socket(AF_UNIX, SOCK_STREAM, 0))};
+    int names[] = {SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ERROR, SO_SNDBUF, SO_RCVBUF, SO_REUSEPORT, SO_PEERCRED};
+    for (int which = 0; which < 5; which++) {
+        for (size_t each = 0; each < sizeof names / sizeof *names; each++) {
+            socklen_t length = sizeof(struct ucred);
+            struct ucred value;
+            FAILS(EFAULT, getsockopt(fds[which], SOL_SOCKET, names[each], nothing, &length));
+            FAILS(EFAULT, getsockopt(fds[which], SOL_SOCKET, names[each], &value, nothing));
+        }
+        FAILS(EFAULT, setsockopt(fds[which], SOL_SOCKET, SO_KEEPALIVE, nothing, sizeof(int)));
+    }
+    socklen_t length = sizeof(int);
+    int value = 0, *page_zero = (int *)16;
+    FAILS(EFAULT, getsockopt(fds[3], IPPROTO_TCP, TCP_NODELAY, nothing, &length));
+    FAILS(EFAULT, getsockopt(fds[3], IPPROTO_TCP, TCP_NODELAY, &value, nothing));
+    for (int which = 0; which < 4; which++) {
+        FAILS(EFAULT, getsockopt(fds[which], IPPROTO_TCP, TCP_NODELAY, page_zero, &length));
+        FAILS(EFAULT, getsockopt(fds[which], IPPROTO_TCP, TCP_NODELAY, &value, (socklen_t *)page_zero));
+        FAILS(EFAULT, setsockopt(fds[which], IPPROTO_TCP, TCP_NODELAY, page_zero, sizeof value));
+    }
     served(all.listener, all.port);
 }
 

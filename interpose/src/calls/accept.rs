@@ -58,25 +58,25 @@ pub(super) unsafe fn accept_with(
     call: impl Fn(*mut sockaddr, *mut socklen_t) -> c_int,
 ) -> c_int {
     let Some(config) = config::get() else { return call(address, length) };
-    // SAFETY: the program's own length pointer, where it can be one.
+    // SAFETY: before the kernel, which is given a length of ours below; `has_room` reads nothing in the first page.
     if !address.is_null() && !unsafe { rawaddr::has_room(length) } {
         return call(address, length);
     }
-    // With NULL for the address, the length is not looked at (accept(2)).
+    // If the address is NULL, the length is ignored (accept(2)).
     let length = if address.is_null() { core::ptr::null_mut() } else { length };
     let mut wait_ms = HANDOFF_WAIT_MS;
     loop {
-        // SAFETY: the program's own pointers, as this function's caller vouches.
+        // SAFETY: the caller vouches for both pointers, and the length was looked at above.
         if let Some(accepted) = unsafe { accept_next(config, fd, address, length, wait_ms, &call) } {
             return accepted;
         }
-        // What kept the collector from sending one keeps it from the next.
+        // If the collector could not send one, it will not send the next.
         wait_ms = 0;
     }
 }
 
-/// Accepts one connection. `None`: it was announced as handed over and did not come, so that it counts for nothing;
-/// the collector passes its bytes over another.
+/// Accepts one connection. `None`: the collector announced a connection and did not hand it over. The caller accepts
+/// again; the collector copies the bytes over another connection.
 ///
 /// # Safety
 /// As [`accept_with`].
@@ -104,10 +104,10 @@ unsafe fn accept_next(
     };
     let Ok(Meaning::Listener(listener)) = own else {
         match meaning {
-            // A filter of the program's (seccomp(2)) forbids the question; the client's name says enough.
+            // A filter of the program (seccomp(2)) forbids to ask. The client's name says enough.
             Meaning::Peer(Peer::Client { v6_socket, local, .. }) if own.is_err() => {
                 let name = Encoded::of(if v6_socket { local.mapped() } else { local });
-                // SAFETY: the program's own pointers.
+                // SAFETY: before the kernel, which wrote to a name of ours; the caller vouches for both pointers.
                 unsafe { rawaddr::give(name.bytes(), address, length) };
             }
             // SAFETY: as above.
@@ -119,7 +119,7 @@ unsafe fn accept_next(
         && handoff::is_trusted(accepted)
     {
         let connection = handoff::take(fd, listener, Fd::owned(accepted), wait_ms)?;
-        // SAFETY: the program's own pointers.
+        // SAFETY: the caller vouches for both pointers.
         unsafe { name_handed(config, listener, connection, client, address, length) };
         return Some(connection);
     }
@@ -129,17 +129,17 @@ unsafe fn accept_next(
     let wanted = !address.is_null() || notify::tracing(config);
     if wanted {
         let endpoint = facts::peer_endpoint(config, accepted, listener, peer.bytes());
-        // SAFETY: the program's own pointers.
+        // SAFETY: before the kernel, which wrote to a name of ours; the caller vouches for both pointers.
         unsafe { rawaddr::give(Encoded::of(endpoint).bytes(), address, length) };
         traced(config, accepted, listener.endpoint(), endpoint);
     }
     Some(accepted)
 }
 
-/// Gives the client's address of a connection that was handed over, as the kernel has it.
+/// Writes the client's address of a connection that was handed over, as the kernel knows it.
 ///
 /// # Safety
-/// `address` and `length` are the program's own.
+/// As [`rawaddr::give`].
 unsafe fn name_handed(
     config: &Config,
     listener: Listener,
@@ -150,7 +150,7 @@ unsafe fn name_handed(
 ) {
     let name = match sys::peer_name(connection).map(|name| rawaddr::read_name(name.bytes())) {
         Ok(Given::Inet(peer)) => listener.present(peer),
-        // The client has gone, and the kernel has forgotten it; accept(2) would have known it.
+        // The client has closed, and the kernel no longer knows it. accept(2) would have known it.
         _ => listener.present(client.canonical()),
     };
     // SAFETY: as the caller vouches.

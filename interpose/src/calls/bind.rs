@@ -24,7 +24,7 @@ use libc::{c_int, sockaddr, socklen_t};
 /// As bind(2).
 pub(crate) unsafe fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
     let errno = Errno::keep();
-    // SAFETY: the program's own address and length.
+    // SAFETY: before the kernel; `read` looks at no more than `length` bytes, and at nothing in the first page.
     let given = unsafe { rawaddr::read(address, length) };
     let action = match (config::get(), given) {
         (Some(config), Given::Inet(endpoint)) => decide(config, fd, endpoint),
@@ -88,21 +88,22 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const sockaddr, length: socklen_t
     }
 }
 
-/// A bind to an address of the host's own, which is not loopback. It is the host's, so that the network reaches it, with
-/// two exceptions that keep the port space the instance's. Where a listener of the instance has the wildcard, the port is
-/// in use, as it would be. Where another program of the host has the port, the address is the instance's alone: who
-/// probes for a free port finds this one, and who listens there is reached from the instance.
+/// A bind to an address of the host's own that is not loopback. It goes to the host, so that the network reaches it.
+/// Two exceptions keep the ports of the instance separate:
+/// 1. A listener of the instance has the wildcard: the port is in use, as natively.
+/// 2. Another program of the host has the port: the address becomes one of the instance alone. A program that probes
+///    for a free port finds this one free, and a listener there is reached from the instance.
 mod host {
     use super::{Config, Endpoint, Fact, IpAddr, Kind, Scope, c_int, facts, rewrite, rundir, sys};
     use crate::calls::connect::is_of_this_host;
     use crate::names;
 
-    /// What the instance has to do with the port.
+    /// Whether the port is the instance's.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) enum Own {
-        /// It has it.
+        /// A listener of the instance has it.
         InUse,
-        /// It has not, and may take it with this scope where the host refuses.
+        /// It is free in the instance, which takes it with this scope if the host refuses.
         Free(Scope),
         /// It does not matter.
         Nothing,
@@ -114,7 +115,7 @@ mod host {
         pub(super) fn of(config: &Config, fd: c_int, endpoint: Endpoint) -> Self {
             let Fact::Tcp { name, .. } = facts::of(config, fd) else { return Self::Nothing };
             let ip = endpoint.canonical().ip;
-            // An IPv4 address on a socket for IPv6 alone is the kernel's to refuse.
+            // The kernel refuses an IPv4 address on a socket for IPv6 only.
             if Scope::of(endpoint.ip, false).is_some() {
                 return Self::Nothing;
             }
@@ -203,7 +204,7 @@ fn refused(config: &Config, fd: c_int, endpoint: Endpoint) {
     notify::trace(config, news);
 }
 
-/// listen(2). A socket that is not bound gets a port of the instance, as TCP gives it an ephemeral one.
+/// listen(2). A socket that is not bound gets a port of the instance, where TCP gives it an ephemeral port.
 ///
 /// # Safety
 /// As listen(2).
@@ -233,7 +234,7 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         // SAFETY: the program's own arguments.
         return unsafe { real::listen(fd, backlog) };
     };
-    // A Unix socket refuses where TCP would queue, and takes a negative backlog for none.
+    // A Unix socket refuses connections that TCP would queue, and a negative backlog means none.
     let backlog = if backlog < 0 { LISTEN_BACKLOG } else { backlog.max(LISTEN_BACKLOG) };
     // SAFETY: listen(2) takes two integers.
     let result = unsafe { real::listen(fd, backlog) };

@@ -1,4 +1,4 @@
-//! connect(2): a loopback port means the instance's own listener, if it has one.
+//! connect(2): a loopback address leads to the instance's own listener, if it has one.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 mod client;
@@ -34,7 +34,7 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
         return unsafe { real::connect(fd, address, length) };
     };
     let errno = Errno::keep();
-    // SAFETY: the program's own address and length.
+    // SAFETY: before the kernel; `read` looks at no more than `length` bytes, and at nothing in the first page.
     let given = unsafe { rawaddr::read(address, length) };
     let here = match given {
         Given::Inet(endpoint) if !crate::hints::is_datagram(fd) => rewrite::destination(endpoint)
@@ -43,11 +43,11 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
         Given::Inet(_) | Given::Unspecified | Given::Other => None,
     };
     let Some((named, to)) = here else {
-        // A rewritten socket would connect to a path; to the program it is a TCP one.
+        // A rewritten socket could connect to a path, but the program must see a TCP socket.
         if given == Given::Other
             && !crate::hints::is_local(fd)
             && facts::of(config, fd).rewritten().is_some()
-            // SAFETY: the program's own address and length.
+            // SAFETY: as above.
             && unsafe { rawaddr::names_other_family(address, length) }
         {
             return failed(errno, libc::EAFNOSUPPORT);
@@ -58,9 +58,8 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
     };
     let caller = match facts::of(config, fd) {
         Fact::Tcp { v6, name } => {
-            // An IPv4 address on an IPv6 socket, or the reverse, is the kernel's to refuse; a socket that
-            // TCP has connected or begun to connect stays with TCP. One whose connect was refused keeps a
-            // port, but is closed.
+            // The kernel refuses an IPv4 address on an IPv6 socket, and the reverse. A TCP socket that is
+            // connected or connecting stays one. If its connect was refused, it has a port but is closed.
             if v6 != matches!(named.ip, IpAddr::V6(_)) || (name.port != 0 && !sys::is_closed(fd)) {
                 drop(errno);
                 // SAFETY: the program's own arguments.
@@ -109,11 +108,11 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const sockaddr, length: sockle
     }
 }
 
-/// Where a connect to an address of the host's own goes (its name, the URL that a dev server shows for the network):
-/// to a listener of the instance on the wildcard, or on that address, if it has one.
+/// Where a connect to an address of the host's own goes, for example by its name, or by the URL that a dev server shows
+/// for the network: to a listener of the instance on the wildcard or on that address, if there is one.
 fn by_own_address(config: &Config, endpoint: Endpoint) -> Option<Endpoint> {
     let to = rewrite::perhaps_own(endpoint)?;
-    // The listener first: a connect to the world out there pays for four looks into the run dir and no more.
+    // The listener is checked first, so that a connect to another host costs only four access(2).
     let there = |scope| {
         let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: None });
         rundir::look(config, &names::path_of(config, file.as_bytes(), false)) != Err(libc::ENOENT)
@@ -124,11 +123,11 @@ fn by_own_address(config: &Config, endpoint: Endpoint) -> Option<Endpoint> {
     (listens && is_of_this_host(to.ip)).then_some(to)
 }
 
-/// Whether an address is one of this host's: then a datagram for it would come from that very address. (A bind says
-/// less: it is allowed for any address with `ip_nonlocal_bind`, and for broadcast addresses.)
+/// Whether an address is one of this host's: then a datagram to it would be sent from the same address. (A bind proves
+/// less: `ip_nonlocal_bind` allows it for any address, and broadcast addresses are always allowed.)
 pub(super) fn is_of_this_host(ip: IpAddr) -> bool {
     let Ok(socket) = sys::udp_socket(matches!(ip, IpAddr::V6(_))) else { return false };
-    // The discard port; nothing is sent.
+    // Nothing is sent. 9 is the discard port.
     sys::connect(socket.number(), Encoded::of(Endpoint { ip, port: 9 }).bytes()).is_ok()
         && sys::own_name(socket.number())
             .is_ok_and(|name| matches!(rawaddr::read_name(name.bytes()), Given::Inet(own) if own.ip == ip))
@@ -139,7 +138,8 @@ fn failed(errno: Errno, reason: c_int) -> c_int {
     sys::fail(reason)
 }
 
-/// A connect to another host, or one that only resets: real, after a rewritten socket is TCP again.
+/// A connect to another host, or one that resets the socket (`AF_UNSPEC`). A rewritten socket becomes TCP again, and
+/// then connects.
 ///
 /// # Safety
 /// As connect(2).
@@ -153,15 +153,15 @@ unsafe fn elsewhere(
     let before = sys::errno();
     // SAFETY: the program's own arguments.
     let result = unsafe { real::connect(fd, address, length) };
-    // The real call refuses an inet address on a Unix socket and changes nothing, so that
-    // the common case, a TCP socket and a host out there, costs no question.
+    // The real call refuses an inet address on a Unix socket and changes nothing. So the common case, a TCP
+    // socket and another host, costs no extra call.
     if result == 0 || given == Given::Other || sys::errno() != sys::WRONG_FAMILY {
         return result;
     }
     let (endpoint, v6) = match facts::of(config, fd) {
         #[cfg(target_os = "linux")]
         Fact::Listener(listener) if given == Given::Unspecified && sys::peer_name(fd).is_err() => {
-            // TCP stops listening and keeps the address; for one that is only bound nothing changes.
+            // A TCP listener stops listening and keeps its address. A socket that is only bound does not change.
             if sys::is_listening(fd) {
                 super::shutdown::stop_listening(config, fd, listener);
             }
@@ -193,12 +193,12 @@ unsafe fn elsewhere(
     }
 }
 
-/// Whether a socket with a listener's name is more than bound.
+/// Whether a socket with a listener's name is connected or listens.
 fn is_connection_or_listens(fd: c_int) -> bool {
     sys::peer_name(fd).is_ok() || sys::is_listening(fd)
 }
 
-/// Makes a rewritten socket that is only bound a TCP socket again, on the same port where the host has it free.
+/// Makes a rewritten socket a TCP socket again, on the same port if that is free on the host.
 fn back_to_tcp(config: &Config, fd: c_int, endpoint: Endpoint, v6: bool) -> sys::Result<()> {
     let new = sys::tcp_socket(v6)?;
     options::carry_back(fd, new.number(), v6);

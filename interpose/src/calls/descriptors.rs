@@ -1,5 +1,5 @@
-//! Calls that are only noted: new sockets and duplicates, whose options need or need not be asked for, and epoll
-//! instances, whose interest a later bind or connect must move along. Nothing is looked up here.
+//! Calls that are only noted: new sockets and duplicates, for `hints`, and epoll instances, because a later bind or
+//! connect must keep their interest. The kernel is asked nothing here.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 use crate::convert;

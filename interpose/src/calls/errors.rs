@@ -1,9 +1,9 @@
-//! The error queue of a socket (`MSG_ERRQUEUE`, recvmsg(2)): a Unix socket has none, so the kernel does not heed the
-//! flag there and would give the stream's data for errors, or wait for some. TCP says EAGAIN where nothing is queued.
+//! The error queue of a socket (`MSG_ERRQUEUE`, recvmsg(2)). A Unix socket has none: the kernel ignores the flag there,
+//! and would return the stream's data as errors, or wait for data. TCP says EAGAIN if nothing is queued.
 use crate::sys;
 use libc::{c_int, ssize_t};
 
-/// Whether a receive asks a rewritten socket for its errors. Costs the data path a test of `flags`.
+/// Whether a receive asks a rewritten socket for its errors. It costs the data path one test of `flags`.
 #[cfg(target_os = "linux")]
 #[inline]
 pub(super) fn asked(fd: c_int, flags: c_int) -> bool {
@@ -16,7 +16,7 @@ pub(super) fn asked(_fd: c_int, _flags: c_int) -> bool {
     false
 }
 
-/// What TCP answers: there are none.
+/// What TCP answers: the queue is empty.
 #[cold]
 pub(super) fn none() -> ssize_t {
     sys::set_errno(libc::EAGAIN);

@@ -1,9 +1,9 @@
-//! exec and spawn: a child stays in its instance, also when the program passes an environment of its own
-//! (Node, Turborepo, `env -i`). What is missing is put back: the preload, behind any other, and the
-//! `AGENTFS_…` variables. An environment that names another instance, or asks for none, is left alone.
+//! exec and spawn: a child stays in its instance, even if the program passes an environment of its own
+//! (Node, Turborepo, `env -i`). What is missing is added: our library, after all others that are preloaded, and the
+//! `AGENTFS_…` variables. An environment that names another instance, or asks for none, is not changed.
 //!
-//! May run in the child of vfork(2) or in a signal handler: everything is on the stack, nothing is
-//! allocated, nothing of the parent's memory is changed, least of all its `environ`.
+//! This may run in the child of vfork(2) or in a signal handler. So everything is on the stack, nothing is
+//! allocated, and the parent's memory does not change, least of all its `environ`.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -88,7 +88,7 @@ pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int
     unsafe { searched(program, arguments, Search::Path, || real::execvp(program, arguments)) }
 }
 
-/// Starts `program`, which was looked for, or calls `plain` where it is started as it is in the environment as it is.
+/// Starts `program`, after a search along `search`. If neither program nor environment changes, it calls `plain`.
 ///
 /// # Safety
 /// As execvp(3).
@@ -108,7 +108,7 @@ pub(super) unsafe fn searched(
                 return plain();
             }
             let result = real::execve(path, it.arguments, completed);
-            // execvp(3) has the shell read a script without a first line that says by what.
+            // execvp(3) runs a script without an interpreter line with the shell.
             if sys::errno() == libc::ENOEXEC && !it.changed { plain() } else { result }
         })
     }
@@ -154,13 +154,13 @@ pub(crate) unsafe fn execveat(
     environment: Strings,
     flags: c_int,
 ) -> c_int {
-    // SAFETY: the program's own string; a NULL is the kernel's to refuse.
+    // SAFETY: before the kernel, for a string that is not NULL: it has at least its end.
     let first = if program.is_null() { 0 } else { unsafe { *program } };
     let target = match u8::try_from(first) {
         Ok(b'/') => Target::Named(program),
         Ok(0) if flags & libc::AT_EMPTY_PATH != 0 => Target::Open(folder),
         _ if folder == libc::AT_FDCWD => Target::Named(program),
-        // Below an open folder: what it is would have to be opened.
+        // A path below an open folder is not looked at.
         _ => Target::Unknown,
     };
     // SAFETY: the program's own strings.

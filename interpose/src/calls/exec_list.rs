@@ -1,10 +1,9 @@
-//! execl, execlp, execle: the arguments are listed in the call itself, so their number is only known by the NULL at
-//! the end. libc reaches execve from inside, where no hook sees it; these hooks gather the list and go on
-//! as execv, execvp and execve do.
+//! execl, execlp, execle: the call itself lists the arguments, and a NULL ends the list. libc calls execve
+//! internally, where no hook sees it. So these hooks collect the list and go on like execv, execvp and execve.
 //!
 //! Rust cannot define a function with a C variable argument list. On x86-64 the first five listed arguments
-//! come in registers and the rest on the stack (System V ABI, 3.2.3): a few instructions store the former
-//! and hand both places on.
+//! are in registers and the others on the stack (System V ABI, 3.2.3). A few instructions store the registers
+//! and pass both places on.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -15,9 +14,9 @@ use crate::environment::{self, Strings};
 use crate::sys;
 use libc::{c_char, c_int};
 
-/// Listed arguments that come in registers.
+/// Listed arguments that are in registers.
 const IN_REGISTERS: usize = 5;
-/// Arguments gathered on a small frame, and on a large one. More fail with E2BIG.
+/// Arguments on a small stack frame, and on a large one. More arguments fail with E2BIG.
 const SMALL: usize = 64;
 const LARGE: usize = 1024;
 

@@ -8,19 +8,18 @@ use agentfs_wire::handoff::HELLO;
 use core::net::IpAddr;
 use libc::c_int;
 
-/// Whether the process at the other end may hand over connections: our own user, or root, whose collector serves
-/// processes that have changed their user.
+/// Whether the process at the other end may hand over connections. It must have our own user, or be root, whose
+/// collector serves processes that changed their user.
 pub(super) fn is_trusted(carrier: c_int) -> bool {
     sys::peer_user(carrier).is_ok_and(|user| user == 0 || sys::is_own_user(user))
 }
 
-/// Puts the connection that comes over `carrier` in its place, under the same number. `None`: it is not to be
-/// had, because the collector took it back or has not sent it within `wait_ms`; then `carrier` is closed, as it is
-/// of no further use.
+/// Replaces `carrier` by the connection that comes over it, under the same number. `None`: the collector took the
+/// connection back, or did not send it within `wait_ms`. Then `carrier` is closed.
 pub(super) fn take(listening: c_int, listener: Listener, carrier: Fd, wait_ms: u32) -> Option<c_int> {
     let (connection, token) = receive(carrier.number(), wait_ms)?;
     let mut byte = [0_u8; 1];
-    // Reading the token comes last: from there on the connection is ours, whatever happens.
+    // The token is read last: from then on the connection is ours, whatever happens.
     if !fits(connection.number(), listener) || sys::read(token.number(), &mut byte) != Ok(1) {
         return None;
     }
@@ -32,7 +31,7 @@ fn receive(carrier: c_int, wait_ms: u32) -> Option<(Fd, Fd)> {
     let mut byte = [0_u8; 1];
     let mut received = sys::receive_with_descriptors(carrier, &mut byte, libc::MSG_DONTWAIT);
     if received == Err(libc::EAGAIN) {
-        // The collector is between connect and send, or waits for a sign that we are here.
+        // The collector is between connect and send, or waits for our greeting.
         let greeted = sys::send_now(carrier, HELLO).is_ok();
         if !greeted || !sys::wait_readable(carrier, wait_ms) {
             return None;
@@ -41,12 +40,12 @@ fn receive(carrier: c_int, wait_ms: u32) -> Option<(Fd, Fd)> {
     }
     match received {
         Ok((1.., [Some(connection), Some(token)])) => Some((connection, token)),
-        // Out of descriptors, or not the collector.
+        // There are no descriptors left, or it is not the collector.
         Ok(_) | Err(_) => None,
     }
 }
 
-/// Whether a descriptor is a connection such as the listener would accept.
+/// Whether a descriptor is a connection that the listener could have accepted.
 fn fits(connection: c_int, listener: Listener) -> bool {
     let Ok(name) = sys::own_name(connection) else { return false };
     match read_name(name.bytes()) {
@@ -64,10 +63,10 @@ fn settle(connection: Fd, carrier: Fd) -> c_int {
     let flags = sys::status_flags(new).unwrap_or(0) & !libc::O_NONBLOCK | nonblocking;
     let _ = sys::control(new, libc::F_SETFL, usize::try_from(flags).unwrap_or(0));
     let descriptor_flags = sys::control(old, libc::F_GETFD, 0).unwrap_or(0);
-    if sys::replace(new, old, descriptor_flags & libc::FD_CLOEXEC != 0).is_ok() {
+    if sys::replace(&connection, old, descriptor_flags & libc::FD_CLOEXEC != 0).is_ok() {
         return carrier.give();
     }
-    // The higher number does as well.
+    // The program gets the other number instead.
     let _ = sys::control(new, libc::F_SETFD, usize::try_from(descriptor_flags).unwrap_or(0));
     connection.give()
 }

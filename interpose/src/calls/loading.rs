@@ -1,12 +1,11 @@
-//! dlopen(3): a library that is loaded with `RTLD_DEEPBIND` looks for its functions in what it depends on, libc among
-//! them, before it looks at what was loaded first, and so never meets a hook. PHP loads every extension like that. The
-//! flag is taken out.
+//! dlopen(3): a library that is loaded with `RTLD_DEEPBIND` finds its functions in its own dependencies first, and so
+//! in libc, not in this library. PHP loads every extension like that. The hook removes the flag.
 //!
-//! Whoever opens libc by its name to look functions up in it (Python's `ctypes.CDLL('libc.so.6')`, JNA, LuaJIT) gets this
-//! library: what is hooked is found in it, and everything else in libc, which it depends on.
+//! A program may open libc by its name and look up functions in it (Python's `ctypes.CDLL('libc.so.6')`, JNA, LuaJIT).
+//! It gets this library instead: hooked functions are found in it, and all others in libc, because it depends on libc.
 //!
-//! The call goes on by a jump, so that libc sees the caller's return address: by that it finds the `RUNPATH` to search
-//! and the name space to load into.
+//! The hook ends with a jump, so that libc sees the return address of the program. From it libc finds the `RUNPATH` to
+//! search and the name space to load into.
 #![expect(unsafe_code, reason = "goes on to libc's function by a jump")]
 
 use crate::config;
@@ -14,7 +13,7 @@ use crate::sys;
 use core::ffi::CStr;
 use libc::{c_char, c_void};
 
-/// `RTLD_DEEPBIND` of glibc's dlfcn.h. musl has no such flag, and none of this value.
+/// `RTLD_DEEPBIND` of glibc's dlfcn.h. musl has no flag with this value.
 const DEEPBIND: usize = 8;
 
 /// The arguments of one call, in the order in which they are put on the stack.
@@ -24,7 +23,7 @@ struct Arguments {
     flags: usize,
 }
 
-/// Corrects the arguments; where the call goes on.
+/// Corrects the arguments. Returns the address of the function to go on with.
 ///
 /// # Safety
 /// `arguments` are those of dlopen(3).
@@ -40,7 +39,7 @@ unsafe extern "C" fn onward(arguments: *mut Arguments) -> usize {
         // SAFETY: the caller vouches for the arguments, which are on its stack and nobody else's.
         let arguments = unsafe { &mut *arguments };
         arguments.flags &= !DEEPBIND;
-        // SAFETY: dlopen(3) is given a C string or NULL.
+        // SAFETY: dlopen(3) is given NULL or a C string, which libc itself reads in this process.
         if !arguments.file.is_null() && is_libc(unsafe { CStr::from_ptr(arguments.file) }.to_bytes()) {
             arguments.file = config.library().as_ptr();
         }
@@ -53,7 +52,7 @@ fn is_libc(file: &[u8]) -> bool {
     file.rsplit(|byte| *byte == b'/').next() == Some(b"libc.so.6")
 }
 
-/// A program without dlopen does not call it; should it, nothing can be loaded.
+/// Stands for a dlopen that libc does not have: it loads nothing.
 extern "C" fn nowhere() -> usize {
     0
 }

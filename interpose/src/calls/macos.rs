@@ -1,8 +1,8 @@
 //! Calls that only macOS has.
 //!
-//! The `$NOCANCEL` twins differ from their namesakes in that a thread cannot be cancelled in them: system
-//! libraries call them while they hold locks. So whatever is not ours goes on to the twin, never to the
-//! namesake; what is ours is carried out as the namesake does it.
+//! A thread cannot be cancelled in a `$NOCANCEL` function: system libraries call them while they hold locks. So a call
+//! that is not ours goes on to the `$NOCANCEL` function, never to the one without the suffix. A call that is ours is
+//! carried out like the one without the suffix.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -28,7 +28,7 @@ use libc::{
 
 type Strings = *const *const c_char;
 
-/// Whether an address is one whose connect may be ours.
+/// Whether a connect to this address may be ours.
 ///
 /// # Safety
 /// As [`rawaddr::read`].
@@ -45,7 +45,7 @@ unsafe fn may_be_here(address: *const sockaddr, length: socklen_t) -> bool {
 /// # Safety
 /// As connect(2).
 pub(crate) unsafe fn connect_nocancel(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
-    // SAFETY: the program's own address and length.
+    // SAFETY: before the kernel; nothing in the first page is read.
     if config::get().is_some() && unsafe { may_be_here(address, length) } {
         // SAFETY: the program's own arguments.
         return unsafe { super::connect(fd, address, length) };
@@ -53,7 +53,7 @@ pub(crate) unsafe fn connect_nocancel(fd: c_int, address: *const sockaddr, lengt
     let errno = sys::errno();
     // SAFETY: the program's own arguments.
     let result = unsafe { real::connect_nocancel(fd, address, length) };
-    // A rewritten socket that is to reach another host becomes a TCP socket again.
+    // A rewritten socket that connects to another host becomes a TCP socket again.
     if result != 0 && sys::errno() == sys::WRONG_FAMILY && is_rewritten(fd) {
         sys::set_errno(errno);
         // SAFETY: the program's own arguments.
@@ -110,7 +110,7 @@ pub(crate) unsafe fn sendmsg_nocancel(fd: c_int, message: *const msghdr, flags: 
     if sent >= 0 || sys::errno() != libc::EISCONN || message.is_null() || !is_rewritten(fd) {
         return sent;
     }
-    // SAFETY: the kernel has read the header, so it is there.
+    // SAFETY: the kernel reads the header before it finds that the address is not wanted, else it says EFAULT.
     let mut plain = unsafe { message.read_unaligned() };
     plain.msg_name = core::ptr::null_mut();
     plain.msg_namelen = 0;
@@ -144,7 +144,7 @@ pub(crate) unsafe fn recvfrom_nocancel(
 /// # Safety
 /// As recvmsg(2).
 pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
-    // SAFETY: the program's own header; NULL is the kernel's to refuse.
+    // SAFETY: before the kernel, for a header that is not NULL.
     let asks = !message.is_null() && !unsafe { (*message).msg_name }.is_null();
     // SAFETY: as above.
     let room = if asks { unsafe { (*message).msg_namelen } } else { 0 };
@@ -154,14 +154,14 @@ pub(crate) unsafe fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_
         && asks
         && let Some(config) = config::get()
     {
-        // SAFETY: the kernel has filled the header in.
+        // SAFETY: the call has succeeded, so the kernel has read the header and filled it in.
         unsafe { blank(config, fd, message, room) };
     }
     received
 }
 
-/// connectx(2). To a loopback address it is a connect, with a bind before it where the source is named, and a
-/// write behind it where it brings data; `CONNECT_RESUME_ON_READ_WRITE` has nothing to wait for then.
+/// connectx(2). To a loopback address it is a connect, after a bind if there is a source address, and before a write if
+/// there is data. `CONNECT_RESUME_ON_READ_WRITE` is ignored: there is nothing to wait for.
 ///
 /// # Safety
 /// As connectx(2).
@@ -176,38 +176,39 @@ pub(crate) unsafe fn connectx(
     sent: *mut size_t,
     connection: *mut sae_connid_t,
 ) -> c_int {
-    // SAFETY: the program's own endpoints.
+    // SAFETY: before the kernel, for endpoints that are not NULL.
     if endpoints.is_null() || !unsafe { is_ours(fd, endpoints) } {
         // SAFETY: the program's own arguments.
         return unsafe { real::connectx(fd, endpoints, association, flags, data, count, sent, connection) };
     }
-    // SAFETY: not NULL, so as connectx(2) wants it.
+    // SAFETY: `is_ours` has read the same.
     let endpoints = unsafe { endpoints.read_unaligned() };
     if !endpoints.sae_srcaddr.is_null() {
-        // SAFETY: the program's own address.
+        // SAFETY: the program's own arguments.
         let bound = unsafe { super::bind(fd, endpoints.sae_srcaddr, endpoints.sae_srcaddrlen) };
         if bound != 0 {
             return bound;
         }
     }
-    // SAFETY: the program's own address.
+    // SAFETY: the program's own arguments.
     let connected = unsafe { super::connect(fd, endpoints.sae_dstaddr, endpoints.sae_dstaddrlen) };
     if connected != 0 {
         return connected;
     }
     if !connection.is_null() {
-        // SAFETY: the program's own pointer. TCP has one connection, SAE_CONNID_ANY + 1 (sys/socket.h).
+        // SAFETY: before the kernel, for a pointer that is not NULL. TCP has one connection, SAE_CONNID_ANY + 1
+        // (sys/socket.h).
         unsafe { connection.write_unaligned(1) };
     }
     let mut written = 0;
     if !data.is_null() && count > 0 {
-        // SAFETY: the program's own data.
+        // SAFETY: the program's own arguments.
         let result = unsafe { libc::writev(fd, data, c_int::try_from(count).unwrap_or(c_int::MAX)) };
         let Ok(size) = usize::try_from(result) else { return -1 };
         written = size;
     }
     if !sent.is_null() {
-        // SAFETY: the program's own pointer.
+        // SAFETY: before the kernel, for a pointer that is not NULL.
         unsafe { sent.write_unaligned(written) };
     }
     0
@@ -221,7 +222,7 @@ unsafe fn is_ours(fd: c_int, endpoints: *const sa_endpoints_t) -> bool {
     let Some(config) = config::get() else { return false };
     // SAFETY: the caller vouches for the endpoints.
     let endpoints = unsafe { endpoints.read_unaligned() };
-    // SAFETY: the program's own address and length.
+    // SAFETY: as above; nothing in the first page is read.
     if !unsafe { may_be_here(endpoints.sae_dstaddr, endpoints.sae_dstaddrlen) } {
         return false;
     }
@@ -229,7 +230,7 @@ unsafe fn is_ours(fd: c_int, endpoints: *const sa_endpoints_t) -> bool {
     facts::of(config, fd) != Fact::Other
 }
 
-/// fcntl(2), its third argument whatever stands in its place.
+/// fcntl(2). The third argument is passed on even if the program passed none.
 ///
 /// # Safety
 /// As fcntl(2).

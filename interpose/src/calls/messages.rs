@@ -1,5 +1,5 @@
-//! recv, recvfrom, recvmsg, recvmmsg: on a connected TCP stream no address is given; a Unix stream gives a path.
-//! Calls without an address, the data path, only pass a null check.
+//! recv, recvfrom, recvmsg, recvmmsg. A connected TCP stream returns no address; a Unix stream returns a path.
+//! Calls without an address are the data path, and only pass a null check.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -15,7 +15,7 @@ use crate::real;
 use crate::sys::{self, Errno, RawName};
 use libc::{c_int, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
-/// recv(2): on a socket that is only bound a Unix one says EINVAL, TCP says ENOTCONN.
+/// recv(2). If the socket is only bound, a Unix socket says EINVAL, and TCP says ENOTCONN.
 ///
 /// # Safety
 /// As recv(2).
@@ -47,10 +47,10 @@ pub(crate) unsafe fn recv_chk(
     corrected(fd, flags, unsafe { crate::real::gnu::recv_chk(fd, data, size, room, flags) })
 }
 
-/// What a receive came to, with TCP's errno for a socket that is not connected.
+/// The result of a receive, with TCP's errno for a socket that is not connected.
 #[inline]
 fn corrected(fd: c_int, flags: c_int, received: ssize_t) -> ssize_t {
-    // Of urgent data TCP itself says EINVAL, where there is none.
+    // TCP itself says EINVAL if there is no urgent data.
     if received >= 0 || flags & libc::MSG_OOB != 0 || sys::errno() != libc::EINVAL {
         return received;
     }
@@ -128,7 +128,7 @@ pub(super) unsafe fn receive(
     if is_ours(config, name.bytes()) {
         name.set_length(0);
     }
-    // SAFETY: the program's own pointers.
+    // SAFETY: before the kernel, which wrote to a name of ours; the caller vouches for both pointers.
     unsafe { rawaddr::give(name.bytes(), address, length) };
     received
 }
@@ -146,21 +146,21 @@ pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     if errors::asked(fd, flags) {
         return errors::none();
     }
-    // SAFETY: the program's own header; NULL is the kernel's to refuse.
+    // SAFETY: before the kernel, for a header that is not NULL.
     let asks = !message.is_null() && !unsafe { (*message).msg_name }.is_null();
     // SAFETY: as above.
     let room = if asks { unsafe { (*message).msg_namelen } } else { 0 };
     // SAFETY: the program's own arguments.
     let received = unsafe { real::recvmsg(fd, message, flags) };
     if received >= 0 && config::get().is_some() {
-        // SAFETY: the kernel has filled the header in.
+        // SAFETY: the call has succeeded, so the kernel has read the header and filled it in.
         unsafe { forget_received(message) };
     }
     if received >= 0
         && asks
         && let Some(config) = config::get()
     {
-        // SAFETY: the kernel has filled the header in.
+        // SAFETY: as above, and the program gave it a place for a name.
         unsafe { blank(config, fd, message, room) };
     }
     received
@@ -187,7 +187,7 @@ pub(crate) unsafe fn recvmmsg(
     let received = unsafe { crate::real::gnu::recvmmsg(fd, messages, count, flags, timeout) };
     if let Some(config) = config::get() {
         for index in 0..usize::try_from(received).unwrap_or(0) {
-            // SAFETY: the kernel has filled in `received` headers.
+            // SAFETY: the call has succeeded, so the kernel has filled in as many headers.
             let header = unsafe { &raw mut (*messages.add(index)).msg_hdr };
             // SAFETY: as above.
             unsafe { forget_received(header) };
@@ -218,7 +218,7 @@ unsafe fn least_room(messages: *const libc::mmsghdr, count: libc::c_uint) -> soc
         .unwrap_or(0)
 }
 
-/// Forgets the numbers of descriptors that came with a message.
+/// Forgets the hints for descriptors that came with a message.
 ///
 /// # Safety
 /// The kernel has filled in `message`.
@@ -226,7 +226,7 @@ unsafe fn forget_received(message: *const msghdr) {
     // SAFETY: the caller vouches for the header (cmsg(3)).
     let mut control = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !control.is_null() {
-        // SAFETY: cmsg(3) gives headers inside the control buffer.
+        // SAFETY: the kernel wrote this header: cmsg(3) gives no pointer beyond the length that it filled in.
         let header = unsafe { control.read_unaligned() };
         if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: takes a number.
@@ -244,7 +244,7 @@ unsafe fn forget_received(message: *const msghdr) {
     }
 }
 
-/// Takes a name of ours out of a received message.
+/// Removes a name of ours from a received message.
 ///
 /// # Safety
 /// The kernel has filled in `message`, which asked for a name and had `room` bytes for it or more.

@@ -43,8 +43,8 @@ unsafe fn answer(
     translate: fn(&Config, c_int, &[u8]) -> Option<Endpoint>,
 ) -> c_int {
     let Some(config) = config::get() else { return call(address, length) };
-    // What the kernel refuses is the kernel's to refuse.
-    // SAFETY: the program's own length pointer, where it can be one.
+    // What the kernel would refuse, it refuses.
+    // SAFETY: before the kernel, which is given a length of ours below; `takes_name` reads nothing in the first page.
     if !unsafe { rawaddr::takes_name(address, length) } {
         return call(address, length);
     }
@@ -58,12 +58,13 @@ unsafe fn answer(
     if sys::family_of(name.bytes()) == libc::AF_UNIX {
         let _errno = Errno::keep();
         if let Some(endpoint) = translate(config, fd, name.bytes()) {
-            // SAFETY: the program's own pointers.
+            // SAFETY: before the kernel, which wrote to a name of ours; the length was read above, and the caller
+            // vouches for the address.
             unsafe { rawaddr::give(Encoded::of(endpoint).bytes(), address, length) };
             return 0;
         }
     }
-    // SAFETY: the program's own pointers.
+    // SAFETY: as above.
     unsafe { rawaddr::give(name.bytes(), address, length) };
     0
 }
@@ -74,7 +75,7 @@ fn own(config: &Config, fd: c_int, name: &[u8]) -> Option<Endpoint> {
             Some(if v6_socket { local.mapped() } else { local })
         }
         Meaning::Listener(listener) if !listener.scope.is_any() => Some(listener.endpoint()),
-        // A connection that a wildcard listener accepted has the address that its client connected to.
+        // A connection to a wildcard listener has the address that its client connected to.
         Meaning::Listener(listener) => Some(match sys::peer_name(fd) {
             Ok(peer) => facts::accepted_name(config, listener, peer.bytes()),
             Err(_) => listener.endpoint(),

@@ -1,7 +1,7 @@
-//! getsockopt(2), setsockopt(2): a rewritten socket has the options of TCP, as far as they can matter.
+//! getsockopt(2), setsockopt(2): a rewritten socket has those options of TCP that can matter.
 //!
-//! The real call comes first. Only where its answer gives a Unix socket away (a domain, a protocol, an option
-//! that Unix sockets lack) is the socket looked at, so that no other socket pays for it.
+//! The real call comes first. Its answer may show that the socket is a Unix one (a domain, a protocol, an option
+//! that Unix sockets lack). Only then the socket is looked at, so that no other socket pays for it.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 use super::tcp_info::Info;
@@ -10,6 +10,7 @@ use crate::facts::{self, Fact};
 use crate::hints;
 use crate::known::{self, Known};
 use crate::options::{self, Key};
+use crate::rawaddr::is_nowhere;
 use crate::real;
 use crate::room;
 use crate::sys::{self, Errno};
@@ -28,19 +29,24 @@ pub(crate) unsafe fn getsockopt(
     length: *mut socklen_t,
 ) -> c_int {
     let before = sys::errno();
-    // SAFETY: a length pointer that the kernel would read.
-    let room = if length.is_null() { 0 } else { unsafe { length.read_unaligned() } };
+    let overwritten = sys::ANSWERS_ANY_LEVEL && is_protocol(level) && !is_nowhere(length);
+    // SAFETY: before the kernel, for a length outside the first page: the kernel writes another one there.
+    let room = overwritten.then(|| unsafe { length.read_unaligned() });
     // SAFETY: the program's own arguments.
     let result = unsafe { real::getsockopt(fd, level, name, value, length) };
     let Some(config) = config::get() else { return result };
-    // SAFETY: the program's own pointers, which the kernel has just written where it answered.
+    // SAFETY: where the call has succeeded, the kernel has written the length, and as many bytes of the value.
     let size = unsafe { size_of_buffer(level, name, value, length, result) };
     if !gives_away(level, name, result)
         || size.is_some_and(|size| hints::is_datagram(fd) || !room::may_be_ours(name, size))
     {
         return result;
     }
-    if value.is_null() || length.is_null() {
+    if level == libc::SOL_SOCKET && result != 0 && sys::errno() == libc::EFAULT && !sys::is_of_peer(name) {
+        // The kernel has checked both pointers, and one is bad.
+        return result;
+    }
+    if is_nowhere(value) || is_nowhere(length) {
         if result != 0 && is_rewritten(config, fd) {
             sys::set_errno(libc::EFAULT);
         }
@@ -59,6 +65,10 @@ pub(crate) unsafe fn getsockopt(
         drop(errno);
         return sys::fail(libc::ENODATA);
     }
+    // If the kernel has answered, the length is the size of its answer, cut to the room for it. Ours has the same size.
+    // SAFETY: it has written the length then. Otherwise before the kernel, for a length outside the first page: it has
+    // said that there is no such option before it looked.
+    let room = room.unwrap_or_else(|| unsafe { length.read_unaligned() });
     let answer = if level == libc::SOL_SOCKET {
         socket_option(fd, name, v6, fact, size)
     } else {
@@ -71,7 +81,8 @@ pub(crate) unsafe fn getsockopt(
         Some(_) if room.cast_signed() < 0 => sys::fail(libc::EINVAL),
         Some(answer) => {
             sys::set_errno(before);
-            // SAFETY: the program's own buffer and length.
+            // SAFETY: of `SOL_SOCKET`, the kernel has written as much there. Of TCP and IP, before the kernel, for a
+            // value outside the first page that the program has said to have `room` bytes.
             unsafe { answer.give(value, length, room) };
             0
         }
@@ -98,22 +109,27 @@ unsafe fn size_of_buffer(
     unsafe { number(value, written) }
 }
 
-/// Whether a real answer may give a rewritten socket away.
+fn is_protocol(level: c_int) -> bool {
+    matches!(level, libc::IPPROTO_TCP | libc::IPPROTO_IP | libc::IPPROTO_IPV6)
+}
+
+/// Whether the kernel's answer may show that a socket is a Unix one.
 fn gives_away(level: c_int, name: c_int, result: c_int) -> bool {
     if level == libc::SOL_SOCKET {
         return sys::is_telling(name);
     }
-    let protocol = matches!(level, libc::IPPROTO_TCP | libc::IPPROTO_IP | libc::IPPROTO_IPV6);
-    if protocol && sys::ANSWERS_ANY_LEVEL {
+    if is_protocol(level) && sys::ANSWERS_ANY_LEVEL {
         return true;
     }
-    protocol && result != 0 && matches!(sys::errno(), libc::EOPNOTSUPP | libc::ENOPROTOOPT | libc::EINVAL)
+    is_protocol(level)
+        && result != 0
+        && matches!(sys::errno(), libc::EOPNOTSUPP | libc::ENOPROTOOPT | libc::EINVAL)
 }
 
 /// An answer that we give.
 enum Answer {
     Number(c_int),
-    /// What is known of this connection or listener.
+    /// `TCP_INFO` of this connection or listener.
     Info(c_int, Fact),
     Text(&'static [u8]),
     /// A name of 16 bytes.
@@ -211,7 +227,7 @@ pub(crate) unsafe fn setsockopt(
     // SAFETY: the program's own arguments.
     let result = unsafe { real::setsockopt(fd, level, name, value, length) };
     if result == 0 {
-        // SAFETY: the kernel has just read the value.
+        // SAFETY: the call has succeeded, so the kernel has read as much of the value.
         hints::option_set(fd, level, name, unsafe { number(value, length) });
     }
     let Some(config) = config::get() else { return result };
@@ -222,12 +238,12 @@ pub(crate) unsafe fn setsockopt(
                 options::note_set(fd, name);
             }
         }
-        // Since Linux 6.12 a Unix socket refuses it. Set after bind it joins no group, and reads back.
+        // Since Linux 6.12 a Unix socket refuses it. After bind the socket joins no group, but the value reads back.
         let lacking = result != 0 && sys::errno() == libc::EOPNOTSUPP;
         if name != libc::SO_REUSEPORT || !(result == 0 || lacking) || !is_rewritten(config, fd) {
             return result;
         }
-        // SAFETY: the kernel has read the value before it said so.
+        // SAFETY: the kernel reads the value before it looks for the option, and would have said EFAULT.
         if let (Some(value), Some(inode)) = (unsafe { number(value, length) }, sys::inode(fd)) {
             options::set(inode, Key::Option(level, name), c_int::from(value != 0));
         }
@@ -240,7 +256,8 @@ pub(crate) unsafe fn setsockopt(
     let errno = Errno::keep();
     let fact = facts::of(config, fd);
     let Some(v6) = fact.rewritten() else { return result };
-    // SAFETY: the program's own value.
+    // SAFETY: before the kernel, which has refused the level without a look at the value; the program has said that it
+    // has `length` bytes.
     let outcome = unsafe { keep(fd, v6, level, name, value, length) };
     drop(errno);
     match outcome {
@@ -290,11 +307,10 @@ unsafe fn keep(
         // IPV6_V6ONLY cannot change once bound (ipv6(7)).
         return Err(if v6 { libc::EINVAL } else { libc::ENOPROTOOPT });
     }
-    if value.is_null() {
+    if is_nowhere(value) {
         return Err(libc::EFAULT);
     }
-    // What a TCP socket refuses is refused here, and reads back as it does there. The commonest are known without one.
-    // SAFETY: as this function's caller vouches.
+    // A TCP socket is asked whether the value is allowed, and how it reads back. For common options this is known.
     if !sys::is_common(level, name)
         && let Ok(socket) = sys::tcp_socket(v6)
     {
@@ -308,11 +324,11 @@ unsafe fn keep(
     let number = match usize::try_from(length).unwrap_or(0) {
         // IP options may be set by one byte (ip(7)); those of TCP may not (tcp(7)).
         1..=3 if level == libc::IPPROTO_IP => {
-            // SAFETY: the caller vouches for one byte.
+            // SAFETY: the caller vouches for `length` bytes, at least one, and the value is outside the first page.
             c_int::from(unsafe { value.cast::<u8>().read_unaligned() })
         }
         0..=3 => return Err(libc::EINVAL),
-        // SAFETY: the caller vouches for four bytes.
+        // SAFETY: the caller vouches for `length` bytes, at least four, and the value is outside the first page.
         _ => unsafe { value.cast::<c_int>().read_unaligned() },
     };
     let number = sys::as_read_back(level, name, number)?;

@@ -14,7 +14,7 @@ unsafe fn instead(name: *const c_char) -> *const c_char {
     if name.is_null() || config::get().is_none() {
         return name;
     }
-    // SAFETY: the caller vouches for the string.
+    // SAFETY: the caller vouches for the string, which libc itself reads in this process.
     let text = unsafe { CStr::from_ptr(name) }.to_bytes();
     if is_below_localhost(text) { c"localhost".as_ptr() } else { name }
 }
@@ -36,7 +36,7 @@ pub(crate) unsafe fn getaddrinfo(
     hints: *const addrinfo,
     result: *mut *mut addrinfo,
 ) -> c_int {
-    // SAFETY: the program's own hints.
+    // SAFETY: hints that are not NULL are read by libc itself in this process.
     let numeric = !hints.is_null() && unsafe { (*hints).ai_flags } & libc::AI_NUMERICHOST != 0;
     // SAFETY: the program's own string.
     let node = if numeric { node } else { unsafe { instead(node) } };

@@ -1,6 +1,9 @@
-//! send, sendto, sendmsg, sendmmsg: on a connected TCP stream an address is ignored, which a Unix stream refuses
-//! (EISCONN); and TCP takes data for a peer that has closed, until the answer to the first of it has come, where a Unix
-//! stream fails at once (EPIPE). The real call comes first; nothing is looked at unless it fails.
+//! send, sendto, sendmsg, sendmmsg. Two things differ:
+//! - A connected TCP stream ignores an address; a Unix stream refuses it (EISCONN).
+//! - TCP takes data for a peer that has closed, until the peer has answered the first data. A Unix stream fails at once
+//!   (EPIPE).
+//!
+//! The real call comes first. Nothing more is done unless it fails.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 use crate::config;
@@ -39,7 +42,7 @@ pub(crate) unsafe fn sendto(
 ) -> ssize_t {
     #[cfg(target_os = "linux")]
     if !address.is_null() && flags & libc::MSG_FASTOPEN != 0 && config::get().is_some() {
-        // SAFETY: the program's own address.
+        // SAFETY: the program's own arguments: this send is a connect first.
         if unsafe { super::connect(fd, address, length) } != 0 {
             return -1;
         }
@@ -69,10 +72,10 @@ pub(crate) unsafe fn sendto(
 pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     #[cfg(target_os = "linux")]
     if flags & libc::MSG_FASTOPEN != 0 && !message.is_null() && config::get().is_some() {
-        // SAFETY: the program's own header.
+        // SAFETY: before the kernel, for a header that is not NULL.
         let mut plain = unsafe { message.read_unaligned() };
         if !plain.msg_name.is_null() {
-            // SAFETY: the program's own address.
+            // SAFETY: the program's own arguments: this send is a connect first.
             if unsafe { super::connect(fd, plain.msg_name.cast::<sockaddr>(), plain.msg_namelen) } != 0 {
                 return -1;
             }
@@ -87,7 +90,8 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     let sent = unsafe { real::sendmsg(fd, message, flags) };
     #[cfg(target_os = "linux")]
     if sent < 0 && matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) && !message.is_null() {
-        // SAFETY: the kernel has read the header and its parts.
+        // SAFETY: the kernel reads the header and its parts before it finds that the peer has gone, else it says
+        // EFAULT.
         let size = unsafe { late::size_of(message) };
         if late::is_taken(fd, size) {
             sys::set_errno(errno);
@@ -97,7 +101,7 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     if sent >= 0 || !matches!(sys::errno(), libc::EISCONN | libc::EOPNOTSUPP) || message.is_null() {
         return sent;
     }
-    // SAFETY: the kernel has read the header, so it is there.
+    // SAFETY: the kernel reads the header before it finds that the address is not wanted, else it says EFAULT.
     let mut plain = unsafe { message.read_unaligned() };
     if plain.msg_name.is_null() || !refused_for_address(fd) {
         return sent;
@@ -160,23 +164,23 @@ unsafe fn one_by_one(fd: c_int, messages: *mut libc::mmsghdr, count: libc::c_uin
     let mut done = 0;
     // The kernel takes 1024 at most (UIO_MAXIOV).
     for index in 0..usize::try_from(count.min(1024)).unwrap_or(0) {
-        // SAFETY: the program's array has `count` messages.
+        // SAFETY: the program has said that its array has `count` messages; nothing is read yet.
         let message = unsafe { messages.add(index) };
         // SAFETY: as above.
         let header = unsafe { &raw const (*message).msg_hdr };
-        // SAFETY: the header is the program's own.
+        // SAFETY: as sendmsg(2), whose real call has the kernel read the header first.
         let length = unsafe { sendmsg(fd, header, flags) };
         if length < 0 {
             break;
         }
-        // SAFETY: as above.
+        // SAFETY: the kernel has read this message, and sendmmsg(2) is defined to write here.
         unsafe { (*message).msg_len = libc::c_uint::try_from(length).unwrap_or(0) };
         done += 1;
     }
     if done > 0 || count == 0 { done } else { -1 }
 }
 
-/// Whether a send failed only because a Unix stream takes no address, on a rewritten socket.
+/// Whether a send on a rewritten socket failed only because a Unix stream takes no address.
 fn refused_for_address(fd: c_int) -> bool {
     if sys::errno() != libc::EISCONN {
         return false;
@@ -194,8 +198,8 @@ mod late {
     use crate::sys::{self, Errno};
     use libc::{c_int, msghdr};
 
-    /// Whether TCP would have taken the data that a send failed for with EPIPE. (SIGPIPE has been raised by then, for a
-    /// program that neither ignores it nor sends with `MSG_NOSIGNAL`.) Sets errno to what TCP says, where that differs.
+    /// Whether TCP would have taken the data of a send that failed with EPIPE. If not, it sets errno to what TCP says.
+    /// (SIGPIPE was raised before, unless the program ignores it or sends with `MSG_NOSIGNAL`.)
     #[cold]
     pub(super) fn is_taken(fd: c_int, size: usize) -> bool {
         let reason = sys::errno();
@@ -207,7 +211,7 @@ mod late {
         if reason == libc::ENOTCONN {
             drop(errno);
             if rewritten {
-                // A socket that is only bound, or listens.
+                // The socket is only bound, or listens.
                 sys::set_errno(libc::EPIPE);
             }
             return false;
@@ -217,7 +221,7 @@ mod late {
         }
         let events = sys::events_now(fd, libc::POLLRDHUP).unwrap_or(libc::POLLERR);
         if events & libc::POLLERR != 0 {
-            // The peer left data unread, so it has reset the connection; TCP tells that once.
+            // The peer closed with unread data, which resets the connection. TCP reports that once.
             let _ = options::is_first_late(fd);
             drop(errno);
             if let Ok(reason @ 1..) = sys::option(fd, libc::SOL_SOCKET, libc::SO_ERROR) {
@@ -225,8 +229,8 @@ mod late {
             }
             return false;
         }
-        // A peer that has only shut down reading goes on taking, and throws away. To one that has closed, the first data
-        // is sent before it answers that nobody is there; nothing is sent without data.
+        // A peer that has only shut down reading still takes data, and drops it. A peer that has closed answers the
+        // first data with a reset, so the first send succeeds. A send without data sends nothing.
         size == 0 || events & libc::POLLHUP == 0 || options::is_first_late(fd)
     }
 
@@ -239,7 +243,7 @@ mod late {
         let message = unsafe { message.read_unaligned() };
         let mut size: usize = 0;
         for index in 0..message.msg_iovlen {
-            // SAFETY: the message has that many parts.
+            // SAFETY: the caller vouches for the header's parts.
             let part = unsafe { message.msg_iov.add(index) };
             // SAFETY: as above.
             size = size.saturating_add(unsafe { part.read_unaligned() }.iov_len);

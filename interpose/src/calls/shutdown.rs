@@ -1,4 +1,4 @@
-//! shutdown(2) of sockets that are not connected, where a Unix socket differs from a TCP one.
+//! shutdown(2) of sockets that are not connected: there a Unix socket differs from a TCP socket.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 use crate::config;
@@ -11,8 +11,8 @@ use crate::real;
 use crate::sys::{self, Errno};
 use libc::c_int;
 
-/// shutdown(2). A Unix socket that is only bound takes it silently, TCP says ENOTCONN. One that listens refuses
-/// from then on; a TCP one also can listen again, and until then does not count as listening.
+/// shutdown(2). On a socket that is only bound, it succeeds for a Unix socket, and TCP says ENOTCONN. A listener
+/// refuses connections from then on. A TCP listener does not count as listening any more, and can listen again.
 ///
 /// # Safety
 /// As shutdown(2).
@@ -46,9 +46,9 @@ pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
     result
 }
 
-/// Puts a socket that is only bound, to the same file, in the place of one that has stopped listening, so that
-/// everybody sees what TCP shows: a port that is taken and refuses. Where that fails the old one stays, which
-/// refuses as well.
+/// Replaces a socket that has stopped listening by a new one that is bound to the same file and does not listen. So
+/// everybody sees what TCP shows: a port that is in use and refuses. If this fails, the old socket stays and refuses as
+/// well.
 #[cfg(target_os = "linux")]
 pub(super) fn stop_listening(config: &Config, fd: c_int, listener: Listener) {
     use crate::{convert, names, options, rawaddr, rundir};

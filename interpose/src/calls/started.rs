@@ -1,9 +1,12 @@
-//! What a program starts when it starts another. On macOS the system's own programs lose the library (System
-//! Integrity Protection), so a script is started by the interpreter that it asks `env` for, a shell of the system
-//! by another shell, and any of them by the copy that `agentfs mac-tools` made of it, by the rules of
-//! [`agentfs_wire::script`]. Where there is nothing to start instead, and on Linux, it is what was asked for.
+//! Which program is really started. On macOS the system's own programs do not load the library (System Integrity
+//! Protection). So another one is started instead, by the rules of [`agentfs_wire::script`]:
+//! - for a script with `env` in its first line, the interpreter that `env` would find,
+//! - for a shell of the system, another shell,
+//! - for any program of the system, the copy that `agentfs mac-tools` made of it.
 //!
-//! May run in the child of vfork(2) or in a signal handler: everything is on the stack, nothing is allocated.
+//! If there is none of these, and on Linux, the program is started that was asked for.
+//!
+//! This may run in the child of vfork(2) or in a signal handler: everything is on the stack, nothing is allocated.
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "macos")]
@@ -16,7 +19,7 @@ pub(super) use linux::start;
 #[cfg(target_os = "macos")]
 pub(super) use macos::start;
 
-/// Where a bare name is looked for.
+/// Where a bare name is searched.
 #[derive(Clone, Copy)]
 pub(super) enum Search {
     /// Nowhere: it is a path.
@@ -31,13 +34,13 @@ pub(super) enum Search {
 /// What is started.
 #[derive(Clone, Copy)]
 pub(super) struct Started {
-    /// The file. A path where it is `changed`.
+    /// The file. If it is `changed`, a path.
     pub(super) program: *const c_char,
     /// Where it was found, or NULL.
     #[cfg(target_os = "macos")]
     pub(super) found: *const c_char,
     /// Its arguments.
     pub(super) arguments: Strings,
-    /// Whether it is another program than was asked for.
+    /// Whether it is another program than the one that was asked for.
     pub(super) changed: bool,
 }

@@ -1,6 +1,6 @@
-//! `TCP_INFO` of a rewritten socket (tcp(7)): its state as TCP would have it, in an answer as long as the running
-//! kernel's. What a Unix socket has no counterpart for is what TCP shows on loopback. macOS: `TCP_CONNECTION_INFO`
-//! says that it is connected.
+//! `TCP_INFO` of a rewritten socket (tcp(7)): the state that TCP would have, in an answer as long as the running
+//! kernel's. All other fields have the values of an idle connection over loopback. On macOS `TCP_CONNECTION_INFO`
+//! says that the socket is connected.
 use crate::facts::Fact;
 #[cfg(target_os = "linux")]
 use crate::options;
@@ -8,7 +8,7 @@ use crate::options;
 use crate::sys;
 use libc::c_int;
 
-/// Longer than any kernel's `struct tcp_info`, which grows at its end.
+/// More than any kernel's `struct tcp_info` has. The structure grows at its end.
 const ROOM: usize = 512;
 
 /// An answer.
@@ -37,7 +37,7 @@ impl Info {
         }
     }
 
-    /// `TCPS_ESTABLISHED` of netinet/tcp_fsm.h, and a round trip.
+    /// The state `TCPS_ESTABLISHED` of netinet/tcp_fsm.h, and a round-trip time.
     #[cfg(target_os = "macos")]
     fn fill(&mut self, _fd: c_int, _fact: Fact) {
         self.put(0, &[4]);
@@ -51,10 +51,10 @@ impl Info {
         let state = linux::state(fd, fact);
         self.put(0, &[state]);
         if !matches!(state, LISTEN | CLOSE) {
-            // Options (time stamps, selective acknowledgements, window scaling), and by how much windows are scaled.
+            // Options (time stamps, selective acknowledgements, window scaling), and the window scales.
             self.put(5, &[7, 0xaa]);
-            // Offsets of linux/tcp.h: timeout, segments sent and received, path MTU, the window's limit, round trip and
-            // its variance, the largest segment told, the receive buffer.
+            // Offsets of linux/tcp.h: timeout, sizes of sent and received segments, path MTU, window limit, round trip
+            // and its variance, the largest segment that was offered, the receive buffer.
             let values = [(8, 204_000), (16, 32_768), (20, 536), (60, 65_535), (64, 65_483), (68, 50)];
             for (offset, value) in values.into_iter().chain([(72, 25), (84, 65_483), (96, 65_483)]) {
                 self.put(offset, &u32::to_ne_bytes(value));
@@ -88,14 +88,14 @@ mod linux {
         own_write: bool,
         /// No more will come (`POLLRDHUP`).
         ended: bool,
-        /// Nothing goes either way (`POLLHUP`).
+        /// Both directions are closed (`POLLHUP`).
         hung_up: bool,
-        /// An error waits (`POLLERR`): the other end went and left data unread.
+        /// An error is pending (`POLLERR`): the other end closed with unread data.
         error: bool,
     }
 
     fn state_of(seen: Seen) -> u8 {
-        // shutdown(2) for reading says the same of our own end; then only a hang-up tells of the other one.
+        // Our own shutdown for reading looks the same. Then only a hang-up shows that the other end has closed.
         let peer_ended =
             if seen.own_read { seen.hung_up && !seen.own_write } else { seen.ended || seen.hung_up };
         match (seen.own_write, peer_ended) {
@@ -137,7 +137,7 @@ mod linux {
             assert_eq!(state_of(Seen { own_write: true, ..nothing }), FIN_WAIT2);
             assert_eq!(state_of(Seen { own_write: true, ended: true, hung_up: true, ..nothing }), CLOSE);
             assert_eq!(state_of(Seen { error: true, ended: true, hung_up: true, ..nothing }), CLOSE);
-            // What shutdown for reading does to our own end.
+            // Our own shutdown for reading looks as if the other end had closed.
             assert_eq!(state_of(Seen { own_read: true, ended: true, ..nothing }), ESTABLISHED);
             let both = Seen { own_read: true, own_write: true, ended: true, hung_up: true, error: false };
             assert_eq!(state_of(both), FIN_WAIT2);

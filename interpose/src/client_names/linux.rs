@@ -1,4 +1,4 @@
-//! Abstract names: nothing of them is left when the socket goes.
+//! Abstract names: they disappear together with their socket.
 use crate::config::Config;
 use crate::rawaddr::UnixName;
 use crate::sys;
@@ -23,5 +23,5 @@ pub(crate) fn read(_config: &Config, text: &[u8]) -> Option<Peer> {
     if text.first() == Some(&0) { Peer::parse(text) } else { None }
 }
 
-/// Forgets whatever naming the client end left in the file system: nothing, for an abstract name.
+/// Removes what the name left in the file system. An abstract name leaves nothing.
 pub(crate) fn forget(_config: &Config, _v6_socket: bool, _local: Endpoint, _remote: Endpoint) {}

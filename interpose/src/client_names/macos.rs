@@ -1,6 +1,6 @@
-//! macOS has no abstract names: the client end is bound to a file of the run dir's folder, which is
-//! removed once the connection stands; the kernel keeps the name. A slash of the name is written `-`,
-//! and the leading `\0afs1/C/{space}` is left out: the folder says it.
+//! macOS has no abstract names. The client end is bound to a file in the folder of the run dir. The file is
+//! removed as soon as the socket is connected; the kernel keeps the name. A slash in the name is written `-`.
+//! The leading `\0afs1/C/{space}` is left out, because the folder already says it.
 use crate::config::Config;
 use crate::rawaddr::UnixName;
 use crate::sys;

@@ -4,18 +4,18 @@ use agentfs_wire::text::{Text, parse_number};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use libc::c_int;
 
-/// epoll instances that are remembered by number; programs have one or a few. With more, all descriptors
-/// are looked through.
+/// epoll instances that are remembered by number; programs have one or a few. If there are more, every descriptor
+/// is checked.
 const EPOLLS: usize = 32;
-/// Duplicates that are moved along.
+/// Duplicates of one socket that get the new one.
 const TWINS: usize = 32;
 
-/// epoll instances whose interest in one descriptor is moved along.
+/// epoll instances whose interest in one descriptor is kept.
 const INSTANCES: usize = 16;
 
 /// Numbers of epoll instances, plus one; 0 is an empty place. Only hints: a number may have been closed.
 static EPOLL: [AtomicI32; EPOLLS] = [const { AtomicI32::new(0) }; EPOLLS];
-/// Whether there were more than fit.
+/// Whether there were more than there is room for.
 static MANY: AtomicBool = AtomicBool::new(false);
 /// Whether this process (or one that it was forked from) ever duplicated a descriptor.
 static DUPLICATED: AtomicBool = AtomicBool::new(false);
@@ -41,7 +41,7 @@ pub(crate) fn note_dup() {
 
 /// Copies who gets SIGIO, and which signal stands for it.
 pub(super) fn copy_owner(fd: c_int, new: c_int, owner: c_int) {
-    // A process id passes as it is; a group as a negative number, in two's complement.
+    // A process id is passed as it is, a process group as a negative number in two's complement.
     let _ = sys::control(new, libc::F_SETOWN, isize::try_from(owner).unwrap_or(0).cast_unsigned());
     if let Ok(signal) = sys::control(fd, F_GETSIG, 0)
         && signal != 0
@@ -84,13 +84,13 @@ impl Interest {
         interest
     }
 
-    /// Takes the interest of one instance; the errno that says why it has none.
+    /// Takes the interest of one instance. Returns the errno if it is not an epoll instance.
     fn take_from(&mut self, epoll: c_int, fd: c_int) -> Option<c_int> {
         match sys::epoll_watches(epoll, fd) {
             Ok(false) => return None,
             Ok(true) => {}
             Err(errno @ (libc::EBADF | libc::EINVAL)) => return Some(errno),
-            // Not to be asked here: the list is read instead.
+            // The kernel does not answer this question here: the list is read instead.
             Err(_) => {}
         }
         let event = registered(epoll, fd)?;
@@ -150,7 +150,7 @@ fn hexadecimal(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
 
-/// The lines of an open file, those longer than the buffer cut.
+/// The lines of an open file. Lines longer than the buffer are cut.
 struct Lines {
     fd: Fd,
     buffer: [u8; 512],
@@ -161,7 +161,7 @@ struct Lines {
 
 impl Lines {
     fn next(&mut self) -> Option<&[u8]> {
-        // Drop the line that was given out last: it ends at the first NUL that stands for its newline.
+        // Drop the line that was returned last: its newline was replaced by NUL.
         if let Some(end) = self.buffer.get(..self.filled)?.iter().position(|byte| *byte == 0) {
             let rest = self.filled.saturating_sub(end + 1);
             for index in 0..rest {
@@ -206,7 +206,7 @@ impl Twins {
     }
 }
 
-/// Other descriptors of `fd`'s socket; `None` where it is known that there are none.
+/// Other descriptors of `fd`'s socket; `None` if there are certainly none.
 pub(super) fn twins(fd: c_int) -> Option<Twins> {
     if !DUPLICATED.load(Ordering::Relaxed) || crate::hints::is_single(fd) {
         return None;

@@ -1,5 +1,5 @@
-//! Duplicates on macOS. kqueue has no list of what is registered, and registers by number: a program that
-//! registers before bind re-registers through its own calls, so nothing is moved.
+//! Duplicates on macOS. kqueue registers by number and has no list of what is registered. A program that
+//! registers before bind registers again by its own calls, so nothing is copied here.
 use crate::sys;
 use libc::c_int;
 

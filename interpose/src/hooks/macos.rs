@@ -29,9 +29,10 @@ mod variadic {
         };
     }
 
-    /// Calls `$target(program, arguments)`, `arguments` being the array of all listed ones. On arm64 the first of
-    /// them is in a register and the rest, an array already, on the stack: it goes into the word before
-    /// them. On x86-64 five are in registers; pushed over the return address they join the rest.
+    /// Calls `$target(program, arguments)`, where `arguments` is the array of all listed arguments.
+    /// - arm64: the first is in a register, the others are an array on the stack. The first is stored in the word
+    ///   before them.
+    /// - x86-64: five are in registers. They are pushed where the return address was, next to the others.
     macro_rules! listed {
         ($name:ident, $target:path) => {
             #[unsafe(naked)]
@@ -76,7 +77,7 @@ mod variadic {
     type Control = unsafe extern "C" fn(c_int, c_int, ...) -> c_int;
     type List = unsafe extern "C" fn(*const c_char, *const c_char, ...) -> c_int;
 
-    /// A tuple as in `interpose!`; the replacement has no arguments that Rust could spell.
+    /// A tuple as in `hook!`; Rust cannot write the arguments of the replacement.
     macro_rules! tuples {
         ($( $name:ident: $type:ty = $original:path; )*) => {
             $(

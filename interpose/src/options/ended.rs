@@ -1,5 +1,5 @@
-//! How this process has ended a connection, which a Unix socket does not tell: bit 0 for reading, bit 1 for writing,
-//! bit 2 where data was sent after the peer had closed.
+//! How this process has shut a connection down; a Unix socket cannot be asked. Bit 0: for reading. Bit 1: for writing.
+//! Bit 2: data was sent after the peer had closed.
 use super::kept::{get, set};
 use super::table::Key;
 use crate::sys;

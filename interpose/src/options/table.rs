@@ -1,13 +1,13 @@
-//! Values kept for sockets. A lossy cache, not a truth: fixed slots, keyed by the socket's inode (which survives dup and
-//! fork, and is not used again for four billion sockets). What was forgotten, or set before an exec, reads as the
-//! default, and nothing depends on it.
+//! Values kept for sockets. This is a cache and may forget: it has a fixed number of slots. The key is the socket's
+//! inode, which dup and fork keep, and which is not used again for four billion sockets. A value that was forgotten, or
+//! set before an exec, reads as the default. Nothing depends on it.
 //!
-//! There is no lock. A slot is two words: the key, and the value with a check of the key that it belongs to.
-//! 1. A writer whose key has a slot exchanges the value.
-//! 2. Another one takes a slot: it marks it as changing, stores the value, and then the key. So two writers never have
-//!    one slot, and a reader that sees a key finds its value.
-//! 3. A reader that saw a key just before its slot was taken for another finds a value with another check, and no value
-//!    of its own.
+//! There is no lock. A slot has two words: the key, and the value with a check sum of the key.
+//! 1. A writer whose key is in a slot exchanges the value of that slot.
+//! 2. A writer whose key is in no slot takes one: it marks the slot as changing, stores the value, then stores the key.
+//!    So a slot has one writer at a time, and a reader that sees a key finds its value.
+//! 3. A reader may see a key just before another writer takes the slot. Then the check sum does not match, and the
+//!    reader finds nothing.
 use core::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 
@@ -15,7 +15,7 @@ use libc::c_int;
 const SLOTS: usize = 1024;
 /// Places that one key may be in.
 const PLACES: usize = 8;
-/// Times that a writer looks for a slot when other threads take the same ones. After as many, the value is forgotten.
+/// Times that a writer looks for a slot while other threads take the same ones. Then the value is forgotten.
 const TRIES: usize = 100;
 
 /// What a value of a socket is kept under.
@@ -23,9 +23,9 @@ const TRIES: usize = 100;
 pub(crate) enum Key {
     /// An option that a program has set: level and name.
     Option(c_int, c_int),
-    /// What a listener hands on ([`HandedOn`](crate::known::HandedOn)).
+    /// What accepted sockets inherit ([`HandedOn`](crate::known::HandedOn)).
     HandedOn,
-    /// How this process has ended a connection.
+    /// How this process has shut a connection down.
     #[cfg(target_os = "linux")]
     Ended,
     /// A word of the congestion control's name: which one.
@@ -35,13 +35,13 @@ pub(crate) enum Key {
 /// A table of values.
 pub(super) struct Table([Slot; SLOTS]);
 
-/// The key of a slot that a thread is taking. In a child that was forked meanwhile it stays that for ever.
+/// The key of a slot that a writer is taking. If the process forks at that moment, the child loses the slot.
 const CHANGING: u64 = u64::MAX;
 
 struct Slot {
     /// 0 in an empty slot.
     key: AtomicU64,
-    /// The check of the key in the upper half, the value in the lower half.
+    /// The check sum of the key in the upper half, the value in the lower half.
     value: AtomicU64,
 }
 
@@ -69,7 +69,7 @@ fn start(key: u64) -> usize {
     usize::try_from(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48).unwrap_or(0) % SLOTS
 }
 
-/// A number of 32 bits that keys with the same start do not share.
+/// A check sum of 32 bits. It uses other bits of the key than [`start`].
 fn check(key: u64) -> u64 {
     (key ^ (key >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32
 }
@@ -122,8 +122,8 @@ impl Table {
         }
     }
 
-    /// The slot for a key, and the key that is in it: the same, else none, else that of the socket with the lowest
-    /// inode. That is the oldest socket, which gives way.
+    /// The slot to write a key to, and the key that is in it: the same key, else none, else the key with the lowest
+    /// inode, because that socket is the oldest.
     fn place_for(&self, key: u64) -> Option<(&Slot, u64)> {
         let mut oldest: Option<(&Slot, u64)> = None;
         for slot in self.places(key) {
@@ -142,7 +142,7 @@ impl Table {
 // === impl Slot ===
 
 impl Slot {
-    /// Exchanges the value of the slot's key; `false` where the slot has gone to another key meanwhile.
+    /// Exchanges the value of the slot's key; `false` if another writer has taken the slot.
     fn exchange(&self, key: u64, value: c_int) -> bool {
         let present = self.value.load(Ordering::Acquire);
         value_in(present, key).is_some()
@@ -152,7 +152,7 @@ impl Slot {
                 .is_ok()
     }
 
-    /// Takes the slot, in which this key was found; `false` where another thread was faster.
+    /// Takes the slot, in which `present` was found; `false` if another writer was faster.
     fn take(&self, present: u64) -> bool {
         self.key.compare_exchange(present, CHANGING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }

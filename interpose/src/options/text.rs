@@ -5,7 +5,7 @@ use crate::sys;
 use core::sync::atomic::{AtomicI32, Ordering};
 use libc::c_int;
 
-/// The congestion control's name that sockets start with, asked once.
+/// The congestion control's name that new sockets have. The kernel is asked once.
 pub(crate) fn usual_text() -> [c_int; 4] {
     static USUAL: [AtomicI32; 4] = [const { AtomicI32::new(0) }; 4];
     let mut words = [0; 4];

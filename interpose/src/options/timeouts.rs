@@ -5,9 +5,7 @@ use libc::c_int;
 /// `SO_SNDTIMEO` as it is.
 pub(crate) fn send_timeout(fd: c_int) -> libc::timeval {
     let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let mut length = sys::socklen(size_of::<libc::timeval>());
-    let pointer = (&raw mut value).cast::<libc::c_void>();
-    let _ = sys::get_option(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, pointer, &mut length);
+    let _ = sys::get_option(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut value);
     value
 }
 

@@ -6,7 +6,7 @@ use libc::{iovec, sa_endpoints_t, sae_associd_t, sae_connid_t};
 
 mac_functions!(next);
 
-/// The variadic functions, declared as they are, so that a call passes arguments as C would.
+/// The variadic functions. They are declared as variadic, so that calls pass arguments as C does.
 pub(crate) mod variadic {
     #[cfg(not(test))]
     use super::c_char;

@@ -1,4 +1,4 @@
-//! What is behind a path of the run dir: the question that a datagram socket answers (`rundir.rs` says how).
+//! What is behind a path of the run dir. A datagram socket finds it out (`rundir.rs` says how).
 #[cfg(target_os = "linux")]
 use super::access::file_of;
 use super::access::look;
@@ -13,26 +13,26 @@ use agentfs_wire::broker::Ask;
 pub(crate) enum Behind {
     /// A bound stream socket.
     Socket,
-    /// A socket file that nobody holds.
+    /// A file whose socket was closed.
     Stale,
     /// No file.
     Nothing,
-    /// Something else, or it cannot be told.
+    /// Something else, or nobody knows.
     Unknown,
 }
 
-/// Asks what is behind paths; opens its socket only when it is needed.
+/// Finds out what is behind paths. It opens its socket on first use.
 pub(crate) struct Prober(Option<Fd>);
 
 // === impl Prober ===
 
 impl Prober {
-    /// A prober that has asked nothing.
+    /// A prober without a socket.
     pub(crate) fn new() -> Self {
         Self(None)
     }
 
-    /// Asks. Where nothing is, which is the rule, this takes one look at the file system.
+    /// Finds out what is behind `name`. Mostly nothing is there; then this costs one access(2).
     pub(crate) fn ask(&mut self, config: &Config, name: &UnixName) -> Behind {
         match look(config, name) {
             Ok(()) => self.probe(config, name),
@@ -41,7 +41,7 @@ impl Prober {
         }
     }
 
-    /// Asks for a name that is known to be there, or to have been there a moment ago.
+    /// The same for a name that exists, or existed a moment ago.
     pub(super) fn probe(&mut self, config: &Config, name: &UnixName) -> Behind {
         let fd = match &self.0 {
             Some(fd) => fd,
@@ -60,20 +60,20 @@ impl Prober {
     }
 }
 
-/// Asks what is behind a path of a run dir that this process may not enter.
+/// The same for a run dir that this process cannot enter.
 #[cfg(target_os = "linux")]
 fn by_broker(config: &Config, name: &UnixName) -> Behind {
     let answer = file_of(config, name).and_then(|(file, _)| crate::broker::ask(config, Ask::Probe { file }));
     match answer {
         Ok(_) => Behind::Socket,
         Err(libc::ECONNREFUSED) => Behind::Stale,
-        // Without a broker nothing can be told, and nothing bound: the bind itself says so.
+        // Without a broker nobody knows, and nothing can be bound: the bind will fail with its own errno.
         Err(libc::ENOENT | libc::EACCES) => Behind::Nothing,
         Err(_) => Behind::Unknown,
     }
 }
 
-/// macOS keeps a process that changed its user out.
+/// There is no broker on macOS.
 #[cfg(not(target_os = "linux"))]
 fn by_broker(_config: &Config, _name: &UnixName) -> Behind {
     Behind::Unknown

@@ -1,4 +1,4 @@
-//! Binding a socket to one file, which may be there already, alive or stale.
+//! Binding a socket to one file, which may already exist, in use or stale.
 #[cfg(target_os = "linux")]
 use super::access::file_of;
 use super::access::{remake, reopen};
@@ -14,12 +14,12 @@ use agentfs_wire::broker::Ask;
 use core::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 
-/// Milliseconds for which a stale file stands for the looks that were made before it was bound ([`retake_quickly`]).
+/// Milliseconds for which a stale file proves that there is no rival ([`retake_quickly`]).
 const VOUCHED_MS: u64 = 20;
 
-/// The name that this process took last and when it looked for rivals: the upper half of the name's fingerprint, then
-/// milliseconds. A program that binds that name again has mostly closed it, so that its file is stale: then neither the
-/// attempt to bind nor the first question is worth its while.
+/// The name that this process took last, and when it looked for rivals: the upper half of the name's fingerprint, then
+/// milliseconds. A program that binds this name again has usually closed its socket, and the file is stale. So it
+/// starts with the lock, and saves one bind and one question that would tell nothing new.
 static LAST_TAKEN: AtomicU64 = AtomicU64::new(0);
 
 /// The part of [`LAST_TAKEN`] that stands for the name.
@@ -29,7 +29,7 @@ pub(super) fn remember(name: &UnixName, looked: u64) {
     LAST_TAKEN.store(fingerprint(name.bytes()) & NAME | looked & !NAME, Ordering::Relaxed);
 }
 
-/// How long ago this process looked for rivals of the name that it took last, if that is this one; milliseconds.
+/// Milliseconds since this process looked for rivals of this name, if it is the name that it took last.
 fn last_taken(name: &UnixName) -> Option<u64> {
     let last = LAST_TAKEN.load(Ordering::Relaxed);
     (last & NAME == fingerprint(name.bytes()) & NAME).then(|| sys::coarse_ms().wrapping_sub(last) & !NAME)
@@ -44,20 +44,21 @@ pub(super) enum Stale {
     Keep,
 }
 
-/// Takes the name that this process took a moment ago, without looking for rivals: where its file is there and stale,
-/// none can be alive. `None` where that cannot be told, and all the looks are due.
+/// Takes the name that this process took a moment ago without looking for rivals: if its file exists and is stale, no
+/// rival is alive. `None` if that is not certain; then the caller looks for rivals.
 ///
-/// Why the file is proof. Let F be the stale file at this name, found so under the lock.
-/// - Whoever bound F looked for rivals then ([`hold`]), or took the place of a stale file, under the lock, by these
-///   lines; so a rival that lives was bound after those looks, which are [`VOUCHED_MS`] old at the most.
-/// - Every rival looks at this name after it has bound its own ([`has_rival`]; each scope that is let in here is a rival
-///   of its rivals, and a member of a `SO_REUSEPORT` group looks as well). Had it found F alive it would have left; had
-///   it found F stale it would have removed it; then there is nothing here, and all the looks are made. If it has not
-///   looked yet, it will find the new socket, and leave.
-/// - What is left is a rival that looked at this name while nothing was there, between the unlink and the bind of
-///   [`retake`]; or one that could get no lock. What looks would end at the next bind ends here after [`VOUCHED_MS`].
+/// Why the file is proof: let F be the stale file at this name, found under the lock.
+/// 1. Who bound F looked for rivals at that time ([`hold`]), or replaced a stale file by this function. So a live rival
+///    was bound later than that, and that is [`VOUCHED_MS`] ago at most.
+/// 2. Every rival looks at this name after it has bound its own ([`has_rival`]). Each scope that gets here is a rival
+///    of its rivals, and members of `SO_REUSEPORT` groups look as well.
+///    - If the rival found F in use, it gave up.
+///    - If it found F stale, it removed F. Then there is no file here, and the caller looks for rivals.
+///    - If it has not looked yet, it will find the new socket, and give up.
+/// 3. One exception: a rival that looked between the unlink and the bind of [`retake`], or could not get the lock. It
+///    and the new socket may both live until somebody binds [`VOUCHED_MS`] later.
 ///
-/// Nobody but the holder of the lock unlinks, so F is not somebody else's by the time it goes.
+/// Only a process that holds the lock unlinks, so F is still the same file when it is removed.
 ///
 /// [`hold`]: super::hold
 /// [`has_rival`]: super::has_rival
@@ -74,7 +75,7 @@ pub(super) fn retake_quickly(
     match retake(config, socket, name, Absent::Leave, prober) {
         Ok(true) => Some(Ok(())),
         Err(libc::EADDRINUSE) => Some(Err(libc::EADDRINUSE)),
-        // Whatever is wrong shows again after the looks.
+        // The caller will meet the same error after it has looked for rivals.
         Ok(false) | Err(_) => None,
     }
 }
@@ -89,7 +90,7 @@ pub(super) fn take_file(
 ) -> sys::Result<()> {
     if last_taken(name).is_some() {
         let result = retake(config, socket, name, Absent::Bind, prober);
-        // Otherwise something is wrong with the lock, or this process changed its user meanwhile.
+        // Other errors are about the lock, or this process changed its user.
         if matches!(result, Ok(_) | Err(libc::EADDRINUSE)) {
             return result.map(|_| ());
         }
@@ -111,16 +112,16 @@ pub(super) fn take_file(
     }
 }
 
-/// What to do where no file is in the way.
+/// What to do if there is no file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Absent {
     /// Bind.
     Bind,
-    /// Leave it.
+    /// Do nothing.
     Leave,
 }
 
-/// Binds `socket` to a file that is probably stale, clearing it if it is; whether it is bound.
+/// Binds `socket` to a name whose file is probably stale, and removes the file if it is. Returns whether it is bound.
 fn retake(
     config: &Config,
     socket: c_int,
@@ -136,22 +137,22 @@ fn retake(
             drop(lock);
             return Ok(false);
         }
-        // Where it cannot be told, bind still refuses what is there.
+        // If nobody knows, bind itself refuses a file that exists.
         Behind::Nothing | Behind::Unknown => sys::bind(socket, name.bytes()),
     };
     drop(lock);
     result.map(|()| true)
 }
 
-/// Has a socket bound in a run dir that this process may not enter, and puts it in the place of `socket`.
+/// Has the broker bind a socket in a run dir that this process cannot enter, and replaces `socket` by it.
 #[cfg(target_os = "linux")]
 fn take_by_broker(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
     let (file, mapped) = file_of(config, name)?;
     let bound = crate::broker::ask(config, Ask::Bind { file, mapped })?.ok_or(libc::EACCES)?;
-    sys::replace(bound.number(), socket, true)
+    sys::replace(&bound, socket, true)
 }
 
-/// macOS keeps a process that changed its user out.
+/// There is no broker on macOS.
 #[cfg(not(target_os = "linux"))]
 fn take_by_broker(_config: &Config, _socket: c_int, _name: &UnixName) -> sys::Result<()> {
     Err(libc::EACCES)

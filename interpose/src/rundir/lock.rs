@@ -3,21 +3,21 @@ use crate::config::Config;
 use crate::rawaddr::UnixName;
 use crate::sys::{self, Fd};
 
-/// Tries at the run dir's lock, 1 ms apart but for the first few. Its holders do four system calls, which take as
-/// long as the disk does (0.3 s were seen on a busy machine); after this long the lock is somebody's who was
-/// stopped in between, and the bind fails with EADDRINUSE.
+/// Tries to get the run dir's lock. They are 1 ms apart, except the first few. A process holds the lock for four system
+/// calls, which take as long as the disk takes (0.3 s was seen on a busy machine). After this many tries the process
+/// that holds the lock was stopped, and the bind fails with EADDRINUSE.
 const LOCK_TRIES: u32 = 5000;
-/// The first tries, which follow one another faster: the holder is mostly done within microseconds.
+/// The first tries, which are closer together: the lock is usually free within microseconds.
 const QUICK_LOCK_TRIES: u32 = 20;
 
-/// The run dir's lock: flock(2) on a file beside it, given back explicitly, so that a descriptor that a
-/// fork copied meanwhile does not hold it.
+/// The run dir's lock: flock(2) on a file beside it. It is unlocked explicitly, because a fork may have copied the
+/// descriptor, which then would keep the lock.
 pub(super) struct Lock(Fd);
 
 // === impl Lock ===
 
 impl Lock {
-    /// Takes the lock; EADDRINUSE where its holder was stopped.
+    /// Takes the lock. EADDRINUSE: the process that holds it was stopped.
     pub(super) fn take(config: &Config) -> sys::Result<Self> {
         let path = UnixName::path(&[config.base(), b"/run.lock"]);
         let flags = libc::O_CREAT | libc::O_RDWR | libc::O_NOFOLLOW;

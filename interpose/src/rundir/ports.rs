@@ -3,8 +3,8 @@ use crate::sys;
 use agentfs_wire::limits::{EPHEMERAL_COUNT, EPHEMERAL_FIRST};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// A port of the private ephemeral range. Each process walks it from a place of its own, so that processes
-/// that bind at the same time seldom meet; the file decides.
+/// A port of the private ephemeral range. Each process goes through the range in its own order, so processes that bind
+/// at the same time seldom try the same port. If they do, the file decides.
 pub(crate) fn random_port() -> u16 {
     static STATE: AtomicU64 = AtomicU64::new(0);
     let mut seed = STATE.fetch_add(1, Ordering::Relaxed);

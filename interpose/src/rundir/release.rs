@@ -1,4 +1,4 @@
-//! Giving files up, or over to another socket, under the run dir's lock.
+//! Removing files, or giving them to another socket, under the run dir's lock.
 use super::behind::{Behind, Prober};
 use super::lock::Lock;
 use crate::config::Config;
@@ -12,7 +12,7 @@ use libc::c_int;
 /// Gives the file of a socket of this process to another socket.
 #[cfg(target_os = "linux")]
 pub(crate) fn rebind(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
-    /// Times that somebody who heeds no lock may put the old file back in between.
+    /// Times that somebody who ignores the lock may restore the old file in between.
     const TRIES: u32 = 8;
     let lock = Lock::take(config)?;
     let mut result = Err(libc::EADDRINUSE);
@@ -29,7 +29,7 @@ pub(crate) fn rebind(config: &Config, socket: c_int, name: &UnixName) -> sys::Re
     result
 }
 
-/// Removes the file of a socket that is bound to it and about to go.
+/// Removes the file of a socket that is still bound to it and will be closed.
 pub(crate) fn release(config: &Config, file: &[u8]) {
     let name = names::path_of(config, file, false);
     if let Ok(lock) = Lock::take(config) {
@@ -38,7 +38,7 @@ pub(crate) fn release(config: &Config, file: &[u8]) {
     }
 }
 
-/// Removes the file of a socket that has just been replaced, unless another process still holds the socket.
+/// Removes the file of a socket that was replaced, unless another process still has the socket.
 pub(crate) fn release_stale(config: &Config, file: &[u8]) {
     let name = names::path_of(config, file, false);
     if let Ok(lock) = Lock::take(config) {

@@ -1,5 +1,5 @@
-//! What TCP would answer where a Unix socket answers otherwise, and how the kernel takes values of options. No file and
-//! no descriptor of the program's is touched here. Both systems have the same names.
+//! What TCP would answer where a Unix socket answers something else, and how the kernel takes values of options. No
+//! file and no descriptor of the program is touched here. Both systems have the same names.
 
 #[cfg(target_os = "linux")]
 mod linux;

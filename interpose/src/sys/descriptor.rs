@@ -48,3 +48,55 @@ fn close(fd: c_int) {
     // SAFETY: close(2) takes an integer; only an owner calls this.
     let _ = unsafe { libc::close(fd) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::errno::{errno, set_errno};
+    use crate::sys::syscalls::descriptors::{control, replace};
+    use crate::sys::syscalls::files::inode;
+    use crate::sys::syscalls::sockets::unix_socket;
+
+    fn socket() -> Fd {
+        unix_socket(libc::SOCK_STREAM).unwrap()
+    }
+
+    #[test]
+    fn a_descriptor_is_closed_where_its_owner_ends_and_errno_stays() {
+        let fd = socket();
+        let (number, socket) = (fd.number(), inode(fd.number()));
+        assert!(socket.is_some());
+        set_errno(libc::EXDEV);
+        drop(fd);
+        assert_eq!(errno(), libc::EXDEV);
+        // Another thread may have the number by now.
+        assert_ne!(inode(number), socket);
+    }
+
+    #[test]
+    fn a_descriptor_that_is_given_away_stays_open() {
+        let fd = socket();
+        let socket = inode(fd.number());
+        let number = fd.give();
+        assert_eq!(inode(number), socket);
+        drop(Fd::owned(number));
+        assert_ne!(inode(number), socket);
+    }
+
+    #[test]
+    fn closing_what_is_not_open_says_nothing() {
+        set_errno(libc::EXDEV);
+        drop(Fd::owned(-1));
+        assert_eq!(errno(), libc::EXDEV);
+    }
+
+    #[test]
+    fn ours_are_closed_on_exec_and_what_replaces_others_as_it_is_told() {
+        let (one, other) = (socket(), socket());
+        assert_eq!(control(one.number(), libc::F_GETFD, 0), Ok(libc::FD_CLOEXEC));
+        replace(&one, other.number(), false).unwrap();
+        assert_eq!(control(other.number(), libc::F_GETFD, 0), Ok(0));
+        replace(&one, other.number(), true).unwrap();
+        assert_eq!(control(other.number(), libc::F_GETFD, 0), Ok(libc::FD_CLOEXEC));
+    }
+}

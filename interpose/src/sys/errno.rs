@@ -1,4 +1,4 @@
-//! errno: that of our own calls as a result, and the program's, which no call of ours may change.
+//! errno: of our own calls as a result, and of the program, which our calls must not change.
 #![expect(unsafe_code, reason = "reads and writes errno")]
 use libc::c_int;
 
@@ -37,7 +37,7 @@ pub(crate) fn fail(errno: c_int) -> c_int {
     -1
 }
 
-/// Keeps the program's errno over calls of ours: restored on drop.
+/// The program's errno during our own calls: restored on drop.
 pub(crate) struct Errno(c_int);
 
 // === impl Errno ===

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "maps memory")]
 use super::syscalls::process::{map_memory, unmap_memory};
 
-/// Memory that is mapped for one call, zeroed: where it may be too much for a stack.
+/// Memory that is mapped for one call, zeroed. For what may be too large for a stack.
 pub(crate) struct Memory {
     address: usize,
     length: usize,

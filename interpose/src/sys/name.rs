@@ -3,7 +3,7 @@
 use crate::header::socklen;
 use libc::{sockaddr, socklen_t};
 
-/// The name of a socket, own or peer, as the kernel gives it.
+/// The name of a socket, its own or its peer's, as the kernel gives it.
 pub(crate) struct RawName {
     bytes: [u64; 16],
     length: usize,
@@ -22,7 +22,7 @@ impl RawName {
         self.bytes.as_mut_ptr().cast::<sockaddr>()
     }
 
-    /// Bytes that fit: more than any socket name of the kernel's.
+    /// The number of bytes: more than any socket name of the kernel has.
     pub(crate) fn room() -> socklen_t {
         socklen(size_of::<[u64; 16]>())
     }

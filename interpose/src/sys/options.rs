@@ -7,8 +7,7 @@ use libc::{c_int, c_void};
 /// An int option of a socket.
 pub(crate) fn option(fd: c_int, level: c_int, name: c_int) -> Result<c_int> {
     let mut value: c_int = 0;
-    let mut length = socklen(size_of::<c_int>());
-    get_option(fd, level, name, (&raw mut value).cast::<c_void>(), &mut length)?;
+    get_option(fd, level, name, &mut value)?;
     Ok(value)
 }
 
@@ -25,9 +24,7 @@ pub(crate) fn is_listening(fd: c_int) -> bool {
 /// Copies the value of one option from one socket to another, up to 16 bytes (timeval, linger, int).
 pub(crate) fn copy_option(from: c_int, to: c_int, level: c_int, name: c_int) {
     let mut value = [0_u64; 2];
-    let mut length = socklen(size_of_val(&value));
-    let value = value.as_mut_ptr().cast::<c_void>();
-    if get_option(from, level, name, value, &mut length).is_ok() {
-        let _ = set_option_raw(to, level, name, value, length);
+    if let Ok(length) = get_option(from, level, name, &mut value) {
+        let _ = set_option_raw(to, level, name, value.as_ptr().cast::<c_void>(), length);
     }
 }

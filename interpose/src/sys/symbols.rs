@@ -1,4 +1,4 @@
-//! Functions of libc that are reached through its own symbols.
+//! Functions of libc that are found or called by their symbols.
 #![cfg_attr(
     any(panic = "abort", not(target_vendor = "apple")),
     expect(unsafe_code, reason = "calls functions of libc")
@@ -16,7 +16,7 @@ pub(crate) fn next_symbol(name: &str) -> *mut c_void {
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr().cast::<c_char>()) }
 }
 
-/// Ends the process. Only the panic handler, which nothing reaches, calls it.
+/// Ends the process. Only the panic handler calls it, and no code can panic.
 #[cfg(panic = "abort")]
 #[cfg_attr(test, expect(dead_code, reason = "the panic handler of std is used under test"))]
 pub(crate) fn abort() -> ! {

@@ -1,8 +1,9 @@
-//! System calls, thin: a result, slices in the place of pointers, owned descriptors. They never pass through a hook:
-//! Linux uses the raw system call (syscall(2)), which neither our hooks nor another preloaded library sees; macOS calls
-//! libSystem, which dyld leaves alone in the interposing image.
+//! Thin system calls: results for errno, slices for pointers, owned descriptors. They never go through a hook.
+//! - Linux makes raw system calls (syscall(2)). Neither our hooks nor those of another preloaded library see them.
+//! - macOS calls libSystem. dyld does not interpose calls of the interposing library.
 //!
-//! Each topic names what both systems must have, and then what one of them has alone: what is missing does not compile.
+//! Each topic lists the names that both systems must have, and then the names that only one of them has. If a name of
+//! the list is missing, that system does not compile.
 mod check;
 pub(super) mod descriptors;
 pub(super) mod files;

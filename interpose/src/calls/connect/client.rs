@@ -1,5 +1,5 @@
-//! The client end of a connection to a listener of the instance: a Unix socket with a name that says which ends it
-//! connects, put under the program's descriptor.
+//! The client end of a connection to a listener of the instance: a Unix socket under the program's descriptor. Its name
+//! contains both addresses of the connection.
 use crate::client_names;
 use crate::config::Config;
 use crate::convert;
@@ -16,7 +16,7 @@ use agentfs_wire::notice::{Call, Outcome, Why};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use libc::c_int;
 
-/// Ephemeral ports tried for one connect before `EADDRNOTAVAIL`, as when TCP has none left.
+/// Ephemeral ports that are tried for one connect before `EADDRNOTAVAIL`, which TCP says when it has none left.
 const PORT_TRIES: u32 = 64;
 
 /// The socket that a program connects.
@@ -28,7 +28,7 @@ pub(super) struct Caller {
     pub(super) v6_socket: bool,
     /// The address it was bound to before, by a rewritten bind.
     pub(super) bound: Option<Endpoint>,
-    /// The address of the host's own that it was bound to before, which it keeps.
+    /// The address of the host's own that it was bound to before. It keeps that address.
     pub(super) own: Option<Endpoint>,
 }
 
@@ -71,8 +71,8 @@ pub(super) fn connect_to(config: &Config, caller: Caller, to: Endpoint, name: &U
     Ok(())
 }
 
-/// A connect that must not wait: a full backlog is waited for a moment all the same, because TCP would queue
-/// and programs take EAGAIN for a failure.
+/// A connect that must not wait. If the backlog is full, it waits a moment all the same: TCP would queue the
+/// connection, and programs treat EAGAIN as a failure.
 fn connect_at_once(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
     let usual = sys::control(socket, libc::F_GETFL, 0)?;
     let nonblocking = usize::try_from(usual | libc::O_NONBLOCK).unwrap_or(0);
@@ -99,8 +99,8 @@ fn connect_stream(_config: &Config, fd: c_int, name: &UnixName) -> sys::Result<(
 #[cfg(target_os = "macos")]
 const CONNECT_TRIES: u32 = 50;
 
-/// connect(2) of a stream. A full queue, of 128 connections at the most (`kern.ipc.somaxconn`), refuses here,
-/// where TCP makes the client wait. It cannot be told from a socket that is bound and does not listen.
+/// connect(2) of a stream. A full queue (at most 128 connections, `kern.ipc.somaxconn`) refuses here, where TCP makes
+/// the client wait. A socket that is bound and does not listen refuses in the same way.
 #[cfg(target_os = "macos")]
 fn connect_stream(config: &Config, fd: c_int, name: &UnixName) -> sys::Result<()> {
     use crate::rundir::{Behind, Prober};
@@ -118,7 +118,7 @@ fn connect_stream(config: &Config, fd: c_int, name: &UnixName) -> sys::Result<()
     }
 }
 
-/// Has the connection made in a run dir that this process may no longer enter.
+/// Has the broker connect in a run dir that this process can no longer enter.
 #[cfg(target_os = "linux")]
 pub(super) fn connect_by_broker(
     config: &Config,
@@ -147,7 +147,7 @@ pub(super) fn connect_by_broker(
     Err(libc::EADDRNOTAVAIL)
 }
 
-/// macOS keeps a process that changed its user out.
+/// There is no broker on macOS.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn connect_by_broker(
     _config: &Config,
@@ -158,7 +158,7 @@ pub(super) fn connect_by_broker(
     Err(libc::EACCES)
 }
 
-/// The own address of a client end: what it was bound to, else loopback, else the host's that it connects to.
+/// The local address of a client end: the one it was bound to, else loopback, else the host's own that it connects to.
 fn local_ip(caller: Caller, to: Endpoint) -> IpAddr {
     match caller.bound.or(caller.own).map(|bound| bound.canonical().ip) {
         Some(ip) if !ip.is_unspecified() => ip,
@@ -170,7 +170,7 @@ fn local_ip(caller: Caller, to: Endpoint) -> IpAddr {
     }
 }
 
-/// Names the client end: the port it was bound to, else a free one.
+/// Names the client end, with the port that it was bound to, else a free one.
 fn name_socket(config: &Config, caller: Caller, to: Endpoint, socket: c_int) -> sys::Result<Endpoint> {
     let ip = local_ip(caller, to);
     if let Some(bound) = caller.bound.or(caller.own) {

@@ -39,7 +39,7 @@ pub(super) fn connect_here(config: &Config, caller: Caller, to: Endpoint) -> Don
                 listening |= Prober::new().ask(config, &name) == Behind::Socket;
             }
             Err(libc::EACCES | libc::EPERM) => return Done::NobodyHere,
-            // No descriptor to make the connection with: TCP needs none, and says this when it is short of
+            // There is no descriptor left for the new socket. TCP needs none; ENOBUFS is what it says when it lacks
             // something (connect(3p)).
             Err(libc::EMFILE | libc::ENFILE) => return Done::Failed(libc::ENOBUFS),
             Err(reason) => return Done::Failed(reason),
@@ -54,11 +54,11 @@ pub(super) fn connect_here(config: &Config, caller: Caller, to: Endpoint) -> Don
     if !listening && !sys::exists(UnixName::path(&[config.run()]).c_path()) {
         return connect_from_other_root(config, caller, to);
     }
-    // Bound but not listening: TCP refuses, and the host's listener is not meant.
+    // The port is bound but does not listen: TCP refuses. A listener of the host is not used.
     if listening { Done::Failed(libc::ECONNREFUSED) } else { Done::NobodyHere }
 }
 
-/// Connects for a process that has changed its root (chroot(2), as HAProxy does), from where no run dir is to be seen.
+/// Connects for a process that changed its root (chroot(2), as HAProxy does) and no longer sees the run dir.
 fn connect_from_other_root(config: &Config, caller: Caller, to: Endpoint) -> Done {
     for scope in rewrite::candidates(to.ip) {
         let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: None });
@@ -71,7 +71,7 @@ fn connect_from_other_root(config: &Config, caller: Caller, to: Endpoint) -> Don
     Done::NobodyHere
 }
 
-/// Connects to one member of a `SO_REUSEPORT` group, each in turn.
+/// Connects to one member of a `SO_REUSEPORT` group, to each in turn.
 fn connect_to_group(config: &Config, caller: Caller, to: Endpoint) -> Done {
     static TURN: AtomicU32 = AtomicU32::new(0);
     for scope in rewrite::candidates(to.ip) {

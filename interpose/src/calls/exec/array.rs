@@ -1,4 +1,4 @@
-//! The array of a child's environment. Nothing of the environment that was given is ever written to.
+//! The array of a child's environment. The environment that the program passed is never written to.
 #![expect(unsafe_code, reason = "reads and makes arrays of C strings")]
 use super::plan::{Plan, Preload};
 use super::texts::Texts;
@@ -35,7 +35,7 @@ pub(super) unsafe fn write<'a>(
             *place = string.as_ptr();
         }
     };
-    // SAFETY: the caller vouches for the array.
+    // SAFETY: the plan was made of this array, so it has been read to its end.
     for (index, entry) in unsafe { entries(environment) }.enumerate() {
         match (variable(entry.to_bytes()), plan.preload) {
             (Some(Variable::Preload(_)), Preload::Merge(at)) if at == index => {

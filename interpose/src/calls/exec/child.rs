@@ -1,4 +1,4 @@
-//! What a child is given: the program that is started, and an environment that keeps it in its instance.
+//! What a child gets: the program that is started, and an environment that keeps it in its instance.
 #![expect(unsafe_code, reason = "hands on the program's own strings")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -21,8 +21,8 @@ use libc::c_char;
 #[cfg(target_os = "linux")]
 use libc::c_int;
 
-/// Entries of an environment that is built, by the size of the frame: threads may have little stack. A larger
-/// environment is passed on as it is, and the child may leave the instance.
+/// Entries of a new environment. There are four sizes of stack frame, because threads may have little stack. A larger
+/// environment is passed on unchanged, and the child may leave the instance.
 const SMALL: usize = 128;
 const MIDDLE: usize = 512;
 const LARGE: usize = 1024;
@@ -31,7 +31,7 @@ const HUGE: usize = 4096;
 /// The program of an exec.
 #[derive(Clone, Copy)]
 pub(super) enum Target {
-    /// A path, or a name that is searched for along `PATH`.
+    /// A path, or a name that is searched along `PATH`.
     Named(*const c_char),
     /// An open file.
     #[cfg(target_os = "linux")]
@@ -41,7 +41,7 @@ pub(super) enum Target {
     Unknown,
 }
 
-/// What of ours a child must have.
+/// What a child must have of ours.
 pub(super) fn ours(config: &Config) -> Ours<'_> {
     Ours {
         library: config.library().to_bytes(),
@@ -73,7 +73,8 @@ pub(super) unsafe fn with_child<T>(
 /// Calls `call` with the environment that the program is to have.
 ///
 /// # Safety
-/// The target is a C string or NULL; `environment` is NULL or an array of C strings that ends in NULL.
+/// The target is a C string or NULL; `environment` is NULL or an array of C strings that ends in NULL. Both are read
+/// before the kernel reads them: an exec with wrong ones ends the program where the kernel would say EFAULT.
 pub(super) unsafe fn with_environment<T>(
     target: Target,
     environment: Strings,
@@ -99,7 +100,7 @@ pub(super) unsafe fn with_environment<T>(
     }
 }
 
-/// Looks at the program and its environment, and tells of the exec. `None` where nothing is to be changed.
+/// Looks at the program and its environment, and sends a notice about the exec. `None` if nothing changes.
 ///
 /// # Safety
 /// As [`with_environment`].
@@ -141,8 +142,8 @@ unsafe fn framed<const N: usize, T>(
     call(array.as_ptr())
 }
 
-/// Whether the library's file cannot be seen from here: in another root (chroot(2), a sandbox such as bubblewrap) the
-/// loader would complain of it on the program's stderr.
+/// Whether this process does not see the library's file, because it has another root (chroot(2), a sandbox such as
+/// bubblewrap). The loader would print an error to the program's stderr.
 pub(super) fn is_out_of_sight(config: &Config) -> bool {
     let _errno = Errno::keep();
     !sys::exists(config.library())
@@ -157,7 +158,7 @@ unsafe fn look(config: &Config, target: Target) -> Program {
         Target::Named(program) if !program.is_null() => {
             // SAFETY: the caller vouches for the string.
             let path = unsafe { CStr::from_ptr(program) };
-            // A bare name that is searched for along PATH by libc is not looked for twice.
+            // libc searches a bare name along PATH. It is not searched twice.
             #[cfg(target_os = "macos")]
             if path.to_bytes().contains(&b'/') && !crate::loadable::can_load(config, path) {
                 return Program::Beyond(Why::OtherMachine);
@@ -172,7 +173,7 @@ unsafe fn look(config: &Config, target: Target) -> Program {
     }
 }
 
-/// Tells of an exec; `why` where the program is within reach. One that cannot succeed is not told.
+/// Sends a notice about an exec. `why` is the reason if the library will be loaded. An exec that must fail is left out.
 fn traced(config: &Config, target: Target, found: Program, why: Why) {
     #[cfg(target_os = "linux")]
     let Target::Named(program) = target else { return };
@@ -182,7 +183,7 @@ fn traced(config: &Config, target: Target, found: Program, why: Why) {
         return;
     }
     let _errno = Errno::keep();
-    // SAFETY: the program's own C string.
+    // SAFETY: not NULL, so the C string that `look` has read.
     let file = unsafe { CStr::from_ptr(program) }.to_str().unwrap_or("");
     let why = if let Program::Beyond(reason) = found { reason } else { why };
     // A notice has room for the end of a long path.

@@ -1,14 +1,14 @@
-//! What the environment of a child lacks, decided over plain bytes.
+//! What the environment of a child lacks. Pure: it decides over bytes.
 use super::variables::{Ours, Variable, libraries, variable};
 
-/// How far the library gets into a program.
+/// Whether a program can load the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// It is loaded.
+    /// It can.
     Full,
-    /// It is loaded, once AddressSanitizer is told not to mind.
+    /// It can, with an option for AddressSanitizer.
     Sanitized,
-    /// The loader could only complain of it: it is taken out.
+    /// It cannot. The loader would print an error, so the library is removed from the environment.
     None,
 }
 
@@ -17,18 +17,18 @@ pub(super) enum Reach {
 pub(super) enum Preload {
     /// It stays as it is.
     Leave,
-    /// There is none: ours comes in.
+    /// There is none: ours is added.
     Add,
-    /// Our library is added behind the program's, in the entry at this index.
+    /// Our library is added after the program's own, in the entry at this index.
     Merge(usize),
-    /// Our library is taken out of it.
+    /// Our library is removed from it.
     Strip,
 }
 
 /// How an environment is changed for a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Entries that it has.
+    /// The number of its entries.
     length: usize,
     /// What becomes of the variable that loads libraries.
     pub(super) preload: Preload,
@@ -40,7 +40,7 @@ pub(super) struct Plan {
     pub(super) options: bool,
 }
 
-/// Looks through an environment. One that names another instance, or asks for none, is left alone.
+/// Looks through an environment. One that names another instance, or asks for none, is not changed.
 pub(super) fn examine<'a>(ours: Ours<'_>, reach: Reach, environment: impl Iterator<Item = &'a [u8]>) -> Plan {
     let options = reach == Reach::Sanitized;
     let mut plan = Plan { length: 0, preload: Preload::Add, variables: true, secret: false, options };
@@ -66,7 +66,7 @@ pub(super) fn examine<'a>(ours: Ours<'_>, reach: Reach, environment: impl Iterat
     }
     if reach == Reach::None {
         let preload = if has_preload { Preload::Strip } else { Preload::Leave };
-        // The variables stay as they are: a child of the program may be within reach again.
+        // The variables stay: a child of the program may be able to load the library.
         return Plan { preload, variables: false, ..plan };
     }
     if foreign {
@@ -84,7 +84,7 @@ impl Plan {
         self.preload == Preload::Leave && !self.variables && !self.secret && !self.options
     }
 
-    /// Whether something of ours is put back.
+    /// Whether something of ours is added.
     pub(super) fn restores(self) -> bool {
         matches!(self.preload, Preload::Add | Preload::Merge(_)) || self.variables || self.secret
     }

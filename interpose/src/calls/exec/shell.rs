@@ -1,6 +1,6 @@
-//! system(3), popen(3): libc gives the shell the process's environment, of which the program may have taken out what
-//! is ours. The environment is never changed for that, not even for a moment: other threads read it. The shell sets
-//! the variables itself instead, in front of its command, so that what it starts is in the instance.
+//! system(3), popen(3): libc gives the shell the process's environment, from which the program may have removed our
+//! variables. That environment must not change, not even for a moment, because other threads read it. Instead, the
+//! command begins with an `export` of our variables, so that what the shell starts is in the instance.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
 use super::child::{is_out_of_sight, ours};
@@ -18,7 +18,7 @@ use libc::{c_char, c_int};
 /// # Safety
 /// As system(3).
 pub(crate) unsafe fn system(command: *const c_char) -> c_int {
-    // SAFETY: the program's own string.
+    // SAFETY: NULL or a C string, as the call asks for.
     let completed = unsafe { completed(command) };
     // SAFETY: the program's own string, or one that lives to the end of this function.
     unsafe { real::system(completed.as_ref().map_or(command, Completed::as_ptr)) }
@@ -29,14 +29,14 @@ pub(crate) unsafe fn system(command: *const c_char) -> c_int {
 /// # Safety
 /// As popen(3).
 pub(crate) unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
-    // SAFETY: the program's own string.
+    // SAFETY: NULL or a C string, as the call asks for.
     let completed = unsafe { completed(command) };
     // SAFETY: the program's own strings, or one that lives to the end of this function: popen returns after the
     // shell was started.
     unsafe { real::popen(completed.as_ref().map_or(command, Completed::as_ptr), mode) }
 }
 
-/// A command that sets variables first.
+/// A command that begins with our variables.
 struct Completed(Memory);
 
 // === impl Completed ===
@@ -47,7 +47,7 @@ impl Completed {
     }
 }
 
-/// The command with what the environment lacks, or `None` where it lacks nothing.
+/// The command with the variables that the environment lacks, or `None` if it lacks nothing.
 ///
 /// # Safety
 /// `command` is NULL or a C string.
@@ -57,9 +57,10 @@ unsafe fn completed(command: *const c_char) -> Option<Completed> {
         return None;
     }
     let _errno = Errno::keep();
-    // SAFETY: the caller vouches for the string.
+    // SAFETY: not NULL, so the caller vouches for a C string, which libc hands to a shell.
     let command = unsafe { CStr::from_ptr(command) };
-    // SAFETY: the process's environment is an array of C strings that ends in NULL.
+    // SAFETY: the process's environment is NULL or an array of C strings that ends in NULL (environ(7)). A program that
+    // changes it in another thread meanwhile races with the call itself, which hands it on.
     let own = || unsafe { entries(environment::own()) }.map(CStr::to_bytes);
     let plan = examine(ours(config), Reach::Full, own());
     if !plan.restores() || is_out_of_sight(config) {
@@ -81,7 +82,7 @@ unsafe fn completed(command: *const c_char) -> Option<Completed> {
     Some(Completed(memory))
 }
 
-/// Writes `export NAME='VALUE' …; COMMAND`, on the line on which the command begins.
+/// Writes `export NAME='VALUE' …; COMMAND`. The command stays on its first line.
 fn write<'a>(variables: impl Iterator<Item = &'a [u8]>, command: &[u8], mut push: impl FnMut(&[u8])) {
     let mut before: &[u8] = b"export ";
     for (name, value) in variables.filter_map(environment::parts).filter(|(name, _)| is_told(name)) {
@@ -100,8 +101,8 @@ fn write<'a>(variables: impl Iterator<Item = &'a [u8]>, command: &[u8], mut push
     push(command);
 }
 
-/// Whether a variable of this name is set in the command: a shell can set it, and it is no secret, because everybody may
-/// read the command lines of others (proc(5), `cmdline`).
+/// Whether the command may set a variable of this name. A shell must be able to set it. It must not be a secret: every
+/// user can read command lines (proc(5), `cmdline`).
 fn is_told(name: &[u8]) -> bool {
     !name.ends_with(b"SECRET")
         && name.first().is_some_and(|first| !first.is_ascii_digit())

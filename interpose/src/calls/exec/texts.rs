@@ -1,14 +1,14 @@
-//! The variables of a child that are put together of the program's value and ours.
+//! The variables of a child that join the program's value and ours.
 use super::plan::{Plan, Preload};
 use super::variables::{Ours, Variable, libraries, variable};
 use crate::environment::PRELOAD;
 use agentfs_wire::env;
 use core::ffi::CStr;
 
-/// Bytes of a variable that is put together of the program's value and ours. A longer one stays the program's.
+/// Bytes of a variable that joins the program's value and ours. A longer one keeps the program's value.
 pub(super) const TEXT_BYTES: usize = 1024;
 
-/// A string that is put together.
+/// A string that is built from parts.
 #[derive(Debug)]
 struct Line<const N: usize> {
     bytes: [u8; N],
@@ -22,7 +22,7 @@ impl<const N: usize> Line<N> {
         Self { bytes: [0; N], length: 0 }
     }
 
-    /// Adds bytes; `false`, and nothing added, where they and a NUL do not fit.
+    /// Adds bytes. `false`: they and a NUL do not fit, and nothing was added.
     fn push(&mut self, bytes: &[u8]) -> bool {
         let Some(end) = self.length.checked_add(bytes.len()).filter(|end| *end < N) else { return false };
         let Some(room) = self.bytes.get_mut(self.length..end) else { return false };
@@ -42,7 +42,7 @@ impl<const N: usize> Line<N> {
     }
 }
 
-/// The variables of a child that are neither the program's nor ours, but of both.
+/// The variables of a child that join the program's value and ours.
 #[derive(Debug)]
 pub(super) struct Texts {
     preload: Option<Line<TEXT_BYTES>>,
@@ -52,7 +52,7 @@ pub(super) struct Texts {
 // === impl Texts ===
 
 impl Texts {
-    /// Puts together what `plan` asks for.
+    /// Builds what `plan` asks for.
     pub(super) fn of<'a>(plan: Plan, ours: Ours<'_>, environment: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut texts = Self { preload: None, options: None };
         let mut own_options: &[u8] = b"";
@@ -74,25 +74,25 @@ impl Texts {
         texts
     }
 
-    /// The variable that loads libraries, put together.
+    /// The variable that loads libraries, if both values are in it.
     pub(super) fn preload(&self) -> Option<&CStr> {
         self.preload.as_ref().map(Line::as_c)
     }
 
-    /// AddressSanitizer's options, put together.
+    /// AddressSanitizer's options, if one was added.
     pub(super) fn options(&self) -> Option<&CStr> {
         self.options.as_ref().map(Line::as_c)
     }
 }
 
-/// The program's libraries with ours behind them; `None` where they do not fit.
+/// The program's libraries and then ours; `None` if they do not fit.
 fn merge(own: &[u8], library: &[u8]) -> Option<Line<TEXT_BYTES>> {
     let mut line = Line::new();
     let separator: &[u8] = if own.is_empty() { b"" } else { b":" };
     line.push_all(&[PRELOAD.as_bytes(), b"=", own, separator, library]).then_some(line)
 }
 
-/// The libraries that are not ours; `None` where there are none, or they do not fit.
+/// The libraries without ours; `None` if there are none, or they do not fit.
 fn others(value: &[u8], library: &[u8]) -> Option<Line<TEXT_BYTES>> {
     let mut line = Line::new();
     let mut fits = line.push_all(&[PRELOAD.as_bytes(), b"="]);
@@ -104,8 +104,8 @@ fn others(value: &[u8], library: &[u8]) -> Option<Line<TEXT_BYTES>> {
     (fits && !separator.is_empty()).then_some(line)
 }
 
-/// AddressSanitizer's library ends a program into which another one was loaded first, although ours does no harm
-/// there: the option that turns this check off, behind the program's own. `None` where they do not fit.
+/// The program's options for AddressSanitizer, and then the one that turns a check off: its library ends a program that
+/// has loaded another library first, although ours does no harm. `None` if they do not fit.
 fn with_any_order(own: &[u8]) -> Option<Line<TEXT_BYTES>> {
     let mut line = Line::new();
     let separator: &[u8] = if own.is_empty() { b"" } else { b":" };

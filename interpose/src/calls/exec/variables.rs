@@ -2,7 +2,7 @@
 use crate::environment::{PRELOAD, parts};
 use agentfs_wire::env;
 
-/// What of ours an environment must have.
+/// What an environment must have of ours.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ours<'a> {
     /// The path of the library.

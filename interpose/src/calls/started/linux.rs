@@ -1,4 +1,4 @@
-//! On Linux it is always what was asked for.
+//! Linux always starts the program that was asked for.
 use super::{Search, Started};
 use crate::environment::Strings;
 use libc::c_char;
@@ -6,7 +6,7 @@ use libc::c_char;
 /// Calls `call` with what is started for `program`.
 ///
 /// # Safety
-/// None on Linux; it is unsafe as it is on macOS.
+/// None on Linux; it is unsafe because it is on macOS.
 #[expect(unsafe_code, reason = "as on macOS, where it reads the strings")]
 pub(in crate::calls) unsafe fn start<T>(
     program: *const c_char,

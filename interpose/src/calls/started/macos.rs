@@ -1,7 +1,4 @@
-//! What is started on macOS in the place of a program that would lose the library, by the rules of
-//! [`agentfs_wire::script`].
-//!
-//! May run in the child of vfork(2) or in a signal handler: everything is on the stack, nothing is allocated.
+//! What is started on macOS instead of a program that does not load the library.
 #![expect(unsafe_code, reason = "reads the program's own strings and makes an array of them")]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
@@ -17,15 +14,15 @@ use agentfs_wire::script::{self, Line, Start};
 use core::ffi::CStr;
 use libc::c_char;
 
-/// Bytes of a path, `PATH_MAX` of sys/syslimits.h. A longer one is not looked at.
+/// Bytes of a path, `PATH_MAX` of sys/syslimits.h. Longer paths are not looked at.
 const PATH_BYTES: usize = 1024;
-/// Words of a script's first line. A script with more is started as it is.
+/// Words of a script's first line. A script with more words is started unchanged.
 const WORDS: usize = 32;
-/// Arguments on a small frame, and on a large one. A script with more is started as it is.
+/// Arguments on a small stack frame, and on a large one. A script with more arguments is started unchanged.
 const SMALL: usize = 64;
 const LARGE: usize = 1024;
 
-/// What does not change from one script to the next.
+/// What is the same for every step.
 #[derive(Clone, Copy)]
 struct Context<'a> {
     config: &'a Config,
@@ -33,7 +30,7 @@ struct Context<'a> {
     environment: Strings,
 }
 
-/// The beginning of a file, in which words are ended by NUL as they are found.
+/// The beginning of a file. When a word is found, a NUL is written after it.
 struct Head {
     bytes: [u8; script::HEAD_BYTES + 1],
     length: usize,
@@ -123,7 +120,7 @@ unsafe fn step<T, C: FnOnce(Started) -> T>(
     while !unsafe { *started.arguments.add(count) }.is_null() {
         count += 1;
     }
-    // Its own name goes, the script's path comes, NULL is behind all.
+    // The script's path replaces its own name, and NULL ends the array.
     let needed = head.words + count.max(1) + 1;
     if needed <= SMALL {
         // SAFETY: as this function; there are `count` arguments.
@@ -136,7 +133,7 @@ unsafe fn step<T, C: FnOnce(Started) -> T>(
     }
 }
 
-/// Goes on with the interpreter at `next`, told of the script at `path`.
+/// Goes on with the interpreter at `next`, which gets the script at `path` as an argument.
 ///
 /// # Safety
 /// As [`start`]; `started` has `count` arguments.

@@ -1,17 +1,16 @@
 //! Answers of Linux.
-use crate::header::socklen;
 use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
 use crate::sys::syscalls::sockets::{get_option, tcp_socket};
-use libc::{c_int, c_void};
+use libc::c_int;
 
 /// What connect(2) says to an inet address on a Unix socket.
 pub(crate) const WRONG_FAMILY: c_int = libc::EINVAL;
 
-/// Whether getsockopt(2) on a Unix socket answers some names at every level: Linux does not.
+/// Whether getsockopt(2) on a Unix socket looks at the name only and answers at every level. Linux does not.
 pub(crate) const ANSWERS_ANY_LEVEL: bool = false;
 
-/// What to pass to setsockopt to get a buffer that reads back as `size`: the kernel doubles it (socket(7)).
+/// The value for setsockopt that gives a buffer which reads back as `size`: the kernel doubles it (socket(7)).
 pub(crate) fn buffer_request(size: c_int) -> c_int {
     size / 2
 }
@@ -20,20 +19,20 @@ pub(crate) fn buffer_request(size: c_int) -> c_int {
 const SO_PEERGROUPS: c_int = 59;
 const SO_PEERPIDFD: c_int = 77;
 
-/// Whether a TCP socket knows nothing of what an option asks for, and says ENODATA.
+/// Whether an option asks for something that a TCP socket does not have: TCP says ENODATA.
 pub(crate) fn is_of_peer(name: c_int) -> bool {
     matches!(name, SO_PEERGROUPS | SO_PEERPIDFD)
 }
 
-/// Closes what was answered to such an option, where that is a descriptor.
+/// Closes the answer to such an option, if it is a descriptor.
 pub(crate) fn take_back(name: c_int, answer: c_int) {
     if name == SO_PEERPIDFD {
         drop(Fd::owned(answer));
     }
 }
 
-/// What a TCP socket answers to `SO_PEERCRED`, `struct ucred`: process 0 and no user, so that no server takes its
-/// clients for local users that have proved themselves.
+/// What a TCP socket answers to `SO_PEERCRED`, `struct ucred`: process 0 and no user. So no server takes its clients
+/// for local users whom the kernel has identified.
 pub(crate) fn peer_answer(name: c_int) -> Option<&'static [u8]> {
     (name == libc::SO_PEERCRED).then_some(&[0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255])
 }
@@ -51,10 +50,10 @@ pub(crate) fn inet_answer(name: c_int, v6: bool) -> Option<c_int> {
 /// The TCP option whose answer starts with the state.
 pub(crate) const INFO_OPTION: c_int = libc::TCP_INFO;
 
-/// Bytes of this kernel's answer to it, which is asked once of a TCP socket.
+/// Bytes of this kernel's answer to it. A TCP socket is asked once.
 pub(crate) fn info_length() -> usize {
     use core::sync::atomic::{AtomicUsize, Ordering};
-    /// What every kernel has had since Linux 4.
+    /// Every kernel since Linux 4 answers at least this much.
     const LEAST: usize = 104;
     static LENGTH: AtomicUsize = AtomicUsize::new(0);
     let mut length = LENGTH.load(Ordering::Relaxed);
@@ -67,9 +66,7 @@ pub(crate) fn info_length() -> usize {
 
 fn asked_info_length(socket: &Fd) -> Option<usize> {
     let mut info = [0_u64; 64];
-    let mut length = socklen(size_of_val(&info));
-    let value = info.as_mut_ptr().cast::<c_void>();
-    get_option(socket.number(), libc::IPPROTO_TCP, libc::TCP_INFO, value, &mut length).ok()?;
+    let length = get_option(socket.number(), libc::IPPROTO_TCP, libc::TCP_INFO, &mut info).ok()?;
     usize::try_from(length).ok()
 }
 
@@ -79,12 +76,11 @@ pub(crate) const TEXT_OPTION: c_int = libc::TCP_CONGESTION;
 /// The answer to it, 16 bytes.
 pub(crate) fn text_of(fd: c_int, level: c_int, name: c_int) -> [c_int; 4] {
     let mut words = [0; 4];
-    let mut length = socklen(size_of_val(&words));
-    let _ = get_option(fd, level, name, words.as_mut_ptr().cast::<c_void>(), &mut length);
+    let _ = get_option(fd, level, name, &mut words);
     words
 }
 
-/// Whether programs set an option on each connection, so that its values are known here.
+/// Whether programs set an option on every connection. Its values are checked here, without asking a TCP socket.
 pub(crate) fn is_common(level: c_int, name: c_int) -> bool {
     use libc::{
         TCP_CORK, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY, TCP_QUICKACK, TCP_USER_TIMEOUT,

@@ -5,11 +5,11 @@ use libc::c_int;
 /// What connect(2) says to an inet address on a Unix socket (XNU, unp_connect).
 pub(crate) const WRONG_FAMILY: c_int = libc::EAFNOSUPPORT;
 
-/// Whether getsockopt(2) on a Unix socket answers some names at every level. XNU does (uipc_ctloutput looks at
-/// the name only): `TCP_NODELAY` would be the peer's credentials, `TCP_MAXSEG` its process id.
+/// Whether getsockopt(2) on a Unix socket looks at the name only and answers at every level. XNU does
+/// (uipc_ctloutput): it would answer `TCP_NODELAY` with the peer's credentials, and `TCP_MAXSEG` with its process id.
 pub(crate) const ANSWERS_ANY_LEVEL: bool = true;
 
-/// What to pass to setsockopt to get a buffer that reads back as `size`.
+/// The value for setsockopt that gives a buffer which reads back as `size`.
 pub(crate) fn buffer_request(size: c_int) -> c_int {
     size
 }
@@ -19,7 +19,7 @@ pub(crate) fn is_telling(name: c_int) -> bool {
     matches!(name, libc::SO_REUSEPORT | libc::SO_SNDBUF | libc::SO_RCVBUF)
 }
 
-/// These options are of Linux only.
+/// Only Linux has such options.
 pub(crate) fn is_of_peer(_name: c_int) -> bool {
     false
 }
@@ -27,7 +27,7 @@ pub(crate) fn is_of_peer(_name: c_int) -> bool {
 /// As above.
 pub(crate) fn take_back(_name: c_int, _answer: c_int) {}
 
-/// `SO_PEERCRED` is of Linux only.
+/// Only Linux has `SO_PEERCRED`.
 pub(crate) fn peer_answer(_name: c_int) -> Option<&'static [u8]> {
     None
 }
@@ -48,7 +48,7 @@ pub(crate) fn text_of(_fd: c_int, _level: c_int, _name: c_int) -> [c_int; 4] {
     [0; 4]
 }
 
-/// The values of all options are taken as they are.
+/// The values of all options are kept as they are.
 pub(crate) fn is_common(_level: c_int, _name: c_int) -> bool {
     true
 }

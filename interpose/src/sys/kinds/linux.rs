@@ -1,4 +1,4 @@
-//! As Linux tells it.
+//! The answers of Linux.
 use crate::sys::options::option;
 use libc::c_int;
 

@@ -1,8 +1,7 @@
-//! As macOS tells it.
-use crate::header::socklen;
+//! The answers of macOS.
 use crate::sys::options::option;
 use crate::sys::syscalls::sockets::get_option;
-use libc::{c_int, c_void};
+use libc::c_int;
 
 /// Whether an inet socket is a TCP one. macOS has no `SO_PROTOCOL`; a stream of these families is TCP.
 pub(crate) fn is_tcp(fd: c_int) -> bool {
@@ -13,8 +12,6 @@ pub(crate) fn is_tcp(fd: c_int) -> bool {
 pub(crate) fn is_closed(fd: c_int) -> bool {
     // `struct tcp_connection_info` starts with the state; 0 is TCPS_CLOSED (netinet/tcp_fsm.h).
     let mut info = [0_u64; 64];
-    let mut length = socklen(size_of_val(&info));
-    let pointer = info.as_mut_ptr().cast::<c_void>();
-    get_option(fd, libc::IPPROTO_TCP, libc::TCP_CONNECTION_INFO, pointer, &mut length).is_ok()
+    get_option(fd, libc::IPPROTO_TCP, libc::TCP_CONNECTION_INFO, &mut info).is_ok()
         && info.first().is_some_and(|word| word & 0xff == 0)
 }

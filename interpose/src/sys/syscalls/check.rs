@@ -1,4 +1,4 @@
-//! -1 and errno become a result, once.
+//! The only place that turns -1 and errno into a result.
 use crate::sys::errno::{Result, errno};
 use libc::c_int;
 #[cfg(target_os = "linux")]

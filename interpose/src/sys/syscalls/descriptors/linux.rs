@@ -7,9 +7,9 @@ use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
 use libc::{c_int, c_void};
 
-/// Makes a descriptor of ours. A program that has used up its limit still binds and connects what it has.
+/// Makes a descriptor of ours. A program that has used all its descriptors can still bind and connect its sockets.
 pub(in crate::sys::syscalls) fn with_room(make: impl Fn() -> Result<c_int>) -> Result<Fd> {
-    /// Descriptors of ours that a call needs at the same time, and as many for other threads.
+    /// Descriptors that one call needs at the same time, and the same again for other threads.
     const ROOM: u64 = 16;
     match make() {
         Err(libc::EMFILE) => above_limit(|usual| usual.saturating_add(ROOM), make),
@@ -18,12 +18,11 @@ pub(in crate::sys::syscalls) fn with_room(make: impl Fn() -> Result<c_int>) -> R
     .map(Fd::owned)
 }
 
-/// Makes a call while the limit of descriptors is `wanted`, as far as the hard limit lets us (getrlimit(2)); a
-/// descriptor beyond the limit stays valid after it is lowered again.
+/// Makes a call while the limit of descriptors is `wanted`, or the hard limit if that is lower (getrlimit(2)). A
+/// descriptor above the limit stays valid after the limit is lowered again.
 fn above_limit<T>(wanted: impl Fn(u64) -> u64, call: impl Fn() -> Result<T>) -> Result<T> {
     use core::sync::atomic::{AtomicBool, Ordering};
-    /// Whether a thread has raised the limit. What it leaves behind in a forked child only keeps that child from
-    /// raising it.
+    /// Whether a thread has raised the limit. A child that is forked at that moment cannot raise it any more.
     static RAISED: AtomicBool = AtomicBool::new(false);
     /// Times that other threads of the program may set the limit while it is lowered again.
     const TRIES: u32 = 8;
@@ -59,26 +58,26 @@ fn descriptor_limit(new: Option<libc::rlimit64>) -> Option<libc::rlimit64> {
 
 /// fcntl(2) with an integer argument.
 pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_int> {
-    // SAFETY: the commands used here take an integer, or a pointer that the caller made.
+    // SAFETY: no command that is used here takes a pointer.
     check(unsafe { libc::syscall(libc::SYS_fcntl, fd, command, argument) })
 }
 
-/// dup3(2): `from` takes the number `to`. The kernel refuses a number beyond the limit, which the program may have
-/// lowered after it got the number.
-pub(crate) fn replace(from: c_int, to: c_int, close_on_exec: bool) -> Result<()> {
+/// dup3(2): `from` gets the number `to`. The kernel refuses a number above the limit, but the program may have lowered
+/// the limit after it got the number.
+pub(crate) fn replace(from: &Fd, to: c_int, close_on_exec: bool) -> Result<()> {
     let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
     // SAFETY: dup3(2) takes three integers.
-    let put = || check(unsafe { libc::syscall(libc::SYS_dup3, from, to, flags) }).map(|_| ());
+    let put = || check(unsafe { libc::syscall(libc::SYS_dup3, from.number(), to, flags) }).map(|_| ());
     match put() {
         Err(libc::EBADF) => above_limit(|_| u64::try_from(to).unwrap_or(0).saturating_add(1), put),
         result => result,
     }
 }
 
-/// Waits until there is something to read, or the end; whether there is. A signal does not cut it short.
+/// Waits until there is something to read, or the end of the stream. Returns whether there is. Signals do not end it.
 pub(crate) fn wait_readable(fd: c_int, milliseconds: u32) -> bool {
     let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // The system call leaves in it what is left of the time (ppoll(2)).
+    // The system call stores the remaining time in it (ppoll(2)).
     let mut left = libc::timespec {
         tv_sec: i64::from(milliseconds / 1000),
         tv_nsec: i64::from(milliseconds % 1000) * 1_000_000,
@@ -96,7 +95,7 @@ pub(crate) fn wait_readable(fd: c_int, milliseconds: u32) -> bool {
     }
 }
 
-/// What poll(2) says of a descriptor at this moment.
+/// What poll(2) says about a descriptor at this moment.
 pub(crate) fn events_now(fd: c_int, events: libc::c_short) -> Result<libc::c_short> {
     let mut entry = libc::pollfd { fd, events, revents: 0 };
     let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -120,10 +119,10 @@ pub(crate) fn epoll_control(
 }
 
 /// Whether an epoll instance watches the file that is open as `fd` under that number (kcmp(2),
-/// `KCMP_EPOLL_TFD`). EBADF or EINVAL: there is no such instance. EPERM, ENOSYS: it cannot be asked.
+/// `KCMP_EPOLL_TFD`). EBADF or EINVAL: there is no such instance. EPERM, ENOSYS: the kernel does not answer.
 ///
-/// The question must have no effect. Adding the socket to see whether it is there already has one: a socket
-/// that is not connected is hung up, and a thread that waits on the instance is told so at once.
+/// The question has no effect. To add the socket and see whether that fails would have one: a socket that is not
+/// connected reports a hang-up, and a thread that waits on the instance would wake up.
 pub(crate) fn epoll_watches(epoll: c_int, fd: c_int) -> Result<bool> {
     const KCMP_EPOLL_TFD: c_int = 7;
     // struct kcmp_epoll_slot (linux/kcmp.h): instance, number, which one of several with that number.

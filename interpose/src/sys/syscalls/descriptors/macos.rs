@@ -12,7 +12,7 @@ pub(in crate::sys::syscalls) fn close_on_exec(fd: c_int) -> Result<()> {
     control(fd, libc::F_SETFD, usize::try_from(libc::FD_CLOEXEC).unwrap_or(1)).map(|_| ())
 }
 
-/// Takes over a descriptor that was made without the flag that closes it on exec.
+/// Owns a descriptor that was made without the flag that closes it on exec, and sets the flag.
 pub(in crate::sys::syscalls) fn ours(fd: c_int) -> Result<Fd> {
     let fd = Fd::owned(fd);
     close_on_exec(fd.number()).map(|()| fd)
@@ -20,19 +20,19 @@ pub(in crate::sys::syscalls) fn ours(fd: c_int) -> Result<Fd> {
 
 /// fcntl(2) with an integer argument.
 pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_int> {
-    // SAFETY: the commands used here take an integer.
+    // SAFETY: no command that is used here takes a pointer.
     check(unsafe { libc::fcntl(fd, command, argument) })
 }
 
-/// dup2(2): `from` takes the number `to`. macOS has no dup3; between the two calls an exec in another thread
-/// could inherit the descriptor.
-pub(crate) fn replace(from: c_int, to: c_int, close_on_exec_flag: bool) -> Result<()> {
+/// dup2(2): `from` gets the number `to`. macOS has no dup3, so an exec in another thread between the two calls could
+/// inherit the descriptor.
+pub(crate) fn replace(from: &Fd, to: c_int, close_on_exec_flag: bool) -> Result<()> {
     // SAFETY: dup2(2) takes two integers.
-    check(unsafe { libc::dup2(from, to) })?;
+    check(unsafe { libc::dup2(from.number(), to) })?;
     if close_on_exec_flag { close_on_exec(to) } else { Ok(()) }
 }
 
-/// Waits until there is something to read, or the end; whether there is. A signal does not cut it short.
+/// Waits until there is something to read, or the end of the stream. Returns whether there is. Signals do not end it.
 pub(crate) fn wait_readable(fd: c_int, milliseconds: u32) -> bool {
     let end = monotonic_ns().saturating_add(u64::from(milliseconds) * 1_000_000);
     loop {

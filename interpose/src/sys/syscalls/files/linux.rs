@@ -56,8 +56,8 @@ pub(crate) fn read_at(fd: c_int, offset: u64, buffer: &mut [u8]) -> Result<usize
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-/// Whether executing a file changes the user or the group, or gains capabilities (execve(2)): then the loader
-/// ignores libraries that are named by a path (ld.so(8), secure-execution mode).
+/// Whether executing a file changes the user or the group, or adds capabilities (execve(2)). Then the loader
+/// ignores preloaded libraries that are named by a path (ld.so(8), secure-execution mode).
 pub(crate) fn gains_rights(fd: c_int) -> bool {
     let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: fstat(2) fills the structure.
@@ -81,7 +81,7 @@ pub(crate) fn gains_rights(fd: c_int) -> bool {
 /// Whether a file has capabilities (capabilities(7), file capabilities).
 fn has_capabilities(fd: c_int) -> bool {
     let nowhere = core::ptr::null_mut::<c_void>();
-    // SAFETY: the name ends in NUL; without room only the size is told.
+    // SAFETY: the name ends in NUL; with no room for the value only its size is returned.
     check(unsafe {
         libc::syscall(libc::SYS_fgetxattr, fd, c"security.capability".as_ptr(), nowhere, 0_usize)
     })
@@ -119,5 +119,5 @@ pub(crate) fn size(fd: c_int) -> Option<i64> {
     Some(unsafe { status.assume_init() }.st_size)
 }
 
-/// Makes a new socket file known beyond what bind(2) does: nothing, inotify reports the creation.
+/// Wakes the watcher of a new socket file. Nothing to do: inotify reports new files.
 pub(crate) fn announce(_name: &crate::rawaddr::UnixName) {}

@@ -13,13 +13,13 @@ pub(crate) fn access(path: &CStr) -> Result<()> {
     check(unsafe { libc::access(path.as_ptr(), libc::F_OK) }).map(|_| ())
 }
 
-/// Whether there is a file that may be executed. What is no regular file (a folder may be "executed") is none.
+/// Whether there is a regular file that this process may execute. (A folder has the same permission bit.)
 pub(crate) fn is_program(path: &CStr) -> bool {
     // SAFETY: `path` ends in NUL.
     if check(unsafe { libc::access(path.as_ptr(), libc::X_OK) }).is_err() {
         return false;
     }
-    // Without permission to read it nothing more is known.
+    // Without permission to read the file, this is all that is known.
     let Ok(fd) = open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0) else { return true };
     status(fd.number()).is_some_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFREG)
 }
@@ -78,7 +78,7 @@ pub(crate) fn size(fd: c_int) -> Option<i64> {
     status(fd).map(|status| status.st_size)
 }
 
-/// Makes a new socket file known: FSEvents reports no creation of sockets, but a change of mode.
+/// Wakes the watcher of a new socket file: FSEvents does not report new sockets, but it reports a change of mode.
 pub(crate) fn announce(name: &crate::rawaddr::UnixName) {
     // SAFETY: the path ends in NUL.
     let _ = check(unsafe { libc::chmod(name.c_path().as_ptr(), 0o600) });

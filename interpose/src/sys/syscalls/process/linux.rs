@@ -11,7 +11,7 @@ pub(crate) fn process_id() -> u32 {
     u32::try_from(unsafe { libc::syscall(libc::SYS_getpid) }).unwrap_or(0)
 }
 
-/// Whether this process is that user's, by its real or its effective user.
+/// Whether `user` is the real or the effective user of this process.
 pub(crate) fn is_own_user(user: u32) -> bool {
     [libc::SYS_getuid, libc::SYS_geteuid].into_iter().any(|call| {
         // SAFETY: both take no arguments.
@@ -19,7 +19,7 @@ pub(crate) fn is_own_user(user: u32) -> bool {
     })
 }
 
-/// Whether no exec of this process gains rights any more (prctl(2), `PR_SET_NO_NEW_PRIVS`).
+/// Whether an exec of this process can no longer gain rights (prctl(2), `PR_SET_NO_NEW_PRIVS`).
 pub(crate) fn no_new_rights() -> bool {
     // SAFETY: this prctl(2) takes integers alone.
     check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) }) == Ok(1)
@@ -45,7 +45,7 @@ pub(crate) fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 
-/// Milliseconds of a monotonic clock that costs next to nothing and is up to 10 ms late (clock_gettime(2)).
+/// Milliseconds of a monotonic clock that is very cheap and up to 10 ms late (clock_gettime(2)).
 pub(crate) fn coarse_ms() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC_COARSE) / 1_000_000
 }
@@ -58,7 +58,7 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
     seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Sleeps for some microseconds; only while another process holds the run dir's lock.
+/// Sleeps for some microseconds. Only used while another process holds the run dir's lock.
 pub(crate) fn pause_us(microseconds: u32) {
     let time = libc::timespec { tv_sec: 0, tv_nsec: i64::from(microseconds) * 1000 };
     // SAFETY: nanosleep(2) reads the structure.
@@ -85,7 +85,7 @@ pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
     Some(core::ptr::with_exposed_provenance(address))
 }
 
-/// Maps memory of the process's own, zeroed.
+/// Maps private memory, zeroed.
 pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
     let (nowhere, nothing) = (core::ptr::null_mut::<c_void>(), -1);
     let rights = libc::PROT_READ | libc::PROT_WRITE;
@@ -95,7 +95,7 @@ pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
     usize::try_from(address).ok()
 }
 
-/// Gives mapped memory back.
+/// Unmaps memory.
 ///
 /// # Safety
 /// The mapping is the caller's, and nothing points into it any more.

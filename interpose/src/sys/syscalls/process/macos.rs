@@ -11,7 +11,7 @@ pub(crate) fn process_id() -> u32 {
     u32::try_from(unsafe { libc::getpid() }).unwrap_or(0)
 }
 
-/// Whether this process is that user's, by its real or its effective user.
+/// Whether `user` is the real or the effective user of this process.
 pub(crate) fn is_own_user(user: u32) -> bool {
     // SAFETY: takes no arguments.
     let real = unsafe { libc::getuid() };
@@ -59,7 +59,7 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
     seconds.wrapping_mul(1_000_000_000).wrapping_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Sleeps for some microseconds; only while another process holds the run dir's lock.
+/// Sleeps for some microseconds. Only used while another process holds the run dir's lock.
 pub(crate) fn pause_us(microseconds: u32) {
     let time = libc::timespec { tv_sec: 0, tv_nsec: i64::from(microseconds) * 1000 };
     // SAFETY: nanosleep(2) reads the structure.
@@ -73,7 +73,7 @@ pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
     (page != libc::MAP_FAILED).then_some(page.cast::<u8>().cast_const())
 }
 
-/// Maps memory of the process's own, zeroed.
+/// Maps private memory, zeroed.
 pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
     let rights = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANON;
@@ -82,7 +82,7 @@ pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
     (page != libc::MAP_FAILED).then(|| page.expose_provenance())
 }
 
-/// Gives mapped memory back.
+/// Unmaps memory.
 ///
 /// # Safety
 /// The mapping is the caller's, and nothing points into it any more.

@@ -7,6 +7,7 @@ use crate::header::socklen;
 use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
 use crate::sys::name::RawName;
+use crate::sys::plain::Plain;
 use libc::{c_int, c_long, c_void, socklen_t};
 
 /// A Unix socket of `kind` (`SOCK_STREAM`, `SOCK_DGRAM`), close-on-exec.
@@ -63,20 +64,16 @@ fn name_of(call: c_long, fd: c_int) -> Result<RawName> {
     Ok(name)
 }
 
-/// getsockopt(2).
-pub(crate) fn get_option(
-    fd: c_int,
-    level: c_int,
-    name: c_int,
-    value: *mut c_void,
-    length: &mut socklen_t,
-) -> Result<()> {
-    // SAFETY: the caller's buffer has `length` bytes.
-    check(unsafe { libc::syscall(libc::SYS_getsockopt, fd, level, name, value, core::ptr::from_mut(length)) })
-        .map(|_| ())
+/// getsockopt(2). Returns how many bytes the kernel has written.
+pub(crate) fn get_option<T: Plain>(fd: c_int, level: c_int, name: c_int, value: &mut T) -> Result<socklen_t> {
+    let mut length = socklen(size_of::<T>());
+    let pointer = core::ptr::from_mut(value).cast::<c_void>();
+    // SAFETY: the kernel writes no more than the size of `value`, for which any bytes are a value, and the length.
+    check(unsafe { libc::syscall(libc::SYS_getsockopt, fd, level, name, pointer, &raw mut length) })?;
+    Ok(length)
 }
 
-/// setsockopt(2).
+/// setsockopt(2). The value may be a pointer of the program: the kernel checks it.
 pub(crate) fn set_option_raw(
     fd: c_int,
     level: c_int,
@@ -84,16 +81,14 @@ pub(crate) fn set_option_raw(
     value: *const c_void,
     length: socklen_t,
 ) -> Result<()> {
-    // SAFETY: the caller's buffer has `length` bytes.
+    // SAFETY: the kernel only reads, and says EFAULT where it cannot.
     check(unsafe { libc::syscall(libc::SYS_setsockopt, fd, level, name, value, length) }).map(|_| ())
 }
 
 /// The user who called listen(2) at the other end of a Unix socket (unix(7), `SO_PEERCRED`).
 pub(crate) fn peer_user(fd: c_int) -> Result<u32> {
     let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-    let mut length = socklen(size_of::<libc::ucred>());
-    let value = (&raw mut credentials).cast::<c_void>();
-    get_option(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, value, &mut length)?;
+    get_option(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, &mut credentials)?;
     Ok(credentials.uid)
 }
 
@@ -131,7 +126,7 @@ pub(crate) fn send(fd: c_int, data: &[u8]) -> Result<()> {
     .map(|_| ())
 }
 
-/// Sends on a connected socket what there is room for at once, without SIGPIPE.
+/// Sends on a connected socket as much as there is room for, without waiting and without SIGPIPE.
 pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
     // SAFETY: pointer and length describe `data`; there is no address.
     check(unsafe {
@@ -148,7 +143,7 @@ pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
     .map(|_| ())
 }
 
-/// Receives one message and the descriptors that came with it, two at the most (unix(7)), close-on-exec.
+/// Receives one message and at most two descriptors that came with it (unix(7)), close-on-exec.
 pub(crate) fn receive_with_descriptors(
     fd: c_int,
     buffer: &mut [u8],

@@ -7,6 +7,7 @@ use crate::header::socklen;
 use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
 use crate::sys::name::RawName;
+use crate::sys::plain::Plain;
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
 /// A Unix socket of `kind` (`SOCK_STREAM`, `SOCK_DGRAM`), close-on-exec, without SIGPIPE.
@@ -61,19 +62,16 @@ pub(crate) fn peer_name(fd: c_int) -> Result<RawName> {
     Ok(name)
 }
 
-/// getsockopt(2).
-pub(crate) fn get_option(
-    fd: c_int,
-    level: c_int,
-    name: c_int,
-    value: *mut c_void,
-    length: &mut socklen_t,
-) -> Result<()> {
-    // SAFETY: the caller's buffer has `length` bytes.
-    check(unsafe { libc::getsockopt(fd, level, name, value, core::ptr::from_mut(length)) }).map(|_| ())
+/// getsockopt(2). Returns how many bytes the kernel has written.
+pub(crate) fn get_option<T: Plain>(fd: c_int, level: c_int, name: c_int, value: &mut T) -> Result<socklen_t> {
+    let mut length = socklen(size_of::<T>());
+    let pointer = core::ptr::from_mut(value).cast::<c_void>();
+    // SAFETY: the kernel writes no more than the size of `value`, for which any bytes are a value, and the length.
+    check(unsafe { libc::getsockopt(fd, level, name, pointer, &raw mut length) })?;
+    Ok(length)
 }
 
-/// setsockopt(2).
+/// setsockopt(2). The value may be a pointer of the program: the kernel checks it.
 pub(crate) fn set_option_raw(
     fd: c_int,
     level: c_int,
@@ -81,18 +79,16 @@ pub(crate) fn set_option_raw(
     value: *const c_void,
     length: socklen_t,
 ) -> Result<()> {
-    // SAFETY: the caller's buffer has `length` bytes.
+    // SAFETY: the kernel only reads, and says EFAULT where it cannot.
     check(unsafe { libc::setsockopt(fd, level, name, value, length) }).map(|_| ())
 }
 
 /// User of the process that connected (unix(4), `LOCAL_PEERCRED`).
 pub(crate) fn peer_user(fd: c_int) -> Result<u32> {
-    let mut credentials = core::mem::MaybeUninit::<libc::xucred>::zeroed();
-    let mut length = socklen(size_of::<libc::xucred>());
-    let pointer = credentials.as_mut_ptr().cast::<c_void>();
-    get_option(fd, libc::SOL_LOCAL, libc::LOCAL_PEERCRED, pointer, &mut length)?;
     // SAFETY: integers only, for which zeroes are values as well.
-    Ok(unsafe { credentials.assume_init() }.cr_uid)
+    let mut credentials = unsafe { core::mem::MaybeUninit::<libc::xucred>::zeroed().assume_init() };
+    get_option(fd, libc::SOL_LOCAL, libc::LOCAL_PEERCRED, &mut credentials)?;
+    Ok(credentials.cr_uid)
 }
 
 /// Sends a datagram to a socket name without waiting. Datagram sockets raise no SIGPIPE.
@@ -111,9 +107,9 @@ pub(crate) fn send_to(fd: c_int, data: &[u8], name: &[u8]) -> Result<()> {
     .map(|_| ())
 }
 
-/// Sends on a connected socket what there is room for at once.
+/// Sends on a connected socket as much as there is room for, without waiting.
 pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
-    // There is no MSG_NOSIGNAL: a peer that has left must not cost the program a SIGPIPE.
+    // There is no MSG_NOSIGNAL. Without this option a peer that has closed would end the program by SIGPIPE.
     let on: c_int = 1;
     let value = (&raw const on).cast::<c_void>();
     set_option_raw(fd, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, value, socklen(size_of::<c_int>()))?;
@@ -124,7 +120,7 @@ pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
     .map(|_| ())
 }
 
-/// Receives one message and the descriptors that came with it, two at the most (unix(4)), close-on-exec.
+/// Receives one message and at most two descriptors that came with it (unix(4)), close-on-exec.
 pub(crate) fn receive_with_descriptors(
     fd: c_int,
     buffer: &mut [u8],
