@@ -17,7 +17,16 @@ fn the_cases_on_descriptors_and_epoll_pass() {
     let home = Home::new();
     let runner = Path::new(env!("CARGO_MANIFEST_DIR")).join("behaviours/run.py");
     let run = home.program(artifact::PYTHON).arg(runner).args(["--jobs", "2", "--only", DESCRIPTOR_CASES]);
-    let output = run.arg(home.agentfs_path()).args(["wrap", "--"]).output().success();
+    let mut running = run.arg(home.agentfs_path()).args(["wrap", "--"]).spawn();
+    // Each case has as long as anything has: all of them take longer than that on a busy machine.
+    let mut seen = 0;
+    while running.is_running() {
+        seen = until("another case, or the end", || {
+            let cases = running.stdout().lines().count();
+            (cases > seen || !running.is_running()).then_some(cases)
+        });
+    }
+    let output = running.finish().success();
     let passed = output.stdout.lines().filter(|line| line.starts_with("ok ")).count();
     assert!(passed >= 14, "some cases were not found or skipped:\n{}", output.explain());
 }
@@ -152,6 +161,44 @@ fn a_start_that_fails_gives_the_name_back() {
         let output = home.agentfs(command).args(arguments).output().code(127).names(&["interpreter"]);
         assert_eq!(files(&home.paths().run), Vec::<String>::new(), "{}", output.explain());
     }
+}
+
+/// A master that ends its worker when it is asked to end. The worker says whether somebody else has asked it.
+const MASTER: &str = r#"
+import os, signal, socket
+def listen(port):
+    one = socket.socket()
+    one.bind(("127.0.0.1", port))
+    one.listen()
+    return one
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+told, tell = os.pipe()
+worker = os.fork()
+if worker == 0:
+    os.close(tell)
+    kept = listen(8081)
+    os.read(told, 1)
+    os.write(1, b"asked by stop\n" if signal.SIGTERM in signal.sigpending() else b"asked by its master\n")
+    os._exit(0)
+kept = listen(8080)
+signal.sigwait({signal.SIGTERM})
+os.close(tell)
+os.waitpid(worker, 0)
+"#;
+
+/// `stop` asks only the process that `wrap` became, so that a master ends its workers in its own way.
+#[test]
+fn stop_leaves_the_workers_to_their_master() {
+    let home = Home::new();
+    let mut master = home.wrap("shop", "one", &[artifact::PYTHON, "-c", MASTER]).spawn();
+    home.listener("shop", "one", 8080);
+    home.listener("shop", "one", 8081);
+    until("both processes are known", || {
+        home.instance("shop", "one").filter(|instance| instance.pids.len() == 2)
+    });
+    let _ = home.agentfs(&["stop", "one.shop"]).output().success();
+    master.wait_for("asked by its master");
+    let _ = master.finish().success();
 }
 
 /// Says in a file that it was hung up.
