@@ -163,6 +163,86 @@ fn a_start_that_fails_gives_the_name_back() {
     }
 }
 
+/// Connects to a port that this program has bound and does not listen on.
+const BOUND: &str = r#"
+import socket, sys
+bound = socket.socket()
+bound.bind(("127.0.0.1", int(sys.argv[1])))
+try:
+    socket.create_connection(bound.getsockname())
+    print("reached the host")
+except ConnectionRefusedError:
+    print("refused")
+"#;
+
+/// "connect to a loopback address on port P: the instance's own listener if it has one, else the host's": a port that is
+/// bound is the instance's own, and refuses until its program listens.
+#[test]
+fn a_port_that_is_bound_does_not_lead_to_the_host() {
+    let home = Home::new();
+    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = host.local_addr().unwrap().port().to_string();
+    let program = home.wrap("shop", "one", &[artifact::PYTHON, "-c", BOUND, &port]);
+    assert_eq!(program.output().success().stdout, "refused\n");
+}
+
+/// Prints how many members of a group of four got clients.
+#[cfg(target_os = "linux")]
+const GROUP: &str = r#"
+import selectors, socket
+chosen = selectors.DefaultSelector()
+for number in range(4):
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(("127.0.0.1", 8080))
+    one.listen()
+    chosen.register(one, selectors.EVENT_READ, number)
+reached = set()
+for _ in range(64):
+    client = socket.create_connection(("127.0.0.1", 8080))
+    (key, _), = chosen.select(10)
+    reached.add(key.data)
+    key.fileobj.accept()[0].close()
+    client.close()
+print(len(reached))
+"#;
+
+/// "`SO_REUSEPORT` groups share."
+#[cfg(target_os = "linux")]
+#[test]
+fn every_member_of_a_group_gets_clients() {
+    let home = Home::new();
+    let program = home.wrap("shop", "one", &[artifact::PYTHON, "-c", GROUP]);
+    assert_eq!(program.output().success().stdout, "4\n");
+}
+
+/// Says which options that were set before bind read back after it; then how many clients wait for a listener with a
+/// backlog of one that accepts nobody.
+#[cfg(target_os = "linux")]
+const BEFORE: &str = r#"
+import socket
+one = socket.socket()
+options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+           (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77)]
+for level, name, value in options:
+    one.setsockopt(level, name, value)
+one.bind(("127.0.0.1", 8080))
+print([one.getsockopt(level, name) for level, name, _ in options])
+one.listen(1)
+waiting = [socket.create_connection(("127.0.0.1", 8080), timeout=20) for _ in range(20)]
+print(len(waiting))
+"#;
+
+/// Options go with the socket that takes the place, and a small backlog refuses nobody: a Unix socket would, where TCP
+/// has the client try again.
+#[cfg(target_os = "linux")]
+#[test]
+fn options_survive_bind_and_a_small_backlog_is_enough() {
+    let home = Home::new();
+    let program = home.wrap("shop", "one", &[artifact::PYTHON, "-c", BEFORE]);
+    assert_eq!(program.output().success().stdout, "[1, 1, 77]\n20\n");
+}
+
 /// A master that ends its worker when it is asked to end. The worker says whether somebody else has asked it.
 const MASTER: &str = r#"
 import os, signal, socket
