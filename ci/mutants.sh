@@ -6,7 +6,7 @@
 #   ci/mutants.sh PART...          these parts
 #   ci/mutants.sh --diff BASE      only the lines of these parts that changed since the commit BASE; stops after 10 minutes
 # Prints the figures of each part. Fails if a change survived that ci/mutants.txt does not list. The tree is copied
-# and built below target/mutants, which is removed; the lists of cargo-mutants stay in target/mutants.out/PART.
+# and built below target/mutants and removed again; the lists of cargo-mutants stay in target/mutants.out/PART.
 # AGENTFS_MUTANTS_ARGS has further arguments for cargo-mutants (`--shard 0/4`).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -40,7 +40,7 @@ export AGENTFS_SIM_SEEDS=${AGENTFS_SIM_SEEDS:-36}
 # No debug information: it makes linking slow and the copy large.
 export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0
 
-out=$PWD/target/mutants.out work=$PWD/target/mutants
+out=$PWD/target/mutants.out work=$PWD/target/mutants/$$
 
 fail() { printf 'ci/mutants.sh: %s\n' "$*" >&2; exit 2; }
 
@@ -52,14 +52,14 @@ case ${1:-} in
     --diff)
         [ $# = 2 ] || fail 'say which commit to compare with: --diff BASE'
         base=$2 chosen=("${parts[@]}")
-        git rev-parse --verify --quiet "$base^{commit}" >/dev/null || fail "there is no commit $base"
+        git rev-parse --verify --quiet "$base^{commit}" >/dev/null || fail "cannot find the commit $base"
         ;;
-    -*) fail "there is no option $1; see the top of this file" ;;
+    -*) fail "unknown option $1; see the top of this file" ;;
     '') chosen=("${parts[@]}") ;;
     *)
         chosen=("$@")
         for part in "$@"; do
-            [ -n "${package[$part]:-}" ] || fail "there is no part $part; parts: ${parts[*]}"
+            [ -n "${package[$part]:-}" ] || fail "unknown part $part; parts: ${parts[*]}"
         done
         ;;
 esac
@@ -72,7 +72,9 @@ deadline=$((SECONDS + diff_limit)) cut=no
 # Runs cargo-mutants over one part. Says with 1 that its time was over.
 try() {
     local part=$1 arguments=() status=0 file runner=()
+    set -f # the patterns are for cargo-mutants
     for file in ${files[$part]}; do arguments+=(--file "$file"); done
+    set +f
     if [ -n "$base" ]; then
         arguments+=(--in-diff "$work/change.diff")
         [ $SECONDS -lt $deadline ] || return 1

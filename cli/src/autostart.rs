@@ -20,8 +20,9 @@ const READY_TIME: Duration = Duration::from_secs(10);
 /// Pause before a collector is started again because another one has the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a program's start waits for a collector that is there and does not answer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a program's start waits for a collector that is there and does not answer. One that answers may be busy with
+/// the run dir, where each change takes as long as the disk does: 0.3 s were seen on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Pause between two checks whether it answers.
 const LOOK_PAUSE: Duration = Duration::from_millis(2);

@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long the last events of an instance may take after its end.
-const LAST_EVENTS: Duration = Duration::from_millis(300);
+/// How long the last events of an instance may take after its program's end: the collector removes files first, which
+/// takes as long as the disk does.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 /// How often the thread checks whether the program has ended.
 const LOOK: Duration = Duration::from_millis(50);

@@ -302,6 +302,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_forward_that_is_removed_is_closed() {
+        let run = tempfile::tempdir_in("/tmp").unwrap();
+        let upstream = UnixListener::bind(run.path().join("shop-main.5432.l.sock")).unwrap();
+        let _upstream = tokio::spawn(echo(upstream));
+        let (forwards, _end, _journal) = forwards(run.path());
+        let info: ForwardInfo =
+            serde_json::from_value(forwards.add(params(Some(5432))).await.unwrap()).unwrap();
+        assert_eq!(says(&info.listen).await, "hello");
+        forwards.remove(&info.listen).unwrap();
+        let closed = async {
+            while TcpStream::connect(&info.listen).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), closed).await.expect("it is closed");
+        assert_eq!(forwards.list().unwrap()["forwards"], json!([]));
+    }
+
+    #[tokio::test]
     async fn an_own_address_serves_every_port() {
         let run = tempfile::tempdir_in("/tmp").unwrap();
         let (forwards, _end, journal) = forwards(run.path());

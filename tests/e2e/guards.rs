@@ -17,7 +17,16 @@ fn the_cases_on_descriptors_and_epoll_pass() {
     let home = Home::new();
     let runner = Path::new(env!("CARGO_MANIFEST_DIR")).join("behaviours/run.py");
     let run = home.program(artifact::PYTHON).arg(runner).args(["--jobs", "2", "--only", DESCRIPTOR_CASES]);
-    let output = run.arg(home.agentfs_path()).args(["wrap", "--new", "--"]).output().success();
+    let mut running = run.arg(home.agentfs_path()).args(["wrap", "--new", "--"]).spawn();
+    // Each case has as long as anything has: all of them take longer than that on a busy machine.
+    let mut seen = 0;
+    while running.is_running() {
+        seen = until("another case, or the end", || {
+            let cases = running.stdout().lines().count();
+            (cases > seen || !running.is_running()).then_some(cases)
+        });
+    }
+    let output = running.finish().success();
     let passed = output.stdout.lines().filter(|line| line.starts_with("ok ")).count();
     assert!(passed >= 14, "some cases were not found or skipped:\n{}", output.explain());
 }
@@ -152,6 +161,124 @@ fn a_start_that_fails_gives_the_name_back() {
         let output = home.agentfs(command).args(arguments).output().code(127).names(&["interpreter"]);
         assert_eq!(files(&home.paths().run), Vec::<String>::new(), "{}", output.explain());
     }
+}
+
+/// Connects to a port that this program has bound and does not listen on.
+const BOUND: &str = r#"
+import socket, sys
+bound = socket.socket()
+bound.bind(("127.0.0.1", int(sys.argv[1])))
+try:
+    socket.create_connection(bound.getsockname())
+    print("reached the host")
+except ConnectionRefusedError:
+    print("refused")
+"#;
+
+/// "connect to a loopback address on port P: the instance's own listener if it has one, else the host's": a port that is
+/// bound is the instance's own, and refuses until its program listens.
+#[test]
+fn a_port_that_is_bound_does_not_lead_to_the_host() {
+    let home = Home::new();
+    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = host.local_addr().unwrap().port().to_string();
+    let program = home.wrap("shop", "one", &[artifact::PYTHON, "-c", BOUND, &port]);
+    assert_eq!(program.output().success().stdout, "refused\n");
+}
+
+/// Prints how many members of a group of four got clients.
+#[cfg(target_os = "linux")]
+const GROUP: &str = r#"
+import selectors, socket
+chosen = selectors.DefaultSelector()
+for number in range(4):
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(("127.0.0.1", 8080))
+    one.listen()
+    chosen.register(one, selectors.EVENT_READ, number)
+reached = set()
+for _ in range(64):
+    client = socket.create_connection(("127.0.0.1", 8080))
+    (key, _), = chosen.select(10)
+    reached.add(key.data)
+    key.fileobj.accept()[0].close()
+    client.close()
+print(len(reached))
+"#;
+
+/// "`SO_REUSEPORT` groups share."
+#[cfg(target_os = "linux")]
+#[test]
+fn every_member_of_a_group_gets_clients() {
+    let home = Home::new();
+    let program = home.wrap("shop", "one", &[artifact::PYTHON, "-c", GROUP]);
+    assert_eq!(program.output().success().stdout, "4\n");
+}
+
+/// Says which options that were set before bind read back after it; then how many clients wait for a listener with a
+/// backlog of one that accepts nobody.
+#[cfg(target_os = "linux")]
+const BEFORE: &str = r#"
+import socket
+one = socket.socket()
+options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+           (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77)]
+for level, name, value in options:
+    one.setsockopt(level, name, value)
+one.bind(("127.0.0.1", 8080))
+print([one.getsockopt(level, name) for level, name, _ in options])
+one.listen(1)
+waiting = [socket.create_connection(("127.0.0.1", 8080), timeout=20) for _ in range(20)]
+print(len(waiting))
+"#;
+
+/// Options go with the socket that takes the place, and a small backlog refuses nobody: a Unix socket would, where TCP
+/// has the client try again.
+#[cfg(target_os = "linux")]
+#[test]
+fn options_survive_bind_and_a_small_backlog_is_enough() {
+    let home = Home::new();
+    let program = home.wrap("shop", "one", &[artifact::PYTHON, "-c", BEFORE]);
+    assert_eq!(program.output().success().stdout, "[1, 1, 77]\n20\n");
+}
+
+/// A master that ends its worker when it is asked to end. The worker says whether somebody else has asked it.
+const MASTER: &str = r#"
+import os, signal, socket
+def listen(port):
+    one = socket.socket()
+    one.bind(("127.0.0.1", port))
+    one.listen()
+    return one
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+told, tell = os.pipe()
+worker = os.fork()
+if worker == 0:
+    os.close(tell)
+    kept = listen(8081)
+    os.read(told, 1)
+    os.write(1, b"asked by stop\n" if signal.SIGTERM in signal.sigpending() else b"asked by its master\n")
+    os._exit(0)
+kept = listen(8080)
+signal.sigwait({signal.SIGTERM})
+os.close(tell)
+os.waitpid(worker, 0)
+"#;
+
+/// `stop` asks only the process that `wrap` became, so that a master ends its workers in its own way.
+#[test]
+fn stop_leaves_the_workers_to_their_master() {
+    let home = Home::new();
+    let mut master = home.wrap("shop", "one", &[artifact::PYTHON, "-c", MASTER]).spawn();
+    home.listener("shop", "one", 8080);
+    home.listener("shop", "one", 8081);
+    until("both processes are known", || {
+        home.instance("shop", "one").filter(|instance| instance.pids.len() == 2)
+    });
+    let _ = home.agentfs(&["stop", "one.shop"]).output().success();
+    master.wait_for("asked by its master");
+    let _ = master.finish().success();
 }
 
 /// Says in a file that it was hung up. The word is in two parts: the trace shows the command line, where it must not be

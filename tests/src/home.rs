@@ -387,7 +387,7 @@ impl Drop for Home {
         // What ended just now may still be on its way out.
         let start = std::time::Instant::now();
         let mut left = self.processes();
-        while !left.is_empty() && start.elapsed() < Duration::from_secs(5) && !failed {
+        while !left.is_empty() && start.elapsed() < crate::wait::DEADLINE && !failed {
             crate::wait::pause();
             left = self.processes();
         }

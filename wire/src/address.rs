@@ -182,6 +182,59 @@ mod tests {
         }
     }
 
+    /// Scope, its address, whether it is a wildcard, whether it needs an IPv6 socket, and what reaches it of
+    /// `127.0.0.1`, `127.0.0.2` and `[::1]`.
+    const SCOPES: [(Scope, &str, bool, bool, [bool; 3]); 6] = [
+        (Scope::AnyV4, "0.0.0.0", true, false, [true, true, false]),
+        (Scope::AnyDual, "::", true, true, [true, true, true]),
+        (Scope::AnyV6, "::", true, true, [false, false, true]),
+        (Scope::V4(Ipv4Addr::LOCALHOST), "127.0.0.1", false, false, [true, false, false]),
+        (Scope::V4(Ipv4Addr::new(127, 0, 0, 2)), "127.0.0.2", false, false, [false, true, false]),
+        (Scope::LoopbackV6, "::1", false, true, [false, false, true]),
+    ];
+
+    #[test]
+    fn each_scope_is_reached_as_in_tcp() {
+        for (scope, ip, any, v6, reached) in SCOPES {
+            assert_eq!((scope.ip().to_string().as_str(), scope.is_any(), scope.is_v6()), (ip, any, v6));
+            let by = ["127.0.0.1", "127.0.0.2", "::1"].map(|ip| scope.reached_by(ip.parse().unwrap()));
+            assert_eq!(by, reached, "{scope:?}");
+        }
+        assert!(!Scope::LoopbackV6.reached_by("fe80::1".parse().unwrap()));
+    }
+
+    /// Two conflict that are the same, or of which one is a wildcard that takes the other's clients.
+    #[test]
+    fn each_pair_of_scopes_conflicts_or_not() {
+        for (one, _, one_any, _, by_one) in SCOPES {
+            for (other, _, other_any, _, by_other) in SCOPES {
+                let shared = by_one.iter().zip(by_other).any(|(one, other)| *one && other);
+                let expected = one == other || (shared && (one_any || other_any));
+                assert_eq!(one.conflicts(other), expected, "{one:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn endpoints_change_their_family_and_read_back() {
+        for (text, canonical, mapped) in [
+            ("127.0.0.1:80", "127.0.0.1:80", "[::ffff:127.0.0.1]:80"),
+            ("[::ffff:10.1.2.3]:1", "10.1.2.3:1", "[::ffff:10.1.2.3]:1"),
+            ("[2001:db8::1]:65535", "[2001:db8::1]:65535", "[2001:db8::1]:65535"),
+        ] {
+            let address: core::net::SocketAddr = text.parse().unwrap();
+            let endpoint = Endpoint { ip: address.ip(), port: address.port() };
+            assert_eq!(endpoint.to_string(), text);
+            assert_eq!(
+                (endpoint.canonical().to_string(), endpoint.mapped().to_string()),
+                (canonical.into(), mapped.into())
+            );
+            let wire = WireEndpoint::from(endpoint);
+            assert_eq!((wire.family, wire.port), (if address.is_ipv4() { 4 } else { 6 }, address.port()));
+            assert_eq!(Endpoint::from(wire), endpoint);
+        }
+    }
+
     #[test]
     fn conflicts_follow_tcp() {
         let lo = Scope::V4(Ipv4Addr::LOCALHOST);

@@ -130,6 +130,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A collector of another build must be found.
+    #[test]
+    fn each_folder_has_a_broker_of_its_own() {
+        assert_eq!(socket_name(b"/h").as_str(), "\0afs1/B/907476fae7f715f6");
+        assert_ne!(socket_name(b"/h").as_str(), socket_name(b"/i").as_str());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_written() {
+        let answer = Answer { errno: 1 };
+        assert_eq!(answer.encode(&mut []), None);
+        assert_eq!(answer.encode(&mut [0; 4]), None);
+        let mut room = [0; 5];
+        assert_eq!((answer.encode(&mut room), room), (Some(5), [VERSION, 1, 0, 0, 0]));
+        let debug =
+            format!("{:?}", Request { app: "a", instance: "b", secret: "c", ask: Ask::Probe { file: "d" } });
+        assert!(
+            ["app: \"a\"", "instance: \"b\"", "Probe"].iter().all(|word| debug.contains(word)),
+            "{debug}"
+        );
+    }
+
     #[test]
     fn requests_and_answers_read_back() {
         let mut buffer = [0; REQUEST_BYTES];

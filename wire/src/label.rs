@@ -74,6 +74,23 @@ mod tests {
         assert!(is_label(&fold("日本", 20).unwrap()));
     }
 
+    /// File names contain them, so another build must fold alike.
+    #[test]
+    fn the_same_name_always_folds_alike() {
+        for (raw, max, expected) in [
+            ("größe", 20, "gr-e-2r0fq"),
+            ("feature/a-very-long-branch-name-1", 20, "feature-a-very-tv9m9"),
+            ("日本", 20, "x19kcg"),
+            ("---", 20, "x6b2xp"),
+            ("  Shop__Front.. ", 20, "shop-front"),
+            ("a/b_c.d e@f:g-h", 20, "a-b-c-d-e-f-g-h"),
+            ("exactly-twenty-chars", 20, "exactly-twenty-chars"),
+        ] {
+            assert_eq!(fold(raw, max).as_deref(), Some(expected), "{raw}");
+        }
+        assert_eq!(fold("   ", 20), None);
+    }
+
     proptest! {
         #[test]
         fn the_result_is_always_a_label(raw in "\\PC{1,60}") {

@@ -51,7 +51,11 @@ mod tests {
     #[test]
     fn levels_read_as_documented() {
         assert_eq!("warn".parse(), Ok(Level::Warn));
-        assert!("loud".parse::<Level>().is_err());
+        for level in [Level::Error, Level::Warn, Level::Info, Level::Debug] {
+            assert_eq!(level.name().parse(), Ok(level));
+        }
+        let error = "loud".parse::<Level>().unwrap_err().to_string();
+        assert!(error.contains("`loud`"), "{error}");
         assert!(Level::Error < Level::Debug);
     }
 }

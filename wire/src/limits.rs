@@ -76,3 +76,15 @@ pub const BROKER_WAIT_MS: u32 = 2000;
 /// Milliseconds that an accept waits for a connection that the collector announced. Then it skips that one
 /// and waits for no other in the same call; the collector passes the bytes on instead.
 pub const HANDOFF_WAIT_MS: u32 = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other builds rely on them, and users on what docs/limits.md says.
+    #[test]
+    fn what_is_computed_is_this_much() {
+        assert_eq!((FILE_NAME_BYTES, RUN_DIR_BYTES), (70, 31));
+        assert_eq!((CONTROL_LINE_BYTES, LOG_BYTES, JOURNAL_EVENTS), (16_777_216, 1_048_576, 16_384));
+    }
+}

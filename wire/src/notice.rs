@@ -203,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn an_error_says_what_is_wrong() {
+        for (error, expected) in [
+            (NoticeError::Empty, "the datagram is empty"),
+            (NoticeError::Version(9), "the notice has version 9"),
+            (NoticeError::Malformed, "the notice is malformed"),
+        ] {
+            assert!(error.to_string().starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn a_notice_that_does_not_fit_is_not_sent() {
         let long = "x".repeat(600);
         let notice = Notice { file: &long, ..sample() };

@@ -78,6 +78,12 @@ mod tests {
     #[test]
     fn a_deep_home_gets_a_short_base() {
         let near = Paths::new(Path::new("/home/ada/.agentfs"), 1000);
+        assert!(!near.is_short());
+        // The longest that needs none, and one byte more.
+        for (length, short) in [(RUN_DIR_BYTES - 4, false), (RUN_DIR_BYTES - 3, true)] {
+            let home = format!("/{}", "h".repeat(length - 1));
+            assert_eq!(Paths::new(Path::new(&home), 1000).is_short(), short, "{length} bytes");
+        }
         assert_eq!(near.run, Path::new("/home/ada/.agentfs/run"));
         let deep = Paths::new(Path::new("/home/ada/a/very/deep/folder/for/a/home/of/agentfs"), 1000);
         assert!(deep.is_short() && deep.run.as_os_str().len() <= RUN_DIR_BYTES);

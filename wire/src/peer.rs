@@ -240,6 +240,29 @@ mod tests {
         }
     }
 
+    /// Programs that were started by another build have to understand them.
+    #[test]
+    fn names_are_these_bytes() {
+        let end = |ip: &str, port| Endpoint { ip: ip.parse().unwrap(), port };
+        let (v4, v6) = (end("127.0.0.1", 0x50), end("::1", 0x1f90));
+        let client = |six, local, remote| Peer::format_client(0xabc, six, local, remote).as_str().to_owned();
+        assert_eq!(client(false, v4, v4), "\0afs1/C/0000000000000abc/47f000001.0050.7f000001.0050");
+        assert_eq!(client(true, v6, end("::", 1)), "\0afs1/C/0000000000000abc/6x.1f90.y.0001");
+        let any = Peer::format_client(1, true, end("::", 1), v6);
+        assert_eq!(
+            Peer::parse(any.as_bytes()),
+            Some(Peer::Client { v6_socket: true, local: end("::", 1), remote: v6 })
+        );
+        let forwarded = |ip, handed| Peer::format_forwarded(end(ip, 80), handed, 7, 12);
+        assert_eq!(forwarded("192.0.2.1", false).as_str(), "\0afs1/P/192.0.2.1:80/7.12");
+        let v6 = forwarded("2001:db8::1", true);
+        assert_eq!(v6.as_str(), "\0afs1/H/[20010db8000000000000000000000001]:80/7.12");
+        assert_eq!(forwarded_file(&v6).as_str(), "f.H-[20010db8000000000000000000000001]:80-7.12");
+        // The space of an instance is part of names as well.
+        assert_eq!(space(b"/home/ada/.agentfs/run", "shop", "main"), 0x8750_30ab_4096_0c50);
+        assert_eq!(parse_forwarded_file("f.C-0000000000000abc-47f000001.0050.7f000001.0050"), None);
+    }
+
     #[test]
     fn a_name_with_anything_behind_it_is_not_ours() {
         let client = "\0afs1/C/0123456789abcdef/47f000001.0050.7f000001.1f90";

@@ -233,6 +233,65 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_text_takes_what_fits_and_nothing_of_the_rest() {
+        let mut text = Text::<4>::new();
+        assert!(text.push("ab") && !text.push("cde") && text.push("cd") && text.push("") && !text.push("x"));
+        assert_eq!((text.as_str(), text.as_bytes()), ("abcd", &b"abcd"[..]));
+        assert_eq!((format!("{text}"), format!("{text:?}")), ("abcd".to_owned(), "\"abcd\"".to_owned()));
+        assert_eq!(Text::<4>::of("abcd"), Some(text));
+        assert_eq!(Text::<4>::of("abcde"), None);
+        assert_eq!(Text::<4>::default().as_str(), "");
+        use core::fmt::Write;
+        assert!(write!(text, "x").is_err());
+        let mut room = Text::<4>::new();
+        assert!(write!(room, "{}", 12).is_ok() && room.as_str() == "12");
+    }
+
+    #[test]
+    fn numbers_are_written_and_read_in_one_way() {
+        let decimal = |number: u64| {
+            let mut text = Text::<20>::new();
+            assert!(text.push_number(number));
+            text.as_str().to_owned()
+        };
+        for number in [0, 7, 9, 10, 99, 100, 1234, 65535, u64::MAX] {
+            assert_eq!(decimal(number), number.to_string());
+            assert_eq!(parse_number(&number.to_string(), number), Some(number));
+            assert_eq!(parse_number(&number.to_string(), u64::MAX), Some(number));
+        }
+        assert_eq!(parse_number("8", 7), None);
+        for other in
+            ["", "00", "07", "+7", "-7", " 7", "7 ", "0x7", "18446744073709551616", "99999999999999999999"]
+        {
+            assert_eq!(parse_number(other, u64::MAX), None, "{other}");
+        }
+        assert!(!Text::<2>::new().push_number(100));
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_written_and_read_in_one_way() {
+        for (number, digits, expected) in [
+            (0, 1, "0"),
+            (0x9a, 2, "9a"),
+            (0x1f_80, 4, "1f80"),
+            (0xabc, 2, "bc"),
+            (u64::MAX, 16, "ffffffffffffffff"),
+        ] {
+            let mut text = Text::<16>::new();
+            assert!(text.push_hex(number, digits));
+            assert_eq!(text.as_str(), expected);
+        }
+        let mut short = Text::<2>::new();
+        assert!(!short.push_hex(0xabc, 3));
+        assert_eq!(parse_hex("1f80", 4), Some(0x1f80));
+        assert_eq!(parse_hex("09af", 4), Some(0x09af));
+        assert_eq!(parse_hex("ffffffffffffffff", 16), Some(u64::MAX));
+        for other in ["", "1f8", "1f800", "1F80", "1g80", "/f80", ":f80", "`f80"] {
+            assert_eq!(parse_hex(other, 4), None, "{other}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_visible_stays_so(text: String) {

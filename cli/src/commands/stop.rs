@@ -31,8 +31,9 @@ const LOOK_SHARE: u32 = 4;
 /// How long an instance may take to end by itself, unless it is said.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long killed processes may take to be gone.
-const KILL_TIME: Duration = Duration::from_secs(2);
+/// How long killed processes may take to be gone, and the files of their instances with them, which takes as long as the
+/// disk does: 0.3 s for one change were seen on a busy machine.
+const KILL_TIME: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 ///

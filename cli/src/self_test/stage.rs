@@ -33,7 +33,7 @@ const LINES: usize = 64;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the collector may take to stop, beyond the time of the test.
-const STOP_TIME: Duration = Duration::from_secs(3);
+const STOP_TIME: Duration = Duration::from_secs(10);
 
 /// How long each step of a connection to the router may take.
 const ROUTER_TIME: Duration = Duration::from_secs(5);

@@ -195,6 +195,21 @@ mod tests {
         assert!(matches!(look(run.path(), "a-b.80.sock"), FileState::Socket { accepting: true, .. }));
     }
 
+    /// The look comes first, but a companion may be replaced between the two.
+    #[test]
+    fn a_pipe_in_the_place_of_a_companion_blocks_nobody() {
+        let run = tempfile::tempdir().unwrap();
+        let path = run.path().join("a-b.json");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(look(run.path(), "a-b.json"), FileState::Foreign(_)));
+        let (state_tx, state_rx) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || state_tx.send(read_companion(&path)).unwrap());
+        let state =
+            state_rx.recv_timeout(std::time::Duration::from_secs(30)).expect("nobody waits for a writer");
+        assert!(matches!(state, FileState::Foreign(_)));
+        thread.join().unwrap();
+    }
+
     #[test]
     fn links_are_followed_and_loops_are_not() {
         let run = tempfile::tempdir().unwrap();

@@ -51,6 +51,8 @@ struct Beat {
     doubtful: Arc<BTreeSet<String>>,
     /// Whether an instance lives, which may ask for a port of the host.
     host: bool,
+    /// Whether there was anything to check since the last round: it may be gone by now, and so may the folder.
+    stirred: bool,
     /// Whether to end.
     ended: bool,
 }
@@ -103,18 +105,7 @@ impl Patrol {
 
     /// Sets what each round does with a file.
     pub(crate) fn note(&self, file: &str, attention: Attention) {
-        let mut beat = self.shared.lock();
-        let was_empty = beat.is_empty();
-        let (sockets, doubtful) = match attention {
-            Attention::Probe => (true, false),
-            Attention::Look => (false, true),
-            Attention::Nothing => (false, false),
-        };
-        put(&mut beat.sockets, file, sockets);
-        put(&mut beat.doubtful, file, doubtful);
-        if was_empty && !beat.is_empty() {
-            self.shared.changed.notify_one();
-        }
+        self.shared.note(file, attention);
     }
 }
 
@@ -159,20 +150,38 @@ impl Shared {
         self.beat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn note(&self, file: &str, attention: Attention) {
+        let mut beat = self.lock();
+        let was_empty = beat.is_empty();
+        let (sockets, doubtful) = match attention {
+            Attention::Probe => (true, false),
+            Attention::Look => (false, true),
+            Attention::Nothing => (false, false),
+        };
+        put(&mut beat.sockets, file, sockets);
+        put(&mut beat.doubtful, file, doubtful);
+        if was_empty && !beat.is_empty() {
+            beat.stirred = true;
+            self.changed.notify_one();
+        }
+    }
+
     /// Waits for the next round. Returns what to check; nothing at the end.
     fn wait(&self, may_rest: bool) -> Option<Beat> {
         let beat = self.lock();
-        let rests = |beat: &mut Beat| !beat.ended && beat.is_empty() && may_rest;
-        let (beat, _) =
+        // This thread may get to run only when what was noted is gone again, on a busy machine.
+        let rests = |beat: &mut Beat| !beat.ended && !beat.stirred && beat.is_empty() && may_rest;
+        let (mut beat, _) =
             self.changed.wait_timeout_while(beat, PATROL_REST, rests).unwrap_or_else(PoisonError::into_inner);
-        if beat.is_empty() && may_rest {
+        let stirred = std::mem::take(&mut beat.stirred);
+        if beat.is_empty() && may_rest && !stirred {
             return (!beat.ended).then(|| beat.clone());
         }
         let (beat, _) = self
             .changed
             .wait_timeout_while(beat, PATROL, |beat| !beat.ended)
             .unwrap_or_else(PoisonError::into_inner);
-        (!beat.ended).then(|| beat.clone())
+        (!beat.ended).then(|| Beat { stirred, ..beat.clone() })
     }
 }
 
@@ -206,7 +215,9 @@ impl Rounds {
     }
 
     fn go(&mut self, beat: &Beat) {
-        self.idle = if beat.is_empty() { (self.idle + 1).min(IDLE_ROUNDS) } else { 0 };
+        // What came and went counts as there: the rounds that follow find out whether the folder went with it.
+        let idle = beat.is_empty() && !beat.stirred;
+        self.idle = if idle { (self.idle + 1).min(IDLE_ROUNDS) } else { 0 };
         let paths = &self.post.paths;
         let ours = paths.lock.exists() && paths.control.exists();
         if self.post.alone || !ours || self.hints.lost() {
@@ -317,7 +328,7 @@ mod tests {
 
     fn beat(sockets: &[&str], doubtful: &[&str]) -> Beat {
         let set = |files: &[&str]| Arc::new(files.iter().map(|file| (*file).to_owned()).collect());
-        Beat { sockets: set(sockets), doubtful: set(doubtful), host: false, ended: false }
+        Beat { sockets: set(sockets), doubtful: set(doubtful), ..Beat::default() }
     }
 
     fn hints(place: &mut Place, beat: &Beat) -> Vec<Hint> {
@@ -340,6 +351,30 @@ mod tests {
         assert_eq!(hints(&mut place, &beat), [Hint::Folder], "names came");
         for _ in 0..3 {
             assert_eq!(hints(&mut place, &beat), []);
+        }
+    }
+
+    /// On a busy machine the thread gets to run only after that. The folder may have been removed with it, which the
+    /// system does not report while the program holds its socket.
+    #[test]
+    fn what_came_and_went_before_the_thread_ran_is_followed_by_two_rounds() {
+        let mut place = place();
+        place.rounds.idle = IDLE_ROUNDS;
+        let shared = Arc::<Shared>::default();
+        shared.note("a-b.80.sock", Attention::Probe);
+        shared.note("a-b.80.sock", Attention::Nothing);
+        let (beat_tx, beat_rx) = std::sync::mpsc::channel();
+        let waiting = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || beat_tx.send(waiting.wait(true)).unwrap());
+        let beat = beat_rx.recv_timeout(std::time::Duration::from_secs(30)).expect("a round comes").unwrap();
+        thread.join().unwrap();
+        fs::remove_dir_all(&place.rounds.run).unwrap();
+        assert_eq!(hints(&mut place, &beat), [Hint::Everything]);
+        assert!(!place.rounds.may_rest());
+        let quiet = Beat::default();
+        for rests in [false, true] {
+            let _ = hints(&mut place, &quiet);
+            assert_eq!(place.rounds.may_rest(), rests);
         }
     }
 

@@ -1,6 +1,10 @@
 //! Guards that nothing else would miss: each is tried where the second line of defence does not help.
 use crate::harness::{App, Collector, eventually};
+use agentfs_wire::notice::Call;
+use agentfs_wire::paths::Paths;
+use nix::fcntl::{Flock, FlockArg};
 use std::fs;
+use std::process::{Command, Stdio};
 
 /// Whether this test can be tried: only root can give files to others and has a broker. Says so where it cannot.
 #[expect(clippy::print_stderr, reason = "the test runner shows it")]
@@ -65,7 +69,7 @@ async fn the_broker_serves_no_file_of_another_instance() {
     });
     fs::set_permissions(collector.run("shop-one.json"), fs::Permissions::from_mode(0o600)).unwrap();
     let mut apps = Vec::new();
-    for file in ["shop-one.80.l.sock", "shop-two.80.l.sock", "cart-one.80.l.sock"] {
+    for file in ["shop-one.80.l.sock", "shop-two.80.l.sock", "cart-one.80.l.sock", "shop-one.82.l.w3.sock"] {
         apps.push(App::bind(&collector.run(file), "app"));
     }
     let name = socket_name(collector.paths.base.as_os_str().as_bytes());
@@ -95,11 +99,51 @@ async fn the_broker_serves_no_file_of_another_instance() {
         assert_eq!(ask(Ask::Bind { file: &free, mapped: false }), refused, "{free}");
         assert_eq!(collector.run(&free).exists(), refused == 0, "{free}");
     }
+    // Without a listener of its own, a port is reached by a member of its group.
+    let grouped = "shop-one.82.l.sock";
+    assert_eq!(ask(Ask::Connect { file: grouped, name: client }), 0);
+    let other = Peer::format_client(1, false, end(2), end(80));
+    let name = other.as_bytes();
+    assert_eq!(ask(Ask::Connect { file: "shop-one.83.l.sock", name }), Errno::ENOENT as i32);
     for file in
         ["../run/shop-two.80.l.sock", "./shop-two.80.l.sock", "shop-one.80.l.sock/../shop-two.80.l.sock", ""]
     {
         assert_eq!(ask(Ask::Probe { file }), Errno::EINVAL as i32, "{file:?}");
     }
+}
+
+/// The control socket answers its owner and root, even where somebody has opened its folder and itself to everybody.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_socket_answers_no_other_user() {
+    use std::os::unix::fs::PermissionsExt;
+    const ASK: &str = r#"
+import socket, sys
+control = socket.socket(socket.AF_UNIX)
+control.connect(sys.argv[1])
+try:
+    control.sendall(b'{"id":1,"method":"ping"}\n')
+    print(control.makefile().readline(), end='')
+except OSError:
+    pass
+"#;
+    if !is_root() {
+        return;
+    }
+    let collector = Collector::start().await;
+    let Paths { home, control, .. } = &collector.paths;
+    for (path, mode) in [(home, 0o755), (control, 0o666)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let ask = |user: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--clear-groups", "--reuid", user, "--", "/usr/bin/python3", "-c", ASK]).arg(control);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(ask("65534"), "");
+    assert!(ask("0").contains("pong"));
 }
 
 /// Whether every watcher thread of this process waits for the kernel, all that happened being read.
@@ -157,4 +201,50 @@ async fn lost_hints_heal_before_the_next_reconciliation() {
         }
     }
     panic!("what the lost hints were about is only found by reconciliation");
+}
+
+/// Every process can send notices, but a listener belongs to the instance that its file names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_about_a_file_of_another_instance_says_nothing() {
+    let collector = Collector::start().await;
+    let file = "shop-two.80.sock";
+    let _app = App::bind(&collector.run(file), "two");
+    collector.listening("shop/two", 1).await;
+    for call in [Call::Bind, Call::Listen] {
+        collector.notify_as("shop", "one", call, file);
+    }
+    // A later one that is right: those before it were read.
+    collector.notify(Call::Listen, file);
+    if cfg!(target_os = "linux") {
+        eventually("the pid", || async {
+            let instance = collector.instance("shop/two").await?;
+            (instance.listeners[0].pid == Some(std::process::id())).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(collector.instance("shop/one").await, None);
+    assert_eq!(collector.instance("shop/two").await.unwrap().listeners.len(), 1);
+}
+
+/// Somebody changes the run dir at the moment when an instance ends: what it leaves is removed a little later.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_removed_at_once_is_removed_later() {
+    let collector = Collector::start().await;
+    let mut program = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    collector.claim("shop", "one", program.id(), program.id(), |_| {});
+    eventually("the instance", || collector.instance("shop/one")).await;
+    let file =
+        fs::OpenOptions::new().write(true).create(true).truncate(false).open(&collector.paths.run_lock);
+    let lock = Flock::lock(file.unwrap(), FlockArg::LockExclusive).map_err(|(_, errno)| errno).unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    // Time for attempts. On a slow machine the first may come later: then this shows less, but does not fail.
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert!(collector.run("shop-one.json").exists());
+    drop(lock);
+    eventually("an empty run dir", || async {
+        fs::read_dir(&collector.paths.run).unwrap().next().is_none().then_some(())
+    })
+    .await;
+    collector.gone("shop/one").await;
 }

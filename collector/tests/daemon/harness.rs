@@ -136,6 +136,11 @@ impl Collector {
     /// Sends a notice as the interposer would.
     pub(crate) fn notify(&self, call: Call, file: &str) {
         let name = agentfs_wire::name::SocketName::parse(file).unwrap();
+        self.notify_as(name.app.as_str(), name.instance.as_str(), call, file);
+    }
+
+    /// The same in the name of any instance.
+    pub(crate) fn notify_as(&self, app: &str, instance: &str, call: Call, file: &str) {
         let notice = Notice {
             call,
             outcome: Outcome::Rewritten,
@@ -147,8 +152,8 @@ impl Collector {
             dropped: 0,
             address: None,
             peer: None,
-            app: name.app.as_str(),
-            instance: name.instance.as_str(),
+            app,
+            instance,
             file,
             program: "test",
         };

@@ -105,3 +105,42 @@ impl Socket {
 }
 
 delegate_io!(Socket { Unix, Tcp });
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixListener;
+    use std::task::Poll;
+
+    fn connected(path: &Path) -> nix::Result<std::os::fd::OwnedFd> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let client = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        nix::sys::socket::connect(client.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(client)
+    }
+
+    /// TCP queues where a Unix socket refuses: an application that is slow to accept is waited for.
+    #[tokio::test]
+    async fn a_full_backlog_is_waited_for() {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let path = folder.path().join("app.sock");
+        let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let listener = UnixListener::from(listener);
+        let mut queue = Vec::new();
+        while let Ok(client) = connected(&path) {
+            queue.push(client);
+        }
+        for client in [None, Some(ClientAddress { ip: Ipv6Addr::LOCALHOST, port: 7 })] {
+            let target = Target::Unix(path.clone());
+            let mut connecting = std::pin::pin!(Socket::connect(&target, client));
+            let first = std::future::poll_fn(|context| Poll::Ready(connecting.as_mut().poll(context)));
+            assert!(first.await.is_pending(), "it is full");
+            let (_accepted, _) = listener.accept().unwrap();
+            assert!(matches!(connecting.await, Ok(Socket::Unix(_))));
+        }
+    }
+}

@@ -179,6 +179,23 @@ mod tests {
         Idle { stream, client, seat: None, since: Instant::now() }
     }
 
+    /// A request that is sent once meets a dead connection only if it ends after the question, which nobody can tell.
+    #[tokio::test]
+    async fn a_connection_that_has_ended_is_not_taken_where_the_kernel_is_asked() {
+        let pool = Pool::default();
+        // The other end is closed, and the event loop had no time to notice.
+        pool.lock().push(idle(""));
+        assert!(pool.take(true, None).is_none());
+        pool.lock().push(idle(""));
+        assert!(pool.take(false, None).is_some(), "the event loop has not noticed");
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let stream = Stream::Unix(UnixStream::from_std(ours).unwrap());
+        pool.lock().push(Idle { stream, ..idle("") });
+        assert!(pool.take(true, None).is_some());
+        drop(theirs);
+    }
+
     #[tokio::test]
     async fn a_client_gets_its_own_connection_before_one_of_its_machine() {
         let pool = ["127.0.0.1:5", "127.0.0.2:7", "127.0.0.1:6", "", "[::1]:5"].map(idle);
