@@ -22,7 +22,7 @@ NO_LIMITS = {
     "cli/src/naming.rs": "ID_BYTES",
     "interpose/src/convert/linux.rs": "F_*ETSIG",
     "interpose/src/hints.rs": "KNOWN OPTIONS REUSE_* OWNER DATAGRAM SEND_BUFFER RECEIVE_BUFFER LOCAL DUPLICATED TCP",
-    "interpose/src/options.rs": "PROTOCOL_OPTIONS LATE",
+    "interpose/src/options.rs": "PROTOCOL_OPTIONS LATE CHANGING",
     "interpose/src/calls/tcp_info.rs": "ESTABLISHED FIN_WAIT2 CLOSE CLOSE_WAIT LISTEN",
     "interpose/src/rawaddr.rs": "IN_BYTES IN6_BYTES IN6_LEAST_BYTES STORAGE_BYTES FIRST_PAGE",
     "interpose/src/sys/linux.rs": "KCMP_EPOLL_TFD",
