@@ -25,10 +25,10 @@ fn range(test: u64) -> core::ops::Range<u64> {
 fn what_is_kept_reads_back_for_that_socket_and_option_alone() {
     let inode = 90_000_000;
     set(inode, OPTION, 1);
-    set(inode, (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), 33);
+    set(inode, (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL), 33);
     set(inode, OPTION, 2);
     assert_eq!(get(inode, OPTION), Some(2));
-    assert_eq!(get(inode, (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE)), Some(33));
+    assert_eq!(get(inode, (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL)), Some(33));
     assert_eq!(get(inode, (libc::IPPROTO_IP, libc::TCP_NODELAY)), None);
     assert_eq!(get(inode + 1, OPTION), None);
 }
