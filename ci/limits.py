@@ -23,6 +23,7 @@ NO_LIMITS = {
     "interpose/src/hints.rs": "KNOWN OPTIONS REUSE_* OWNER DATAGRAM SEND_BUFFER RECEIVE_BUFFER LOCAL DUPLICATED TCP",
     "interpose/src/known.rs": "PROTOCOL",
     "interpose/src/options/ended.rs": "LATE",
+    "interpose/src/options/table.rs": "CHANGING",
     "interpose/src/calls/tcp_info.rs": "ESTABLISHED FIN_WAIT2 CLOSE CLOSE_WAIT LISTEN",
     "interpose/src/rawaddr.rs": "IN_BYTES IN6_BYTES IN6_LEAST_BYTES STORAGE_BYTES FIRST_PAGE",
     "interpose/src/sys/syscalls/descriptors/linux.rs": "KCMP_EPOLL_TFD",
