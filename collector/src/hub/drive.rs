@@ -151,11 +151,18 @@ impl Hub {
                 effects.extend(self.registry.apply(now_ms(), event));
             }
             let mut looks = BTreeSet::new();
+            let mut stale = Vec::new();
             for effect in effects {
                 match effect {
                     Effect::Publish(event) => published.push(*event),
+                    Effect::RemoveStale { file } => stale.push(file),
                     effect => self.perform(effect, &mut events, &mut looks),
                 }
+            }
+            // First the page, once for all: whoever finds no listener behind a name must not go to the host.
+            self.hosts.removing(&stale);
+            for file in stale {
+                self.perform(Effect::RemoveStale { file }, &mut events, &mut looks);
             }
             events.extend(self.look(looks.into_iter().map(|file| (file, false))));
             if events.is_empty() {
@@ -333,7 +340,7 @@ impl Hub {
                     }
                 }
             }
-            Effect::RemoveStale { file } => match self.remove_stale(&file) {
+            Effect::RemoveStale { file } => match self.files.run.remove_stale(&file) {
                 Ok(Change::Done) => self.count_removal(file),
                 Ok(Change::Different) => {
                     looks.insert(file);
@@ -362,11 +369,6 @@ impl Hub {
             Effect::Survey { key } => self.surveys.want(key),
             Effect::Routes => self.naming.dirty = true,
         }
-    }
-
-    fn remove_stale(&mut self, file: &str) -> io::Result<Change> {
-        self.hosts.removing(file);
-        self.files.run.remove_stale(file)
     }
 
     pub(super) fn note_removal(&mut self, file: String, result: io::Result<Change>) {

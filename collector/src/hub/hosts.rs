@@ -97,14 +97,14 @@ impl Hosts {
         Some(format!("{} (pid {})", holder.program, holder.pid))
     }
 
-    /// A socket is about to be removed: whoever finds no listener behind the name must not go to the host.
-    pub(super) fn removing(&self, file: &str) {
-        if let Ok(name) = SocketName::parse(file)
-            && let Kind::Listener { port, .. } = name.kind
-        {
-            self.bars.gone(&Key::of(&name), port);
-            self.bars.write();
+    /// Sockets are about to be removed: their ports are no longer the instance's, and not yet anybody's.
+    pub(super) fn removing(&self, files: &[String]) {
+        for name in files.iter().filter_map(|file| SocketName::parse(file).ok()) {
+            if let Kind::Listener { port, .. } = name.kind {
+                self.bars.gone(&Key::of(&name), port);
+            }
         }
+        self.bars.write();
     }
 
     /// What an event changes.
