@@ -555,7 +555,7 @@ pub(crate) enum ProbeAction {
 }
 
 /// `agentfs tell`
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct TellArguments {
     /// App of the instance
     #[arg(long)]

@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 /// Commands that a companion lists. Beyond that, those that ended first are left out.
 const COMMANDS: usize = 64;
 
+/// Waits for the run lock, ten seconds each, before a command fails.
+const LOCK_WAITS: u32 = 6;
+
 /// Attempts to make an instance. An older agentfs takes names without the lock, so the name may be gone when we write.
 const TRIES: u32 = 16;
 
@@ -66,9 +69,9 @@ pub(crate) fn claim(
         NoClaim::Failed(failure.hint(io_hint(error)))
     };
     for _ in 0..TRIES {
-        let lock = RunLock::take(&paths.run_lock).map_err(|error| failed(&paths.run_lock, &error))?;
+        let lock = lock(paths).map_err(|error| failed(&paths.run_lock, &error))?;
         let census = Census::new(paths, place, &wanted.app, &wanted.command);
-        let own = census.own();
+        let own = if request.given.is_some() { Vec::new() } else { census.own() };
         let request = Request { own: &own, ..request.clone() };
         let choice = choose(&request, &mut |name| census.state(name)).map_err(NoClaim::Refused)?;
         let path = file(paths, &wanted.app, &choice.instance).map_err(NoClaim::Failed)?;
@@ -84,6 +87,18 @@ pub(crate) fn claim(
         }
     }
     Err(NoClaim::Refused(Refusal::Full(request.stem.to_owned())))
+}
+
+/// Waits for the run lock. When hundreds of commands start at once, that takes more than one wait.
+fn lock(paths: &Paths) -> io::Result<RunLock> {
+    let mut waits = LOCK_WAITS;
+    loop {
+        waits -= 1;
+        match RunLock::take(&paths.run_lock) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && waits > 0 => {}
+            result => return result,
+        }
+    }
 }
 
 /// The instance that a command would join, or whose name it asks for, even if another folder has it.
@@ -186,7 +201,7 @@ impl Claim {
     /// # Errors
     /// The companion cannot be rewritten; the old one stays.
     pub(crate) fn started(&mut self, paths: &Paths, pid: u32) -> io::Result<()> {
-        let _lock = RunLock::take(&paths.run_lock)?;
+        let _lock = lock(paths)?;
         let Some(mut companion) = self.read() else { return Err(io::ErrorKind::NotFound.into()) };
         let first = (companion.wrap_pid, companion.started_ms) == (self.own.wrap_pid, self.own.started_ms);
         if first {
@@ -206,7 +221,7 @@ impl Claim {
     /// # Errors
     /// The companion cannot be rewritten; the old one stays.
     pub(crate) fn forget_ended(&mut self, paths: &Paths) -> io::Result<()> {
-        let _lock = RunLock::take(&paths.run_lock)?;
+        let _lock = lock(paths)?;
         let Some(mut companion) = self.read() else { return Ok(()) };
         companion.commands.retain(liveness::is_started);
         rewrite(&self.path, &companion)?;
@@ -219,7 +234,7 @@ impl Claim {
     /// # Errors
     /// Where files cannot be removed.
     pub(crate) fn release(&self, paths: &Paths) -> io::Result<()> {
-        let lock = RunLock::take(&paths.run_lock)?;
+        let lock = lock(paths)?;
         self.leave(|companion| {
             liveness::sweep(paths, &companion.app, &companion.instance, &lock)?;
             Ok(!census::is_listening(paths, &companion.app, &companion.instance))
@@ -230,7 +245,7 @@ impl Claim {
     pub(crate) fn withdraw(&self, paths: &Paths) {
         // An instance that was there before us stays. A companion that stays looks like a dead instance, which is
         // harmless.
-        let _ = RunLock::take(&paths.run_lock).and_then(|_lock| self.leave(|_| Ok(!self.choice.joins)));
+        let _ = lock(paths).and_then(|_lock| self.leave(|_| Ok(!self.choice.joins)));
     }
 
     /// Takes our command out of the companion. Removes that if no other command is running and the instance `is_over`.

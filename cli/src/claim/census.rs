@@ -1,5 +1,5 @@
 //! What is running of one app, and which of it belongs to a folder. Reads the run dir; asks the kernel about processes
-//! and listeners only where it matters.
+//! and listeners only where it matters: with a thousand instances, others wait for the run lock meanwhile.
 use crate::choice::{Holder, State};
 use crate::liveness;
 use crate::place::Place;
@@ -7,56 +7,74 @@ use agentfs_home::Prober;
 use agentfs_wire::companion::{Companion, Started};
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::paths::Paths;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// The instances of one app.
 #[derive(Debug)]
 pub(crate) struct Census<'a> {
     paths: &'a Paths,
     place: &'a Place,
-    app: &'a str,
     /// The command line that asks.
     command: &'a [String],
-    /// Companions by instance; `None` for an instance of which only other files are there, or whose companion cannot
-    /// be read.
-    found: BTreeMap<String, Option<Companion>>,
+    /// By instance.
+    found: BTreeMap<String, Found>,
+}
+
+/// What the run dir has of one instance.
+#[derive(Debug, Default)]
+struct Found {
+    /// The companion file.
+    file: Option<PathBuf>,
+    /// What it says, once that was asked; `None` if it cannot be read.
+    companion: OnceCell<Option<Companion>>,
+    /// The other files.
+    others: Vec<PathBuf>,
 }
 
 // === impl Census ===
 
 impl<'a> Census<'a> {
-    /// Reads the companions of `app`. For a decision that lasts, the caller holds the run lock.
-    pub(crate) fn new(paths: &'a Paths, place: &'a Place, app: &'a str, command: &'a [String]) -> Self {
-        let mut found = BTreeMap::new();
+    /// Lists the instances of `app`. For a decision that lasts, the caller holds the run lock.
+    pub(crate) fn new(paths: &'a Paths, place: &'a Place, app: &str, command: &'a [String]) -> Self {
+        let mut found: BTreeMap<String, Found> = BTreeMap::new();
         for entry in fs::read_dir(&paths.run).into_iter().flatten().flatten() {
             let file = entry.file_name();
-            let Some(Ok(name)) = file.to_str().map(SocketName::parse) else { continue };
+            // Before it is parsed: most files may be another app's.
+            let Some(text) = file.to_str().filter(|text| text.starts_with(app)) else { continue };
+            let Ok(name) = SocketName::parse(text) else { continue };
             if name.app.as_str() != app {
                 continue;
             }
-            let companion: &mut Option<Companion> =
-                found.entry(name.instance.as_str().to_owned()).or_default();
-            if name.kind == Kind::Companion {
-                *companion =
-                    fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let of = found.entry(name.instance.as_str().to_owned()).or_default();
+            match name.kind {
+                Kind::Companion => of.file = Some(entry.path()),
+                _ => of.others.push(entry.path()),
             }
         }
-        Self { paths, place, app, command, found }
+        Self { paths, place, command, found }
     }
 
     /// The companion of an instance, dead or alive.
     pub(crate) fn companion(&self, instance: &str) -> Option<Companion> {
-        self.found.get(instance)?.clone()
+        self.found.get(instance)?.companion().cloned()
     }
 
     /// The running instances of the folder, oldest first, with their stems.
     pub(crate) fn own(&self) -> Vec<(String, Option<String>)> {
+        let place = self.place;
+        let named: Vec<Vec<u8>> =
+            [Some(place.folder()), place.worktree()].into_iter().flatten().map(quoted).collect();
         let mut own: Vec<(&String, &Companion)> = self
             .found
             .iter()
-            .filter_map(|(name, companion)| Some((name, companion.as_ref()?)))
-            .filter(|(_, companion)| self.place.owns(companion) && self.lives(companion))
+            .filter(|(_, found)| found.mentions(&named))
+            .filter_map(|(name, found)| Some((name, found.companion()?, found)))
+            .filter(|(_, companion, found)| place.owns(companion) && found.lives(companion))
+            .map(|(name, companion, _)| (name, companion))
             .collect();
         own.sort_by_key(|(_, companion)| companion.started_ms);
         own.into_iter().map(|(name, companion)| (name.clone(), companion.stem.clone())).collect()
@@ -64,29 +82,23 @@ impl<'a> Census<'a> {
 
     /// What is known about a name.
     pub(crate) fn state(&self, instance: &str) -> State {
-        match self.found.get(instance) {
-            None => State::Free,
-            Some(None) if is_listening(self.paths, self.app, instance) => State::Taken(Holder::default()),
-            Some(None) => State::Free,
-            Some(Some(companion)) if self.place.owns(companion) => {
-                if self.lives(companion) {
-                    State::Own { runs: self.runs(companion), closed: companion.closed }
-                } else {
-                    State::Free
-                }
-            }
-            // What nobody listens for may still run unseen. Only another folder's has to be kept apart.
-            Some(Some(companion))
-                if self.lives(companion) || liveness::is_inhabited(self.paths, companion) =>
-            {
-                State::Taken(holder(companion))
-            }
-            Some(Some(_)) => State::Free,
+        let Some(found) = self.found.get(instance) else { return State::Free };
+        let Some(companion) = found.companion() else {
+            return if found.is_listening() { State::Taken(Holder::default()) } else { State::Free };
+        };
+        let lives = found.lives(companion);
+        if self.place.owns(companion) {
+            return match lives {
+                true => State::Own { runs: self.runs(companion), closed: companion.closed },
+                false => State::Free,
+            };
         }
-    }
-
-    fn lives(&self, companion: &Companion) -> bool {
-        liveness::has_process(companion) || is_listening(self.paths, &companion.app, &companion.instance)
+        // What nobody listens for may still run unseen. Only another folder's has to be kept apart.
+        if lives || liveness::is_inhabited(self.paths, companion) {
+            State::Taken(holder(companion))
+        } else {
+            State::Free
+        }
     }
 
     /// Whether the command line runs in the instance, in the same folder. A `wrap` that becomes another `wrap` does not
@@ -98,6 +110,35 @@ impl<'a> Census<'a> {
             same && one.wrap_pid != own && liveness::is_started(one)
         })
     }
+}
+
+// === impl Found ===
+
+impl Found {
+    fn companion(&self) -> Option<&Companion> {
+        let read = || serde_json::from_slice(&fs::read(self.file.as_ref()?).ok()?).ok();
+        self.companion.get_or_init(read).as_ref()
+    }
+
+    /// Whether the companion has one of these texts. Much sooner told than what it says.
+    fn mentions(&self, texts: &[Vec<u8>]) -> bool {
+        let bytes = self.file.as_ref().and_then(|file| fs::read(file).ok()).unwrap_or_default();
+        texts.iter().any(|text| bytes.windows(text.len()).any(|part| part == text))
+    }
+
+    fn lives(&self, companion: &Companion) -> bool {
+        liveness::has_process(companion) || self.is_listening()
+    }
+
+    fn is_listening(&self) -> bool {
+        let mut prober = Prober::default();
+        self.others.iter().any(|path| prober.probe(path).is_held())
+    }
+}
+
+/// A path as JSON has it.
+fn quoted(path: &Path) -> Vec<u8> {
+    serde_json::to_vec(path).unwrap_or_else(|_| path.as_os_str().as_bytes().to_owned())
 }
 
 /// Who has the name of a running instance.

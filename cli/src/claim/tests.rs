@@ -124,7 +124,10 @@ fn a_claim_is_told_its_process_and_given_back() {
     first.release(&paths).unwrap();
     assert_eq!(read(&first.path).commands, std::slice::from_ref(&second.own));
     second.withdraw(&paths);
-    assert!(!second.path.exists());
+    assert_eq!(read(&second.path).commands, [], "an instance that was there before stays");
+    let alone = take(&paths, "/v", "api", parent());
+    alone.withdraw(&paths);
+    assert!(!alone.path.exists());
 }
 
 #[test]

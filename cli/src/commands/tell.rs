@@ -24,9 +24,18 @@ use agentfs_wire::url::UrlStyle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Attempts to subscribe before we give up with a message.
+const SUBSCRIBE_TRIES: u32 = 20;
+
+/// Pause between two attempts.
+const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Milliseconds that the lines which have arrived may take once the program has ended.
 const LAST_LINES: u8 = 50;
@@ -81,75 +90,94 @@ pub(crate) fn run(
     descriptors::close_inherited();
     // Signals from the terminal are for the program's job, not for us. Fails only if we lead a process group.
     let _ = nix::unistd::setsid();
-    let followed = Followed {
-        app: &arguments.app,
-        instance: &arguments.instance,
-        urls: UrlStyle { http_port: arguments.http_port, https_port: arguments.https_port },
-        fork: arguments.fork,
-    };
     let end = descriptors::end_of(arguments.pid).ok();
-    if !liveness::is_running(arguments.pid, arguments.started_ms) {
+    let pid = (arguments.pid, arguments.started_ms);
+    if !liveness::is_running(pid.0, pid.1) {
         return Ok(Exit::Success);
     }
-    let events = subscribe(settings, Tell::Listeners, followed, Some(arguments.started_ms))?;
-    let stop = events.stopper().map_err(|error| Failure::of(format_args!("cannot follow: {error}")))?;
-    let (app, instance) = (arguments.app.clone(), arguments.instance.clone());
-    let mut teller = Teller {
-        view: View::new(settings, *printer, Tell::Listeners, followed),
-        ours: Ours::new(settings.paths.clone(), app, instance, arguments.pid),
-        pid: arguments.pid,
-        started_ms: arguments.started_ms,
-    };
     let (done_tx, done_rx) = UnixStream::pair().map_err(|error| Failure::of(&error))?;
-    let pid = (arguments.pid, arguments.started_ms);
+    let stop = Arc::new(OnceLock::new());
+    let mut teller = Teller {
+        arguments: arguments.clone(),
+        settings: settings.clone(),
+        printer: *printer,
+        stop: Arc::clone(&stop),
+    };
+    // Nobody waits for this thread for ever: perhaps nobody reads what it has to say.
     std::thread::Builder::new()
         .name("tell".to_owned())
         .spawn(move || {
-            teller.run(events);
+            teller.run();
             drop(done_tx);
         })
         .map_err(|error| Failure::of(format_args!("cannot start a thread: {error}")))?;
-    if wait_for_one(end.as_ref(), &done_rx, pid) == Ended::Program {
+    if wait_for_one(end.as_ref(), &done_rx, pid) == Ended::Program
+        && let Some(events) = stop.get()
+    {
         // What has arrived is still told, then the events are over.
-        let _ = stop.shutdown(std::net::Shutdown::Read);
+        let _ = events.shutdown(Shutdown::Read);
         wait_within(&done_rx, LAST_LINES);
     }
     Ok(Exit::Success)
 }
 
-/// Who tells.
+/// The thread that tells.
 #[derive(Debug)]
 struct Teller {
-    view: View,
-    ours: Ours,
-    /// The process that `wrap` became.
-    pid: u32,
-    /// Unix milliseconds when it was started.
-    started_ms: u64,
+    arguments: TellArguments,
+    settings: Settings,
+    printer: Printer,
+    /// Gets the connection, so that the wait for events can be ended.
+    stop: Arc<OnceLock<UnixStream>>,
 }
 
 // === impl Teller ===
 
 impl Teller {
-    /// Tells until there are no events any more, or the reader has gone.
-    fn run(&mut self, mut events: Events) {
+    /// Tells until there are no events any more.
+    fn run(&mut self) {
+        let TellArguments { app, instance, pid, started_ms, http_port, https_port, fork } =
+            self.arguments.clone();
+        let urls = UrlStyle { http_port, https_port };
+        let followed = Followed { app: &app, instance: &instance, urls, fork };
+        let view = View::new(&self.settings, self.printer, Tell::Listeners, followed);
+        let mut events = match self.subscribe(followed, started_ms) {
+            Ok(events) => events,
+            Err(error) => return self.printer.warn(&error.message),
+        };
+        if let Ok(stop) = events.stopper() {
+            let _ = self.stop.set(stop);
+        }
+        let paths = self.settings.paths.clone();
+        let mut ours = Ours::new(paths, app.clone(), instance.clone(), pid);
         while let Ok(Next::Event(event)) = events.next(None) {
-            if self.is_ours(&event) {
-                self.view.say(&event);
+            if is_ours(&event, &mut ours, pid, started_ms) {
+                view.say(&event);
             }
         }
     }
 
-    /// Whether our command opened the listener, and not another one of the instance, or of a later instance with that
-    /// name.
-    fn is_ours(&mut self, event: &Event) -> bool {
-        let What::ListenerUp(listener) = &event.what else { return false };
-        let runs = liveness::is_running(self.pid, self.started_ms);
-        let Some(pid) = listener.pid else { return runs };
-        if pid == self.pid || !runs {
-            return pid == self.pid;
+    /// Subscribes. Where hundreds of programs start at once, the collector may be busy for a while; it keeps the events.
+    fn subscribe(&self, followed: Followed<'_>, since_ms: u64) -> Result<Events, Failure> {
+        let subscribe = || subscribe(&self.settings, Tell::Listeners, followed, Some(since_ms));
+        for _ in 1..SUBSCRIBE_TRIES {
+            if let Ok(events) = subscribe() {
+                return Ok(events);
+            }
+            std::thread::park_timeout(SUBSCRIBE_PAUSE);
         }
-        self.ours.has(pid)
+        subscribe()
+    }
+}
+
+/// Whether our command opened the listener, and not another one of the instance, or of a later instance with that name.
+fn is_ours(event: &Event, ours: &mut Ours, own: u32, started_ms: u64) -> bool {
+    let What::ListenerUp(listener) = &event.what else { return false };
+    let runs = liveness::is_running(own, started_ms);
+    match listener.pid {
+        None => runs,
+        Some(pid) if pid == own => true,
+        Some(pid) => runs && ours.has(pid),
     }
 }
 
