@@ -1,6 +1,6 @@
-//! For a process that changed its user and can no longer enter the run dir. The collector can: it opens the socket
-//! and passes it to the process (see `agentfs_wire::broker`). This is the only place where we wait for
-//! the collector, for two seconds at most, and only if the call would fail without it.
+//! For a process that has changed its user and may no longer enter the run dir: the collector, which may, opens the
+//! socket and passes it over (see `agentfs_wire::broker`). The one place where anything of ours waits for
+//! the collector, for two seconds at most, and only where the call would fail without it.
 use crate::config::Config;
 use crate::options;
 use crate::rawaddr::UnixName;
