@@ -3,6 +3,7 @@ use agentfs_tests::wait::until;
 use agentfs_tests::{Home, artifact};
 use serde_json::{Value, json};
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -141,7 +142,7 @@ print("done")
 fn a_client_that_chose_its_port_leaves_no_file() {
     let home = Home::new();
     let _silent = without_collector(&home);
-    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = host.local_addr().unwrap().port().to_string();
     let output = home.wrap("shop", "one", &["python3", "-c", BOUND_CLIENTS, &port]).output().success();
     assert!(output.stdout.contains("done"), "{}", output.explain());
@@ -180,7 +181,7 @@ except ConnectionRefusedError:
 #[test]
 fn a_port_that_is_bound_does_not_lead_to_the_host() {
     let home = Home::new();
-    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = host.local_addr().unwrap().port().to_string();
     let program = home.wrap("shop", "one", &[artifact::PYTHON, "-c", BOUND, &port]);
     assert_eq!(program.output().success().stdout, "refused\n");
@@ -241,6 +242,39 @@ fn options_survive_bind_and_a_small_backlog_is_enough() {
     let home = Home::new();
     let program = home.wrap("shop", "one", &[artifact::PYTHON, "-c", BEFORE]);
     assert_eq!(program.output().success().stdout, "[1, 1, 77]\n20\n");
+}
+
+/// Listens on the first port, says whether the second is reached, and ends with its first client.
+const JOINED: &str = r#"
+import socket, sys
+excepted, host = map(int, sys.argv[1:])
+one = socket.socket()
+one.bind(("127.0.0.1", excepted))
+one.listen()
+try:
+    socket.create_connection(("127.0.0.1", host))
+    print("reached the host", flush=True)
+except ConnectionRefusedError:
+    print("refused", flush=True)
+one.accept()
+"#;
+
+/// "keeps its rules": who joins an instance that is isolated, and of which a port stays on the host, is bound by that.
+#[test]
+fn who_joins_an_instance_has_its_rules() {
+    let home = Home::new();
+    let host = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host_port = host.local_addr().unwrap().port().to_string();
+    let excepted = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = excepted.port().to_string();
+    let wrap = ["wrap", "--app", "shop", "--instance", "one", "--isolate", "--except", &port, "--"];
+    let server = home.agentfs(&wrap).arg(artifact::binary("fixture-wait")).body("one").spawn();
+    home.listener("shop", "one", 5000);
+    let mut joined = home.exec("shop/one", &[artifact::PYTHON, "-c", JOINED, &port, &host_port]).spawn();
+    joined.wait_for("refused");
+    TcpStream::connect(excepted).unwrap();
+    let _ = joined.finish().success();
+    let _ = server.terminate();
 }
 
 /// A master that ends its worker when it is asked to end. The worker says whether somebody else has asked it.
