@@ -108,6 +108,10 @@ pub(crate) struct WrapArguments {
     /// Keep these ports on the host
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) except: Vec<u16>,
+    /// The port that the instance's host name means; the other ports are at PORT.HOST.
+    /// Default: `main = PORT` in agentfs.toml, else the port that serves pages
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) main: Option<u16>,
     /// Leave the program's system calls alone; it must bind `$AGENTFS_SOCKET` or `$PORT` itself
     #[arg(long)]
     pub(crate) no_interpose: bool,
@@ -536,9 +540,6 @@ pub(crate) struct TellArguments {
     /// The router's port for TLS, if TLS is on
     #[arg(long)]
     pub(crate) https_port: Option<u16>,
-    /// Whether the instance is a fork
-    #[arg(long)]
-    pub(crate) fork: bool,
     /// Run as the reporting process, not as the one that starts it
     #[arg(long)]
     pub(crate) detached: bool,

@@ -28,23 +28,38 @@ pub(crate) fn find(folder: &Path) -> Option<Checkout> {
 
 /// The name in the nearest manifest, from `folder` up to the root of its checkout.
 pub(crate) fn manifest_name(folder: &Path, checkout: Option<&Checkout>) -> Option<String> {
-    let top = checkout.map_or(folder, |checkout| checkout.root.as_path());
-    for folder in folder.ancestors() {
-        if let Some(name) = READERS.iter().find_map(|(file, name)| name(&text(&folder.join(file))?)) {
-            return Some(name);
-        }
-        if folder == top {
-            break;
+    up_to_root(folder, checkout)
+        .find_map(|folder| READERS.iter().find_map(|(file, name)| name(&text(&folder.join(file))?)))
+}
+
+/// `main = PORT` of the nearest agentfs.toml that has it, from `folder` up to the root of its checkout. `Err`: the file
+/// whose `main` is not a port.
+pub(crate) fn main_port(folder: &Path, checkout: Option<&Checkout>) -> Result<Option<u16>, PathBuf> {
+    for folder in up_to_root(folder, checkout) {
+        let file = folder.join(OWN_FILE);
+        let table = text(&file).and_then(|text| text.parse::<toml::Table>().ok());
+        if let Some(main) = table.as_ref().and_then(|table| table.get("main")) {
+            let port = main.as_integer().and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+            return port.map(Some).ok_or(file);
         }
     }
-    None
+    Ok(None)
 }
+
+/// `folder` and those above it, up to the root of its checkout; without a checkout, only `folder`.
+fn up_to_root<'a>(folder: &'a Path, checkout: Option<&'a Checkout>) -> impl Iterator<Item = &'a Path> {
+    let top = checkout.map_or(folder, |checkout| checkout.root.as_path());
+    folder.ancestors().take_while(move |folder| folder.starts_with(top))
+}
+
+/// The project file of agentfs itself.
+const OWN_FILE: &str = "agentfs.toml";
 
 /// How the name is found in the text of a manifest.
 type NameReader = fn(&str) -> Option<String>;
 
 const READERS: [(&str, NameReader); 4] = [
-    ("agentfs.toml", |text| toml_name(text, &[])),
+    (OWN_FILE, |text| toml_name(text, &[])),
     ("package.json", json_name),
     ("Cargo.toml", |text| toml_name(text, &["package"])),
     ("pyproject.toml", |text| toml_name(text, &["project"]).or_else(|| toml_name(text, &["tool", "poetry"]))),
@@ -180,6 +195,29 @@ mod tests {
         assert_eq!(name("web").as_deref(), Some("web"));
         write(&shop.join("web/agentfs.toml"), "name = 'front'\n");
         assert_eq!(name("web").as_deref(), Some("front"));
+    }
+
+    #[test]
+    fn the_nearest_agentfs_toml_says_the_main_port() {
+        let root = repository();
+        let shop = root.path().join("shop");
+        let port = |folder: &str| {
+            let folder = shop.join(folder);
+            main_port(&folder, find(&folder).as_ref())
+        };
+        fs::create_dir_all(shop.join("web/src")).unwrap();
+        write(&root.path().join("agentfs.toml"), "main = 1\n");
+        assert_eq!(port("web"), Ok(None), "it is outside of the checkout");
+        write(&shop.join("agentfs.toml"), "main = 3000\n");
+        write(&shop.join("web/agentfs.toml"), "name = 'front'\n");
+        assert_eq!((port(""), port("web/src")), (Ok(Some(3000)), Ok(Some(3000))));
+        write(&shop.join("web/agentfs.toml"), "main = 5173\n");
+        assert_eq!(port("web/src"), Ok(Some(5173)));
+        for bad in ["'5173'", "0", "65536", "-1", "true"] {
+            let file = shop.join("web/agentfs.toml");
+            write(&file, &format!("main = {bad}\n"));
+            assert_eq!(port("web"), Err(file), "{bad}");
+        }
     }
 
     #[test]

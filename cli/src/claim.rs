@@ -191,6 +191,7 @@ mod tests {
             started_ms: 0,
             version: String::new(),
             rules: Rules::default(),
+            main: None,
             secret: None,
         }
     }

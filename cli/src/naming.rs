@@ -1,7 +1,8 @@
 //! Which app and which instance a command belongs to. Pure: `checkout` collects the facts.
 use crate::exit::Exit;
 use crate::hint::Failure;
-use agentfs_wire::label::fold;
+use agentfs_wire::host::{OWN_APP, is_port_label};
+use agentfs_wire::label::{fold, fold_instance};
 use agentfs_wire::limits::{APP_BYTES, INSTANCE_BYTES};
 use agentfs_wire::name::is_label;
 
@@ -48,9 +49,17 @@ pub(crate) fn resolve(facts: &Facts, seed: u64) -> Result<Names, Failure> {
             .find_map(|raw| fold(raw, APP_BYTES))
             .unwrap_or_else(|| "app".to_owned()),
     };
+    if app == OWN_APP {
+        let message = format_args!("an app cannot be named `{OWN_APP}`: that host name is agentfs's own");
+        return Err(Failure::new(Exit::Usage, message).hint("choose another name with --app"));
+    }
     let instance = match (&facts.instance, &facts.worktree) {
+        (Some(given), _) if is_port_label(given) => {
+            let message = format_args!("--instance `{given}` would be a port in a host name");
+            return Err(Failure::new(Exit::Usage, message).hint("use a name with a letter"));
+        }
         (Some(given), _) => checked("--instance", given, INSTANCE_BYTES)?,
-        (None, Some(worktree)) => fold(worktree, INSTANCE_BYTES).unwrap_or_else(|| random_id(seed)),
+        (None, Some(worktree)) => fold_instance(worktree, INSTANCE_BYTES).unwrap_or_else(|| random_id(seed)),
         (None, None) => random_id(seed),
     };
     Ok(Names { app, instance })
@@ -128,6 +137,16 @@ mod tests {
         assert_eq!(names(&facts).1, "feature-cart");
         facts.instance = Some("blue".to_owned());
         assert_eq!(names(&facts).1, "blue");
+    }
+
+    #[test]
+    fn names_that_mean_something_else_are_refused() {
+        let own = resolve(&Facts { manifest: Some("agentfs".to_owned()), ..facts() }, 7).unwrap_err();
+        assert!(own.exit == Exit::Usage && own.message.contains("`agentfs`"), "{own}");
+        let port = resolve(&Facts { instance: Some("2024".to_owned()), ..facts() }, 7).unwrap_err();
+        assert!(port.exit == Exit::Usage && port.message.contains("`2024`"), "{port}");
+        let branch = names(&Facts { worktree: Some("2024".to_owned()), ..facts() }).1;
+        assert!(branch.starts_with("2024-") && branch.len() > 5, "{branch}");
     }
 
     #[test]

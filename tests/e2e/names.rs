@@ -24,6 +24,12 @@ fn repository(home: &Home) -> (std::path::PathBuf, std::path::PathBuf) {
     (main, home.work().join("cart"))
 }
 
+/// `agentfs wrap --instance INSTANCE -- fixture-wait` in a folder.
+fn wrap_as<'home>(home: &'home Home, instance: &str, folder: &Path, body: &str) -> Process<'home> {
+    let server = artifact::binary("fixture-wait");
+    home.agentfs(&["wrap", "--instance", instance, "--"]).arg(server).directory(folder).body(body).spawn()
+}
+
 /// `agentfs wrap -- fixture-wait` in a folder, nothing else said.
 fn plain_wrap<'home>(home: &'home Home, folder: &Path, body: &str) -> Process<'home> {
     let server = artifact::binary("fixture-wait");
@@ -44,7 +50,7 @@ fn a_worktree_is_named_by_its_branch() {
     let (main, cart) = repository(&home);
     let _worktree = plain_wrap(&home, &cart, "cart");
     home.listener("shop", "feature-cart", PORT);
-    let _main = plain_wrap(&home, &main, "main");
+    let _main = wrap_as(&home, "main", &main, "main");
     let instances = wait_instances(&home, 2);
     assert!(instances.iter().all(|info| info.app == "shop"), "{instances:?}");
     home.expect_body("feature-cart.shop.localhost", "cart");
@@ -98,12 +104,13 @@ fn project_files_name_the_app() {
     }
 }
 
-/// "instances started from the same folder are replicas and are balanced (round robin)"
+/// "the instance `main` and its copies of the same command, balanced"
 #[test]
-fn replicas_of_one_folder_share_its_name() {
+fn copies_of_main_share_its_name() {
     let home = Home::new();
     let (main, cart) = repository(&home);
-    let _replicas = [plain_wrap(&home, &main, "first"), plain_wrap(&home, &main, "second")];
+    let copies = [("main", "first"), ("main-2", "second")];
+    let _copies = copies.map(|(instance, body)| wrap_as(&home, instance, &main, body));
     let _fork = plain_wrap(&home, &cart, "fork");
     wait_instances(&home, 3);
     let bodies: BTreeSet<String> = (0..6).map(|_| home.get("shop.localhost").body).collect();
@@ -147,14 +154,14 @@ fn a_port_in_the_host_name_chooses_the_listener() {
     let home = Home::new();
     let server = artifact::binary("fixture-wait").display().to_string();
     let script = "FIXTURE_PORT=7001 FIXTURE_BODY=admin \"$0\" & exec \"$0\"";
-    let _running = home.wrap("shop", "one", &["sh", "-c", script, &server]).body("main").spawn();
-    home.listener("shop", "one", PORT);
-    home.listener("shop", "one", 7001);
+    let _running = home.wrap("shop", "main", &["sh", "-c", script, &server]).body("main").spawn();
+    home.listener("shop", "main", PORT);
+    home.listener("shop", "main", 7001);
     for (host, body) in [
         ("7001.shop.localhost", "admin"),
-        ("7001.one.shop.localhost", "admin"),
+        ("7001.main.shop.localhost", "admin"),
         ("5000.shop.localhost", "main"),
-        ("5000.one.shop.localhost", "main"),
+        ("5000.main.shop.localhost", "main"),
     ] {
         home.expect_body(host, body);
     }

@@ -1,4 +1,5 @@
 //! Folds what people call things (branches, folders, package names) into DNS labels.
+use crate::host::is_port_label;
 use crate::name::is_label;
 
 /// Turns `raw` into a label of at most `max` bytes. Upper case, `/`, `_`, `.` and blanks fold to what a
@@ -35,6 +36,17 @@ pub fn fold(raw: &str, max: usize) -> Option<String> {
     let head: String = label.chars().take(room).collect();
     let head = head.trim_matches('-');
     Some(if head.is_empty() { format!("x{hash}") } else { format!("{head}-{hash}") })
+}
+
+/// As [`fold`], for an instance: a label of digits would be a port in a host name, so it gets a hash too.
+pub fn fold_instance(raw: &str, max: usize) -> Option<String> {
+    let label = fold(raw, max)?;
+    if !is_port_label(&label) {
+        return Some(label);
+    }
+    let hash = hash5(raw);
+    let head: String = label.chars().take(max.saturating_sub(hash.len() + 1)).collect();
+    Some(format!("{head}-{hash}"))
 }
 
 /// Five base-32 characters (no vowels that spell words, no look-alikes) of an FNV-1a hash.

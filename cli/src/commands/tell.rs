@@ -37,9 +37,6 @@ pub(crate) fn start(
         if let Some(port) = followed.urls.https_port {
             command.args(["--https-port", &port.to_string()]);
         }
-        if followed.fork {
-            command.arg("--fork");
-        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status().map(drop)
     };
     run().map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")))
@@ -65,7 +62,6 @@ pub(crate) fn run(
         app: &arguments.app,
         instance: &arguments.instance,
         urls: UrlStyle { http_port: arguments.http_port, https_port: arguments.https_port },
-        fork: arguments.fork,
     };
     let events = subscribe(settings, Tell::Listeners, followed)?;
     printer.data("ready\n")?;

@@ -21,6 +21,7 @@ use crate::{instance, interposer, naming, program, supervise};
 use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
 use agentfs_wire::env;
+use agentfs_wire::host::{MAIN, shown_host};
 use agentfs_wire::notice::Why;
 use agentfs_wire::url::UrlStyle;
 use serde_json::{Value, json};
@@ -144,11 +145,18 @@ impl Wrap<'_> {
             }
             None => Engine::Cooperative { nested: settings.nested },
         };
-        let expected = urls.unwrap_or_else(|| instance::expected_urls(settings));
-        let mut plan = instance::plan(settings, app, name, expected, engine)?;
+        if let Some(cause) = info.as_ref().and_then(|info| info.router_error.as_deref()) {
+            printer.warn(&format!("the program has no URL, because the router does not listen: {cause}"));
+        }
+        let is_free = name != MAIN || instance::is_app_name_free(client.as_mut(), app);
+        let host = shown_host(app, name, is_free);
+        let url = urls.and_then(|urls| urls.url(&host));
+        let mut plan = instance::plan(settings, app, name, (host, url), engine)?;
         plan.port = chosen_port;
         plan.secret = claim.companion.secret;
-        printer.detail(&format!("{app}/{name} is at {}", plan.url));
+        if let Some(url) = &plan.url {
+            printer.detail(&format!("{app}/{name} is at {url}"));
+        }
         plan.only.clone_from(&arguments.only);
         plan.except.clone_from(&arguments.except);
         let mut variables = environment::build(&settings.environment, &plan);
@@ -205,8 +213,8 @@ impl Prepared {
 
     /// What there is to follow; nothing without a collector.
     fn followed<'a>(&self, claim: &'a Claim) -> Option<Followed<'a>> {
-        let Companion { app, instance, fork, .. } = &claim.companion;
-        Some(Followed { app, instance, urls: self.urls?, fork: *fork })
+        let Companion { app, instance, .. } = &claim.companion;
+        Some(Followed { app, instance, urls: self.urls? })
     }
 }
 
@@ -264,6 +272,13 @@ fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Resu
         program: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
     };
     let names = naming::resolve(&facts, random())?;
+    let main = match arguments.main {
+        Some(port) => Some(port),
+        None => checkout::main_port(&directory, checkout.as_ref()).map_err(|file| {
+            let message = format_args!("`main` in {} is not a port", file.display());
+            Failure::new(Exit::Setup, message).hint("write a number, as in `main = 5173`")
+        })?,
+    };
     Ok(Companion {
         app: names.app,
         instance: names.instance,
@@ -282,6 +297,7 @@ fn describe(arguments: &WrapArguments, settings: &Settings, path: &Path) -> Resu
         started_ms: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rules: rules(arguments, settings),
+        main,
         secret: instance::new_secret(settings),
     })
 }

@@ -3,6 +3,7 @@ use super::changes::Changes;
 use super::claims::Claims;
 use super::effect::Effect;
 use super::event::{Event, FileState};
+use super::faces::Faces;
 use super::hand::HandRoute;
 use super::instance::{Dead, Instance, Listener};
 use super::key::Key;
@@ -24,6 +25,8 @@ pub(crate) struct Registry {
     pub(super) instances: BTreeMap<Key, Instance>,
     /// Routes made by hand, by host.
     pub(super) hand: BTreeMap<String, HandRoute>,
+    /// What the ports of each app's folders speak.
+    pub(super) faces: Faces,
     /// Instances that ended, oldest first.
     pub(super) dead: VecDeque<Dead>,
     /// Which instances the apps' names mean.
@@ -37,7 +40,7 @@ pub(crate) struct Registry {
     /// Counts instances and listeners in the order of first sight.
     order: u64,
     /// What the event in hand leads to.
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     /// Whether the targets of names changed since the last `Routes`.
     pub(super) routes_changed: bool,
 }
@@ -51,6 +54,7 @@ impl Registry {
             run,
             instances: BTreeMap::new(),
             hand: BTreeMap::new(),
+            faces: Faces::default(),
             dead: VecDeque::new(),
             claims: Claims::default(),
             members: BTreeMap::new(),
@@ -82,6 +86,8 @@ impl Registry {
                 self.hand.insert(route.host.clone(), route);
                 self.routes_changed = true;
             }
+            Event::Spoke { file, speaks } => self.spoke(now, &file, speaks),
+            Event::Recalled { folders } => self.faces = Faces::of(folders),
             Event::Drained { keys, until_ms } => self.drain(keys, until_ms),
             Event::Tick => self.end_drains(now),
             Event::RouteRemoved { host } => {
@@ -145,7 +151,8 @@ impl Registry {
                 {
                     return;
                 }
-                _ => self.open(now, &key),
+                FileState::Companion { .. } => self.open(now, &key),
+                _ => self.open_unknown(now, &key),
             }
         }
         match (name.kind, state) {
@@ -225,10 +232,12 @@ impl Registry {
             since_ms: now,
             order,
             end: None,
+            answered: false,
             looks: 0,
         });
         let before = instance.last_owner.as_ref().filter(|(gone, _)| *gone == file).map(|(_, pid)| *pid);
-        listener.pid = told.or(listener.pid).or(before);
+        let owner = told.or(listener.pid).or(before);
+        let same_owner = std::mem::replace(&mut listener.pid, owner) == owner;
         if accepting && !listener.accepting {
             listener.accepting = true;
             listener.since_ms = now;
@@ -240,7 +249,9 @@ impl Registry {
                 port: listener.port(),
                 generation: order,
             }));
+            let port = listener.port();
             instance.served = true;
+            instance.shown |= instance.declared_port() == Some(port);
             instance.last_up = Some((file.clone(), now));
             self.mark(key);
             self.reclaim(key);
@@ -251,6 +262,9 @@ impl Registry {
         {
             listener.looks += 1;
             self.effects.push(Effect::Look { file, after_ms });
+        }
+        if !same_owner {
+            self.mark(key);
         }
         self.reclaim(key);
     }
@@ -289,10 +303,10 @@ impl Registry {
             }
         }
         let known: Vec<u32> = same.map(|known| vec![known.wrap_pid, known.child_pid]).unwrap_or_default();
-        instance.started_ms = companion.started_ms;
         let named = [companion.wrap_pid, companion.child_pid];
-        instance.companion = Some(companion);
+        instance.identify(key, companion);
         let ended = instance.ended;
+        self.recall(key);
         self.mark(key);
         for pid in named {
             if pid != 0 && !known.contains(&pid) && !ended {
@@ -305,7 +319,7 @@ impl Registry {
 
     fn told(&mut self, now: u64, key: Key, pid: u32, file: Option<String>) {
         if !self.instances.contains_key(&key) {
-            self.open(now, &key);
+            self.open_unknown(now, &key);
         }
         if self.join(&key, pid) {
             self.effects.push(Effect::Watch { pid, born_before_ms: None });
@@ -313,7 +327,11 @@ impl Registry {
         let Some(instance) = self.instances.get_mut(&key) else { return };
         if let Some(file) = file.filter(|file| is_listener_of(&key, file)) {
             match instance.listeners.get_mut(&file) {
-                Some(listener) => listener.pid = Some(pid),
+                Some(listener) if listener.pid == Some(pid) => {}
+                Some(listener) => {
+                    listener.pid = Some(pid);
+                    self.mark(&key);
+                }
                 None => {
                     instance.told.insert(file, pid);
                 }
@@ -329,14 +347,17 @@ impl Registry {
             let Some(instance) = self.instances.get_mut(&key) else { continue };
             instance.told.retain(|_, told| *told != pid);
             instance.last_owner.take_if(|(_, owner)| *owner == pid);
+            let mut owned = false;
             for (file, listener) in &mut instance.listeners {
-                if listener.pid == Some(pid) {
-                    listener.pid = None;
-                }
+                owned |= listener.pid.take_if(|owner| *owner == pid).is_some();
                 // Whoever inherited the socket keeps it alive; the look tells.
                 self.effects.push(Effect::Look { file: file.clone(), after_ms: 0 });
             }
-            if instance.announced {
+            let announced = instance.announced;
+            if owned {
+                self.mark(&key);
+            }
+            if announced {
                 self.publish(What::ProcessExited { of: who(&key), pid });
             }
             self.reclaim(&key);
@@ -389,7 +410,7 @@ impl Registry {
     }
 
     /// Brings an instance's link and its own end up to date after anything changed.
-    fn settle(&mut self, key: &Key) {
+    pub(super) fn settle(&mut self, key: &Key) {
         let Some(instance) = self.instances.get_mut(key) else { return };
         let main_file = main_file(key);
         if !instance.listeners.contains_key(&main_file) {
@@ -424,6 +445,7 @@ impl Registry {
     /// Ends an instance of which nothing is left running, and removes its files.
     fn close(&mut self, now: u64, key: &Key) {
         let Some(instance) = self.instances.remove(key) else { return };
+        let named = instance.to_claim().standing.is_named();
         self.mark(key);
         self.mark_ports(key, &instance.named);
         self.unclaim(key, &instance);
@@ -466,8 +488,16 @@ impl Registry {
                 directory: instance.companion.map(|companion| companion.directory),
                 socket: self.run.join(file).to_string_lossy().into_owned(),
                 when_ms: when_ms.min(now),
+                named,
             });
         }
+    }
+
+    /// Opens an instance whose listener or process is known before its companion. Until that is seen, a fork looks like a
+    /// socket made by hand.
+    fn open_unknown(&mut self, now: u64, key: &Key) {
+        self.effects.push(Effect::Look { file: companion_file(key), after_ms: 0 });
+        self.open(now, key);
     }
 
     fn open(&mut self, now: u64, key: &Key) {
@@ -516,7 +546,7 @@ impl Registry {
             pid: listener.pid,
             address: Some(listener.address()).filter(|address| !address.is_empty()),
             socket: self.run.join(file).to_string_lossy().into_owned(),
-            host: self.host_of(key),
+            host: self.listener_host_of(key, file),
         }));
     }
 

@@ -167,7 +167,7 @@ impl Collector {
         child_pid: u32,
         edit: impl FnOnce(&mut Companion),
     ) {
-        let file = self.run(&format!("{app}-{instance}.json"));
+        let file = self.run(&format!("{app}-{}.json", instance.replace('-', "_")));
         Self::claim_in(&file, app, instance, wrap_pid, child_pid, edit);
     }
 
@@ -193,6 +193,7 @@ impl Collector {
             started_ms: now_ms(),
             version: "1.2.3".into(),
             rules: Rules::default(),
+            main: None,
             secret: None,
         };
         edit(&mut companion);
