@@ -19,9 +19,8 @@ const SIZE_WIDTH: usize = 7;
 
 /// `shop  0.0.0.0:8080 → http://shop.localhost  (~/.agentfs/run/shop-k3f9.8080.sock)`
 pub(crate) fn listener_line(event: &Event, urls: UrlStyle, user_home: Option<&Path>) -> Option<String> {
-    let What::ListenerUp(Listener { of: Who { app, .. }, address, socket, host, .. }) = &event.what else {
-        return None;
-    };
+    let (What::ListenerUp(listener) | What::ListenerRenamed(listener)) = &event.what else { return None };
+    let Listener { of: Who { app, .. }, address, socket, host, .. } = listener;
     // The journal has the host name; the port is the router's current one. Without a router there is no URL.
     let url = urls.url(host).map_or_else(String::new, |url| format!(" → {url}"));
     let address = address.as_ref().map_or_else(String::new, |address| format!("  {address}"));
@@ -62,7 +61,8 @@ fn columns(what: &What) -> Columns<'_> {
         }
         What::InstanceEnded { .. } | What::Request(_) => columns,
         What::ListenerUp(Listener { pid, address, socket, host, .. })
-        | What::ListenerDown(Listener { pid, address, socket, host, .. }) => {
+        | What::ListenerDown(Listener { pid, address, socket, host, .. })
+        | What::ListenerRenamed(Listener { pid, address, socket, host, .. }) => {
             let rest = vec![file_name(socket).into(), host.into()];
             Columns { pid: *pid, address: address.as_deref(), rest, ..columns }
         }
@@ -198,6 +198,7 @@ fn kind_word(kind: EventKind) -> &'static str {
         EventKind::InstanceEnded => "ended",
         EventKind::ListenerUp => "up",
         EventKind::ListenerDown => "down",
+        EventKind::ListenerRenamed => "renamed",
         EventKind::Call => "call",
         EventKind::ProcessExited => "exited",
         EventKind::RouteAdded => "route",

@@ -40,6 +40,12 @@ pub(crate) fn run(arguments: &PsArguments, settings: &Settings, printer: &Printe
         return Ok(Exit::Success);
     }
     printer.data(&text(&snapshot, arguments.json, settings)?)?;
+    if !arguments.json && snapshot.instances.iter().any(|instance| instance.url.is_none()) {
+        let info = crate::autostart::answer(settings);
+        if let Some(cause) = info.and_then(|info| info.router_error) {
+            printer.warn(&format!("nothing has a URL, because the router does not listen: {cause}"));
+        }
+    }
     Ok(Exit::Success)
 }
 

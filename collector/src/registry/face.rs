@@ -46,7 +46,18 @@ impl Instance {
             let order = (class, usual, port, listener.scope().map_or(0, rank), file.as_str());
             Some((order, (file.as_str(), listener)))
         });
-        ranked.min_by_key(|(order, _)| *order).map(|(_, main)| main)
+        let ((class, ..), main) = ranked.min_by_key(|(order, _)| *order)?;
+        // The face with the pages is away: it does not lend its name to another port.
+        (class <= Class::Pages || !self.misses_pages()).then_some(main)
+    }
+
+    /// Whether the last face had pages and does not listen at this moment.
+    fn misses_pages(&self) -> bool {
+        self.last_face.is_some_and(|port| {
+            self.speaks.get(&port) == Some(&Speaks::Pages)
+                && !self.has_port(port)
+                && self.declared_port().is_none()
+        })
     }
 
     /// The port that the instance's host name means, if `wrap --main` or agentfs.toml says so.

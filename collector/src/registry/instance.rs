@@ -19,6 +19,8 @@ pub(crate) struct Instance {
     pub(crate) companion: Option<Companion>,
     /// What makes it a copy of the app's `main`, and its number, if it is named so.
     pub(super) copy: Option<(u32, Arc<Line>)>,
+    /// The port of the face that was there last.
+    pub(crate) last_face: Option<u16>,
     /// What its ports speak, as far as it is known.
     pub(crate) speaks: BTreeMap<u16, Speaks>,
     /// Whether the companion file is there.
@@ -79,6 +81,8 @@ pub(crate) struct Listener {
     pub(crate) end: Option<Arc<End>>,
     /// Whether it was seen to answer HTTP.
     pub(crate) answered: bool,
+    /// Whether the journal was told of it as the face.
+    pub(crate) told_as_face: bool,
     /// How often it was looked at again, waiting for it to listen.
     pub(crate) looks: usize,
 }
@@ -90,6 +94,7 @@ impl Instance {
         Self {
             companion: None,
             copy: None,
+            last_face: None,
             speaks: BTreeMap::new(),
             companion_present: false,
             started_ms: now,

@@ -73,13 +73,18 @@ impl Registry {
             return None;
         }
         let leaders = self.leaders(app);
-        if !leaders.is_empty() {
+        let alive = |key: &&Key| self.instances.get(*key).is_some_and(Instance::is_alive);
+        if leaders.iter().any(alive) {
             return Some(self.route(host.to_owned(), &leaders, None));
         }
         if let Some(key) = self.claims.starting(app) {
             return Some(self.route(host.to_owned(), &[key], None));
         }
-        let gone = self.gone_route(host, |dead| dead.key.app == app && dead.named);
+        let gone = match leaders.is_empty() {
+            true => self.gone_route(host, |dead| dead.key.app == app && dead.named),
+            // They have just ended.
+            false => Some(self.route(host.to_owned(), &leaders, None)),
+        };
         if self.claims.has_living(app) {
             let dead = gone.and_then(|route| route.dead);
             let title = format!("{app} (main is not running)");

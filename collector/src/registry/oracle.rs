@@ -72,7 +72,8 @@ impl Registry {
             let leaders = self.compared(app);
             assert_eq!(leaders, self.leaders(app), "the leaders of {app}");
             let own = app == "agentfs";
-            if let Some(first) = leaders.first().filter(|_| !own) {
+            let alive = leaders.iter().any(|key| self.instances[*key].is_alive());
+            if let Some(first) = leaders.first().filter(|_| !own && alive) {
                 add(app_host(app), first.to_string());
             }
             for (key, port) in leaders
@@ -88,6 +89,9 @@ impl Registry {
             let of_app = self.instances.iter().filter(|(key, _)| key.app == app);
             if !own && of_app.clone().any(|(_, instance)| instance.served && instance.is_alive()) {
                 add(app_host(app), format!("{app} (main is not running)"));
+            }
+            if let Some(first) = leaders.first().filter(|_| !own) {
+                add(app_host(app), first.to_string());
             }
         }
         for dead in self.dead.iter().rev() {

@@ -233,6 +233,7 @@ impl Registry {
             order,
             end: None,
             answered: false,
+            told_as_face: false,
             looks: 0,
         });
         let before = instance.last_owner.as_ref().filter(|(gone, _)| *gone == file).map(|(_, pid)| *pid);
@@ -257,6 +258,7 @@ impl Registry {
             self.reclaim(key);
             self.announce(key);
             self.publish_listener(What::ListenerUp, key, &file);
+            self.note_face(key, Some(&file));
         } else if !listener.accepting
             && let Some(after_ms) = LOOK_AGAIN_MS.get(listener.looks).copied()
         {
@@ -411,6 +413,7 @@ impl Registry {
 
     /// Brings an instance's link and its own end up to date after anything changed.
     pub(super) fn settle(&mut self, key: &Key) {
+        self.note_face(key, None);
         let Some(instance) = self.instances.get_mut(key) else { return };
         let main_file = main_file(key);
         if !instance.listeners.contains_key(&main_file) {
@@ -435,6 +438,24 @@ impl Registry {
         }
         instance.surveyed = true;
         self.effects.push(Effect::Survey { key: key.clone() });
+    }
+
+    /// Tells the journal which listeners have other host names, since another one is the face. `fresh` was told just now.
+    fn note_face(&mut self, key: &Key, fresh: Option<&str>) {
+        let Some(instance) = self.instances.get_mut(key) else { return };
+        let face = instance.main().map(|(_, face)| face.port());
+        instance.last_face = face.or(instance.last_face);
+        let mut renamed = Vec::new();
+        for (file, listener) in instance.listeners.iter_mut().filter(|(_, listener)| listener.accepting) {
+            let is_face = face == Some(listener.port());
+            let told = std::mem::replace(&mut listener.told_as_face, is_face);
+            if told != is_face && listener.port() != 0 && fresh != Some(file) {
+                renamed.push(file.clone());
+            }
+        }
+        for file in renamed {
+            self.publish_listener(What::ListenerRenamed, key, &file);
+        }
     }
 
     fn relink(&mut self, key: &Key, file: String, target: String, instead_of: Option<String>) {
