@@ -17,6 +17,7 @@ mod faces;
 mod hand;
 mod instance;
 mod key;
+mod learned;
 mod names;
 mod route;
 mod state;

@@ -9,6 +9,7 @@ use crate::message::request::{Facts, Format};
 use crate::table::{Entry, LastSeen, Table};
 use agentfs_wire::text::visible;
 use list::Live;
+pub(crate) use list::Sees;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,15 +27,6 @@ pub(crate) struct Reply {
     pub(crate) facts: Facts,
     /// Whether the connection ends with it.
     pub(crate) close: bool,
-}
-
-/// What the reader of a page may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sees {
-    /// Names, and whether they answer: every user of this machine.
-    Names,
-    /// Also folders, command lines and paths: the collector's own user and root.
-    Everything,
 }
 
 /// Why a known name got no answer.

@@ -228,7 +228,7 @@ fn each_port_has_one_url_everywhere() {
         let out = trace.stdout();
         let events = out.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let of_port = events.filter(|event| event["address"] == format!("127.0.0.1:{port}"));
-        of_port.filter_map(|event| Some(event["url"].as_str()?.to_owned())).last()
+        of_port.filter_map(|event| Some(event["url"].as_str()?.to_owned())).next_back()
     };
     until("the events", || (last(7002)? == "7002.shop.localhost").then_some(()));
     assert_eq!(last(5173).as_deref(), Some("shop.localhost"));

@@ -167,7 +167,7 @@ const session = require('http2').connect(`http://127.0.0.1:${port}`);
 const counts = {};
 let answers = 0;
 for (let index = 0; index < 120; index++) {
-    const stream = session.request({ ':path': '/events', ':authority': 'shop.localhost' });
+    const stream = session.request({ ':path': '/events', ':authority': 'one.shop.localhost' });
     stream.on('response', headers => {
         counts[headers[':status']] = (counts[headers[':status']] || 0) + 1;
         if (++answers === 120) console.log(JSON.stringify(counts));

@@ -9,13 +9,11 @@
 //!
 //! The order in which listeners start does not matter. A listener that was seen to speak another protocol is never the
 //! face.
-use super::instance::{Instance, Listener};
-use agentfs_wire::address::Scope;
+use super::instance::{Instance, Listener, rank};
 use agentfs_wire::limits::EPHEMERAL_FIRST;
 use agentfs_wire::name::Kind;
 use agentfs_wire::speaks::Speaks;
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 
 /// Ports of web servers that serve pages, first those of front ends: nginx and others, Vite, Angular, Astro, Node,
 /// Tomcat, Django, Flask.
@@ -133,16 +131,4 @@ fn speaks_no_http(port: u16) -> bool {
             | 2181
     );
     debugger || service || store
-}
-
-/// How early `localhost` would reach a listener: the more particular address first, IPv4 first.
-pub(super) fn rank(scope: Scope) -> u8 {
-    match scope {
-        Scope::V4(Ipv4Addr::LOCALHOST) => 0,
-        Scope::AnyV4 => 1,
-        Scope::AnyDual => 2,
-        Scope::LoopbackV6 => 3,
-        Scope::AnyV6 => 4,
-        Scope::V4(_) => 5,
-    }
 }

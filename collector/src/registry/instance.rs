@@ -1,6 +1,5 @@
 //! One instance, as the registry remembers it.
 use super::claims::{Claim, Line, Standing};
-use super::face::rank;
 use super::key::Key;
 use super::route::End;
 use agentfs_wire::address::{Endpoint, Scope};
@@ -9,6 +8,7 @@ use agentfs_wire::host::copy_number;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::speaks::Speaks;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -205,6 +205,18 @@ impl Instance {
             Some(main) => vec![main],
             None => Vec::new(),
         }
+    }
+}
+
+/// How early `localhost` would reach a listener: the more particular address first, IPv4 first.
+pub(super) fn rank(scope: Scope) -> u8 {
+    match scope {
+        Scope::V4(Ipv4Addr::LOCALHOST) => 0,
+        Scope::AnyV4 => 1,
+        Scope::AnyDual => 2,
+        Scope::LoopbackV6 => 3,
+        Scope::AnyV6 => 4,
+        Scope::V4(_) => 5,
     }
 }
 

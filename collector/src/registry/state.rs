@@ -440,24 +440,6 @@ impl Registry {
         self.effects.push(Effect::Survey { key: key.clone() });
     }
 
-    /// Tells the journal which listeners have other host names, since another one is the face. `fresh` was told just now.
-    fn note_face(&mut self, key: &Key, fresh: Option<&str>) {
-        let Some(instance) = self.instances.get_mut(key) else { return };
-        let face = instance.main().map(|(_, face)| face.port());
-        instance.last_face = face.or(instance.last_face);
-        let mut renamed = Vec::new();
-        for (file, listener) in instance.listeners.iter_mut().filter(|(_, listener)| listener.accepting) {
-            let is_face = face == Some(listener.port());
-            let told = std::mem::replace(&mut listener.told_as_face, is_face);
-            if told != is_face && listener.port() != 0 && fresh != Some(file) {
-                renamed.push(file.clone());
-            }
-        }
-        for file in renamed {
-            self.publish_listener(What::ListenerRenamed, key, &file);
-        }
-    }
-
     fn relink(&mut self, key: &Key, file: String, target: String, instead_of: Option<String>) {
         self.set_link(key, Some(target.clone()));
         self.effects.push(Effect::Link { file, target, instead_of });
@@ -560,7 +542,7 @@ impl Registry {
         self.instances.get(key)?.listeners.get(file)
     }
 
-    fn publish_listener(&mut self, what: fn(event::Listener) -> What, key: &Key, file: &str) {
+    pub(super) fn publish_listener(&mut self, what: fn(event::Listener) -> What, key: &Key, file: &str) {
         let Some(listener) = self.listener(key, file) else { return };
         self.publish(what(event::Listener {
             of: who(key),

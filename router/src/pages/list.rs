@@ -1,10 +1,18 @@
 //! Lists of names that answer, for pages. Pure.
-use super::Sees;
 use crate::limits::PAGE_NAMES;
 use crate::table::{Entry, Lookup, Route, Table};
 use agentfs_wire::host::is_port_label;
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// What the reader of a page may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sees {
+    /// Names, and whether they answer: every user of this machine.
+    Names,
+    /// Also folders, command lines and paths: the collector's own user and root.
+    Everything,
+}
 
 /// Live names for a page.
 #[derive(Debug, Default)]
