@@ -24,6 +24,7 @@ mod isolation;
 mod launch_agent;
 mod launchctl;
 mod liveness;
+mod main_port;
 mod naming;
 mod number;
 mod orphans;

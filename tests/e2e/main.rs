@@ -12,6 +12,7 @@ mod collector;
 mod commands;
 mod descriptors;
 mod display;
+mod face;
 mod fallback;
 mod faults;
 mod guards;

@@ -66,9 +66,6 @@ pub(crate) fn start(
         if let Some(port) = followed.urls.https_port {
             shell.args(["--https-port", &port.to_string()]);
         }
-        if followed.fork {
-            shell.arg("--fork");
-        }
         match shell.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status() {
             // Who ignores SIGCHLD gets no status (wait(2)).
             Err(error) if error.raw_os_error() != Some(Errno::ECHILD as i32) => Err(error),
@@ -136,10 +133,9 @@ struct Teller {
 impl Teller {
     /// Tells until there are no events any more.
     fn run(&mut self) {
-        let TellArguments { app, instance, pid, started_ms, http_port, https_port, fork } =
-            self.arguments.clone();
+        let TellArguments { app, instance, pid, started_ms, http_port, https_port } = self.arguments.clone();
         let urls = UrlStyle { http_port, https_port };
-        let followed = Followed { app: &app, instance: &instance, urls, fork };
+        let followed = Followed { app: &app, instance: &instance, urls };
         let view = View::new(&self.settings, self.printer, Tell::Listeners, followed);
         let mut events = match self.subscribe(followed, started_ms) {
             Ok(events) => events,
@@ -172,7 +168,7 @@ impl Teller {
 
 /// Whether our command opened the listener, and not another one of the instance, or of a later instance with that name.
 fn is_ours(event: &Event, ours: &mut Ours, own: u32, started_ms: u64) -> bool {
-    let What::ListenerUp(listener) = &event.what else { return false };
+    let (What::ListenerUp(listener) | What::ListenerRenamed(listener)) = &event.what else { return false };
     let runs = liveness::is_running(own, started_ms);
     match listener.pid {
         None => runs,
