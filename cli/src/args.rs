@@ -565,9 +565,9 @@ pub(crate) struct TellArguments {
     /// Unix time in milliseconds when the process was started
     #[arg(long)]
     pub(crate) started_ms: u64,
-    /// The router's port
+    /// The router's port; asked of the collector if absent
     #[arg(long)]
-    pub(crate) http_port: u16,
+    pub(crate) http_port: Option<u16>,
     /// The router's port for TLS, if TLS is on
     #[arg(long)]
     pub(crate) https_port: Option<u16>,
