@@ -54,7 +54,7 @@ fn two_checkouts_with_equal_names_never_share_an_instance() {
     assert_eq!(named(&home, &first, &[]), "shop/main");
 }
 
-/// "see how distinct names never collide": branches whose names fold to one label.
+/// Branches whose names become one label: `feature/cart` and `feature-cart`.
 #[test]
 fn branches_that_look_alike_have_instances_of_their_own() {
     let home = Home::new();

@@ -237,7 +237,7 @@ fn a_wrap_inside_an_instance_follows_the_same_rule() {
     let _ = itself.output().code(125).names(&["part of"]);
 }
 
-/// "the secret per instance (root only) is that of the joined instance"
+/// The broker knows one secret for each instance, so every command of it has that one.
 #[cfg_attr(not(target_os = "linux"), ignore = "only Linux has a broker")]
 #[test]
 fn a_command_that_joins_has_the_secret_of_the_instance() {
