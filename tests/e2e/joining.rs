@@ -152,7 +152,8 @@ fn what_a_closed_terminal_left_behind_is_joined_and_named() {
         .directory(&cart)
         .open_input()
         .spawn();
-    let left = home.listener("shop", "feature-cart", 5432).pid.unwrap();
+    // The file is seen before the notice comes that says whose it is.
+    let left = until("the listener's process is known", || home.listener("shop", "feature-cart", 5432).pid);
     closed.signal(Signal::SIGHUP);
     closed.wait();
     until("only the orphan is left", || {

@@ -14,7 +14,7 @@ listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("127.0.0.1", int(sys.argv[1])))
 listener.listen()
-print("PORT", listener.getsockname()[1], flush=True)
+print(f"PORT {listener.getsockname()[1]}", flush=True)
 while True:
     connection, _ = listener.accept()
     connection.recv(1000)

@@ -160,7 +160,8 @@ impl Hub {
                 }
             }
             // First the page, once for all: whoever finds no listener behind a name must not go to the host.
-            self.hosts.removing(&stale);
+            let registry = &self.registry;
+            self.hosts.removing(stale.iter().filter(|file| registry.has_living(file)));
             for file in stale {
                 self.perform(Effect::RemoveStale { file }, &mut events, &mut looks);
             }
@@ -173,7 +174,10 @@ impl Hub {
             self.files.hints.lose();
         }
         self.store_names();
-        published.iter().for_each(|event| self.hosts.hear(event));
+        let registry = &self.registry;
+        for event in &published {
+            self.hosts.hear(event, |key| registry.is_living(key), |key| registry.life_of(key));
+        }
         self.hosts.write();
         self.hosts.begin(|| self.registry.folders().collect());
         for event in published {

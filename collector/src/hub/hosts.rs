@@ -30,6 +30,8 @@ pub(super) struct Hosts {
     /// The last look; nothing while one is under way.
     found: Found,
     running: JoinSet<Found>,
+    /// The lives of the instances.
+    lives: BTreeMap<Key, (u32, u64)>,
     /// Whether the instances that were there before are known.
     begun: bool,
     /// Whether another look is due.
@@ -50,6 +52,7 @@ impl Hosts {
             bars,
             found: Found::default(),
             running: JoinSet::new(),
+            lives: BTreeMap::new(),
             begun: false,
             wanted: true,
             waiting,
@@ -97,9 +100,9 @@ impl Hosts {
         Some(format!("{} (pid {})", holder.program, holder.pid))
     }
 
-    /// Sockets are about to be removed: their ports are no longer the instance's, and not yet anybody's.
-    pub(super) fn removing(&self, files: &[String]) {
-        for name in files.iter().filter_map(|file| SocketName::parse(file).ok()) {
+    /// Sockets of living instances are about to be removed: their ports are no longer the instance's, and not yet anybody's.
+    pub(super) fn removing<'a>(&self, files: impl Iterator<Item = &'a String>) {
+        for name in files.filter_map(|file| SocketName::parse(file).ok()) {
             if let Kind::Listener { port, .. } = name.kind {
                 self.bars.gone(&Key::of(&name), port);
             }
@@ -107,25 +110,43 @@ impl Hosts {
         self.bars.write();
     }
 
-    /// What an event changes.
-    pub(super) fn hear(&mut self, event: &What) {
+    /// Notes the life of an instance. A command may take an ended instance's name before its end is noticed.
+    pub(super) fn see(&mut self, key: &Key, life: Option<(u32, u64)>) {
+        let Some(life) = life else { return };
+        if self.lives.insert(key.clone(), life).is_some_and(|last| last != life) {
+            self.bars.renewed(key);
+            self.bars.write();
+        }
+    }
+
+    /// What an event changes. `lives` says whether an instance does, `life_of` which of its lives it is.
+    pub(super) fn hear(
+        &mut self,
+        event: &What,
+        lives: impl Fn(&Key) -> bool,
+        life_of: impl Fn(&Key) -> Option<(u32, u64)>,
+    ) {
         match event {
             What::InstanceStarted { of, .. } => {
                 self.wanted = true;
+                let key = Key { app: of.app.clone(), instance: of.instance.clone() };
                 // A new instance with an old name has had no port yet.
                 if self.begun {
-                    self.bars.renewed(&Key { app: of.app.clone(), instance: of.instance.clone() });
+                    self.bars.renewed(&key);
                 }
+                let life = life_of(&key);
+                self.see(&key, life);
             }
             What::InstanceEnded { of } => {
-                self.bars.ended(&Key { app: of.app.clone(), instance: of.instance.clone() });
+                let key = Key { app: of.app.clone(), instance: of.instance.clone() };
+                self.bars.ended(&key);
+                self.lives.remove(&key);
             }
             What::ListenerDown(listener) => {
-                let port =
-                    listener.address.as_deref().and_then(|address| address.rsplit(':').next()?.parse().ok());
-                if let Some(port) = port {
-                    let of = &listener.of;
-                    self.bars.gone(&Key { app: of.app.clone(), instance: of.instance.clone() }, port);
+                let key = Key { app: listener.of.app.clone(), instance: listener.of.instance.clone() };
+                let address = listener.address.as_deref().filter(|_| lives(&key));
+                if let Some(port) = address.and_then(|address| address.rsplit(':').next()?.parse().ok()) {
+                    self.bars.gone(&key, port);
                 }
             }
             _ => {}
