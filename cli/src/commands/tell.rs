@@ -18,12 +18,13 @@ use crate::hint::Failure;
 use crate::ours::Ours;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::{descriptors, liveness};
+use crate::{descriptors, host_port, liveness};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::event::{Event, What};
 use agentfs_wire::url::UrlStyle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
@@ -162,9 +163,16 @@ impl Teller {
         }
         let paths = self.settings.paths.clone();
         let mut ours = Ours::new(paths, app.clone(), instance.clone(), pid);
+        // Each port of the host once, whichever process of the instance asks for it.
+        let mut told = BTreeSet::new();
         while let Ok(Next::Event(event)) = events.next(None) {
             if is_ours(&event, &mut ours, pid, started_ms) {
                 view.say(&event);
+            } else if let What::Call(call) = &event.what
+                && let Some(news) = host_port::news(call)
+                && told.insert((news.port, news.is_refused))
+            {
+                if news.is_refused { self.printer.warn(&news.text) } else { self.printer.say(&news.text) }
             }
         }
     }
