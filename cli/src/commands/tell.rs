@@ -11,19 +11,21 @@
 //! the program and then for nothing.
 use crate::args::TellArguments;
 use crate::autostart;
-use crate::client::Next;
+use crate::client::{Client, Next};
 use crate::exit::Exit;
 use crate::follow::{Followed, Tell, View, subscribe};
 use crate::hint::Failure;
 use crate::ours::Ours;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::{descriptors, host_port, liveness};
+use crate::{descriptors, host_port, instance, liveness};
 use agentfs_wire::companion::Companion;
-use agentfs_wire::event::{Event, What};
+use agentfs_wire::control::{Snapshot, method};
+use agentfs_wire::event::What;
 use agentfs_wire::url::UrlStyle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::Shutdown;
@@ -38,6 +40,12 @@ const SUBSCRIBE_TRIES: u32 = 20;
 
 /// Pause between two attempts.
 const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(250);
+
+/// Looks for the process of a listener before it counts as unknown.
+const OWNER_TRIES: u32 = 20;
+
+/// Pause between two looks.
+const OWNER_PAUSE: Duration = Duration::from_millis(10);
 
 /// Milliseconds that the lines which have arrived may take once the program has ended.
 const LAST_LINES: u8 = 50;
@@ -166,15 +174,45 @@ impl Teller {
         // Each port of the host once, whichever process of the instance asks for it.
         let mut told = BTreeSet::new();
         while let Ok(Next::Event(event)) = events.next(None) {
-            if is_ours(&event, &mut ours, pid, started_ms) {
-                view.say(&event);
-            } else if let What::Call(call) = &event.what
-                && let Some(news) = host_port::news(call)
-                && told.insert((news.port, news.is_refused))
-            {
-                if news.is_refused { self.printer.warn(&news.text) } else { self.printer.say(&news.text) }
+            match &event.what {
+                What::ListenerUp(listener) => {
+                    let owner = listener.pid.or_else(|| self.owner(&listener.socket));
+                    if is_ours(owner, &mut ours, pid, started_ms) {
+                        view.say(&event);
+                    }
+                }
+                What::Call(call) => {
+                    let news = host_port::news(call);
+                    match news.filter(|news| told.insert((news.port, news.is_refused))) {
+                        Some(news) if news.is_refused => self.printer.warn(&news.text),
+                        Some(news) => self.printer.say(&news.text),
+                        None => {}
+                    }
+                }
+                _ => {}
             }
         }
+    }
+
+    /// The process of a listener that the event does not name: the collector may see a socket before it is told whose it
+    /// is. That matters only where the instance has other commands as well.
+    fn owner(&self, socket: &str) -> Option<u32> {
+        let TellArguments { app, instance, .. } = &self.arguments;
+        let companion = instance::companion_in(&self.settings.paths, app, instance)?;
+        if companion.started().len() < 2 {
+            return None;
+        }
+        for _ in 0..OWNER_TRIES {
+            let mut client = Client::connect(&self.settings.paths).ok()?;
+            let snapshot: Snapshot = client.call(method::LIST, json!({})).ok()?;
+            let mut listeners = snapshot.instances.iter().flat_map(|instance| &instance.listeners);
+            let pid = listeners.find(|listener| listener.socket == socket)?.pid;
+            if pid.is_some() {
+                return pid;
+            }
+            std::thread::park_timeout(OWNER_PAUSE);
+        }
+        None
     }
 }
 
@@ -189,11 +227,11 @@ fn patiently<T>(attempt: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> 
     attempt()
 }
 
-/// Whether our command opened the listener, and not another one of the instance, or of a later instance with that name.
-fn is_ours(event: &Event, ours: &mut Ours, own: u32, started_ms: u64) -> bool {
-    let What::ListenerUp(listener) = &event.what else { return false };
+/// Whether our command opened the listener of the process `owner`, and not another one of the instance, or of a later
+/// instance with that name.
+fn is_ours(owner: Option<u32>, ours: &mut Ours, own: u32, started_ms: u64) -> bool {
     let runs = liveness::is_running(own, started_ms);
-    match listener.pid {
+    match owner {
         None => runs,
         Some(pid) if pid == own => true,
         Some(pid) => runs && ours.has(pid),
