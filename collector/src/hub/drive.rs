@@ -120,7 +120,7 @@ impl Hub {
                     self.go_on_pruning();
                 }
                 Some(found) = self.hosts.next() => {
-                    self.hosts.take(found);
+                    self.hosts.take(found, || self.registry.folders());
                     self.look_at_host(None);
                 }
                 Some(ended) = self.tasks.join_next() => self.task_ended(ended),
@@ -179,7 +179,7 @@ impl Hub {
             self.hosts.hear(event, |key| registry.is_living(key), |key| registry.life_of(key));
         }
         self.hosts.write();
-        self.hosts.begin(|| self.registry.folders().collect());
+        self.hosts.begin();
         for event in published {
             self.journal.publish(now_ms(), event);
         }
@@ -202,7 +202,7 @@ impl Hub {
         if answer_tx.is_some() {
             self.hosts.want(answer_tx);
         }
-        self.hosts.begin(|| self.registry.folders().collect());
+        self.hosts.begin();
     }
 
     /// Looks at files and tells what is there.

@@ -17,10 +17,6 @@ use tokio::task::JoinSet;
 pub(super) struct Found {
     sockets: Sockets,
     holders: Holders,
-    /// Checkouts of the instances, by instance and folder.
-    checkouts: BTreeMap<(Key, PathBuf), Option<Checkout>>,
-    /// Ports that a program of another checkout holds.
-    foreign: Vec<(u16, Key)>,
 }
 
 /// The host's ports, and who must not reach them.
@@ -29,6 +25,8 @@ pub(super) struct Hosts {
     bars: Bars,
     /// The last look; nothing while one is under way.
     found: Found,
+    /// Checkouts of the instances, by instance and folder; only while a program of the host runs in one.
+    checkouts: BTreeMap<(Key, PathBuf), Option<Checkout>>,
     running: JoinSet<Found>,
     /// The lives of the instances.
     lives: BTreeMap<Key, (u32, u64)>,
@@ -51,6 +49,7 @@ impl Hosts {
         Self {
             bars,
             found: Found::default(),
+            checkouts: BTreeMap::new(),
             running: JoinSet::new(),
             lives: BTreeMap::new(),
             begun: false,
@@ -66,15 +65,19 @@ impl Hosts {
         self.waiting.extend(answer_tx);
     }
 
-    /// Starts a look if one is due and none is under way. `instances`: the folders of the living ones.
-    pub(super) fn begin(&mut self, instances: impl FnOnce() -> Vec<(Key, PathBuf)>) {
+    /// Starts a look if one is due and none is under way.
+    pub(super) fn begin(&mut self) {
         if !self.wanted || !self.running.is_empty() {
             return;
         }
         self.wanted = false;
         self.answered = std::mem::take(&mut self.waiting);
-        let (last, instances) = (std::mem::take(&mut self.found), instances());
-        self.running.spawn_blocking(move || look(last, instances));
+        let mut holders = std::mem::take(&mut self.found).holders;
+        self.running.spawn_blocking(move || {
+            let sockets = host::sockets();
+            holders.update(&sockets);
+            Found { sockets, holders }
+        });
     }
 
     /// Waits for the look that is under way.
@@ -83,9 +86,24 @@ impl Hosts {
         Some(self.running.join_next().await?.unwrap_or_default())
     }
 
-    /// Takes what a look found.
-    pub(super) fn take(&mut self, mut found: Found) {
-        self.bars.set_others(std::mem::take(&mut found.foreign).into_iter());
+    /// Takes what a look found. `instances`: the folders of the instances, if it matters where they are.
+    pub(super) fn take<I: Iterator<Item = (Key, PathBuf)>>(
+        &mut self,
+        found: Found,
+        instances: impl FnOnce() -> I,
+    ) {
+        let mut foreign = Vec::new();
+        let mut known = std::mem::take(&mut self.checkouts);
+        if found.holders.have_checkouts() {
+            for place in instances() {
+                let checkout = known.remove(&place).unwrap_or_else(|| host::checkout(&place.1));
+                self.checkouts.insert(place, checkout);
+            }
+            let placed =
+                self.checkouts.iter().filter_map(|((key, _), checkout)| Some((key, checkout.as_ref()?)));
+            foreign = found.holders.foreign(&found.sockets, placed);
+        }
+        self.bars.set_others(foreign.into_iter());
         self.bars.write();
         self.found = found;
         for answer_tx in self.answered.drain(..) {
@@ -168,21 +186,4 @@ impl Hosts {
     pub(super) fn close(&self) {
         self.bars.close();
     }
-}
-
-/// Looks at the host's listeners. Reads what `last` does not know.
-fn look(last: Found, instances: Vec<(Key, PathBuf)>) -> Found {
-    let Found { mut holders, checkouts: mut known, .. } = last;
-    let sockets = host::sockets();
-    holders.update(&sockets);
-    let checkouts: BTreeMap<_, _> = instances
-        .into_iter()
-        .map(|place| {
-            let checkout = known.remove(&place).unwrap_or_else(|| host::checkout(&place.1));
-            (place, checkout)
-        })
-        .collect();
-    let placed = checkouts.iter().filter_map(|((key, _), checkout)| Some((key, checkout.as_ref()?)));
-    let foreign = holders.foreign(&sockets, placed);
-    Found { sockets, holders, checkouts, foreign }
 }
