@@ -106,7 +106,7 @@ inspect() {
     check python3 test_linked.py
     say "what agentfs reads in it"
     env -u RUSTC_BOOTSTRAP -u __CARGO_TESTS_ONLY_SRC_ROOT CARGO_TARGET_DIR="$own" AGENTFS_DYLIB="$universal" \
-        cargo test --locked --quiet --package agentfs-macos -- --ignored built
+        cargo test --locked --quiet --package agentfs-macos --features built built::
 }
 
 emulate() {

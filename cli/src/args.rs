@@ -13,7 +13,7 @@ use std::time::Duration;
     after_long_help = "\
 Examples:
   agentfs wrap -- python3 -m http.server 8080    a server with a localhost of its own
-  agentfs exec shop/k3f9 -- curl localhost:8080  a client in that localhost
+  agentfs exec shop/main -- curl localhost:8080  a client in that localhost
   agentfs ps                                     what is running, and its URLs
 
 Name an instance as APP/INSTANCE or INSTANCE.APP (as in its host name). APP is enough if only one
@@ -166,7 +166,7 @@ pub(crate) struct NameArguments {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  agentfs exec shop/k3f9 -- curl http://localhost:8080
+  agentfs exec shop/main -- curl http://localhost:8080
   agentfs exec feature-cart.shop -- npx playwright test
 
 The program gets the instance's rules: the --isolate, --only and --except that `wrap` was given.")]
@@ -230,7 +230,7 @@ pub(crate) struct TraceArguments {
 Examples:
   agentfs route myapp.localhost ./app.sock      a socket
   agentfs route db.localhost 127.0.0.1:8081     a port of the host
-  agentfs route preview.localhost shop/k3f9     an instance
+  agentfs route preview.localhost shop/main     an instance
   agentfs route shop shop --replace --policy least-connections
   agentfs route shop shop --replace --handoff
   agentfs route notes 127.0.0.1:8888 --rewrite-host    Jupyter, which accepts only `localhost`
@@ -298,9 +298,9 @@ pub(crate) enum PolicyArgument {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  agentfs forward shop/k3f9:5432           a free port of 127.0.0.1; it is printed
-  agentfs forward shop/k3f9:5432 15432     this port
-  agentfs forward shop/k3f9                every port, on the instance's own address in 127/8
+  agentfs forward shop/main:5432           a free port of 127.0.0.1; it is printed
+  agentfs forward shop/main:5432 15432     this port
+  agentfs forward shop/main                every port, on the instance's own address in 127/8
   agentfs forward --list
   agentfs forward --remove 127.0.0.1:15432
 
@@ -336,7 +336,7 @@ pub(crate) struct ForwardArguments {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  agentfs stop shop/k3f9     one instance
+  agentfs stop shop/main     one instance
   agentfs stop shop          every instance of an app
   agentfs stop --all --timeout 2
 
@@ -573,9 +573,9 @@ pub(crate) struct TellArguments {
     /// Unix time in milliseconds when the process was started
     #[arg(long)]
     pub(crate) started_ms: u64,
-    /// The router's port
+    /// The router's port; asked of the collector if absent
     #[arg(long)]
-    pub(crate) http_port: u16,
+    pub(crate) http_port: Option<u16>,
     /// The router's port for TLS, if TLS is on
     #[arg(long)]
     pub(crate) https_port: Option<u16>,

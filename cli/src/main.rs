@@ -18,6 +18,7 @@ mod exit;
 mod follow;
 mod hint;
 mod holders;
+mod host_port;
 mod instance;
 mod interposer;
 mod isolation;

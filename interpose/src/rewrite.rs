@@ -135,6 +135,8 @@ mod tests {
     fn a_v6only_socket_cannot_take_a_mapped_address() {
         let socket = Before::FreshTcp { v6: true, v6_only: true };
         assert_eq!(bind(at("[::ffff:127.0.0.1]:80"), socket, true), Action::Pass(Why::OtherAddress));
+        let loopback = Scope::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(bind(at("[::ffff:127.0.0.1]:80"), FRESH6, true), Action::Replace(loopback));
     }
 
     #[test]
@@ -144,6 +146,7 @@ mod tests {
         assert_eq!(destination(at("[::ffff:127.0.0.1]:80")), Some(at("127.0.0.1:80")));
         assert_eq!(destination(at("127.0.0.1:0")), None);
         assert_eq!(destination(at("10.0.0.1:80")), None);
+        assert_eq!(destination(at("[fd00::1]:80")), None);
     }
 
     #[test]

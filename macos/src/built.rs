@@ -44,7 +44,6 @@ fn flagged(slice: &[u8], flag: u32) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "reads what ci/darwin.sh builds"]
 fn the_library_has_both_slices_and_a_signature_where_one_is_needed() {
     let bytes = fs::read(library()).unwrap();
     let image = Image::from_bytes(&bytes).unwrap();
@@ -67,7 +66,6 @@ fn the_library_has_both_slices_and_a_signature_where_one_is_needed() {
 }
 
 #[test]
-#[ignore = "reads what ci/darwin.sh builds"]
 fn a_flag_in_a_real_signature_is_seen() {
     let slices = thin();
     let arm =
@@ -83,7 +81,6 @@ fn a_flag_in_a_real_signature_is_seen() {
 }
 
 #[test]
-#[ignore = "reads what ci/darwin.sh builds"]
 fn a_cut_file_is_refused_or_read_but_never_more() {
     for slice in thin() {
         for length in (0..slice.len()).step_by(997) {
@@ -94,7 +91,6 @@ fn a_cut_file_is_refused_or_read_but_never_more() {
 }
 
 #[test]
-#[ignore = "reads what ci/darwin.sh builds"]
 fn a_copy_is_the_slice_byte_for_byte() {
     let folder = tempfile::tempdir().unwrap();
     // The linker has signed the slice already.

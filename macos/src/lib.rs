@@ -16,6 +16,7 @@ pub mod signature;
 pub mod tools;
 
 #[cfg(test)]
+#[cfg(feature = "built")]
 mod built;
 #[cfg(test)]
 mod sample;

@@ -20,7 +20,8 @@ fn json(text: &str) -> Value {
 #[test]
 fn every_command_has_help_with_an_example() {
     let home = Home::new();
-    let commands = ["wrap", "exec", "ps", "trace", "route", "stop", "prune", "trust", "mac-tools", "doctor"];
+    let commands =
+        ["wrap", "name", "exec", "ps", "trace", "route", "stop", "prune", "trust", "mac-tools", "doctor"];
     let actions =
         ["start", "stop", "status", "install", "uninstall", "run"].map(|action| vec!["daemon", action]);
     for mut command in commands.map(|command| vec![command]).into_iter().chain(actions) {

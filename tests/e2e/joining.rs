@@ -1,5 +1,5 @@
 //! Identity is the checkout: which commands share a localhost, which are copies, and which folder has a name.
-use crate::names::{git, repository};
+use crate::names::repository;
 use agentfs_tests::wait::until;
 use agentfs_tests::{Home, Process, artifact, skip};
 use agentfs_wire::companion::Companion;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// Prints the names of its instance.
-const NAMES: [&str; 3] = ["sh", "-c", "printf %s/%s $AGENTFS_APP $AGENTFS_INSTANCE"];
+pub(crate) const NAMES: [&str; 3] = ["sh", "-c", "printf %s/%s $AGENTFS_APP $AGENTFS_INSTANCE"];
 
 /// `agentfs wrap OPTIONS -- sh -c SCRIPT` in a folder; `$0` is a server.
 fn server<'home>(home: &'home Home, folder: &Path, options: &[&str], script: &str) -> Process<'home> {
@@ -22,25 +22,25 @@ fn server<'home>(home: &'home Home, folder: &Path, options: &[&str], script: &st
 }
 
 /// A server on a port with a body.
-fn serve<'home>(home: &'home Home, folder: &Path, port: u16, body: &str) -> Process<'home> {
+pub(crate) fn serve<'home>(home: &'home Home, folder: &Path, port: u16, body: &str) -> Process<'home> {
     server(home, folder, &[], &format!("FIXTURE_PORT={port} FIXTURE_BODY={body} exec \"$0\""))
 }
 
 /// What `wrap` calls the instance of a command in that folder: `APP/INSTANCE`.
-fn named(home: &Home, folder: &Path, options: &[&str]) -> String {
+pub(crate) fn named(home: &Home, folder: &Path, options: &[&str]) -> String {
     home.agentfs(&["wrap"]).args(options.iter().copied()).arg("--").args(NAMES).directory(folder).text()
 }
 
-fn client() -> String {
+pub(crate) fn client() -> String {
     artifact::binary("fixture-client").display().to_string()
 }
 
 /// What `localhost:PORT` answers to a command that is wrapped in that folder.
-fn asked(home: &Home, folder: &Path, port: u16) -> String {
+pub(crate) fn asked(home: &Home, folder: &Path, port: u16) -> String {
     home.agentfs(&["wrap", "--", &client(), &port.to_string()]).directory(folder).text()
 }
 
-fn companion(home: &Home, file: &str) -> Companion {
+pub(crate) fn companion(home: &Home, file: &str) -> Companion {
     serde_json::from_slice(&std::fs::read(home.paths().run.join(file)).unwrap()).unwrap()
 }
 
@@ -152,7 +152,8 @@ fn what_a_closed_terminal_left_behind_is_joined_and_named() {
         .directory(&cart)
         .open_input()
         .spawn();
-    let left = home.listener("shop", "feature-cart", 5432).pid.unwrap();
+    // The file is seen before the notice comes that says whose it is.
+    let left = until("the listener's process is known", || home.listener("shop", "feature-cart", 5432).pid);
     closed.signal(Signal::SIGHUP);
     closed.wait();
     until("only the orphan is left", || {
@@ -237,104 +238,7 @@ fn a_wrap_inside_an_instance_follows_the_same_rule() {
     let _ = itself.output().code(125).names(&["part of"]);
 }
 
-/// "a branch switched or a worktree moved or removed while running"
-#[test]
-fn a_living_instance_keeps_its_name_and_its_folder() {
-    let home = Home::new();
-    let (main, cart) = repository(&home);
-    let _running = serve(&home, &cart, 5000, "cart");
-    home.listener("shop", "feature-cart", 5000);
-    git(&home, &cart, &["checkout", "-q", "-b", "fix/cart"]);
-    assert_eq!(named(&home, &cart, &[]), "shop/feature-cart");
-    let told = home.agentfs(&["wrap", "--"]).args(NAMES).directory(&cart).speaking().output().success();
-    let _ = told.names(&["shop/feature-cart", "shop/fix-cart"]);
-    git(&home, &main, &["worktree", "move", "../cart", "../moved"]);
-    let moved = home.work().join("moved");
-    assert_eq!(asked(&home, &moved, 5000), "cart");
-    let checkout = companion(&home, "shop-feature_cart.json").checkout.unwrap();
-    assert_eq!(checkout, moved.canonicalize().unwrap());
-    // Another worktree takes the branch: it has a name of its own.
-    git(&home, &main, &["worktree", "add", "-q", "../second", "feature/cart"]);
-    let second = home.work().join("second");
-    assert_eq!(named(&home, &second, &[]), "shop/feature-cart-second");
-    // The folder is gone: its instance still runs, and nobody else gets its name.
-    git(&home, &main, &["worktree", "remove", "--force", "../moved"]);
-    assert_eq!(named(&home, &second, &[]), "shop/feature-cart-second");
-    assert_eq!(home.exec("shop/feature-cart", &[&client(), "5000"]).text(), "cart");
-}
-
-/// "two checkouts with equal names": of different repositories. They never share an instance.
-#[test]
-fn two_checkouts_with_equal_names_never_share_an_instance() {
-    let home = Home::new();
-    for folder in ["a", "b"] {
-        home.write(&format!("{folder}/shop/readme"), "");
-        git(&home, &home.work().join(folder).join("shop"), &["init", "-q", "-b", "main"]);
-    }
-    let (first, second) = (home.work().join("a/shop"), home.work().join("b/shop"));
-    let running = serve(&home, &first, 5000, "a");
-    home.listener("shop", "main", 5000);
-    let told = home.agentfs(&["wrap", "--"]).args(NAMES).directory(&second).speaking().output().success();
-    assert_eq!(told.stdout, "shop/main-b");
-    let _ = told.names(&["shop/main-b", &first.display().to_string()]);
-    let _second = serve(&home, &second, 5000, "b");
-    home.listener("shop", "main-b", 5000);
-    assert_eq!((asked(&home, &first, 5000), asked(&home, &second, 5000)), ("a".into(), "b".into()));
-    // It keeps that name when the other one has gone.
-    let _ = running.terminate();
-    home.gone("shop", "main");
-    assert_eq!(named(&home, &second, &[]), "shop/main-b");
-    assert_eq!(named(&home, &first, &[]), "shop/main");
-}
-
-/// "see how distinct names never collide": branches whose names fold to one label.
-#[test]
-fn branches_that_look_alike_have_instances_of_their_own() {
-    let home = Home::new();
-    let (main, cart) = repository(&home);
-    git(&home, &main, &["worktree", "add", "-q", "-b", "feature-cart", "../cart2"]);
-    let _running = serve(&home, &cart, 5000, "slash");
-    home.listener("shop", "feature-cart", 5000);
-    assert_eq!(named(&home, &home.work().join("cart2"), &[]), "shop/feature-cart-cart2");
-}
-
-/// "a folder without permission": what cannot be read gives no name.
-#[test]
-fn a_folder_without_permission_gives_no_names() {
-    if !skip::is_root() {
-        return;
-    }
-    let home = Home::of_user("nobody");
-    let folder = home.work().join("closed/inner");
-    home.write("closed/inner/readme", "");
-    home.write("closed/agentfs.toml", "name = \"hidden\"\n");
-    let mode = |path: &Path, mode| {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    };
-    mode(&home.work().join("closed/agentfs.toml"), 0o600);
-    let told = home.agentfs(&["wrap", "--"]).args(NAMES).directory(&folder).speaking().output().success();
-    assert_eq!(told.stdout, "inner/main", "{}", told.explain());
-    let _ = told.names(&["cannot read", "agentfs.toml"]);
-    mode(&folder, 0o000);
-    let told = home.agentfs(&["wrap", "--"]).args(NAMES).directory(&home.work()).output().success();
-    assert_eq!(told.stdout, "work/main");
-    mode(&folder, 0o700);
-}
-
-/// A command that is started in a folder that was removed runs; no other one joins it.
-#[test]
-fn a_removed_folder_has_no_instance() {
-    let home = Home::new();
-    let folder = home.work().join("gone");
-    std::fs::create_dir(&folder).unwrap();
-    let agentfs = home.agentfs_path().display().to_string();
-    let script = "rmdir \"$PWD\"; \"$0\" wrap -- cat </dev/tty 2>/dev/null; exec \"$0\" wrap -- sh -c 'echo $AGENTFS_INSTANCE'";
-    let text = home.program("sh").args(["-c", script, &agentfs]).directory(&folder).text();
-    assert_eq!(text.trim(), "main");
-}
-
-/// "the secret per instance (root only) is that of the joined instance"
+/// The broker knows one secret for each instance, so every command of it has that one.
 #[cfg_attr(not(target_os = "linux"), ignore = "only Linux has a broker")]
 #[test]
 fn a_command_that_joins_has_the_secret_of_the_instance() {
@@ -348,6 +252,46 @@ fn a_command_that_joins_has_the_secret_of_the_instance() {
     let secret =
         home.agentfs(&["wrap", "--", "sh", "-c", "printf %s $AGENTFS_SECRET"]).directory(&main).text();
     assert_eq!(secret, companion(&home, "shop-main.json").secret.unwrap().reveal());
+}
+
+/// A command that joins goes by the rules of the instance.
+#[test]
+fn a_command_that_joins_has_the_rules_of_the_instance() {
+    let home = Home::new();
+    let (main, _) = repository(&home);
+    let _running = server(&home, &main, &["--isolate", "--except", "7001,7002"], "exec \"$0\"");
+    home.listener("shop", "main", 5000);
+    let show = ["sh", "-c", "printf '%s %s' \"$AGENTFS_ISOLATE\" \"$AGENTFS_EXCEPT\""];
+    let rules = |options: &[&str]| {
+        let run = home.agentfs(&["wrap"]).args(options.iter().copied()).arg("--").args(show);
+        run.directory(&main).text()
+    };
+    assert_eq!(rules(&[]), "1 7001,7002");
+    assert_eq!(rules(&["--except", "7003"]), "1 7003", "its own ports, if it says so");
+    assert_eq!(rules(&["--new"]), " ");
+}
+
+/// `trace -- COMMAND` joins too, and still shows only its own command.
+#[cfg_attr(not(target_os = "linux"), ignore = "only /proc tells who started a process")]
+#[test]
+fn a_traced_command_that_joins_shows_only_its_own_calls() {
+    let home = Home::new();
+    let (main, _) = repository(&home);
+    let script = "\"$0\" & echo ready; read line; FIXTURE_PORT=5001 \"$0\" & wait";
+    let run = home.agentfs(&["wrap", "--", "sh", "-c", script]).arg(artifact::binary("fixture-wait"));
+    let mut running = run.directory(&main).open_input().spawn();
+    home.listener("shop", "main", 5000);
+    let script = "echo ready; read line; exec \"$0\" 5001";
+    let run = home.agentfs(&["trace", "--", "sh", "-c", script]).arg(client());
+    let mut traced = run.directory(&main).open_input().spawn();
+    traced.wait_for("ready");
+    running.write(b"\n");
+    home.listener("shop", "main", 5001);
+    traced.write(b"\n");
+    let traced = traced.finish().success();
+    let lines = |word: &str| traced.stderr.lines().filter(|line| line.contains(word)).count();
+    assert!(lines("connect") > 0, "{}", traced.explain());
+    assert_eq!((lines("listen"), lines("fixture-wait")), (0, 0), "{}", traced.explain());
 }
 
 /// "`agentfs name` explains what the folder would be called and why"

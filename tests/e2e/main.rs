@@ -7,6 +7,7 @@
 mod bad_input;
 mod balance;
 mod broker;
+mod checkouts;
 mod clients;
 mod collector;
 mod commands;

@@ -14,7 +14,7 @@ listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("127.0.0.1", int(sys.argv[1])))
 listener.listen()
-print("PORT", listener.getsockname()[1], flush=True)
+print(f"PORT {listener.getsockname()[1]}", flush=True)
 while True:
     connection, _ = listener.accept()
     connection.recv(1000)
@@ -108,16 +108,23 @@ fn a_forward_of_one_fork_is_not_another_forks_port() {
     drop(probe);
     let listen = port.to_string();
     let _ = home.agentfs(&["forward", "shop/blue:5000", &listen]).output().success();
-    let green = home.wrap("shop", "green", &["cat"]).open_input().spawn();
+    let mut green = home.wrap("shop", "green", &["cat"]).open_input().speaking().spawn();
     until("green is known", || home.instance("shop", "green"));
     let asks = |instance: &str| home.exec(instance, &client(port)).output();
     assert!(!asks("shop/green").status.success(), "{}", asks("shop/green").explain());
+    let refused = format!("warning: localhost:{port} is refused: agentfs holds it for another instance");
+    until("its terminal is told", || green.stderr().contains(&refused).then_some(()));
     assert_eq!(home.program(&client(port)[0]).arg(&listen).text(), "blue", "outside of instances");
     assert_eq!(asks("shop/blue").success().stdout, "blue", "its own");
     let _ = home.agentfs(&["forward", "--remove", &format!("127.0.0.1:{port}")]).output().success();
     let (free, _) = host(&home, &home.work(), port, "a database");
     assert_eq!(asks("shop/green").success().stdout, "a database");
-    drop((green, free));
+    let reached = format!("localhost:{port} is the host's: python3 (pid ");
+    until("its terminal is told", || green.stderr().contains(&reached).then_some(()));
+    green.close_input();
+    let told = green.finish().success().stderr;
+    assert_eq!(told.matches("localhost:").count(), 2, "each once: {told}");
+    drop(free);
 }
 
 /// "(a) the port was never this instance's own": also where its collector was killed meanwhile.

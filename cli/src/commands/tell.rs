@@ -11,20 +11,22 @@
 //! the program and then for nothing.
 use crate::args::TellArguments;
 use crate::autostart;
-use crate::client::{Client, Events, Next};
+use crate::client::{Client, Next};
 use crate::exit::Exit;
 use crate::follow::{Followed, Tell, View, subscribe};
 use crate::hint::Failure;
 use crate::ours::Ours;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::{descriptors, instance, liveness};
+use crate::{descriptors, host_port, instance, liveness};
+use agentfs_wire::companion::Companion;
 use agentfs_wire::control::{Snapshot, method};
 use agentfs_wire::event::What;
 use agentfs_wire::url::UrlStyle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
@@ -51,15 +53,15 @@ const LAST_LINES: u8 = 50;
 /// Milliseconds between two looks whether the program has ended, where the system does not tell.
 const LOOK_MS: u8 = 50;
 
-/// Starts a process that reports on `followed` until the process `pid` has ended. It misses no event of a program that
-/// starts after this call.
+/// Starts a process that reports on the instance until our own process, which becomes the program, has ended. It misses
+/// no event since `started_ms`. It asks the collector how URLs are written if we do not know.
 ///
 /// # Errors
 /// Why it could not be started.
 pub(crate) fn start(
     settings: &Settings,
-    followed: Followed<'_>,
-    pid: u32,
+    companion: &Companion,
+    urls: Option<UrlStyle>,
     started_ms: u64,
 ) -> Result<(), Failure> {
     let run = || -> io::Result<()> {
@@ -68,10 +70,12 @@ pub(crate) fn start(
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", "\"$0\" \"$@\" &"]).arg(own.get_program()).env_clear();
         shell.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        shell.arg("tell").args(["--app", followed.app, "--instance", followed.instance]);
-        shell.args(["--pid", &pid.to_string(), "--started-ms", &started_ms.to_string()]);
-        shell.args(["--http-port", &followed.urls.http_port.to_string()]);
-        if let Some(port) = followed.urls.https_port {
+        shell.arg("tell").args(["--app", &companion.app, "--instance", &companion.instance]);
+        shell.args(["--pid", &std::process::id().to_string(), "--started-ms", &started_ms.to_string()]);
+        if let Some(urls) = urls {
+            shell.args(["--http-port", &urls.http_port.to_string()]);
+        }
+        if let Some(port) = urls.and_then(|urls| urls.https_port) {
             shell.args(["--https-port", &port.to_string()]);
         }
         match shell.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status() {
@@ -142,25 +146,46 @@ impl Teller {
     /// Tells until there are no events any more.
     fn run(&mut self) {
         let TellArguments { app, instance, pid, started_ms, http_port, https_port } = self.arguments.clone();
-        let urls = UrlStyle { http_port, https_port };
-        let followed = Followed { app: &app, instance: &instance, urls };
-        let view = View::new(&self.settings, self.printer, Tell::Listeners, followed);
-        let mut events = match self.subscribe(followed, started_ms) {
-            Ok(events) => events,
-            Err(error) => return self.printer.warn(&error.message),
+        let known = http_port.map(|http_port| UrlStyle { http_port, https_port });
+        let begun = patiently(|| {
+            let ask = || autostart::answer(&self.settings).map(|info| info.urls());
+            let urls = known.or_else(ask).ok_or_else(|| Failure::of("the collector does not answer"))?;
+            let followed = Followed { app: &app, instance: &instance, urls };
+            let events = subscribe(&self.settings, Tell::Listeners, followed, Some(started_ms))?;
+            Ok((events, View::new(&self.settings, self.printer, Tell::Listeners, followed)))
+        });
+        let (mut events, view) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                return self
+                    .printer
+                    .warn(&format!("cannot report where the program listens: {}", error.message));
+            }
         };
         if let Ok(stop) = events.stopper() {
             let _ = self.stop.set(stop);
         }
         let paths = self.settings.paths.clone();
         let mut ours = Ours::new(paths, app.clone(), instance.clone(), pid);
+        // Each port of the host once, whichever process of the instance asks for it.
+        let mut told = BTreeSet::new();
         while let Ok(Next::Event(event)) = events.next(None) {
-            let (What::ListenerUp(listener) | What::ListenerRenamed(listener)) = &event.what else {
-                continue;
-            };
-            let owner = listener.pid.or_else(|| self.owner(&listener.socket));
-            if is_ours(owner, &mut ours, pid, started_ms) {
-                view.say(&event);
+            match &event.what {
+                What::ListenerUp(listener) | What::ListenerRenamed(listener) => {
+                    let owner = listener.pid.or_else(|| self.owner(&listener.socket));
+                    if is_ours(owner, &mut ours, pid, started_ms) {
+                        view.say(&event);
+                    }
+                }
+                What::Call(call) => {
+                    let news = host_port::news(call);
+                    match news.filter(|news| told.insert((news.port, news.is_refused))) {
+                        Some(news) if news.is_refused => self.printer.warn(&news.text),
+                        Some(news) => self.printer.say(&news.text),
+                        None => {}
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -185,18 +210,17 @@ impl Teller {
         }
         None
     }
+}
 
-    /// Subscribes. Where hundreds of programs start at once, the collector may be busy for a while; it keeps the events.
-    fn subscribe(&self, followed: Followed<'_>, since_ms: u64) -> Result<Events, Failure> {
-        let subscribe = || subscribe(&self.settings, Tell::Listeners, followed, Some(since_ms));
-        for _ in 1..SUBSCRIBE_TRIES {
-            if let Ok(events) = subscribe() {
-                return Ok(events);
-            }
-            std::thread::park_timeout(SUBSCRIBE_PAUSE);
+/// Tries again for a while: where hundreds of programs start at once, the collector may be busy. It keeps the events.
+fn patiently<T>(attempt: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
+    for _ in 1..SUBSCRIBE_TRIES {
+        if let Ok(done) = attempt() {
+            return Ok(done);
         }
-        subscribe()
+        std::thread::park_timeout(SUBSCRIBE_PAUSE);
     }
+    attempt()
 }
 
 /// Whether our command opened the listener of the process `owner`, and not another one of the instance, or of a later

@@ -137,6 +137,8 @@ struct Prepared {
     variables: Vec<(OsString, OsString)>,
     /// How URLs are written, if a collector answered.
     urls: Option<UrlStyle>,
+    /// Whether there is a collector. One that starts hundreds of programs may be too busy to say how URLs are written.
+    has_collector: bool,
     /// Why the library does not reach the program.
     unreached: Option<Why>,
 }
@@ -215,15 +217,16 @@ impl Wrap<'_> {
         // The rules say it again, whatever our own environment says.
         let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
         program::settle(&start.path, &mut variables);
-        Ok(Prepared { variables, urls, unreached })
+        Ok(Prepared { variables, urls, has_collector: client.is_some(), unreached })
     }
 
     /// Becomes the program. Returns only if that fails.
     fn become_it(self, prepared: &Prepared, claim: &Claim) -> Failure {
         let Self { settings, printer, tell, start, .. } = self;
         let started_ms = claim.own.started_ms;
-        if let (Tell::Listeners, Some(followed)) = (tell, prepared.followed(claim))
-            && let Err(error) = tell::start(settings, followed, std::process::id(), started_ms)
+        if tell == Tell::Listeners
+            && prepared.has_collector
+            && let Err(error) = tell::start(settings, &claim.companion, prepared.urls, started_ms)
         {
             printer.warn(&error.message);
         }

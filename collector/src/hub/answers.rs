@@ -36,10 +36,12 @@ impl Hub {
             Ask::RouteRemove(host) => self.remove_route(&host),
             Ask::LookAtHost(InstanceName { app, instance }) => {
                 // Its hint may not have come yet.
+                let key = Key { app: app.clone(), instance: instance.clone() };
                 if let (Some(app), Some(instance)) = (app_name(&app), instance_name(&instance)) {
                     let companion = SocketName { app, instance, kind: Kind::Companion };
                     self.look_at([companion.format().as_str().to_owned()]);
                 }
+                self.hosts.see(&key, self.registry.life_of(&key));
                 return self.look_at_host(Some(command.answer_tx));
             }
             Ask::Prune => return self.begin_pruning(command.answer_tx),

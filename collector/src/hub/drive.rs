@@ -121,7 +121,7 @@ impl Hub {
                     self.go_on_pruning();
                 }
                 Some(found) = self.hosts.next() => {
-                    self.hosts.take(found);
+                    self.hosts.take(found, || self.registry.folders());
                     self.look_at_host(None);
                 }
                 Some(ended) = self.tasks.join_next() => self.task_ended(ended),
@@ -162,7 +162,8 @@ impl Hub {
                 }
             }
             // First the page, once for all: whoever finds no listener behind a name must not go to the host.
-            self.hosts.removing(&stale);
+            let registry = &self.registry;
+            self.hosts.removing(stale.iter().filter(|file| registry.has_living(file)));
             for file in stale {
                 self.perform(Effect::RemoveStale { file }, &mut events, &mut looks);
             }
@@ -175,9 +176,12 @@ impl Hub {
             self.files.hints.lose();
         }
         self.store_names();
-        published.iter().for_each(|event| self.hosts.hear(event));
+        let registry = &self.registry;
+        for event in &published {
+            self.hosts.hear(event, |key| registry.is_living(key), |key| registry.life_of(key));
+        }
         self.hosts.write();
-        self.hosts.begin(|| self.registry.folders().collect());
+        self.hosts.begin();
         for event in published {
             self.journal.publish(now_ms(), event);
         }
@@ -200,7 +204,7 @@ impl Hub {
         if answer_tx.is_some() {
             self.hosts.want(answer_tx);
         }
-        self.hosts.begin(|| self.registry.folders().collect());
+        self.hosts.begin();
     }
 
     /// Looks at files and tells what is there.

@@ -17,10 +17,6 @@ use tokio::task::JoinSet;
 pub(super) struct Found {
     sockets: Sockets,
     holders: Holders,
-    /// Checkouts of the instances, by instance and folder.
-    checkouts: BTreeMap<(Key, PathBuf), Option<Checkout>>,
-    /// Ports that a program of another checkout holds.
-    foreign: Vec<(u16, Key)>,
 }
 
 /// The host's ports, and who must not reach them.
@@ -29,7 +25,11 @@ pub(super) struct Hosts {
     bars: Bars,
     /// The last look; nothing while one is under way.
     found: Found,
+    /// Checkouts of the instances, by instance and folder; only while a program of the host runs in one.
+    checkouts: BTreeMap<(Key, PathBuf), Option<Checkout>>,
     running: JoinSet<Found>,
+    /// The lives of the instances.
+    lives: BTreeMap<Key, (u32, u64)>,
     /// Whether the instances that were there before are known.
     begun: bool,
     /// Whether another look is due.
@@ -49,7 +49,9 @@ impl Hosts {
         Self {
             bars,
             found: Found::default(),
+            checkouts: BTreeMap::new(),
             running: JoinSet::new(),
+            lives: BTreeMap::new(),
             begun: false,
             wanted: true,
             waiting,
@@ -63,15 +65,19 @@ impl Hosts {
         self.waiting.extend(answer_tx);
     }
 
-    /// Starts a look if one is due and none is under way. `instances`: the folders of the living ones.
-    pub(super) fn begin(&mut self, instances: impl FnOnce() -> Vec<(Key, PathBuf)>) {
+    /// Starts a look if one is due and none is under way.
+    pub(super) fn begin(&mut self) {
         if !self.wanted || !self.running.is_empty() {
             return;
         }
         self.wanted = false;
         self.answered = std::mem::take(&mut self.waiting);
-        let (last, instances) = (std::mem::take(&mut self.found), instances());
-        self.running.spawn_blocking(move || look(last, instances));
+        let mut holders = std::mem::take(&mut self.found).holders;
+        self.running.spawn_blocking(move || {
+            let sockets = host::sockets();
+            holders.update(&sockets);
+            Found { sockets, holders }
+        });
     }
 
     /// Waits for the look that is under way.
@@ -80,9 +86,24 @@ impl Hosts {
         Some(self.running.join_next().await?.unwrap_or_default())
     }
 
-    /// Takes what a look found.
-    pub(super) fn take(&mut self, mut found: Found) {
-        self.bars.set_others(std::mem::take(&mut found.foreign).into_iter());
+    /// Takes what a look found. `instances`: the folders of the instances, if it matters where they are.
+    pub(super) fn take<I: Iterator<Item = (Key, PathBuf)>>(
+        &mut self,
+        found: Found,
+        instances: impl FnOnce() -> I,
+    ) {
+        let mut foreign = Vec::new();
+        let mut known = std::mem::take(&mut self.checkouts);
+        if found.holders.have_checkouts() {
+            for place in instances() {
+                let checkout = known.remove(&place).unwrap_or_else(|| host::checkout(&place.1));
+                self.checkouts.insert(place, checkout);
+            }
+            let placed =
+                self.checkouts.iter().filter_map(|((key, _), checkout)| Some((key, checkout.as_ref()?)));
+            foreign = found.holders.foreign(&found.sockets, placed);
+        }
+        self.bars.set_others(foreign.into_iter());
         self.bars.write();
         self.found = found;
         for answer_tx in self.answered.drain(..) {
@@ -97,9 +118,9 @@ impl Hosts {
         Some(format!("{} (pid {})", holder.program, holder.pid))
     }
 
-    /// Sockets are about to be removed: their ports are no longer the instance's, and not yet anybody's.
-    pub(super) fn removing(&self, files: &[String]) {
-        for name in files.iter().filter_map(|file| SocketName::parse(file).ok()) {
+    /// Sockets of living instances are about to be removed: their ports are no longer the instance's, and not yet anybody's.
+    pub(super) fn removing<'a>(&self, files: impl Iterator<Item = &'a String>) {
+        for name in files.filter_map(|file| SocketName::parse(file).ok()) {
             if let Kind::Listener { port, .. } = name.kind {
                 self.bars.gone(&Key::of(&name), port);
             }
@@ -107,25 +128,43 @@ impl Hosts {
         self.bars.write();
     }
 
-    /// What an event changes.
-    pub(super) fn hear(&mut self, event: &What) {
+    /// Notes the life of an instance. A command may take an ended instance's name before its end is noticed.
+    pub(super) fn see(&mut self, key: &Key, life: Option<(u32, u64)>) {
+        let Some(life) = life else { return };
+        if self.lives.insert(key.clone(), life).is_some_and(|last| last != life) {
+            self.bars.renewed(key);
+            self.bars.write();
+        }
+    }
+
+    /// What an event changes. `lives` says whether an instance does, `life_of` which of its lives it is.
+    pub(super) fn hear(
+        &mut self,
+        event: &What,
+        lives: impl Fn(&Key) -> bool,
+        life_of: impl Fn(&Key) -> Option<(u32, u64)>,
+    ) {
         match event {
             What::InstanceStarted { of, .. } => {
                 self.wanted = true;
+                let key = Key { app: of.app.clone(), instance: of.instance.clone() };
                 // A new instance with an old name has had no port yet.
                 if self.begun {
-                    self.bars.renewed(&Key { app: of.app.clone(), instance: of.instance.clone() });
+                    self.bars.renewed(&key);
                 }
+                let life = life_of(&key);
+                self.see(&key, life);
             }
             What::InstanceEnded { of } => {
-                self.bars.ended(&Key { app: of.app.clone(), instance: of.instance.clone() });
+                let key = Key { app: of.app.clone(), instance: of.instance.clone() };
+                self.bars.ended(&key);
+                self.lives.remove(&key);
             }
             What::ListenerDown(listener) => {
-                let port =
-                    listener.address.as_deref().and_then(|address| address.rsplit(':').next()?.parse().ok());
-                if let Some(port) = port {
-                    let of = &listener.of;
-                    self.bars.gone(&Key { app: of.app.clone(), instance: of.instance.clone() }, port);
+                let key = Key { app: listener.of.app.clone(), instance: listener.of.instance.clone() };
+                let address = listener.address.as_deref().filter(|_| lives(&key));
+                if let Some(port) = address.and_then(|address| address.rsplit(':').next()?.parse().ok()) {
+                    self.bars.gone(&key, port);
                 }
             }
             _ => {}
@@ -147,21 +186,4 @@ impl Hosts {
     pub(super) fn close(&self) {
         self.bars.close();
     }
-}
-
-/// Looks at the host's listeners. Reads what `last` does not know.
-fn look(last: Found, instances: Vec<(Key, PathBuf)>) -> Found {
-    let Found { mut holders, checkouts: mut known, .. } = last;
-    let sockets = host::sockets();
-    holders.update(&sockets);
-    let checkouts: BTreeMap<_, _> = instances
-        .into_iter()
-        .map(|place| {
-            let checkout = known.remove(&place).unwrap_or_else(|| host::checkout(&place.1));
-            (place, checkout)
-        })
-        .collect();
-    let placed = checkouts.iter().filter_map(|((key, _), checkout)| Some((key, checkout.as_ref()?)));
-    let foreign = holders.foreign(&sockets, placed);
-    Found { sockets, holders, checkouts, foreign }
 }

@@ -116,8 +116,11 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     });
 
     hub.run(&mut inputs, shutdown).await;
-    hub.hosts.close();
-    hub.store_faces();
+    // Nothing is written into a home that was taken away.
+    if hub.files.are_ours() {
+        hub.hosts.close();
+        hub.store_faces();
+    }
 
     // Requests in the queue are told that we end, by the end of the queue.
     drop(inputs);

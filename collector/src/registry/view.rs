@@ -100,6 +100,17 @@ impl Registry {
         key.is_ok_and(|key| self.instances.get(&key).is_some_and(Instance::is_alive))
     }
 
+    /// What tells the lives of instances with one name apart: the first command's process, and when it was started.
+    pub(crate) fn life_of(&self, key: &Key) -> Option<(u32, u64)> {
+        let companion = self.instances.get(key)?.companion.as_ref()?;
+        Some((companion.wrap_pid, companion.started_ms))
+    }
+
+    /// Whether an instance lives.
+    pub(crate) fn is_living(&self, key: &Key) -> bool {
+        self.instances.get(key).is_some_and(Instance::is_alive)
+    }
+
     /// Every file of the run dir that the registry believes to be there.
     pub(crate) fn files(&self) -> BTreeSet<String> {
         let mut files = BTreeSet::new();

@@ -1,7 +1,6 @@
 //! Guards that nothing else would miss: each is tried where the second line of defence does not help.
 use crate::harness::{App, Collector, eventually};
 use agentfs_wire::notice::Call;
-use agentfs_wire::paths::Paths;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs;
 use std::process::{Command, Stdio};
@@ -116,6 +115,7 @@ async fn the_broker_serves_no_file_of_another_instance() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_control_socket_answers_no_other_user() {
+    use agentfs_wire::paths::Paths;
     use std::os::unix::fs::PermissionsExt;
     const ASK: &str = r#"
 import socket, sys

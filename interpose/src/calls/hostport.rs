@@ -44,14 +44,13 @@ fn barred(config: &Config, port: u16) -> Option<Bar> {
     let path = UnixName::path(&[config.base(), b"/barred.page"]);
     let page = sys::open(path.c_path(), libc::O_RDONLY, 0).ok()?;
     let mut magic = [0; MAGIC.len()];
-    sys::read_at(page.number(), 0, &mut magic).ok()?;
+    sys::read(page.number(), &mut magic).ok()?;
     if magic != MAGIC {
         return None;
     }
-    let mut start = MAGIC.len();
     loop {
         let mut rows = [0; ROWS * ROW_BYTES];
-        let count = sys::read_at(page.number(), u64::try_from(start).ok()?, &mut rows).ok()?;
+        let count = sys::read(page.number(), &mut rows).ok()?;
         let read = rows.get(..count)?.chunks_exact(ROW_BYTES).filter_map(Row::decode);
         if let Some(bar) = read.filter_map(|row| row.bars(config.space, port)).next() {
             return Some(bar);
@@ -59,7 +58,6 @@ fn barred(config: &Config, port: u16) -> Option<Bar> {
         if count < rows.len() {
             return None;
         }
-        start += count;
     }
 }
 

@@ -270,6 +270,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_to_come_is_told() {
+        assert_eq!(
+            (Body::NONE.expected(), Body::Length(7).expected(), Body::UntilClose.expected()),
+            (0, 7, 0)
+        );
+        let mut chunked = Body::CHUNKED;
+        assert_eq!(chunked.expected(), 0);
+        assert_eq!(chunked.data(b"a\r\n012").unwrap(), (3, 3));
+        assert_eq!(chunked.expected(), 7);
+        assert!(!chunked.is_finished() && Body::NONE.is_finished());
+        assert!(!Body::Length(1).is_finished() && !Body::UntilClose.is_finished());
+    }
+
+    #[test]
     fn chunks_read_alike_however_they_are_cut() {
         for end in ["0\r\n\r\n", "0\r\nX-Sum: 1\r\nHost: x\r\n\r\n"] {
             let body = [b"5\r\nhello\r\n6;name=\"v\"\r\n world\r\n", end.as_bytes()].concat();

@@ -91,6 +91,18 @@ mod tests {
     }
 
     #[test]
+    fn the_first_line_is_measured_once_it_is_there() {
+        let mut scanner = Scanner::default();
+        assert_eq!((scanner.in_first_line(), scanner.first_line()), (true, None));
+        assert_eq!(scanner.scan(b"GET / HTTP/1.1\r", true), Head::Partial);
+        assert_eq!((scanner.in_first_line(), scanner.first_line()), (true, None));
+        assert_eq!(scanner.scan(b"GET / HTTP/1.1\r\nHost: a\r\nB", true), Head::Partial);
+        assert_eq!((scanner.in_first_line(), scanner.first_line()), (false, Some(16)));
+        assert_eq!(scanner.scan(b"GET / HTTP/1.1\r\nHost: a\r\nB: c\r\n\r\n", true), Head::Complete(33));
+        assert_eq!(scanner.first_line(), Some(16));
+    }
+
+    #[test]
     fn the_first_frame_tells() {
         assert!(is_http2(b"\0\0\0\x04\0\0\0\0\0"));
         assert!(is_http2(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64"));

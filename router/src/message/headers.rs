@@ -221,6 +221,94 @@ mod tests {
         }
     }
 
+    /// Every name that means something, in each spelling that some application takes for it, and names next to it.
+    #[test]
+    fn every_name_means_what_it_says() {
+        for (names, expected) in [
+            (&["te"][..], Kind::Te),
+            (&["host"], Kind::Host),
+            (&["accept"], Kind::Accept),
+            (&["expect"], Kind::Expect),
+            (&["upgrade"], Kind::Upgrade),
+            (&["connection"], Kind::Connection),
+            (&["max-forwards"], Kind::MaxForwards),
+            (&["content-length"], Kind::ContentLength),
+            (&["transfer-encoding"], Kind::TransferEncoding),
+            (&["upgrade-insecure-requests"], Kind::WantsSecure),
+            (&["keep-alive", "http2-settings", "proxy-connection", "proxy-authenticate"], Kind::HopByHop),
+            (&["forwarded"], Kind::Forwarding),
+        ] {
+            for name in names {
+                assert_eq!(kind(name), expected, "{name}");
+                assert_eq!(kind(&name.to_ascii_uppercase()), expected, "{name}");
+                assert_eq!(kind(&format!("{name}x")) == expected, name.starts_with("proxy-"), "{name}x");
+                assert_eq!(kind(&format!("x{}", &name[1..])), Kind::Other, "{name}");
+            }
+        }
+        for name in [
+            "x-real-ip",
+            "client-ip",
+            "x-client-ip",
+            "x-url-scheme",
+            "true-client-ip",
+            "x-forwarded-for",
+            "x-forwarded-ssl",
+            "front-end-https",
+            "x-forwarded-host",
+            "x-forwarded-port",
+            "x-forwarded-proto",
+            "x-forwarded-scheme",
+            "x-forwarded-server",
+            "x-forwarded-protocol",
+        ] {
+            for spelt in [name.to_owned(), name.replace('-', "_"), name.to_ascii_uppercase()] {
+                assert_eq!(kind(&spelt), Kind::Forwarding, "{spelt}");
+            }
+            // A dash for a letter is another name.
+            for other in [format!("{name}x"), name.replacen(['r', 'l'], "-", 1), name.replacen('-', "x", 1)] {
+                assert_eq!(kind(&other), Kind::Other, "{other}");
+            }
+        }
+        assert_eq!(kind("X_Agentfs_Hops"), Kind::Hops);
+        assert_eq!(kind("proxy"), Kind::Other);
+    }
+
+    #[test]
+    fn what_may_be_secret_is_known_by_its_name() {
+        for name in
+            ["Authorization", "COOKIE", "X-Api-Key", "x-csrf-token", "X-Session", "X-JWT", "X-Password"]
+        {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in ["Accept", "Host", "X-Trace", "User-Agent", ""] {
+            assert!(!is_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn trailers_that_may_not_be_are_left_out() {
+        let mut out = Vec::new();
+        put_trailers(b"X-Sum: 1 \r\nHost: evil\r\nno colon\r\nETag:\t\"a\"\r\nSet-Cookie: b\r\n", &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "X-Sum: 1\r\nETag: \"a\"\r\n\r\n");
+        let mut out = Vec::new();
+        put_trailers(b"", &mut out);
+        assert_eq!(out, b"\r\n");
+    }
+
+    #[test]
+    fn lists_and_what_connection_says() {
+        assert_eq!(list(" a, ,\tb\t,c d,").collect::<Vec<_>>(), ["a", "b", "c d"]);
+        assert_eq!(list("").count(), 0);
+        let mut connection = Connection::default();
+        connection.add("Keep-Alive, X-One");
+        assert_eq!((connection.close, connection.keep_alive, connection.upgrade), (false, true, false));
+        connection.add("UPGRADE");
+        assert_eq!((connection.close, connection.upgrade), (false, true));
+        connection.add("x-two,close");
+        assert!(connection.close && connection.names("x-ONE") && connection.names("X-Two"));
+        assert!(!connection.names("close") && !connection.names("x-three"));
+    }
+
     #[test]
     fn trailers_neither_frame_nor_route() {
         for name in ["Grpc-Status", "ETag", "Server-Timing", "X-Sum"] {
@@ -249,6 +337,9 @@ mod tests {
     #[test]
     fn lengths_are_digits_only() {
         assert_eq!(content_length(b"0012"), Some(12));
+        assert_eq!(content_length(b"0"), Some(0));
+        assert_eq!(content_length(b"9876543210"), Some(9_876_543_210));
+        assert_eq!(content_length(b"999999999999999999"), Some(999_999_999_999_999_999));
         for value in ["", "+5", "5, 5", "5 5", "0x5", "-1", "9999999999999999999"] {
             assert_eq!(content_length(value.as_bytes()), None, "{value}");
         }

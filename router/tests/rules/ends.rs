@@ -196,6 +196,7 @@ async fn the_end_of_a_connection_of_http2_reaches_the_applications_at_once() {
 }
 
 /// Sends until nothing more is taken: the application reads nothing, and neither does the router.
+#[cfg(target_os = "linux")]
 async fn fill(stream: &TcpStream) {
     let mut refused = 0;
     while refused < 50 {
@@ -208,6 +209,7 @@ async fn fill(stream: &TcpStream) {
 }
 
 /// Waits for the end of what an application could read, and reads none of it.
+#[cfg(target_os = "linux")]
 async fn ended(conn: &Conn<UnixStream>) {
     while !conn.stream.ready(tokio::io::Interest::READABLE).await.unwrap().is_read_closed() {
         sleep(Duration::from_millis(10)).await;
