@@ -121,22 +121,26 @@ pub(crate) struct WrapArguments {
 
 /// `agentfs exec`
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(
+    override_usage = "agentfs exec [OPTIONS] [INSTANCE] -- <COMMAND>...",
+    after_long_help = "\
 Examples:
+  agentfs exec -- curl http://localhost:8080             the instance of this folder
   agentfs exec shop/k3f9 -- curl http://localhost:8080
   agentfs exec feature-cart.shop -- npx playwright test
 
-The program gets the instance's rules: the --isolate, --only and --except that `wrap` was given.")]
+The program gets the instance's rules: the --isolate, --only and --except that `wrap` was given.
+If agentfs fails before it starts the program, the status is 125 (126: it cannot be executed;
+127: it is not found)."
+)]
 pub(crate) struct ExecArguments {
-    /// The instance: APP/INSTANCE, INSTANCE.APP, or APP if only one is running
-    #[arg(value_name = "INSTANCE")]
-    pub(crate) instance: String,
     /// Refuse connections to loopback ports where the instance has no listener
     #[arg(long)]
     pub(crate) isolate: bool,
-    /// The program and its arguments
+    /// The instance (APP/INSTANCE, INSTANCE.APP, a URL, or APP if only one is running), `--`, the program and its
+    /// arguments; without an instance, that of this folder
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<OsString>,
+    pub(crate) words: Vec<OsString>,
 }
 
 /// `agentfs ps`
@@ -293,6 +297,7 @@ pub(crate) struct ForwardArguments {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
+  agentfs stop               the instance of this folder
   agentfs stop shop/k3f9     one instance
   agentfs stop shop          every instance of an app
   agentfs stop --all --timeout 2
@@ -301,10 +306,12 @@ Stopping an instance takes these steps:
 1. The router sends it no more requests.
 2. Requests in progress get half of the timeout to finish.
 3. Its processes get SIGTERM.
-4. Processes that are still running at the timeout get SIGKILL.")]
+4. Processes that are still running at the timeout get SIGKILL; a message names each.
+It returns when no process, listener or name of the instance is left. If something cannot be
+stopped, the status is 1 and the message names it.")]
 pub(crate) struct StopArguments {
-    /// APP/INSTANCE, INSTANCE.APP, or APP for all of its instances
-    #[arg(value_name = "INSTANCE", required_unless_present = "all")]
+    /// APP/INSTANCE, INSTANCE.APP, a URL, or APP for all of its instances; without any, the instance of this folder
+    #[arg(value_name = "INSTANCE")]
     pub(crate) instances: Vec<String>,
     /// Seconds to wait before SIGKILL
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = crate::number::within::<0, 86_400>)]

@@ -14,6 +14,8 @@ pub(crate) struct Printer {
     color: bool,
     /// Whether `-v` was given.
     verbose: bool,
+    /// Whether `-q` was given.
+    quiet: bool,
 }
 
 /// Whether more may be written to standard output.
@@ -32,7 +34,7 @@ impl Printer {
     /// `quiet`.
     pub(crate) fn new(quiet: bool, verbose: bool, no_color: bool) -> Self {
         let terminal = io::stderr().is_terminal();
-        Self { talks: !quiet && (verbose || terminal), color: terminal && !no_color, verbose }
+        Self { talks: !quiet && (verbose || terminal), color: terminal && !no_color, verbose, quiet }
     }
 
     /// Whether messages are printed.
@@ -71,6 +73,13 @@ impl Printer {
     pub(crate) fn warn(&self, text: &str) {
         if self.talks {
             self.line(&self.paint("33", "warning: "), text);
+        }
+    }
+
+    /// Prints what must not go unnoticed, even when standard error is not a terminal; not with `quiet`.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            self.say(text);
         }
     }
 

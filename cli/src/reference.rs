@@ -1,4 +1,4 @@
-//! How people name instances: `APP/INSTANCE`, `INSTANCE.APP[.localhost]`, `APP`. Pure.
+//! How people name instances: `APP/INSTANCE`, `INSTANCE.APP[.localhost]`, `APP`, or a URL of one. Pure.
 use crate::exit::Exit;
 use crate::hint::Failure;
 use agentfs_wire::control::InstanceInfo;
@@ -6,10 +6,28 @@ use agentfs_wire::control::InstanceInfo;
 /// Candidates that an error message lists.
 const LISTED: usize = 8;
 
-/// The failure for `text` if nothing is running.
-pub(crate) fn nothing_runs(text: &str) -> Failure {
-    Failure::new(Exit::NotFound, format_args!("no instance `{text}` is running"))
+/// The failure for `text`, or for no name, if nothing is running.
+pub(crate) fn nothing_runs(text: Option<&str>) -> Failure {
+    let message = match text {
+        Some(text) => format!("no instance `{text}` is running"),
+        None => "nothing is running".to_owned(),
+    };
+    Failure::new(Exit::NotFound, message)
         .hint("nothing is running; start something with `agentfs wrap -- COMMAND`")
+}
+
+/// What a URL names: its host, and the port of an instance if the host begins with one. `None`: it is not a URL of an
+/// app.
+pub(crate) fn host_of(url: &str) -> Option<(&str, Option<u16>)> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    let host = host.split_once(':').map_or(host, |(host, _)| host).trim_end_matches('.');
+    let name = host.strip_suffix(".localhost")?;
+    Some(match name.split_once('.') {
+        Some((label, rest)) if label.parse::<u16>().is_ok() => (rest, label.parse().ok()),
+        _ => (name, None),
+    })
 }
 
 /// The instances that `text` names: if it names only an app, all its instances.
@@ -17,7 +35,9 @@ pub(crate) fn nothing_runs(text: &str) -> Failure {
 /// # Errors
 /// [`Exit::NotFound`] if there is none; the hint lists what is running.
 pub(crate) fn matching<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<Vec<&'a InstanceInfo>, Failure> {
-    let name = text.strip_suffix(".localhost").unwrap_or(text);
+    let lower = text.to_ascii_lowercase();
+    let name =
+        host_of(&lower).map_or_else(|| lower.strip_suffix(".localhost").unwrap_or(&lower), |(host, _)| host);
     let pair = name.split_once('/').or_else(|| name.rsplit_once('.').map(|(instance, app)| (app, instance)));
     let found: Vec<&InstanceInfo> = match pair {
         Some((app, instance)) => {
@@ -29,7 +49,7 @@ pub(crate) fn matching<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<Vec<&'
         return Err(match listed(all.iter()) {
             Some(list) => Failure::new(Exit::NotFound, format_args!("no instance `{text}` is running"))
                 .hint(format_args!("running: {list}")),
-            None => nothing_runs(text),
+            None => nothing_runs(Some(text)),
         });
     }
     Ok(found)
@@ -52,7 +72,8 @@ pub(crate) fn one<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<&'a Instanc
     }
 }
 
-fn listed<'a>(all: impl Iterator<Item = &'a InstanceInfo>) -> Option<String> {
+/// The names of instances, for a hint; `None` if there are none.
+pub(crate) fn listed<'a>(all: impl Iterator<Item = &'a InstanceInfo>) -> Option<String> {
     let mut names: Vec<String> = all.map(|info| format!("{}/{}", info.app, info.instance)).collect();
     names.sort();
     let more = names.len().saturating_sub(LISTED);
@@ -64,25 +85,46 @@ fn listed<'a>(all: impl Iterator<Item = &'a InstanceInfo>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    pub(crate) fn info(app: &str, instance: &str) -> InstanceInfo {
+        InstanceInfo {
+            app: app.to_owned(),
+            instance: instance.to_owned(),
+            host: String::new(),
+            url: String::new(),
+            directory: None,
+            command: Vec::new(),
+            wrap_pid: None,
+            pids: Vec::new(),
+            started_ms: 0,
+            listeners: Vec::new(),
+        }
+    }
 
     fn all() -> Vec<InstanceInfo> {
         [("shop", "blue"), ("shop", "feature-cart"), ("api", "k3f9")]
-            .into_iter()
-            .map(|(app, instance)| InstanceInfo {
-                app: app.to_owned(),
-                instance: instance.to_owned(),
-                host: String::new(),
-                url: String::new(),
-                directory: None,
-                command: Vec::new(),
-                wrap_pid: None,
-                pids: Vec::new(),
-                started_ms: 0,
-                listeners: Vec::new(),
-            })
-            .collect()
+            .map(|(app, instance)| info(app, instance))
+            .into()
+    }
+
+    #[test]
+    fn a_pasted_url_names_its_instance() {
+        let all = all();
+        for text in [
+            "http://feature-cart.shop.localhost:4280/",
+            "https://feature-cart.shop.localhost/cart?item=1#top",
+            "http://user:word@Feature-Cart.Shop.localhost.:80",
+            "http://5173.feature-cart.shop.localhost:4280",
+        ] {
+            assert_eq!(one(text, &all).unwrap().instance, "feature-cart", "{text}");
+        }
+        assert_eq!(host_of("http://5173.blue.shop.localhost/"), Some(("blue.shop", Some(5173))));
+        for text in ["http://localhost:3000/", "http://example.com/", "http://127.0.0.1:80/", "shop"] {
+            assert_eq!(host_of(text), None, "{text}");
+        }
+        assert!(one("http://localhost:3000/", &all).is_err());
     }
 
     #[test]

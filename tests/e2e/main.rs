@@ -28,6 +28,7 @@ mod rewrite_host;
 mod router;
 mod self_test;
 mod servers;
+mod stop;
 mod surroundings;
 mod terminal;
 mod true_client;
