@@ -195,8 +195,8 @@ Examples:
   agentfs route shop shop --replace --policy least-connections
   agentfs route shop shop --replace --handoff
   agentfs route notes 127.0.0.1:8888 --rewrite-host    Jupyter, which accepts only `localhost`
-  agentfs route --list
-  agentfs route --remove myapp.localhost
+  agentfs route list
+  agentfs route remove myapp.localhost
 
 With --handoff the router looks at the first request of each plain HTTP/1 connection. If it is for
 this name, the app's accept returns the client's own connection. From then on:
@@ -211,11 +211,15 @@ With --rewrite-host the router asks the app for `localhost:PORT` instead of NAME
 - in answers, Location, Content-Location, Refresh, the domain of cookies and
   Access-Control-Allow-Origin name the route again; bodies do not change
 Use it for apps that refuse other hosts: Jupyter, node --inspect, Vite's allowedHosts.")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct RouteArguments {
+    /// List or remove routes.
+    #[command(subcommand)]
+    pub(crate) action: Option<RouteAction>,
     /// Host name; `.localhost` is added to a name without a dot
     #[arg(required_unless_present_any = ["list", "remove"])]
     pub(crate) name: Option<String>,
-    /// Path of a socket, HOST:PORT on loopback, or APP/INSTANCE
+    /// Path of a socket, HOST:PORT on loopback, APP/INSTANCE, or a URL of an instance
     #[arg(required_unless_present_any = ["list", "remove"])]
     pub(crate) target: Option<String>,
     /// Also route subdomains that have no route of their own
@@ -233,15 +237,34 @@ pub(crate) struct RouteArguments {
     /// Ask the app for `localhost:PORT` instead of NAME, for apps that accept only localhost
     #[arg(long, conflicts_with = "handoff")]
     pub(crate) rewrite_host: bool,
-    /// List the routes that were added with this command
-    #[arg(long, conflicts_with_all = ["name", "remove"])]
+    /// As `route list`
+    #[arg(long, hide = true, conflicts_with_all = ["name", "remove"])]
     pub(crate) list: bool,
-    /// Remove a route
-    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    /// As `route remove NAME`
+    #[arg(long, hide = true, value_name = "NAME", conflicts_with = "name")]
     pub(crate) remove: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What else `agentfs route` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RouteAction {
+    /// List the routes that were added with this command
+    #[command(after_long_help = "Examples:\n  agentfs route list --json")]
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a route
+    #[command(after_long_help = "Examples:\n  agentfs route remove myapp.localhost")]
+    Remove {
+        /// Its host name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
 }
 
 /// How a route chooses between several listeners.
@@ -259,16 +282,22 @@ pub(crate) enum PolicyArgument {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
+  agentfs forward :5432 15432              port 5432 of the instance of this folder
   agentfs forward shop/k3f9:5432           a free port of 127.0.0.1; it is printed
   agentfs forward shop/k3f9:5432 15432     this port
   agentfs forward shop/k3f9                every port, on the instance's own address in 127/8
-  agentfs forward --list
-  agentfs forward --remove 127.0.0.1:15432
+  agentfs forward list
+  agentfs forward remove 15432
 
-A forward ends with its instance. The app sees the client's own address.")]
+A forward ends with its instance. It outlives the collector: the next one opens it again. A forward
+that is there already is a success. The app sees the client's own address.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ForwardArguments {
-    /// The instance and its port: APP/INSTANCE:PORT; without a port, all ports
-    #[arg(value_name = "INSTANCE[:PORT]", required_unless_present_any = ["list", "remove"])]
+    /// List or remove forwards.
+    #[command(subcommand)]
+    pub(crate) action: Option<ForwardAction>,
+    /// The instance and its port: INSTANCE:PORT, or :PORT for the instance of this folder; without a port, all ports
+    #[arg(value_name = "INSTANCE[:PORT]")]
     pub(crate) target: Option<String>,
     /// Where to listen: a port of 127.0.0.1, or ADDRESS:PORT
     #[arg(value_name = "LISTEN")]
@@ -282,15 +311,34 @@ pub(crate) struct ForwardArguments {
     /// Copy the bytes instead of handing connections over
     #[arg(long)]
     pub(crate) proxy: bool,
-    /// List the forwards
-    #[arg(long, conflicts_with_all = ["target", "remove"])]
+    /// As `forward list`
+    #[arg(long, hide = true, conflicts_with_all = ["target", "remove"])]
     pub(crate) list: bool,
-    /// Remove the forward that listens on this address
-    #[arg(long, value_name = "LISTEN", conflicts_with = "target")]
+    /// As `forward remove LISTEN`
+    #[arg(long, hide = true, value_name = "LISTEN", conflicts_with = "target")]
     pub(crate) remove: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What else `agentfs forward` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ForwardAction {
+    /// List the forwards
+    #[command(after_long_help = "Examples:\n  agentfs forward list --json")]
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove the forward that listens on this port of 127.0.0.1 or this address
+    #[command(after_long_help = "Examples:\n  agentfs forward remove 15432")]
+    Remove {
+        /// As `forward list` shows it, or only its port
+        #[arg(value_name = "LISTEN")]
+        listen: String,
+    },
 }
 
 /// `agentfs stop`
@@ -403,9 +451,12 @@ without it: the first command that needs the collector starts it.")]
     /// Run the collector in the foreground
     #[command(after_long_help = "Examples:\n  AGENTFS_LOG=debug agentfs daemon run")]
     Run {
-        /// Leave the session of the process that started us
+        /// Leave the session of the process that started us, and start a killed collector again
         #[arg(long, hide = true)]
         detached: bool,
+        /// Run under the process that started us, which starts us again if we are killed
+        #[arg(long, hide = true, conflicts_with = "detached")]
+        guarded: bool,
         /// Exit with success if a collector is already running: launchd restarts a job that fails
         #[arg(long, hide = true)]
         by_launchd: bool,

@@ -153,7 +153,6 @@ pub(crate) fn described(pid: u32) -> String {
     if text.is_empty() { format!("pid {pid}") } else { format!("pid {pid} ({text})") }
 }
 
-
 #[cfg(target_os = "linux")]
 mod system {
     use super::Process;

@@ -8,12 +8,11 @@
 //! 4. What is still there, a process or a file of the run dir, is named in the failure.
 use crate::client::Client;
 use crate::hint::Failure;
-use crate::holders;
 use crate::liveness;
 use crate::members::{Key, Members, described};
 use crate::printer::Printer;
 use crate::settings::Settings;
-use agentfs_home::RunLock;
+use agentfs_home::{RunLock, holders};
 use agentfs_wire::control::{DrainAllParams, Draining, InstanceInfo, InstanceName, Snapshot, method};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -105,7 +104,7 @@ impl Ending<'_> {
             self.members.know(&key, info.pids.iter().copied().chain(info.wrap_pid));
             if info.pids.is_empty() {
                 let sockets = info.listeners.iter().map(|listener| listener.socket.clone()).collect();
-                self.members.know(&key, holders::of(&sockets));
+                self.members.know(&key, holders::of_sockets(&sockets).into_values().flatten());
             }
         }
         self.members.look();

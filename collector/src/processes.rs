@@ -6,11 +6,13 @@
 #[cfg(target_os = "linux")]
 mod birth;
 mod exit;
+mod held;
 mod survey;
 
+pub(crate) use held::held;
 pub(crate) use survey::survey;
 
-use crate::limits::{EXIT_QUEUE, WATCHED_PROCESSES};
+use crate::limits::{COMMAND_CHARACTERS, EXIT_QUEUE, WATCHED_PROCESSES};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -110,6 +112,15 @@ impl Processes {
         });
         Ok(Some(task.abort_handle()))
     }
+}
+
+/// A process for people: `pid 812 (node api.js)`. On a system without `/proc`, only its number.
+pub(crate) fn described(pid: u32) -> String {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&words).replace('\0', " ");
+    let shown: String =
+        agentfs_wire::text::visible(command.trim()).to_string().chars().take(COMMAND_CHARACTERS).collect();
+    if shown.is_empty() { format!("pid {pid}") } else { format!("pid {pid} ({shown})") }
 }
 
 /// Whether a process with that number exists.

@@ -1,12 +1,10 @@
-//! The file of routes added by hand. It is written completely under another name and then renamed, so the
-//! collector never damages it. If it is damaged anyway, its routes are lost, but the collector starts.
+//! The file of routes added by hand. If it is damaged, its routes are lost, but the collector starts.
 use crate::limits::ROUTES_BYTES;
+use crate::stored;
 use agentfs_wire::control::{RouteInfo, RouteParams};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 /// What the file holds.
@@ -21,17 +19,9 @@ pub fn load<T, E: Display>(
     path: &Path,
     parse: impl Fn(&RouteParams) -> Result<T, E>,
 ) -> (Vec<T>, Vec<String>) {
-    let stored = match read(path) {
-        Ok(stored) => stored,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), Vec::new()),
-        Err(error) => {
-            let aside = path.with_extension("json.torn");
-            let kept = match fs::rename(path, &aside) {
-                Ok(()) => format!("it was moved to {}", aside.display()),
-                Err(error) => format!("it could not be moved: {error}"),
-            };
-            return (Vec::new(), vec![format!("cannot read {}: {error}; {kept}", path.display())]);
-        }
+    let stored: Stored = match stored::load(path, ROUTES_BYTES) {
+        Ok(stored) => stored.unwrap_or_default(),
+        Err(trouble) => return (Vec::new(), vec![trouble]),
     };
     let (mut routes, mut troubles) = (Vec::new(), Vec::new());
     for RouteInfo { host, target, wildcard, policy, handoff, rewrite_host, .. } in stored.routes {
@@ -50,33 +40,14 @@ pub fn load<T, E: Display>(
 /// What the system says; the old file is unchanged then.
 pub fn save(path: &Path, routes: Vec<RouteInfo>) -> io::Result<()> {
     let routes = routes.into_iter().map(|route| RouteInfo { url: String::new(), ..route }).collect();
-    let mut text = serde_json::to_vec_pretty(&Stored { routes })?;
-    text.push(b'\n');
-    let fresh = path.with_extension("json.new");
-    let written = write(&fresh, &text).and_then(|()| fs::rename(&fresh, path));
-    if written.is_err() {
-        // On a full disk half a file would only take space. Otherwise the file stays.
-        let _ = fs::remove_file(&fresh);
-    }
-    written
-}
-
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text)?;
-    file.sync_all()
-}
-
-fn read(path: &Path) -> io::Result<Stored> {
-    let mut text = Vec::new();
-    File::open(path)?.take(ROUTES_BYTES).read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
+    stored::save(path, &Stored { routes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use agentfs_wire::control::Policy;
+    use std::fs;
 
     fn read_all(path: &Path) -> (Vec<RouteParams>, Vec<String>) {
         load(path, |route| if route.host.contains(' ') { Err("bad host") } else { Ok(route.clone()) })

@@ -30,6 +30,7 @@ mod self_test;
 mod servers;
 mod stop;
 mod surroundings;
+mod survive;
 mod terminal;
 mod true_client;
 mod trust;

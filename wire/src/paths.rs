@@ -30,6 +30,8 @@ pub struct Paths {
     pub old_log: PathBuf,
     /// Routes added by hand, `home/routes.json`: written under another name, then renamed.
     pub routes: PathBuf,
+    /// Forwards, `home/forwards.json`: written in the same way.
+    pub forwards: PathBuf,
     /// Unpacked interposers, `home/lib`.
     pub lib: PathBuf,
 }
@@ -57,6 +59,7 @@ impl Paths {
             log: home.join("collector.log"),
             old_log: home.join("collector.log.1"),
             routes: home.join("routes.json"),
+            forwards: home.join("forwards.json"),
             lib: home.join("lib"),
             base,
         }

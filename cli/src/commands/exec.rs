@@ -78,7 +78,7 @@ fn divide(words: &[OsString], bare: bool) -> Result<(Option<&str>, &[OsString]),
         Failure::new(Exit::NotFound, format_args!("no instance {} is running", name.display()))
     })?;
     if rest.is_empty() {
-        return Err(Failure::new(Exit::Usage, format_args!("there is no program after `{name}`")).hint(
+        return Err(Failure::new(Exit::Usage, format_args!("cannot find a program after `{name}`")).hint(
             format_args!("write `agentfs exec {name} -- PROGRAM`, or `agentfs exec -- {name}` to run it in the instance of this folder"),
         ));
     }

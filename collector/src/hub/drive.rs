@@ -28,7 +28,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -57,8 +57,21 @@ pub(super) struct Hub {
     pub(super) requests_missed: Arc<AtomicU64>,
     /// Parts that run as tasks, by name, with what ended them.
     pub(super) tasks: JoinSet<(&'static str, Option<String>)>,
+    /// Gets the instances that are alive once the first survey is done.
+    pub(super) surveyed_tx: Option<oneshot::Sender<BTreeSet<Key>>>,
     /// Whether to end.
-    pub(super) stopping: bool,
+    pub(super) stopping: Stopping,
+}
+
+/// Whether the collector ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopping {
+    /// No.
+    No,
+    /// A signal came: somebody may need it, who did not ask for its end.
+    Signal,
+    /// It was asked to, or its home is gone.
+    Asked,
 }
 
 /// What comes in.
@@ -93,14 +106,14 @@ impl Hub {
         let mut exits = Vec::new();
         let mut requests = Vec::new();
         let mut retry_at = None;
-        while !self.stopping {
+        while self.stopping == Stopping::No {
             let now = Instant::now();
             let (look_at, survey_at, keep_at) =
                 (self.files.rechecks.next(), self.surveys.at, self.files.keep_at);
             let sample_at = self.naming.sample_at;
             retry_at = retry_at.or_else(|| self.must_ask().then(|| now + RETRY));
             tokio::select! {
-                () = &mut shutdown => return,
+                () = &mut shutdown => self.stopping = Stopping::Signal,
                 1.. = inputs.notice_rx.recv_many(&mut notices, NOTICE_BATCH) => self.take_notices(&mut notices),
                 1.. = inputs.hint_rx.recv_many(&mut hints, HINT_QUEUE) => self.take_hints(&mut hints),
                 1.. = inputs.exit_rx.recv_many(&mut exits, EXIT_QUEUE) => {
@@ -111,10 +124,7 @@ impl Hub {
                 1.. = inputs.request_rx.recv_many(&mut requests, REQUEST_BATCH) => {
                     requests::pass(&self.journal, &self.requests_missed, requests.drain(..));
                 }
-                Some((asked, living)) = self.surveys.next() => {
-                    self.tell(vec![Event::Surveyed { asked, living }]);
-                    self.go_on_pruning();
-                }
+                Some(survey) = self.surveys.next() => self.take_survey(survey),
                 Some(ended) = self.tasks.join_next() => self.task_ended(ended),
                 () = sleep_until(look_at.unwrap_or(now)), if look_at.is_some() => {
                     let due = self.files.due();
@@ -387,12 +397,12 @@ impl Hub {
     fn check_own_files(&mut self) {
         if !self.files.are_ours() {
             crate::log::error!("{} was removed: this collector stops", self.files.paths.home.display());
-            self.stopping = true;
+            self.stopping = Stopping::Asked;
         }
     }
 
     fn check_run_dir(&mut self) {
-        if !self.stopping
+        if self.stopping == Stopping::No
             && let Folder::Mended(what) = self.files.mend_run_dir()
         {
             self.warn(&what);

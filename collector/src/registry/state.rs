@@ -2,7 +2,7 @@
 use super::changes::Changes;
 use super::claims::Claims;
 use super::effect::Effect;
-use super::event::{Event, FileState};
+use super::event::{Event, FileState, Held};
 use super::hand::HandRoute;
 use super::instance::{Dead, Instance, Listener};
 use super::key::Key;
@@ -74,6 +74,7 @@ impl Registry {
             }
             Event::ProcessExited { pid } => self.process_exited(pid),
             Event::Surveyed { asked, living } => self.surveyed(now, &asked, living),
+            Event::Held { held } => self.held(held),
             Event::Ended { key } => self.ended(&key),
             Event::RouteAdded { route } => {
                 self.publish(What::RouteAdded { host: route.host.clone(), target: route.given.clone() });
@@ -321,6 +322,23 @@ impl Registry {
         }
         self.reclaim(&key);
         self.settle(&key);
+    }
+
+    fn held(&mut self, held: Held) {
+        let Ok(name) = SocketName::parse(&held.file) else { return };
+        let key = Key::of(&name);
+        let Some(listener) =
+            self.instances.get_mut(&key).and_then(|instance| instance.listeners.get_mut(&held.file))
+        else {
+            return;
+        };
+        listener.since_ms = listener.since_ms.min(held.since_ms);
+        let Some(pid) = held.pid.filter(|_| listener.pid.is_none()) else { return };
+        listener.pid = Some(pid);
+        if self.join(&key, pid) {
+            self.effects.push(Effect::Watch { pid, born_before_ms: None });
+        }
+        self.reclaim(&key);
     }
 
     fn process_exited(&mut self, pid: u32) {
