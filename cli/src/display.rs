@@ -38,6 +38,18 @@ pub(crate) fn listener_line(
     })
 }
 
+/// `shop: cannot bind 127.0.0.1:3000: port 3000 is node api.js (pid 812) of taskboard/blue`, for a bind that failed
+/// because its port is in use.
+pub(crate) fn taken_line(event: &Event) -> Option<String> {
+    let What::Call(call) = &event.what else { return None };
+    if call.call != "bind" || call.errno.as_deref() != Some("EADDRINUSE") {
+        return None;
+    }
+    let address = call.address.as_deref().unwrap_or("its port");
+    let holder = call.file.as_deref()?;
+    Some(format!("{}: cannot bind {address}: {holder}", call.of.app))
+}
+
 /// The host name with the instance's name, for one that names only the app.
 fn own_host(host: &str, app: &str, instance: &str) -> String {
     let own = crate::instance::host(app, instance);

@@ -193,6 +193,8 @@ impl View {
                     display::listener_line(event, self.urls, self.user_home.as_deref(), self.fork)
                 {
                     self.printer.say(&line);
+                } else if let Some(line) = display::taken_line(event) {
+                    self.printer.say(&format!("warning: {line}"));
                 }
             }
             Tell::Trace { requests: true, .. } if event.kind() == EventKind::Call => {}

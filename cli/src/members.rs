@@ -9,7 +9,7 @@
 use agentfs_wire::control::InstanceInfo;
 use agentfs_wire::text::visible;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An instance, by app and name.
 pub(crate) type Key = (String, String);
@@ -153,9 +153,24 @@ pub(crate) fn described(pid: u32) -> String {
     if text.is_empty() { format!("pid {pid}") } else { format!("pid {pid} ({text})") }
 }
 
+/// The command line of a process, its words divided by blanks; empty if it cannot be read.
+pub(crate) fn command(pid: u32) -> String {
+    system::command(pid).trim().to_owned()
+}
+
+/// The working directory of a process, if we may know it.
+pub(crate) fn folder(pid: u32) -> Option<PathBuf> {
+    system::folder(pid)
+}
+
+/// The instance that the environment of a process names.
+pub(crate) fn instance_of(pid: u32, run: &Path) -> Option<Key> {
+    system::instance_of(pid, run)
+}
+
 #[cfg(target_os = "linux")]
 mod system {
-    use super::Process;
+    use super::{Key, Process};
     use crate::duration::now_ms;
     use agentfs_wire::environ::membership;
     use nix::time::{ClockId, clock_gettime};
@@ -163,7 +178,7 @@ mod system {
     use std::collections::BTreeMap;
     use std::fs;
     use std::os::unix::fs::MetadataExt as _;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     /// Every process that is not only waiting to be reaped (proc(5)).
     pub(super) fn table(run: &Path) -> BTreeMap<u32, Process> {
@@ -176,9 +191,8 @@ mod system {
             process.born_ms = clock.as_ref().and_then(|clock| clock.born_ms(process.start));
             // Every user can set his own environment, so that of another user's process proves nothing.
             let own = entry.metadata().is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
-            if own && let Ok(environment) = fs::read(entry.path().join("environ")) {
-                process.claims = membership(&environment, run)
-                    .map(|member| (member.app.to_owned(), member.instance.to_owned()));
+            if own {
+                process.claims = instance_of(pid, run);
             }
             Some((pid, process))
         });
@@ -195,6 +209,15 @@ mod system {
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
         let pid = |index: usize| u32::try_from(number(index)?).ok();
         Some(Process { parent: pid(1)?, session: pid(3)?, start: number(19)?, ..Process::default() })
+    }
+
+    pub(super) fn instance_of(pid: u32, run: &Path) -> Option<Key> {
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        membership(&environment, run).map(|member| (member.app.to_owned(), member.instance.to_owned()))
+    }
+
+    pub(super) fn folder(pid: u32) -> Option<PathBuf> {
+        fs::read_link(format!("/proc/{pid}/cwd")).ok()
     }
 
     pub(super) fn command(pid: u32) -> String {
@@ -228,9 +251,9 @@ mod system {
 /// Only those that are known: they are asked with kill(2).
 #[cfg(not(target_os = "linux"))]
 mod system {
-    use super::Process;
+    use super::{Key, Process};
     use std::collections::BTreeMap;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::process::Command;
 
     /// Every process, as ps(1) shows it. It does not show environments.
@@ -245,6 +268,18 @@ mod system {
         let (pid, parent) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let (_, state) = (words.next()?, words.next()?);
         (!state.starts_with('Z')).then(|| (pid, Process { parent, ..Process::default() }))
+    }
+
+    pub(super) fn instance_of(_pid: u32, _run: &Path) -> Option<Key> {
+        None
+    }
+
+    /// As lsof(8) shows it.
+    pub(super) fn folder(pid: u32) -> Option<PathBuf> {
+        let output =
+            Command::new("/usr/sbin/lsof").args(["-a", "-d", "cwd", "-Fn", "-p", &pid.to_string()]).output();
+        let text = String::from_utf8(output.ok()?.stdout).ok()?;
+        text.lines().find_map(|line| line.strip_prefix('n')).map(PathBuf::from)
     }
 
     pub(super) fn command(pid: u32) -> String {

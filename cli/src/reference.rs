@@ -1,7 +1,8 @@
 //! How people name instances: `APP/INSTANCE`, `INSTANCE.APP[.localhost]`, `APP`, or a URL of one. Pure.
 use crate::exit::Exit;
 use crate::hint::Failure;
-use agentfs_wire::control::InstanceInfo;
+use agentfs_wire::control::{InstanceInfo, ListenerInfo};
+use std::collections::BTreeSet;
 
 /// Candidates that an error message lists.
 const LISTED: usize = 8;
@@ -70,6 +71,30 @@ pub(crate) fn one<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<&'a Instanc
             Err(failure.hint(format_args!("choose one of {list}")))
         }
     }
+}
+
+/// The listener of an instance on `port`; without a port, its main one.
+///
+/// # Errors
+/// [`Exit::NotFound`] if there is none; the hint lists what there is.
+pub(crate) fn listener(info: &InstanceInfo, port: Option<u16>) -> Result<&ListenerInfo, Failure> {
+    let name = format!("{}/{}", info.app, info.instance);
+    let found = match port {
+        Some(port) => info.listeners.iter().find(|listener| listener.port == port),
+        None => info.listeners.first(),
+    };
+    found.ok_or_else(|| {
+        let ports: BTreeSet<u16> = info.listeners.iter().map(|listener| listener.port).collect();
+        let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+        match port {
+            Some(port) if !list.is_empty() => {
+                Failure::new(Exit::NotFound, format_args!("{name} does not listen on port {port}"))
+                    .hint(format_args!("it listens on {}", list.join(", ")))
+            }
+            _ => Failure::new(Exit::NotFound, format_args!("{name} does not listen on any port yet"))
+                .hint(format_args!("run `agentfs wait {name}` to wait for it")),
+        }
+    })
 }
 
 /// The names of instances, for a hint; `None` if there are none.

@@ -204,6 +204,7 @@ impl Forwards {
             connections: 0,
             handed: 0,
             lan,
+            handoff: params.handoff,
             existed: false,
         };
         let kept = KeptForward { params, started_ms };

@@ -114,13 +114,13 @@ impl Processes {
     }
 }
 
-/// A process for people: `pid 812 (node api.js)`. On a system without `/proc`, only its number.
+/// A process for people: `node api.js (pid 812)`. On a system without `/proc`, only its number.
 pub(crate) fn described(pid: u32) -> String {
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&words).replace('\0', " ");
     let shown: String =
         agentfs_wire::text::visible(command.trim()).to_string().chars().take(COMMAND_CHARACTERS).collect();
-    if shown.is_empty() { format!("pid {pid}") } else { format!("pid {pid} ({shown})") }
+    if shown.is_empty() { format!("pid {pid}") } else { format!("{shown} (pid {pid})") }
 }
 
 /// Whether a process with that number exists.

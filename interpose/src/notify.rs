@@ -1,8 +1,8 @@
 //! Tells the collector, never waits for it, keeps nothing open.
 //!
 //! A notice is one datagram: socket, sendto, close. What cannot be sent is dropped and counted in the next
-//! one. Listeners are always told; everything else only while somebody traces, which the collector
-//! says in the first byte of a page that is mapped on first use.
+//! one. Listeners, and ports that are in use, are always told; everything else only while somebody traces, which the
+//! collector says in the first byte of a page that is mapped on first use.
 #![expect(unsafe_code, reason = "reads one byte of a shared page, and the process's name")]
 
 use crate::config::Config;

@@ -20,9 +20,27 @@ fn json(text: &str) -> Value {
 #[test]
 fn every_command_has_help_with_an_example() {
     let home = Home::new();
-    let commands = ["wrap", "exec", "ps", "trace", "route", "stop", "prune", "trust", "mac-tools", "doctor"];
+    let commands = [
+        "wrap",
+        "exec",
+        "ps",
+        "trace",
+        "route",
+        "forward",
+        "stop",
+        "restart",
+        "url",
+        "wait",
+        "who",
+        "prune",
+        "trust",
+        "mac-tools",
+        "doctor",
+    ];
     let actions =
         ["start", "stop", "status", "install", "uninstall", "run"].map(|action| vec!["daemon", action]);
+    let lists = [["route", "list"], ["route", "remove"], ["forward", "list"], ["forward", "remove"]];
+    let actions = actions.into_iter().chain(lists.map(Vec::from));
     for mut command in commands.map(|command| vec![command]).into_iter().chain(actions) {
         command.push("--help");
         let text = home.agentfs(&command).text();

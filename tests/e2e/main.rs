@@ -23,6 +23,7 @@ mod lifecycle;
 mod names;
 mod pages;
 mod programs;
+mod reach;
 mod rebind;
 mod rewrite_host;
 mod router;

@@ -16,6 +16,12 @@ pub struct Rules {
     pub only: Vec<u16>,
     /// Ports that stay on the host.
     pub except: Vec<u16>,
+    /// The `$PORT` that was asked for, so that `restart` sets it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Whether the program's calls are left alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_interpose: bool,
 }
 
 /// Identity of an instance.
@@ -65,7 +71,7 @@ mod tests {
             "command":[],"wrap_pid":7,"child_pid":8,"started_ms":9,"version":"0.1.0"}"#;
         let companion: Companion = serde_json::from_str(text).unwrap();
         assert_eq!((&companion.rules, companion.secret), (&Rules::default(), None));
-        let rules = Rules { isolate: true, only: vec![80], except: Vec::new() };
+        let rules = Rules { isolate: true, only: vec![80], except: Vec::new(), ..Rules::default() };
         let text = serde_json::to_string(&Companion { rules: rules.clone(), ..companion.clone() }).unwrap();
         assert!(!text.contains("secret"), "{text}");
         assert!(text.contains(r#""rules":{"isolate":true,"only":[80],"except":[]}"#), "{text}");

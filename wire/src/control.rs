@@ -404,6 +404,9 @@ pub struct ForwardInfo {
     /// Whether other machines can reach it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lan: bool,
+    /// Whether connections are handed to the program, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handoff: Option<bool>,
     /// Whether it was there before it was asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub existed: bool,

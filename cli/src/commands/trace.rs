@@ -34,6 +34,7 @@ pub(crate) fn run(
             except: Vec::new(),
             no_interpose: false,
             port: None,
+            forwards: Vec::new(),
             command: arguments.command,
         };
         return wrap::run_telling(wrapped, settings, printer, tell);

@@ -130,6 +130,13 @@ impl Wrap<'_> {
         let info =
             client.as_mut().and_then(|client| client.call::<DaemonInfo>(method::DAEMON_INFO, json!({})).ok());
         expose(&arguments.expose, client.as_mut(), app, name)?;
+        for forward in &arguments.forwards {
+            // The instance starts without it; somebody may have taken its port.
+            let opened = client.as_mut().map(|client| client.call::<Value>(method::FORWARD_ADD, forward));
+            if let Some(Err(error)) = opened {
+                printer.warn(&format!("cannot open a forward again: {}", error.message));
+            }
+        }
         let urls = info.as_ref().map(DaemonInfo::urls);
         let chosen_port = match (arguments.port, &library) {
             (Some(port), _) => Some(port),
@@ -297,6 +304,8 @@ fn rules(arguments: &WrapArguments, settings: &Settings) -> Rules {
         isolate: arguments.isolate || settings.isolate,
         only: ports(&arguments.only, env::ONLY),
         except: ports(&arguments.except, env::EXCEPT),
+        port: arguments.port,
+        no_interpose: arguments.no_interpose || settings.no_interpose,
     }
 }
 

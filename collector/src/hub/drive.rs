@@ -3,6 +3,7 @@ use super::calls;
 use super::files::{Files, Folder};
 use super::requests;
 use super::routing::{self, Naming};
+use super::search::{Searched, is_in_use};
 use super::secure::Switch;
 use super::surveys::Surveys;
 use crate::clock::now_ms;
@@ -59,6 +60,8 @@ pub(super) struct Hub {
     pub(super) tasks: JoinSet<(&'static str, Option<String>)>,
     /// Gets the instances that are alive once the first survey is done.
     pub(super) surveyed_tx: Option<oneshot::Sender<BTreeSet<Key>>>,
+    /// Searches for who has a port that is in use, at most `PORT_SEARCHES`.
+    pub(super) searches: JoinSet<Searched>,
     /// Whether to end.
     pub(super) stopping: Stopping,
 }
@@ -125,6 +128,7 @@ impl Hub {
                     requests::pass(&self.journal, &self.requests_missed, requests.drain(..));
                 }
                 Some(survey) = self.surveys.next() => self.take_survey(survey),
+                Some(Ok(searched)) = self.searches.join_next() => self.searched(searched),
                 Some(ended) = self.tasks.join_next() => self.task_ended(ended),
                 () = sleep_until(look_at.unwrap_or(now)), if look_at.is_some() => {
                     let due = self.files.due();
@@ -232,8 +236,14 @@ impl Hub {
     fn take_notices(&mut self, notices: &mut Vec<VerifiedNotice>) {
         let mut events = Vec::new();
         let mut files = BTreeMap::new();
+        let mut refused = Vec::new();
         for notice in notices.drain(..) {
-            self.journal.publish(now_ms(), calls::event(&notice, self.files.run.path()));
+            let call = calls::event(&notice, self.files.run.path());
+            if is_in_use(&notice) {
+                refused.push((notice, call));
+                continue;
+            }
+            self.journal.publish(now_ms(), call);
             let listens = notice.call == Call::Listen;
             if notice.outcome != Outcome::Rewritten
                 || notice.errno != 0
@@ -252,6 +262,10 @@ impl Hub {
         events.extend(self.look(files));
         if !events.is_empty() {
             self.tell(events);
+        }
+        // Who has the port may have reported itself just before.
+        for (notice, call) in refused {
+            self.publish_refused(&notice, call);
         }
     }
 

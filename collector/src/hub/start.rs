@@ -86,6 +86,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
         metrics,
         requests_missed: outlets.requests_missed,
         surveyed_tx: None,
+        searches: JoinSet::new(),
         tasks: JoinSet::new(),
         stopping: Stopping::No,
     };
