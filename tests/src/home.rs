@@ -402,6 +402,8 @@ impl Drop for Home {
         let mut left = self.processes();
         while !left.is_empty() && start.elapsed() < Duration::from_secs(5) && !failed {
             crate::wait::pause();
+            // A collector that was killed may have come back a moment ago.
+            let _ = self.stop_daemon();
             left = self.processes();
         }
         for (pid, _) in &left {

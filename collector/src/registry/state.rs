@@ -333,7 +333,9 @@ impl Registry {
             return;
         };
         listener.since_ms = listener.since_ms.min(held.since_ms);
-        let Some(pid) = held.pid.filter(|_| listener.pid.is_none()) else { return };
+        // A socket made by hand lives and ends by itself, whatever else its process does.
+        let is_ours = matches!(name.kind, Kind::Listener { .. }) && listener.pid.is_none();
+        let Some(pid) = held.pid.filter(|_| is_ours) else { return };
         listener.pid = Some(pid);
         if self.join(&key, pid) {
             self.effects.push(Effect::Watch { pid, born_before_ms: None });
