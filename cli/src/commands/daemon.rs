@@ -228,7 +228,10 @@ fn serve(guarded: bool, by_launchd: bool, settings: &Settings, printer: &Printer
         // Two commands started a collector at once: the first one serves both.
         Err(Error::Home(HomeError::AlreadyRunning { .. })) if guarded => {}
         Err(error) => return Err(error.into()),
-        Ok(report) if guarded && !report.asked => return Ok(Exit::Program(guardian::SIGNALLED)),
+        // launchd starts a job again that fails.
+        Ok(report) if (guarded || by_launchd) && !report.asked => {
+            return Ok(Exit::Program(guardian::SIGNALLED));
+        }
         Ok(_) => {}
     }
     Ok(Exit::Success)
