@@ -42,12 +42,11 @@ fn proves(claimed: Option<&str>, key: &Key, run: &Path) -> bool {
     claimed.zip(secret::of(&key.app, &key.instance, run)).is_some_and(|(claimed, secret)| secret.is(claimed))
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use agentfs_wire::env;
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn a_living_member_is_found() {
         let run = Path::new("/nowhere/run");
