@@ -132,6 +132,9 @@ pub struct DaemonInfo {
     pub https_port: Option<u16>,
     /// Unix time in milliseconds when it started.
     pub started_ms: u64,
+    /// The process that starts it again if it is killed, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardian: Option<u32>,
     /// Why the router does not listen, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router_error: Option<String>,
@@ -425,6 +428,12 @@ pub struct ForwardInfo {
     /// Whether other machines can reach it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lan: bool,
+    /// Whether connections are handed to the program, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handoff: Option<bool>,
+    /// Whether it was there before it was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existed: bool,
 }
 
 /// Reads one request line.

@@ -18,7 +18,7 @@ use crate::hint::Failure;
 use crate::ours::Ours;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::{descriptors, host_port, instance, liveness};
+use crate::{descriptors, display, host_port, instance, liveness};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::control::{Snapshot, method};
 use agentfs_wire::event::What;
@@ -169,6 +169,8 @@ impl Teller {
         let mut ours = Ours::new(paths, app.clone(), instance.clone(), pid);
         // Each port of the host once, whichever process of the instance asks for it.
         let mut told = BTreeSet::new();
+        // Each port that is in use once: a program may try it again and again.
+        let mut taken = BTreeSet::new();
         while let Ok(Next::Event(event)) = events.next(None) {
             match &event.what {
                 What::ListenerUp(listener) | What::ListenerRenamed(listener) => {
@@ -178,6 +180,12 @@ impl Teller {
                     }
                 }
                 What::Call(call) => {
+                    if let Some(line) = display::taken_line(call)
+                        && is_ours(call.pid, &mut ours, pid, started_ms)
+                        && taken.insert(line.clone())
+                    {
+                        self.printer.warn(&line);
+                    }
                     let news = host_port::news(call);
                     match news.filter(|news| told.insert((news.port, news.is_refused))) {
                         Some(news) if news.is_refused => self.printer.warn(&news.text),

@@ -146,7 +146,7 @@ impl Connection {
             }
             method::FORWARD_ADD => {
                 return Outcome::Answer(match read(params) {
-                    Ok(params) => self.shared.forwards.add(params).await,
+                    Ok(params) => self.shared.forwards.add(params),
                     Err(error) => Err(error),
                 });
             }
