@@ -6,6 +6,7 @@ use super::listen;
 use super::routing::Naming;
 use super::secure::{self, Secured, Switch};
 use super::surveys::Surveys;
+use super::taken::Searching;
 use crate::bars::Bars;
 use crate::clock::now_ms;
 use crate::config::{Config, Report};
@@ -91,6 +92,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
         requests_missed: outlets.requests_missed,
         surveyed_tx: None,
         searches: JoinSet::new(),
+        searching: Searching::default(),
         tasks: JoinSet::new(),
         stopping: Stopping::No,
     };
