@@ -1,5 +1,6 @@
 //! What the files around the working directory say: the git checkout, its branch, what names the app. Only reads
 //! files: starting git would take longer than all the rest of `wrap`.
+use agentfs_system::git::{self, Git};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -145,18 +146,10 @@ fn usable(name: &str) -> Option<String> {
 }
 
 fn read(root: &Path) -> Option<Checkout> {
-    let git = root.join(".git");
-    let (folder, common) = if git.is_dir() {
-        (git, None)
-    } else {
-        let pointer = text(&git)?;
-        let folder = root.join(pointer.trim().strip_prefix("gitdir:")?.trim());
-        // A submodule has such a file too, but no common folder: it is its own checkout.
-        let common = text(&folder.join("commondir")).map(|common| folder.join(common.trim()));
-        (folder, common)
-    };
-    let head = text(&folder.join("HEAD"))?;
+    let Git { folder, common } = git::at(root)?;
+    let head = git::text(&folder.join("HEAD"))?;
     let branch = head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned);
+    // A submodule has no common folder: it is its own checkout.
     let Some(common) = common else {
         return Some(Checkout { root: root.to_owned(), repository: name_of(root), branch, link: None });
     };
@@ -171,7 +164,7 @@ fn read(root: &Path) -> Option<Checkout> {
 
 /// The main checkout of the repository in the folder `common`, unless the repository is bare.
 fn main_checkout(common: &Path) -> Option<PathBuf> {
-    let config = text(&common.join("config")).unwrap_or_default();
+    let config = git::text(&common.join("config")).unwrap_or_default();
     let is_bare = config.lines().any(|line| line.replace(char::is_whitespace, "") == "bare=true");
     (common.file_name()? == ".git" && !is_bare).then(|| common.parent().map(Path::to_owned))?
 }

@@ -1,12 +1,10 @@
 //! Checks whether processes and listeners are alive, without disturbing them, and removes stale sockets.
 use agentfs_home::{Probe, Prober, RunLock};
+use agentfs_system::process;
 use agentfs_wire::companion::{Companion, Started};
 use agentfs_wire::env;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::paths::Paths;
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -15,16 +13,11 @@ use std::path::{Path, PathBuf};
 
 /// Milliseconds that a process may have started after its companion was written. A process that started later
 /// only has the same number.
-#[cfg(target_os = "linux")]
 const START_SLACK_MS: u64 = 10_000;
 
 /// Whether a process of an instance that was started at `started_ms` is still running.
 pub(crate) fn is_running(pid: u32, started_ms: u64) -> bool {
-    let Some(number) = i32::try_from(pid).ok().filter(|number| *number > 0) else { return false };
-    match kill(Pid::from_raw(number), None) {
-        Ok(()) | Err(Errno::EPERM) => same_process(pid, started_ms),
-        Err(_) => false,
-    }
+    process::lives_since(pid, started_ms.saturating_add(START_SLACK_MS))
 }
 
 /// Whether any process that the companion names is still running.
@@ -96,49 +89,6 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-/// Whether the process with that number started at that time: not a zombie, and not a later process with the
-/// same number.
-#[cfg(target_os = "linux")]
-fn same_process(pid: u32, started_ms: u64) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    // proc_pid_stat(5): the name is in brackets and may hold anything; the state follows it, and the
-    // start time in clock ticks since boot is the twentieth field from there.
-    let mut fields = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace();
-    if matches!(fields.next(), Some("Z" | "X")) {
-        return false;
-    }
-    let Some(ticks) = fields.nth(18).and_then(|ticks| ticks.parse::<u64>().ok()) else { return true };
-    let Some(born_ms) = boot_ms().and_then(|boot| Some(boot + ticks * 1_000 / clock_ticks()?)) else {
-        return true;
-    };
-    born_ms <= started_ms.saturating_add(START_SLACK_MS)
-}
-
-/// Whether the process with that number is alive and not a zombie. kqueue(2) refuses to wait for a zombie
-/// (ESRCH), though kill(2) still finds it. A later process with the same number is not recognised here.
-#[cfg(not(target_os = "linux"))]
-fn same_process(pid: u32, _started_ms: u64) -> bool {
-    use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
-    let (Ok(ident), Ok(queue)) = (usize::try_from(pid), Kqueue::new()) else { return true };
-    let change = KEvent::new(ident, EventFilter::EVFILT_PROC, EvFlags::EV_ADD, FilterFlag::NOTE_EXIT, 0, 0);
-    let at_once = nix::libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // The wait ends when the queue is closed.
-    queue.kevent(&[change], &mut [], Some(at_once)) != Err(Errno::ESRCH)
-}
-
-#[cfg(target_os = "linux")]
-fn boot_ms() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
-    let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
-    line.trim().parse::<u64>().ok()?.checked_mul(1_000)
-}
-
-#[cfg(target_os = "linux")]
-fn clock_ticks() -> Option<u64> {
-    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
-    u64::try_from(ticks).ok().filter(|ticks| *ticks > 0)
 }
 
 #[cfg(test)]

@@ -6,9 +6,13 @@
 //! instance's listeners open, if its parent is a member, or if a member leads its session. Once a member, it stays
 //! one: its parent may end first. Nobody is a member who is older than the instance, or whose own environment names
 //! another instance.
+use agentfs_system::process::{self, Clock, Stat};
 use agentfs_wire::control::InstanceInfo;
+use agentfs_wire::environ::membership;
 use agentfs_wire::text::visible;
+use nix::unistd::geteuid;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// An instance, by app and name.
@@ -16,6 +20,9 @@ pub(crate) type Key = (String, String);
 
 /// Milliseconds that a process may seem older than it is: the kernel counts in ticks, and the clock may be set.
 const AGE_SLACK_MS: u64 = 2_000;
+
+/// Bytes of a command line that are read.
+const COMMAND_BYTES: u64 = 128 * 1024;
 
 /// Characters of a command line in a message.
 pub(crate) const COMMAND_CHARACTERS: usize = 80;
@@ -28,7 +35,7 @@ pub(crate) struct Process {
     /// The process that leads its session, or did.
     pub(crate) session: u32,
     /// Its start in clock ticks since boot: with the number, this is the process and not a later one.
-    pub(crate) start: u64,
+    pub(crate) start_ticks: u64,
     /// Unix milliseconds of its start; nothing if the system does not say.
     pub(crate) born_ms: Option<u64>,
     /// The instance of this home that its environment names.
@@ -40,8 +47,8 @@ pub(crate) struct Process {
 pub(crate) struct Member {
     /// Which instance.
     pub(crate) key: Key,
-    /// Its start, as in [`Process::start`].
-    start: u64,
+    /// Its start, as in [`Process::start_ticks`].
+    start_ticks: u64,
 }
 
 /// An instance whose processes are wanted.
@@ -85,8 +92,7 @@ impl Members {
 
     /// Looks again: who has ended is dropped, who is new is added. Without `/proc`, those that are known.
     pub(crate) fn look(&mut self) {
-        let table = system::table(&self.run);
-        self.take(&table);
+        self.take(&table(&self.run));
     }
 
     /// The living members of one instance, or of all.
@@ -96,7 +102,9 @@ impl Members {
     }
 
     fn take(&mut self, table: &BTreeMap<u32, Process>) {
-        self.living.retain(|pid, member| table.get(pid).is_some_and(|process| process.start == member.start));
+        self.living.retain(|pid, member| {
+            table.get(pid).is_some_and(|process| process.start_ticks == member.start_ticks)
+        });
         // While a session has a process, no other gets its number.
         self.sessions.retain(|session, _| table.values().any(|process| process.session == *session));
         for (pid, process) in table {
@@ -137,7 +145,7 @@ impl Members {
         if process.session == pid {
             self.sessions.insert(pid, key.clone());
         }
-        self.living.entry(pid).or_insert(Member { key, start: process.start });
+        self.living.entry(pid).or_insert(Member { key, start_ticks: process.start_ticks });
     }
 }
 
@@ -147,150 +155,45 @@ fn is_young(process: &Process, wanted: &Wanted) -> bool {
 }
 
 /// The parent of each process.
-pub(crate) fn parents(run: &Path) -> BTreeMap<u32, u32> {
-    system::table(run).into_iter().map(|(pid, process)| (pid, process.parent)).collect()
+pub(crate) fn parents() -> BTreeMap<u32, u32> {
+    process::all().into_iter().map(|(pid, stat)| (pid, stat.parent)).collect()
 }
 
 /// A process for people: `pid 812 (node api.js)`.
 pub(crate) fn described(pid: u32) -> String {
-    let command = system::command(pid);
-    let text: String = visible(command.trim()).to_string().chars().take(COMMAND_CHARACTERS).collect();
+    let text: String = visible(&command(pid)).to_string().chars().take(COMMAND_CHARACTERS).collect();
     if text.is_empty() { format!("pid {pid}") } else { format!("pid {pid} ({text})") }
 }
 
 /// The command line of a process, its words divided by blanks; empty if it cannot be read.
 pub(crate) fn command(pid: u32) -> String {
-    system::command(pid).trim().to_owned()
+    process::command(pid, COMMAND_BYTES).unwrap_or_default().join(" ").trim().to_owned()
 }
 
-/// The working directory of a process, if we may know it.
-pub(crate) fn folder(pid: u32) -> Option<PathBuf> {
-    system::folder(pid)
-}
-
-/// The instance that the environment of a process names.
+/// The instance that the environment of a process names. Nothing without `/proc`.
 pub(crate) fn instance_of(pid: u32, run: &Path) -> Option<Key> {
-    system::instance_of(pid, run)
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    membership(&environment, run).map(|member| (member.app.to_owned(), member.instance.to_owned()))
 }
 
-#[cfg(target_os = "linux")]
-mod system {
-    use super::{Key, Process};
-    use crate::duration::now_ms;
-    use agentfs_wire::environ::membership;
-    use nix::time::{ClockId, clock_gettime};
-    use nix::unistd::{SysconfVar, geteuid, sysconf};
-    use std::collections::BTreeMap;
-    use std::fs;
-    use std::os::unix::fs::MetadataExt as _;
-    use std::path::{Path, PathBuf};
-
-    /// Every process that is not only waiting to be reaped (proc(5)).
-    pub(super) fn table(run: &Path) -> BTreeMap<u32, Process> {
-        let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
-        let clock = Clock::read();
-        let processes = entries.flatten().filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            let mut process = parse(&stat)?;
-            process.born_ms = clock.as_ref().and_then(|clock| clock.born_ms(process.start));
-            // Every user can set his own environment, so that of another user's process proves nothing.
-            let own = entry.metadata().is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
-            if own {
-                process.claims = instance_of(pid, run);
-            }
-            Some((pid, process))
-        });
-        processes.collect()
-    }
-
-    /// The fields of `/proc/PID/stat`. The second is a name in parentheses that may hold anything.
-    pub(super) fn parse(stat: &str) -> Option<Process> {
-        let (_, after) = stat.rsplit_once(')')?;
-        let fields: Vec<&str> = after.split_ascii_whitespace().collect();
-        if matches!(*fields.first()?, "Z" | "X") {
-            return None;
-        }
-        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-        let pid = |index: usize| u32::try_from(number(index)?).ok();
-        Some(Process { parent: pid(1)?, session: pid(3)?, start: number(19)?, ..Process::default() })
-    }
-
-    pub(super) fn instance_of(pid: u32, run: &Path) -> Option<Key> {
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-        membership(&environment, run).map(|member| (member.app.to_owned(), member.instance.to_owned()))
-    }
-
-    pub(super) fn folder(pid: u32) -> Option<PathBuf> {
-        fs::read_link(format!("/proc/{pid}/cwd")).ok()
-    }
-
-    pub(super) fn command(pid: u32) -> String {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&words).replace('\0', " ")
-    }
-
-    /// What makes Unix time of ticks since boot.
-    struct Clock {
-        now_ms: u64,
-        up_ms: u64,
-        ticks_per_second: u64,
-    }
-
-    impl Clock {
-        fn read() -> Option<Self> {
-            let ticks = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|ticks| *ticks > 0)?;
-            let up = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
-            let up_ms =
-                u64::try_from(up.tv_sec()).ok()? * 1_000 + u64::try_from(up.tv_nsec()).ok()? / 1_000_000;
-            Some(Self { now_ms: now_ms(), up_ms, ticks_per_second: ticks })
-        }
-
-        fn born_ms(&self, start: u64) -> Option<u64> {
-            let age_ms = self.up_ms.checked_sub(start.checked_mul(1_000)? / self.ticks_per_second)?;
-            self.now_ms.checked_sub(age_ms)
-        }
-    }
+/// Every process that is not only waiting to be reaped.
+fn table(run: &Path) -> BTreeMap<u32, Process> {
+    let clock = Clock::read();
+    let running = process::all().into_iter().filter(|(_, stat)| !stat.has_ended());
+    let processes = running.map(|(pid, stat)| {
+        let born_ms = clock.and_then(|clock| clock.born_ms(&stat));
+        let Stat { parent, session, start_ticks, .. } = stat;
+        (pid, Process { parent, session, start_ticks, born_ms, claims: claim(pid, run) })
+    });
+    processes.collect()
 }
 
-/// Only those that are known: they are asked with kill(2).
-#[cfg(not(target_os = "linux"))]
-mod system {
-    use super::{Key, Process};
-    use std::collections::BTreeMap;
-    use std::path::{Path, PathBuf};
-    use std::process::Command;
-
-    /// Every process, as ps(1) shows it. It does not show environments.
-    pub(super) fn table(_run: &Path) -> BTreeMap<u32, Process> {
-        let output = Command::new("/bin/ps").args(["-axo", "pid=,ppid=,sess=,state="]).output();
-        let text = output.map(|output| output.stdout).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().filter_map(parse).collect()
-    }
-
-    fn parse(line: &str) -> Option<(u32, Process)> {
-        let mut words = line.split_ascii_whitespace();
-        let (pid, parent) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let (_, state) = (words.next()?, words.next()?);
-        (!state.starts_with('Z')).then(|| (pid, Process { parent, ..Process::default() }))
-    }
-
-    pub(super) fn instance_of(_pid: u32, _run: &Path) -> Option<Key> {
-        None
-    }
-
-    /// As lsof(8) shows it.
-    pub(super) fn folder(pid: u32) -> Option<PathBuf> {
-        let output =
-            Command::new("/usr/sbin/lsof").args(["-a", "-d", "cwd", "-Fn", "-p", &pid.to_string()]).output();
-        let text = String::from_utf8(output.ok()?.stdout).ok()?;
-        text.lines().find_map(|line| line.strip_prefix('n')).map(PathBuf::from)
-    }
-
-    pub(super) fn command(pid: u32) -> String {
-        let output = Command::new("/bin/ps").args(["-o", "command=", "-p", &pid.to_string()]).output();
-        String::from_utf8_lossy(&output.map(|output| output.stdout).unwrap_or_default()).into_owned()
-    }
+/// The instance that a process of ours says it belongs to. Every user can set his own environment, so that of another
+/// user's process proves nothing.
+fn claim(pid: u32, run: &Path) -> Option<Key> {
+    let is_ours =
+        std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|entry| entry.uid() == geteuid().as_raw());
+    is_ours.then(|| instance_of(pid, run))?
 }
 
 #[cfg(test)]
@@ -298,7 +201,7 @@ mod tests {
     use super::*;
 
     fn process(parent: u32, session: u32, born_ms: u64) -> Process {
-        Process { parent, session, start: born_ms, born_ms: Some(born_ms), claims: None }
+        Process { parent, session, start_ticks: born_ms, born_ms: Some(born_ms), claims: None }
     }
 
     fn key(instance: &str) -> Key {
@@ -354,15 +257,5 @@ mod tests {
         members.take(&BTreeMap::from([other]));
         members.take(&BTreeMap::from([(101, process(1, 1, 90_000)), (102, process(1, 101, 90_000))]));
         assert_eq!(members.living(None), [0_u32; 0]);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_hostile_name_does_not_shift_the_fields() {
-        let fields = (9..=21).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
-        let stat = format!("7 (a) b) S 5 6 4 {fields} 0 0 4242 0");
-        let read = system::parse(&stat).unwrap();
-        assert_eq!((read.parent, read.session), (5, 4));
-        assert!(system::parse("7 (sh) Z 1 1 1 0").is_none());
     }
 }

@@ -1,11 +1,10 @@
 //! Processes that commands left behind in an instance when they ended, and that hold its ports.
 use crate::{liveness, members};
-use agentfs_home::holders;
+use agentfs_system::{holders, process};
 use agentfs_wire::companion::Companion;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::paths::Paths;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 /// Ancestors of a process that are looked at. A longer line is not followed.
 const ANCESTORS: usize = 64;
@@ -60,14 +59,9 @@ pub(crate) fn starter(pid: u32, commands: &[u32]) -> Option<u32> {
 
 /// The parent of a process, its parent, and so on.
 fn ancestors(pid: u32) -> Vec<u32> {
-    let above = std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent > 1));
+    let parent = |pid: &u32| process::stat(*pid).map(|stat| stat.parent).filter(|parent| *parent > 1);
+    let above = std::iter::successors(Some(pid), parent);
     above.skip(1).take(ANCESTORS).collect()
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    // proc_pid_stat(5): the name is in brackets and may hold anything; state and parent follow it.
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 fn command(pid: u32) -> String {
@@ -99,7 +93,7 @@ mod tests {
     fn whoever_holds_a_port_without_a_running_command_is_an_orphan() {
         let home = tempfile::tempdir_in("/tmp").unwrap();
         let paths = Paths::new(home.path(), 0);
-        fs::create_dir(&paths.run).unwrap();
+        std::fs::create_dir(&paths.run).unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(paths.run.join("a-b.5432.sock")).unwrap();
         let own = std::process::id();
         let companion = |pid| Companion {

@@ -9,6 +9,7 @@
 //! it directly and is not sent twice. No handler is installed and no disposition is changed: we block signals
 //! and wait for them, and the child gets the mask that we were started with.
 use crate::exit::Exit;
+use agentfs_system::process;
 use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -380,11 +381,11 @@ fn forward(handled: &SigSet, children: &Living) {
     }
 }
 
-/// Whether a process is stopped (proc(5), third field of `/proc/PID/stat`).
+/// Whether a process is stopped.
 #[cfg(target_os = "linux")]
 fn is_stopped(pid: Pid) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    status.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    let stat = u32::try_from(pid.as_raw()).ok().and_then(process::stat);
+    stat.is_some_and(|stat| stat.is_stopped())
 }
 
 /// Not to be found out here: it may be.

@@ -341,7 +341,7 @@ fn bind(address: SocketAddr, port: u16, served: &Served) -> Result<TcpListener, 
 
 /// The process of the host that listens there, as the end of a message; empty if it is not known.
 fn holder(address: SocketAddr) -> String {
-    let listeners = agentfs_home::holders::of_port(address.port());
+    let listeners = agentfs_system::holders::of_port(address.port());
     let pid =
         listeners.iter().filter(|listener| listener.serves(address.ip())).find_map(|it| it.pids.first());
     pid.map(|pid| format!(" by {}", crate::processes::described(*pid))).unwrap_or_default()

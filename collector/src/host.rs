@@ -1,12 +1,9 @@
 //! Who holds the host's TCP ports, and in which checkout it runs. A program without agentfs, a static one, one that was
-//! excepted: all of them listen on the host, and a fork must not reach another fork's. Reads `/proc`; finds nothing
-//! where there is none (macOS).
-#[cfg(target_os = "linux")]
-mod diag;
-
+//! excepted: all of them listen on the host, and a fork must not reach another fork's. Finds nothing where there is no
+//! `/proc` (macOS).
+use agentfs_system::{git, holders, process, tcp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// A checkout: its folder, and the folder that all checkouts of its repository share.
@@ -85,130 +82,41 @@ impl Holders {
 
 /// The listening sockets of the host on loopback and wildcard addresses.
 pub(crate) fn sockets() -> Sockets {
-    #[cfg(target_os = "linux")]
-    if let Ok(sockets) = asked() {
-        return sockets;
-    }
-    listed()
-}
-
-/// They as the kernel says when it is asked.
-#[cfg(target_os = "linux")]
-fn asked() -> nix::Result<Sockets> {
-    use nix::sys::socket::AddressFamily;
     let mut sockets = Sockets::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        for found in diag::listening(family)? {
-            let ip = found.ip.to_canonical();
-            if ip.is_loopback() || ip.is_unspecified() {
-                sockets.entry(found.port).or_default().insert(found.inode);
-            }
-        }
-    }
-    Ok(sockets)
-}
-
-/// They as `/proc` lists them.
-fn listed() -> Sockets {
-    let mut sockets = Sockets::new();
-    for (table, is_reached) in [("/proc/net/tcp", v4 as fn(&str) -> bool), ("/proc/net/tcp6", v6)] {
-        let Ok(file) = fs::File::open(table) else { continue };
-        let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
-        // Listening sockets come first (net/ipv4/tcp_ipv4.c, `tcp_seq_start`): the connections are not read.
-        for (port, inode) in lines.map_while(|line| listener(&line, is_reached)).flatten() {
-            sockets.entry(port).or_default().insert(inode);
+    for found in tcp::listening() {
+        let ip = found.address.ip().to_canonical();
+        if ip.is_loopback() || ip.is_unspecified() {
+            sockets.entry(found.address.port()).or_default().insert(found.inode);
         }
     }
     sockets
 }
 
-/// Port and inode of a line of `/proc/net/tcp` (proc_pid_net(5)): number, local and remote address, state (0A listens), …,
-/// the inode as tenth. The inner nothing: an address that loopback does not reach. The outer: no listener.
-fn listener(line: &str, is_reached: fn(&str) -> bool) -> Option<Option<(u16, u64)>> {
-    let mut words = line.split_ascii_whitespace();
-    let (address, port) = words.nth(1)?.split_once(':')?;
-    if words.nth(1)? != "0A" {
-        return None;
-    }
-    let inode = words.nth(5)?.parse().ok()?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    Some(is_reached(address).then_some((port, inode)))
-}
-
-/// 127/8 or 0.0.0.0. The kernel writes the four bytes as one number of this machine's byte order.
-fn v4(address: &str) -> bool {
-    u32::from_str_radix(address, 16).is_ok_and(|address| matches!(address.to_ne_bytes(), [127 | 0, ..]))
-}
-
-/// `::1`, `::`, or an IPv4-mapped address of those above.
-fn v6(address: &str) -> bool {
-    let Some((high, low)) = address.split_at_checked(24) else { return false };
-    match high {
-        "000000000000000000000000" => {
-            u32::from_str_radix(low, 16).is_ok_and(|low| matches!(low.to_ne_bytes(), [0, 0, 0, 0 | 1]))
-        }
-        "0000000000000000FFFF0000" | "00000000000000000000FFFF" => v4(low),
-        _ => false,
-    }
-}
-
 /// The owners of sockets, of those processes that we may look into.
 fn owners(wanted: &BTreeSet<u64>) -> HashMap<u64, Holder> {
-    let mut found = HashMap::new();
-    let Ok(processes) = fs::read_dir("/proc") else { return found };
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+    let mut found: HashMap<u64, Holder> = HashMap::new();
+    let own = std::process::id();
+    holders::each(|pid, inode| {
         // Our own listeners are the router's and those of forwards.
-        if pid == std::process::id() {
-            continue;
+        if pid != own && wanted.contains(&inode) {
+            found.entry(inode).or_insert_with(|| holder(pid));
         }
-        // Processes of other users cannot be read, and some have ended meanwhile.
-        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
-        for descriptor in descriptors.flatten() {
-            let Some(inode) = fs::read_link(descriptor.path()).ok().and_then(|target| inode(&target)) else {
-                continue;
-            };
-            if wanted.contains(&inode) {
-                found.entry(inode).or_insert_with(|| holder(pid, &process.path()));
-            }
-        }
-        if found.len() == wanted.len() {
-            break;
-        }
-    }
+        if found.len() == wanted.len() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
     found
 }
 
-fn inode(target: &Path) -> Option<u64> {
-    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-}
-
-fn holder(pid: u32, process: &Path) -> Holder {
-    let program = fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned();
-    let checkout = fs::read_link(process.join("cwd")).ok().and_then(|folder| checkout(&folder));
-    Holder { pid, program, checkout }
+fn holder(pid: u32) -> Holder {
+    let program = process::name(pid).unwrap_or_default();
+    Holder { pid, program, checkout: process::folder(pid).and_then(|folder| checkout(&folder)) }
 }
 
 /// The git checkout around a folder.
 pub(crate) fn checkout(folder: &Path) -> Option<Checkout> {
     folder.ancestors().find_map(|root| {
-        let git = root.join(".git");
-        let folder = if git.is_dir() {
-            git
-        } else {
-            // A FIFO with that name would block us.
-            if !git.is_file() {
-                return None;
-            }
-            // gitrepository-layout(5): a linked worktree has a file, and its folder names the common one.
-            let text = fs::read_to_string(&git).ok()?;
-            let folder = root.join(text.trim().strip_prefix("gitdir:")?.trim());
-            match fs::read_to_string(folder.join("commondir")) {
-                Ok(common) => folder.join(common.trim()),
-                Err(_) => folder,
-            }
-        };
-        Some(Checkout { root: root.canonicalize().ok()?, repository: folder.canonicalize().ok()? })
+        let found = git::at(root)?;
+        let repository = found.common.unwrap_or(found.folder);
+        Some(Checkout { root: root.canonicalize().ok()?, repository: repository.canonicalize().ok()? })
     })
 }
 
@@ -218,40 +126,16 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn both_ways_find_what_loopback_reaches() {
+    fn what_loopback_reaches_is_listed_and_our_own_is_nobodys() {
         let bound: Vec<_> = ["127.0.0.1:0", "127.9.8.7:0", "0.0.0.0:0", "[::1]:0", "[::]:0"]
             .iter()
             .filter_map(|address| TcpListener::bind(address).ok())
             .map(|listener| (listener.local_addr().unwrap().port(), listener))
             .collect();
-        let (asked, listed) = (asked().unwrap(), listed());
-        assert!(bound.len() >= 3);
-        for (port, _) in &bound {
-            assert!(asked.contains_key(port) && listed.get(port) == asked.get(port), "{port}");
-        }
+        let sockets = sockets();
+        assert!(bound.len() >= 3 && bound.iter().all(|(port, _)| sockets.contains_key(port)));
         let mut holders = Holders::default();
-        holders.update(&asked);
-        // Ours are forwards and the router: nobody's.
-        assert_eq!(holders.of(&asked, bound[0].0), None);
-    }
-
-    #[test]
-    fn addresses_of_the_table_are_read() {
-        let line = |address: &str, state: &str| {
-            format!("0: {address}:1F90 00000000:0000 {state} 0:0 0:0 0 0 0 77 1")
-        };
-        for (address, reached) in [("0100007F", true), ("00000000", true), ("0A00000A", false)] {
-            assert_eq!(listener(&line(address, "0A"), v4), Some(reached.then_some((8080, 77))), "{address}");
-        }
-        for (address, reached) in [
-            ("00000000000000000000000001000000", true),
-            ("00000000000000000000000000000000", true),
-            ("0000000000000000FFFF00000100007F", true),
-            ("0000000000000000FFFF00000A00000A", false),
-            ("000080FE000000000000000001000000", false),
-        ] {
-            assert_eq!(listener(&line(address, "0A"), v6), Some(reached.then_some((8080, 77))), "{address}");
-        }
-        assert_eq!(listener(&line("0100007F", "01"), v4), None, "a connection");
+        holders.update(&sockets);
+        assert_eq!(holders.of(&sockets, bound[0].0), None, "ours are forwards and the router");
     }
 }

@@ -3,18 +3,14 @@
 //! processes), kill(pid, 0) checks the process once a second, which can mistake a later process for it. Called
 //! by `hub`.
 
-#[cfg(target_os = "linux")]
-mod birth;
-mod command;
-mod exit;
 mod held;
 mod survey;
 
-pub(crate) use command::command;
 pub(crate) use held::held;
 pub(crate) use survey::survey;
 
-use crate::limits::{COMMAND_CHARACTERS, EXIT_QUEUE, WATCHED_PROCESSES};
+use crate::limits::{BIRTH_SLACK_MS, COMMAND_BYTES, COMMAND_CHARACTERS, EXIT_QUEUE, WATCHED_PROCESSES};
+use agentfs_system::process;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -54,15 +50,12 @@ impl Processes {
             Err(_) if !lives(pid) => return false,
             Err(_) => None,
         };
-        #[cfg(target_os = "linux")]
-        if born_before_ms.is_some_and(|limit| birth::is_younger(pid, limit)) {
+        if born_before_ms.is_some_and(|limit| is_younger(pid, limit)) {
             if let Some(handle) = handle {
                 handle.abort();
             }
             return false;
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = born_before_ms;
         self.asked += usize::from(handle.is_none());
         self.watched.insert(pid, handle);
         true
@@ -97,8 +90,7 @@ impl Processes {
         if self.watched.len() >= WATCHED_PROCESSES {
             return Ok(None);
         }
-        let raw = i32::try_from(pid).ok().filter(|raw| *raw > 0).ok_or(Errno::ESRCH)?;
-        let descriptor = exit::descriptor(raw)?;
+        let descriptor = process::end_of(pid)?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe for descriptors that may be closed while registered; \
@@ -116,7 +108,18 @@ impl Processes {
     }
 }
 
-/// A process for people: `node api.js (pid 812)`. On a system without `/proc`, only its number.
+/// The command line of a process; nothing if it has ended, or if the system does not show it.
+pub(crate) fn command(pid: u32) -> Option<Vec<String>> {
+    process::command(pid, COMMAND_BYTES)
+}
+
+/// Whether a process was certainly born after `limit_ms` (Unix milliseconds). `false` if the system does not say:
+/// it would be worse to take a living process for dead.
+fn is_younger(pid: u32, limit_ms: u64) -> bool {
+    process::born_ms(pid).is_some_and(|born| born > limit_ms.saturating_add(BIRTH_SLACK_MS))
+}
+
+/// A process for people: `node api.js (pid 812)`. Only its number if the system does not show more.
 pub(crate) fn described(pid: u32) -> String {
     let command = command(pid).unwrap_or_default().join(" ");
     let shown: String =

@@ -2,6 +2,7 @@
 //! stale sockets are removed.
 use crate::error::Error;
 use crate::limits::{COLLECTOR_LOCK_PAUSE_MS, COLLECTOR_LOCK_TRIES, RUN_LOCK_PAUSE_MS, RUN_LOCK_WAIT};
+use agentfs_system::process;
 use agentfs_wire::paths::Paths;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -34,7 +35,7 @@ impl CollectorLock {
         for _ in 0..COLLECTOR_LOCK_TRIES {
             match Self::try_take(paths) {
                 // A collector that was killed holds the lock until its last thread is gone.
-                Err(Error::AlreadyRunning { pid: Some(pid), .. }) if is_dying(pid) => {
+                Err(Error::AlreadyRunning { pid: Some(pid), .. }) if !process::lives(pid) => {
                     pause(COLLECTOR_LOCK_PAUSE_MS);
                 }
                 result => return result,
@@ -63,18 +64,6 @@ impl CollectorLock {
             Err((_, errno)) => Err(error("lock", errno.into())),
         }
     }
-}
-
-/// Whether a process is dead or as good as dead: gone, or a zombie whose threads are still ending.
-fn is_dying(pid: u32) -> bool {
-    let Ok(number) = i32::try_from(pid) else { return true };
-    if nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), None) == Err(Errno::ESRCH) {
-        return true;
-    }
-    // Third field of /proc/PID/stat, after the name in parentheses (proc(5)). Without /proc: alive.
-    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = status.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    matches!(state, Some('Z' | 'X'))
 }
 
 /// Waits a moment. There is no event to wait for: the kernel reports a free lock only to a blocking call,

@@ -82,7 +82,7 @@ pub(crate) fn run(
         return Err(Failure::of(format_args!("{shown} was not started by agentfs"))
             .hint("stop it and start it as you did before"));
     };
-    let commands = commands_of(&companion, &members::parents(&settings.paths.run));
+    let commands = commands_of(&companion, &members::parents());
     let forwards = forwards_of(&mut client, info)?;
     let again = Again { settings, printer, shown, companion, commands, forwards };
     // Everything that can fail comes before the stop.
@@ -272,7 +272,7 @@ mod tests {
     fn every_running_command_is_started_again_but_not_what_another_one_started() {
         let own = std::process::id();
         // Processes that live: we, and our ancestors.
-        let parents = members::parents(std::path::Path::new("/nowhere"));
+        let parents = members::parents();
         let one = |name: &str, wrap_pid: u32| Started {
             command: vec![name.to_owned()],
             wrap_pid,

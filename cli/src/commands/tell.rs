@@ -19,6 +19,7 @@ use crate::ours::Ours;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::{descriptors, display, host_port, instance, liveness};
+use agentfs_system::process;
 use agentfs_wire::companion::Companion;
 use agentfs_wire::control::{SettleParams, Settled, Snapshot, method};
 use agentfs_wire::event::What;
@@ -103,7 +104,7 @@ pub(crate) fn run(
     descriptors::close_inherited();
     // Signals from the terminal are for the program's job, not for us. Fails only if we lead a process group.
     let _ = nix::unistd::setsid();
-    let end = descriptors::end_of(arguments.pid).ok();
+    let end = process::end_of(arguments.pid).ok();
     let pid = (arguments.pid, arguments.started_ms);
     let (done_tx, done_rx) = UnixStream::pair().map_err(|error| Failure::of(&error))?;
     let (stop, progress) = (Arc::new(OnceLock::new()), Arc::new(Progress::default()));

@@ -12,7 +12,8 @@ use crate::place;
 use crate::printer::Printer;
 use crate::reference;
 use crate::settings::Settings;
-use agentfs_home::holders::{self, HostListener};
+use agentfs_system::holders::{self, HostListener};
+use agentfs_system::process;
 use agentfs_wire::control::{
     DaemonInfo, ForwardInfo, InstanceInfo, ListenerInfo, RouteInfo, Snapshot, method,
 };
@@ -265,7 +266,7 @@ fn of_process(
             .or_else(|| members::instance_of(pid, &settings.paths.run))
     });
     let (app, instance) = member.unzip();
-    let folder = pid.and_then(members::folder);
+    let folder = pid.and_then(process::folder);
     let folder = folder.map(|folder| checkout::find(&folder).map_or(folder, |checkout| checkout.root));
     Answer {
         place: place.to_owned(),

@@ -1,6 +1,7 @@
 //! The addresses that the router listens on: both loopback families of one port, so that a browser
 //! that prefers the other one never reaches a stranger.
 use crate::limits::FREE_PORT_ATTEMPTS;
+use agentfs_system::holders;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -159,42 +160,11 @@ fn with_v6(first: TcpListener, port: u16) -> io::Result<Vec<TcpListener>> {
 fn describe(port: u16, error: &io::Error) -> String {
     let mut text = format!("cannot use port {port}: {error}");
     if error.kind() == ErrorKind::AddrInUse
-        && let Some(pid) = holder(port)
+        && let Some(pid) = holders::of_port(port).iter().find_map(|listener| listener.pids.first())
     {
         let _ = write!(text, " (held by pid {pid})");
     }
     text
-}
-
-/// The process that listens on a TCP port of this machine, as far as `/proc` shows it to us.
-fn holder(port: u16) -> Option<u32> {
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .find_map(|list| listening_inode(&std::fs::read_to_string(list).ok()?, port))?;
-    let wanted = format!("socket:[{inode}]");
-    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let (Some(pid), Ok(descriptors)) = (pid, std::fs::read_dir(entry.path().join("fd"))) else {
-            continue;
-        };
-        let holds = |descriptor: std::fs::DirEntry| {
-            std::fs::read_link(descriptor.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
-        };
-        if descriptors.flatten().any(holds) {
-            return Some(pid);
-        }
-    }
-    None
-}
-
-/// The inode of the socket that listens (state 0A) on a port, in the format of proc(5).
-fn listening_inode(list: &str, port: u16) -> Option<u64> {
-    list.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let local = fields.get(1)?.rsplit_once(':')?.1;
-        let is_it = u16::from_str_radix(local, 16).ok()? == port && *fields.get(3)? == "0A";
-        is_it.then(|| fields.get(9)?.parse().ok()).flatten()
-    })
 }
 
 /// The addresses of sockets, for people.

@@ -2,7 +2,7 @@
 use crate::notice::VerifiedNotice;
 use crate::registry::Key;
 use agentfs_home::forwards::KeptForward;
-use agentfs_home::holders;
+use agentfs_system::holders;
 use agentfs_wire::event::Call;
 use agentfs_wire::notice;
 use nix::errno::Errno;

@@ -2,8 +2,9 @@
 //! the oldest that has the socket open, because workers inherit it; the time is that of the socket's file, which is made
 //! by `bind`.
 use crate::registry::Held;
-use agentfs_home::holders::of_sockets;
 use agentfs_home::list;
+use agentfs_system::holders::of_sockets;
+use agentfs_system::process;
 use agentfs_wire::name::{Kind, SocketName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,15 +31,9 @@ pub(crate) fn held(run: &Path) -> Vec<Held> {
     held.collect()
 }
 
-#[cfg(target_os = "linux")]
 fn oldest(pids: &BTreeSet<u32>) -> Option<u32> {
     // Of two that the clock cannot tell apart, the one with the lower number.
-    pids.iter().copied().min_by_key(|pid| (super::birth::born_ms(*pid).map(|born| born / 10), *pid))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn oldest(pids: &BTreeSet<u32>) -> Option<u32> {
-    pids.first().copied()
+    pids.iter().copied().min_by_key(|pid| (process::stat(*pid).map(|stat| stat.start_ticks), *pid))
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -13,7 +13,7 @@ use self::request::Additions;
 use self::stream::Http2;
 use crate::io::buffer::{give_head, take_head};
 use crate::io::inflow::Inflow;
-use crate::io::owner::Ends;
+use crate::io::owner;
 use crate::io::tasks::Tasks;
 use crate::io::transport::Rewound;
 use crate::limits::{
@@ -31,6 +31,7 @@ use crate::serve::upgrade;
 use crate::table::Route;
 use crate::upstream::connect::ClientAddress;
 use crate::upstream::listener::Upstream;
+use agentfs_system::tcp::Ends;
 use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Body as _;
@@ -56,7 +57,7 @@ struct Session {
 /// Serves a connection whose first line said HTTP/2.
 pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
     let Client { stream, read, peer, address, place, .. } = client;
-    let (scheme, ends) = (stream.scheme(), Ends::of(stream.tcp()));
+    let (scheme, ends) = (stream.scheme(), owner::ends(stream.tcp()));
     let tasks = Tasks::default();
     let mut stop_rx = shared.stop_rx.clone();
     let mut builder = h2::server::Builder::new();

@@ -3,8 +3,7 @@
 //! TCP ports.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-#[cfg(target_os = "linux")]
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::ControlFlow;
 
 /// A TCP socket of the host that listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +22,12 @@ pub fn of_sockets(sockets: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<u32>>
     let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
     let paths = inodes(&table, sockets);
     let mut held: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
-    for (pid, inode) in holders(|inode| paths.contains_key(&inode)) {
+    each(|pid, inode| {
         if let Some(path) = paths.get(&inode) {
             held.entry(path.clone()).or_default().insert(pid);
         }
-    }
+        ControlFlow::Continue(())
+    });
     held
 }
 
@@ -41,17 +41,19 @@ pub fn of_sockets(_sockets: &BTreeSet<String>) -> BTreeMap<String, BTreeSet<u32>
 /// The sockets of the host that listen on `port`, with their processes.
 #[cfg(target_os = "linux")]
 pub fn of_port(port: u16) -> Vec<HostListener> {
-    let mut found: BTreeMap<u64, HostListener> = BTreeMap::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = std::fs::read_to_string(table).unwrap_or_default();
-        let lines = text.lines().filter_map(tcp_listener);
-        found.extend(lines.filter(|(_, listener)| listener.address.port() == port));
-    }
-    for (pid, inode) in holders(|inode| found.contains_key(&inode)) {
+    let listening = crate::tcp::listening().into_iter().filter(|listener| listener.address.port() == port);
+    let mut found: BTreeMap<u64, HostListener> = listening
+        .map(|one| {
+            let listener = HostListener { address: one.address, uid: Some(one.uid), pids: BTreeSet::new() };
+            (one.inode, listener)
+        })
+        .collect();
+    each(|pid, inode| {
         if let Some(listener) = found.get_mut(&inode) {
             listener.pids.insert(pid);
         }
-    }
+        ControlFlow::Continue(())
+    });
     found.into_values().collect()
 }
 
@@ -95,22 +97,22 @@ impl HostListener {
     }
 }
 
-/// The descriptors of all processes that are sockets with a wanted inode number: process and number.
-#[cfg(target_os = "linux")]
-fn holders(wanted: impl Fn(u64) -> bool) -> Vec<(u32, u64)> {
-    let mut holders = Vec::new();
-    let Ok(processes) = std::fs::read_dir("/proc") else { return holders };
+/// Calls `see` with process and inode number of each descriptor that is a socket, until it breaks off. Only of processes
+/// that we may look into, and of none where there is no `/proc`. Takes milliseconds.
+pub fn each(mut see: impl FnMut(u32, u64) -> ControlFlow<()>) {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return };
     for process in processes.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // Processes of other users, and processes that ended meanwhile, cannot be read.
         let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
         let targets = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
-        let inodes = targets.filter_map(|target| {
+        let mut inodes = targets.filter_map(|target| {
             target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
         });
-        holders.extend(inodes.filter(|inode| wanted(*inode)).map(|inode| (pid, inode)));
+        if inodes.try_for_each(|inode| see(pid, inode)).is_break() {
+            return;
+        }
     }
-    holders
 }
 
 /// The inodes of listening sockets with these paths (proc_net_unix: number, count, protocol, flags, type, state,
@@ -126,31 +128,6 @@ fn inodes(table: &str, sockets: &BTreeSet<String>) -> BTreeMap<u64, String> {
         (flags == "00010000" && sockets.contains(&path)).then_some((inode, path))
     };
     table.lines().filter_map(listening).collect()
-}
-
-/// A line of `/proc/net/tcp` or `tcp6` that is a listening socket (proc_net_tcp: number, local address, remote
-/// address, state, …, user, timeout, inode).
-#[cfg(target_os = "linux")]
-fn tcp_listener(line: &str) -> Option<(u64, HostListener)> {
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    if *fields.get(3)? != "0A" {
-        return None;
-    }
-    let (ip, port) = fields.get(1)?.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    // Words of 32 bits in the order of the machine, as the kernel prints them.
-    let words =
-        (0..ip.len() / 8).map(|index| u32::from_str_radix(ip.get(index * 8..index * 8 + 8)?, 16).ok());
-    let words: Vec<[u8; 4]> = words.map(|word| word.map(u32::to_ne_bytes)).collect::<Option<_>>()?;
-    let ip = match words.as_slice() {
-        [v4] => IpAddr::from(Ipv4Addr::from(*v4)),
-        v6 => {
-            let bytes: [u8; 16] = v6.concat().try_into().ok()?;
-            IpAddr::from(Ipv6Addr::from(bytes))
-        }
-    };
-    let (uid, inode) = (fields.get(7)?.parse().ok(), fields.get(9)?.parse().ok()?);
-    Some((inode, HostListener { address: SocketAddr::new(ip, port), uid, pids: BTreeSet::new() }))
 }
 
 #[cfg(test)]
@@ -190,11 +167,6 @@ mod tests {
             assert!(own.pids.contains(&std::process::id()), "{own:?}");
             assert!(own.serves(address.ip()) && own.uid == Some(nix::unistd::getuid().as_raw()));
         }
-        let v4 =
-            "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1";
-        let (inode, read) = tcp_listener(v4).unwrap();
-        assert_eq!((inode, read.address, read.uid), (4711, "127.0.0.1:8080".parse().unwrap(), Some(1000)));
-        assert!(tcp_listener(&v4.replace(" 0A ", " 01 ")).is_none() && tcp_listener("sl local").is_none());
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! `/proc` (proc(5)) and pidfd_open(2).
+use super::{Clock, Stat};
+use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+pub(super) fn stat(pid: u32) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+pub(super) fn all() -> Vec<(u32, Stat)> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(|pid| Some((pid, stat(pid)?))).collect()
+}
+
+/// A process that exists, unless it has ended. Its page may be hidden from us.
+pub(super) fn running(pid: u32) -> Option<Option<Stat>> {
+    match stat(pid) {
+        Some(stat) if stat.has_ended() => None,
+        stat => Some(stat),
+    }
+}
+
+/// The second field is a name in parentheses that may hold anything.
+fn parse(stat: &str) -> Option<Stat> {
+    let (_, after) = stat.rsplit_once(')')?;
+    let mut fields = after.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let (parent, session) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?);
+    // Fields 3, 4, 6 and 22.
+    Some(Stat { state, parent, session, start_ticks: fields.nth(15)?.parse().ok()? })
+}
+
+pub(super) fn command(pid: u32, bytes: u64) -> Option<Vec<String>> {
+    let mut text = Vec::new();
+    File::open(format!("/proc/{pid}/cmdline")).ok()?.take(bytes).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let words: Vec<String> = text.trim_end_matches('\0').split('\0').map(str::to_owned).collect();
+    words.first().is_some_and(|program| !program.is_empty()).then_some(words)
+}
+
+pub(super) fn name(pid: u32) -> Option<String> {
+    let text = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&text).trim().to_owned())
+}
+
+pub(super) fn folder(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
+pub(super) fn clock() -> Option<Clock> {
+    let ticks = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|ticks| *ticks > 0)?;
+    let ms = |clock| {
+        let now = clock_gettime(clock).ok()?;
+        Some(u64::try_from(now.tv_sec()).ok()? * 1_000 + u64::try_from(now.tv_nsec()).ok()? / 1_000_000)
+    };
+    Some(Clock {
+        now_ms: ms(ClockId::CLOCK_REALTIME)?,
+        up_ms: ms(ClockId::CLOCK_BOOTTIME)?,
+        ticks_per_second: ticks,
+    })
+}
+
+pub(super) fn end_of(pid: u32) -> Result<OwnedFd, Errno> {
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::ESRCH)?;
+    // Without waiting: the descriptor may be read where nothing may block.
+    pidfd_open(process, PidfdFlags::NONBLOCK).map_err(|errno| Errno::from_raw(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_does_not_shift_the_fields() {
+        let fields = (7..22).map(|number| number.to_string()).collect::<Vec<_>>().join(" ");
+        let stat = parse(&format!("7 (a) b) S 5 6 4 {fields} 4242 0")).unwrap();
+        assert_eq!(stat, Stat { state: 'S', parent: 5, session: 4, start_ticks: 4242 });
+        assert!(parse(&format!("7 (sh) Z 1 1 1 {fields} 1")).unwrap().has_ended());
+        for torn in ["", "7 (sh", "7 (sh) S", "7 (sh) S 5 6 4 7 8"] {
+            assert_eq!(parse(torn), None, "{torn}");
+        }
+    }
+}
