@@ -12,6 +12,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+use std::sync::OnceLock;
 
 /// Milliseconds that a process may have started after its companion was written. A process that started later
 /// only has the same number.
@@ -128,11 +130,15 @@ fn same_process(pid: u32, _started_ms: u64) -> bool {
     queue.kevent(&[change], &mut [], Some(at_once)) != Err(Errno::ESRCH)
 }
 
+/// When the machine was booted. Read once: the kernel counts every interrupt for that page.
 #[cfg(target_os = "linux")]
 fn boot_ms() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
-    let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
-    line.trim().parse::<u64>().ok()?.checked_mul(1_000)
+    static BOOT_MS: OnceLock<Option<u64>> = OnceLock::new();
+    *BOOT_MS.get_or_init(|| {
+        let stat = fs::read_to_string("/proc/stat").ok()?;
+        let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+        line.trim().parse::<u64>().ok()?.checked_mul(1_000)
+    })
 }
 
 #[cfg(target_os = "linux")]
