@@ -125,6 +125,10 @@ pub(crate) struct WrapArguments {
     /// Keep these ports on the host
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = crate::number::port)]
     pub(crate) except: Vec<u16>,
+    /// The port that the instance's host name means; the other ports are at PORT.HOST.
+    /// Default: `main = PORT` in agentfs.toml, else the port that serves pages
+    #[arg(long, value_name = "PORT", value_parser = crate::number::port)]
+    pub(crate) main: Option<u16>,
     /// Leave the program's system calls alone; it must bind `$AGENTFS_SOCKET` or `$PORT` itself
     #[arg(long)]
     pub(crate) no_interpose: bool,
@@ -575,7 +579,4 @@ pub(crate) struct TellArguments {
     /// The router's port for TLS, if TLS is on
     #[arg(long)]
     pub(crate) https_port: Option<u16>,
-    /// Whether the instance is a fork
-    #[arg(long)]
-    pub(crate) fork: bool,
 }

@@ -141,6 +141,8 @@ fn join(
     }
     commands.push(own.clone());
     companion.commands = commands;
+    // Whoever names the port last decides.
+    companion.main = wanted.main.or(companion.main);
     // The worktree may have been moved.
     companion.checkout =
         companion.checkout.and(place.checkout.as_ref().map(|checkout| checkout.root.clone()));

@@ -18,34 +18,13 @@ const DURATION_WIDTH: usize = 7;
 const SIZE_WIDTH: usize = 7;
 
 /// `shop  0.0.0.0:8080 → http://shop.localhost  (~/.agentfs/run/shop-k3f9.8080.sock)`
-pub(crate) fn listener_line(
-    event: &Event,
-    urls: UrlStyle,
-    user_home: Option<&Path>,
-    fork: bool,
-) -> Option<String> {
-    let What::ListenerUp(Listener { of: Who { app, instance }, address, socket, host, .. }) = &event.what
-    else {
-        return None;
-    };
-    // The journal has the host name; the port is the router's current one.
-    let own = fork.then(|| own_host(host, app, instance));
-    let url = urls.url(own.as_deref().unwrap_or(host));
-    let socket = short(socket, user_home);
-    Some(match address {
-        Some(address) => format!("{app}  {address} → {url}  ({socket})"),
-        None => format!("{app} → {url}  ({socket})"),
-    })
-}
-
-/// The host name with the instance's name, for one that names only the app.
-fn own_host(host: &str, app: &str, instance: &str) -> String {
-    let own = crate::instance::host(app, instance);
-    match host.strip_suffix(&format!("{app}.localhost")) {
-        Some("") => own,
-        Some(port) if port.trim_end_matches('.').parse::<u16>().is_ok() => format!("{port}{own}"),
-        _ => host.to_owned(),
-    }
+pub(crate) fn listener_line(event: &Event, urls: UrlStyle, user_home: Option<&Path>) -> Option<String> {
+    let (What::ListenerUp(listener) | What::ListenerRenamed(listener)) = &event.what else { return None };
+    let Listener { of: Who { app, .. }, address, socket, host, .. } = listener;
+    // The journal has the host name; the port is the router's current one. Without a router there is no URL.
+    let url = urls.url(host).map_or_else(String::new, |url| format!(" → {url}"));
+    let address = address.as_ref().map_or_else(String::new, |address| format!("  {address}"));
+    Some(format!("{app}{address}{url}  ({})", short(socket, user_home)))
 }
 
 /// One line of `agentfs trace`: time, instance, program, call, address, result.
@@ -82,7 +61,8 @@ fn columns(what: &What) -> Columns<'_> {
         }
         What::InstanceEnded { .. } | What::Request(_) => columns,
         What::ListenerUp(Listener { pid, address, socket, host, .. })
-        | What::ListenerDown(Listener { pid, address, socket, host, .. }) => {
+        | What::ListenerDown(Listener { pid, address, socket, host, .. })
+        | What::ListenerRenamed(Listener { pid, address, socket, host, .. }) => {
             let rest = vec![file_name(socket).into(), host.into()];
             Columns { pid: *pid, address: address.as_deref(), rest, ..columns }
         }
@@ -218,6 +198,7 @@ fn kind_word(kind: EventKind) -> &'static str {
         EventKind::InstanceEnded => "ended",
         EventKind::ListenerUp => "up",
         EventKind::ListenerDown => "down",
+        EventKind::ListenerRenamed => "renamed",
         EventKind::Call => "call",
         EventKind::ProcessExited => "exited",
         EventKind::RouteAdded => "route",
@@ -371,13 +352,15 @@ mod tests {
         let event = event(What::ListenerUp(listener));
         let urls = UrlStyle { http_port: 4280, https_port: None };
         assert_eq!(
-            listener_line(&event, urls, Some(Path::new("/home/ada")), false).unwrap(),
+            listener_line(&event, urls, Some(Path::new("/home/ada"))).unwrap(),
             "shop  0.0.0.0:8080 → http://shop.localhost:4280  (~/.agentfs/run/shop-k3f9.8080.sock)"
         );
-        assert_eq!(listener_line(&of_call(bind()), urls, None, false), None);
-        assert_eq!(own_host("shop.localhost", "shop", "cart"), "cart.shop.localhost");
-        assert_eq!(own_host("81.shop.localhost", "shop", "cart"), "81.cart.shop.localhost");
-        assert_eq!(own_host("cart.shop.localhost", "shop", "cart"), "cart.shop.localhost");
+        let no_router = UrlStyle { http_port: 0, https_port: None };
+        assert_eq!(
+            listener_line(&event, no_router, Some(Path::new("/home/ada"))).unwrap(),
+            "shop  0.0.0.0:8080  (~/.agentfs/run/shop-k3f9.8080.sock)"
+        );
+        assert_eq!(listener_line(&of_call(bind()), urls, None), None);
     }
 
     #[test]

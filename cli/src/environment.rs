@@ -37,8 +37,8 @@ pub(crate) struct Plan {
     pub(crate) socket: PathBuf,
     /// Host name of the instance.
     pub(crate) host: String,
-    /// URL of its main listener.
-    pub(crate) url: String,
+    /// URL of its main listener, if there is a router.
+    pub(crate) url: Option<String>,
     /// `PORT`, if the program should get one.
     pub(crate) port: Option<u16>,
     /// The secret that proves that a program belongs to the instance, if the instance has one.
@@ -145,7 +145,9 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
     set(env::INSTANCE, OsStr::new(&plan.instance));
     set(env::SOCKET, plan.socket.as_os_str());
     set(env::HOSTNAME, OsStr::new(&plan.host));
-    set(env::URL, OsStr::new(&plan.url));
+    if let Some(url) = &plan.url {
+        set(env::URL, OsStr::new(url));
+    }
     if let Some(port) = plan.port {
         set(env::PORT, OsStr::new(&port.to_string()));
     }
@@ -213,7 +215,7 @@ mod tests {
             instance: "blue".to_owned(),
             socket: "/h/run/shop-blue.sock".into(),
             host: "blue.shop.localhost".to_owned(),
-            url: "http://blue.shop.localhost".to_owned(),
+            url: Some("http://blue.shop.localhost".to_owned()),
             port: None,
             secret: None,
             only: Vec::new(),
@@ -277,6 +279,14 @@ mod tests {
             assert!(!format!("{plan:?}").contains(digits), "{plan:?}");
         }
         assert!(of_collector(&inherited, Path::new("/h")).iter().all(|(key, _)| key != env::SECRET));
+    }
+
+    #[test]
+    fn without_a_router_no_url_is_exported() {
+        let inherited = pairs(&[("AGENTFS_URL", "http://outer.localhost")]);
+        let variables = build(&inherited, &Plan { url: None, ..plan(preload()) });
+        assert_eq!(get(&variables, "AGENTFS_URL"), None);
+        assert_eq!(get(&variables, "AGENTFS_HOSTNAME").as_deref(), Some("blue.shop.localhost"));
     }
 
     #[test]

@@ -59,9 +59,6 @@ pub(crate) struct Followed<'a> {
     pub(crate) instance: &'a str,
     /// How URLs are written.
     pub(crate) urls: UrlStyle,
-    /// Whether the instance is a fork. Then the app's host name means it only until the main checkout runs,
-    /// so its own host name is shown.
-    pub(crate) fork: bool,
 }
 
 /// How it is shown.
@@ -73,8 +70,6 @@ pub(crate) struct View {
     urls: UrlStyle,
     /// Folder that is shown as `~`.
     user_home: Option<PathBuf>,
-    /// Whether the instance is a fork (see [`Followed`]).
-    fork: bool,
 }
 
 // === impl Follower ===
@@ -171,8 +166,7 @@ fn follow(mut events: Events, view: &View, ours: &mut Ours, ended: &AtomicBool) 
 impl View {
     /// A view of one instance.
     pub(crate) fn new(settings: &Settings, printer: Printer, tell: Tell, followed: Followed<'_>) -> Self {
-        let Followed { urls, fork, .. } = followed;
-        Self { printer, tell, urls, user_home: settings.user_home.clone(), fork }
+        Self { printer, tell, urls: followed.urls, user_home: settings.user_home.clone() }
     }
 
     /// Shows an event, if it is of the kind that is reported.
@@ -180,9 +174,7 @@ impl View {
         match self.tell {
             Tell::Nothing => {}
             Tell::Listeners => {
-                if let Some(line) =
-                    display::listener_line(event, self.urls, self.user_home.as_deref(), self.fork)
-                {
+                if let Some(line) = display::listener_line(event, self.urls, self.user_home.as_deref()) {
                     self.printer.say(&line);
                 }
             }

@@ -8,48 +8,41 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use agentfs_wire::companion::Companion;
-use agentfs_wire::control::{InstanceName, method};
+use agentfs_wire::control::{InstanceName, RouteInfo, method};
+use agentfs_wire::host::{MAIN, app_host, shown_host};
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
 use agentfs_wire::paths::Paths;
 use agentfs_wire::secret::{SECRET_BYTES, Secret};
-use agentfs_wire::url::UrlStyle;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-/// The router's ports for HTTP: if it may bind any port, and otherwise.
-const HTTP: [u16; 2] = [80, 4280];
-
-/// The router's ports for TLS, in the same way.
-const HTTPS: [u16; 2] = [443, 4443];
-
-/// The host name that always means this instance.
-pub(crate) fn host(app: &str, instance: &str) -> String {
-    format!("{instance}.{app}.localhost")
+/// The host name of an instance, as everything shows it.
+pub(crate) fn host(client: Option<&mut Client>, app: &str, instance: &str) -> String {
+    shown_host(app, instance, instance != MAIN || is_app_name_free(client, app))
 }
 
-/// How URLs are probably written, without asking a collector.
-pub(crate) fn expected_urls(settings: &Settings) -> UrlStyle {
-    let port = |asked: Option<SocketAddr>, [usual, ordinary]: [u16; 2]| match asked {
-        Some(address) if address.port() != 0 => address.port(),
-        // macOS lets every user bind it on a wildcard address.
-        _ if settings.uid == 0 || cfg!(target_os = "macos") => usual,
-        _ => ordinary,
-    };
-    // A file that cannot be read does not turn TLS on.
-    let secure = matches!(agentfs_tls::enabled(&settings.paths.home), Ok(Some(_)));
-    UrlStyle {
-        http_port: port(settings.router, HTTP),
-        https_port: secure.then(|| port(settings.router_tls, HTTPS)),
-    }
+/// Whether the name of an app still means the app: no route added by hand has it.
+fn is_app_name_free(client: Option<&mut Client>, app: &str) -> bool {
+    let host = app_host(app);
+    let routes = client.and_then(|client| client.call::<Routes>(method::ROUTE_LIST, json!({})).ok());
+    routes.is_none_or(|answer| answer.routes.iter().all(|route| route.host != host))
 }
 
-/// The plan of a program in an instance.
+/// Answer to `route.list`.
+#[derive(Debug, Deserialize)]
+struct Routes {
+    /// Every route.
+    routes: Vec<RouteInfo>,
+}
+
+/// The plan of a program in an instance. `host` is the instance's host name, `url` its URL, if it has one.
 ///
 /// # Errors
 /// Invalid names, which only a foreign collector could give.
@@ -57,16 +50,15 @@ pub(crate) fn plan(
     settings: &Settings,
     app: &str,
     instance: &str,
-    urls: UrlStyle,
+    (host, url): (String, Option<String>),
     engine: Engine,
 ) -> Result<Plan, Failure> {
-    let host = host(app, instance);
     Ok(Plan {
         run: settings.paths.run.clone(),
         app: app.to_owned(),
         instance: instance.to_owned(),
         socket: main_socket(settings, app, instance)?,
-        url: urls.url(&host),
+        url,
         host,
         port: None,
         secret: None,

@@ -25,6 +25,7 @@ mod isolation;
 mod launch_agent;
 mod launchctl;
 mod liveness;
+mod main_port;
 mod naming;
 mod number;
 mod orphans;

@@ -2,16 +2,11 @@
 //! instances that run.
 use crate::exit::Exit;
 use crate::hint::Failure;
+use agentfs_wire::host::{MAIN, OWN_APP, is_port_label};
 use agentfs_wire::label::{fold, hash5};
 use agentfs_wire::limits::{APP_BYTES, INSTANCE_BYTES};
 use agentfs_wire::name::is_label;
 use std::path::Path;
-
-/// The instance of a main checkout, and of a folder outside git.
-pub(crate) const MAIN: &str = "main";
-
-/// The app that would take the router's own host names.
-const RESERVED: &str = "agentfs";
 
 /// Bytes of the part of a name that tells two folders apart.
 const ASIDE_BYTES: usize = 10;
@@ -56,10 +51,10 @@ pub(crate) fn resolve(facts: &Facts) -> Result<Names, Failure> {
             .unwrap_or_else(|| "app".to_owned()),
     };
     let app = match (app.as_str(), &facts.app) {
-        (RESERVED, None) => format!("{RESERVED}-app"),
-        (RESERVED, Some(_)) => {
-            let failure = Failure::new(Exit::Usage, format_args!("--app `{RESERVED}` is reserved"));
-            return Err(failure.hint(format_args!("--app {RESERVED}-app")));
+        (OWN_APP, None) => format!("{OWN_APP}-app"),
+        (OWN_APP, Some(_)) => {
+            let failure = Failure::new(Exit::Usage, format_args!("--app `{OWN_APP}` is reserved"));
+            return Err(failure.hint(format_args!("--app {OWN_APP}-app")));
         }
         _ => app,
     };
@@ -67,7 +62,7 @@ pub(crate) fn resolve(facts: &Facts) -> Result<Names, Failure> {
     let stem = stem.map_or_else(|| MAIN.to_owned(), no_number);
     let given = match &facts.instance {
         None => None,
-        Some(given) if is_number(given) => {
+        Some(given) if is_port_label(given) => {
             let message = format_args!("--instance `{given}` looks like a port");
             return Err(Failure::new(Exit::Usage, message).hint(format_args!("--instance x{given}")));
         }
@@ -98,7 +93,7 @@ pub(crate) fn aside(stem: &str, folder: &Path, other: Option<&Path>) -> Vec<Stri
     let part = different.and_then(|(own, _)| fold(&own.as_os_str().to_string_lossy(), ASIDE_BYTES));
     let hash = hash5(&folder.to_string_lossy());
     // A number would look like a copy.
-    let parts = part.filter(|part| !is_number(part)).into_iter().chain([format!("x{hash}")]);
+    let parts = part.filter(|part| !is_port_label(part)).into_iter().chain([format!("x{hash}")]);
     parts.map(|part| with(stem, &part)).collect()
 }
 
@@ -108,13 +103,8 @@ fn with(stem: &str, suffix: &str) -> String {
     format!("{}-{suffix}", head.trim_end_matches('-'))
 }
 
-/// In a host name a label of digits is a port.
-fn is_number(label: &str) -> bool {
-    label.bytes().all(|byte| byte.is_ascii_digit())
-}
-
 fn no_number(label: String) -> String {
-    if !is_number(&label) {
+    if !is_port_label(&label) {
         return label;
     }
     let head: String = label.chars().take(INSTANCE_BYTES - 1).collect();

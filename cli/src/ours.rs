@@ -57,7 +57,9 @@ impl Ours {
     /// Whether an event is the command's. Events that name no process are everybody's.
     pub(crate) fn is_told(&mut self, what: &What) -> bool {
         let pid = match what {
-            What::ListenerUp(listener) | What::ListenerDown(listener) => listener.pid,
+            What::ListenerUp(listener) | What::ListenerDown(listener) | What::ListenerRenamed(listener) => {
+                listener.pid
+            }
             What::Call(call) => call.pid,
             What::ProcessExited { pid, .. } => Some(*pid),
             _ => None,

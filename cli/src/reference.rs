@@ -74,7 +74,7 @@ mod tests {
                 app: app.to_owned(),
                 instance: instance.to_owned(),
                 host: String::new(),
-                url: String::new(),
+                url: None,
                 directory: None,
                 command: Vec::new(),
                 wrap_pid: None,

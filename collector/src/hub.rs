@@ -14,6 +14,7 @@
 mod answers;
 mod calls;
 mod drive;
+mod faces;
 mod files;
 mod hosts;
 mod listen;

@@ -193,3 +193,17 @@ pub(crate) const FORWARDS: usize = 256;
 /// stale file is treated as in use.
 #[cfg(target_os = "linux")]
 pub(crate) const BROKER_LOCK_WAIT: Duration = Duration::from_millis(1500);
+
+/// Folders of which it is remembered what their ports speak. More: the one about which nothing was learned for the longest
+/// time is forgotten, and its apps show the page of choices again.
+pub(crate) const FACE_FOLDERS: usize = 1024;
+
+/// Ports of a folder of which it is remembered what they speak. Nothing is learned of more.
+pub(crate) const FACE_PORTS: usize = 64;
+
+/// How long the collector waits before it stores what it learned of ports. What it learns meanwhile is stored with it; a
+/// killed collector forgets it.
+pub(crate) const FACE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Bytes of the command line of a listener that a page shows. The rest is cut off.
+pub(crate) const COMMAND_BYTES: u64 = 512;

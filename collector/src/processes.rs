@@ -5,9 +5,11 @@
 
 #[cfg(target_os = "linux")]
 mod birth;
+mod command;
 mod exit;
 mod survey;
 
+pub(crate) use command::command;
 pub(crate) use survey::survey;
 
 use crate::limits::{EXIT_QUEUE, WATCHED_PROCESSES};

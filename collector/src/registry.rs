@@ -2,7 +2,7 @@
 //!
 //! Pure: `apply(now, event) -> effects`. It never looks at a clock, a file or a socket; `hub` turns
 //! what the world shows into [`Event`]s and carries out the [`Effect`]s. Everything in it can be
-//! rebuilt from the run dir, so nothing of it is stored, except the routes made by hand.
+//! rebuilt from the run dir, so nothing of it is stored, except the routes made by hand and what ports were seen to speak.
 //!
 //! ```text
 //! notice, watch, pidfd, control ──Event──▶ Registry ──Effect──▶ run dir, journal, routing table
@@ -12,9 +12,12 @@ mod changes;
 mod claims;
 pub(crate) mod effect;
 pub(crate) mod event;
+mod face;
+mod faces;
 mod hand;
 mod instance;
 mod key;
+mod learned;
 mod names;
 mod route;
 mod state;

@@ -1,7 +1,7 @@
 //! What is on disk in one AGENTFS_HOME, apart from TLS.
 //!
 //! Owns its folders and their permissions ([`prepare`]), the locks ([`CollectorLock`], [`RunLock`]), changes of the
-//! run dir ([`RunDir`]), the second names of its files ([`Keep`]), the routes added by hand ([`routes`]), the page
+//! run dir ([`RunDir`]), the second names of its files ([`Keep`]), the routes added by hand ([`routes`]), other small files ([`stored`]), the page
 //! that says whether somebody traces ([`TracePage`]), and the checks whether a process holds a socket and listens on
 //! it ([`Prober`], [`AcceptingSockets`]). [`agentfs_wire::paths::Paths`] has the place of each file. Makes no
 //! decisions, never waits longer than its limits say, and does not log: the caller does. Used by the collector, and
@@ -16,6 +16,7 @@ mod probe;
 mod replace;
 pub mod routes;
 mod run_dir;
+pub mod stored;
 mod trace_page;
 
 pub use accepting::{AcceptingSockets, Price};

@@ -1,12 +1,9 @@
-//! The file of routes added by hand. It is written completely under another name and then renamed, so the
-//! collector never damages it. If it is damaged anyway, its routes are lost, but the collector starts.
-use crate::limits::ROUTES_BYTES;
-use crate::replace::{Durable, replace};
+//! The file of routes added by hand. If it is damaged, its routes are lost, but the collector starts.
+use crate::stored;
 use agentfs_wire::control::{RouteInfo, RouteParams};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 /// What the file holds.
@@ -21,19 +18,9 @@ pub fn load<T, E: Display>(
     path: &Path,
     parse: impl Fn(&RouteParams) -> Result<T, E>,
 ) -> (Vec<T>, Vec<String>) {
-    let stored = match read(path) {
-        Ok(stored) => stored,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), Vec::new()),
-        Err(error) => {
-            let aside = path.with_extension("json.torn");
-            let kept = match fs::rename(path, &aside) {
-                Ok(()) => format!("it was moved to {}", aside.display()),
-                Err(error) => format!("it could not be moved: {error}"),
-            };
-            return (Vec::new(), vec![format!("cannot read {}: {error}; {kept}", path.display())]);
-        }
-    };
-    let (mut routes, mut troubles) = (Vec::new(), Vec::new());
+    let (stored, trouble) = stored::load::<Stored>(path);
+    let mut troubles: Vec<String> = trouble.into_iter().collect();
+    let mut routes = Vec::new();
     for RouteInfo { host, target, wildcard, policy, handoff, rewrite_host, .. } in stored.routes {
         let replace = false;
         match parse(&RouteParams { host, target, wildcard, replace, policy, handoff, rewrite_host }) {
@@ -49,22 +36,15 @@ pub fn load<T, E: Display>(
 /// # Errors
 /// What the system says; the old file is unchanged then.
 pub fn save(path: &Path, routes: Vec<RouteInfo>) -> io::Result<()> {
-    let routes = routes.into_iter().map(|route| RouteInfo { url: String::new(), ..route }).collect();
-    let mut text = serde_json::to_vec_pretty(&Stored { routes })?;
-    text.push(b'\n');
-    replace(path, &text, Durable::Yes)
-}
-
-fn read(path: &Path) -> io::Result<Stored> {
-    let mut text = Vec::new();
-    File::open(path)?.take(ROUTES_BYTES).read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
+    let routes = routes.into_iter().map(|route| RouteInfo { url: None, ..route }).collect();
+    stored::save(path, &Stored { routes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use agentfs_wire::control::Policy;
+    use std::fs;
 
     fn read_all(path: &Path) -> (Vec<RouteParams>, Vec<String>) {
         load(path, |route| if route.host.contains(' ') { Err("bad host") } else { Ok(route.clone()) })
@@ -79,7 +59,7 @@ mod tests {
             host: host.into(),
             target: "/x.sock".into(),
             wildcard: false,
-            url: String::new(),
+            url: None,
             policy: Policy::default(),
             handoff: false,
             rewrite_host: false,
@@ -105,7 +85,7 @@ mod tests {
             host: host.into(),
             target: target.into(),
             wildcard: true,
-            url: "http://x".into(),
+            url: Some("http://x".into()),
             policy: Policy::default(),
             handoff: target == "/x.sock",
             rewrite_host: target == "/z.sock",

@@ -2,7 +2,6 @@
 //!
 //! One thread is an event loop of its own; more are the pool that the daemon runs in.
 use agentfs_router::{Entry, RouterMetrics, Table, TableHandle, Target, Upstream, run};
-use agentfs_wire::control::Policy;
 use std::error::Error;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -18,17 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (host, socket) = argument.split_once('=').ok_or("a route is HOST=SOCKET")?;
         let upstream = Upstream::new(Target::Unix(socket.into()), host.to_owned(), "main".to_owned(), 0);
         let upstreams = vec![Arc::new(upstream)];
-        Ok(Entry {
-            host: host.to_owned(),
-            wildcard: false,
-            upstreams,
-            policy: Policy::default(),
-            handoff: None,
-            rewrite_host: false,
-            dead: None,
-            starting: None,
-            title: String::new(),
-        })
+        Ok(Entry { upstreams, ..Entry::new(host.to_owned()) })
     });
     let table = TableHandle::new(Table::new(entries.collect::<Result<_, &str>>()?, port));
     let (event_tx, _event_rx) = mpsc::channel(16);

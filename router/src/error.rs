@@ -29,6 +29,8 @@ pub(crate) enum Failure {
     Silent,
     /// It answered with something that is no HTTP, or stopped within the head.
     Garbage(&'static str),
+    /// What it sends does not begin as HTTP does: it speaks another protocol.
+    NotHttp,
     /// It answered in HTTP/2, before it had understood anything.
     OtherProtocol,
     /// It stopped within the body: the client must see that.

@@ -2,14 +2,16 @@
 //!
 //! HTML for browsers, JSON for programs that ask for it, text for the rest. All names come from
 //! outside and are escaped; a foreign host learns nothing about what runs here.
+mod list;
+
 use crate::error::{Failure, Refusal};
-use crate::limits::PAGE_NAMES;
 use crate::message::request::{Facts, Format};
-use crate::table::{Entry, LastSeen, Lookup, Route, Table};
+use crate::table::{Entry, LastSeen, Table};
 use agentfs_wire::text::visible;
+use list::Live;
+pub(crate) use list::Sees;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// When to ask again after a 503, in seconds.
@@ -27,15 +29,6 @@ pub(crate) struct Reply {
     pub(crate) close: bool,
 }
 
-/// What the reader of a page may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sees {
-    /// Names, and whether they answer: every user of this machine.
-    Names,
-    /// Also folders, command lines and paths: the collector's own user and root.
-    Everything,
-}
-
 /// Why a known name got no answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cause {
@@ -49,6 +42,8 @@ pub(crate) enum Cause {
     Silent,
     /// Its answer is no HTTP.
     Garbage(&'static str),
+    /// It speaks another protocol.
+    NotHttp,
     /// The request's body turned out wrong.
     Request(Refusal),
 }
@@ -59,6 +54,7 @@ impl From<Failure> for Cause {
             Failure::ClientBody(what) => Self::Request(Refusal::bad(what)),
             Failure::ClientSlow => Self::Request(Refusal::TIMEOUT),
             Failure::Garbage(what) => Self::Garbage(what),
+            Failure::NotHttp => Self::NotHttp,
             Failure::OtherProtocol => Self::Garbage("answer: it speaks HTTP/2 only; try again"),
             Failure::Silent
             | Failure::Unread
@@ -79,6 +75,7 @@ pub(crate) fn now_ms() -> u64 {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        300 => "Multiple Choices",
         307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
@@ -217,14 +214,15 @@ pub(crate) fn failed(
     sees: Sees,
     entry: &Entry,
     cause: Cause,
-    now_ms: u64,
+    table: &Table,
 ) -> u16 {
-    let host = &entry.host;
+    let (host, now_ms) = (&entry.host, now_ms());
+    let siblings = Live::siblings(table, sees, entry);
     let (status, error, title) = match cause {
         Cause::Request(refusal) => {
             return plain(out, reply, refusal.status, &refusal_text(refusal));
         }
-        Cause::NoListener => (502, "no_listener", format!("{host} is known, but nothing listens")),
+        Cause::NoListener => (502, "no_listener", nothing_listens(entry, &siblings)),
         Cause::Starting => {
             let age = duration(now_ms.saturating_sub(entry.starting.unwrap_or(now_ms)));
             (503, "starting", format!("{host} was started {age} ago and does not listen yet"))
@@ -232,6 +230,11 @@ pub(crate) fn failed(
         Cause::NoRoom => {
             (503, "no_room", format!("too many requests are in progress; none can be sent to {host} now"))
         }
+        Cause::NotHttp => (
+            502,
+            "bad_answer",
+            format!("{host} answered with a malformed status line: it does not speak HTTP"),
+        ),
         Cause::Silent => (502, "no_answer", format!("{host} closed the connection without an answer")),
         Cause::Garbage(what) => (502, "bad_answer", format!("{host} answered with a malformed {what}")),
     };
@@ -267,8 +270,56 @@ pub(crate) fn failed(
         "command": shown(&seen.command),
         "directory": shown(&seen.directory),
         "message": title,
+        "siblings": siblings.json(),
     });
-    page(out, reply, status, &title, &facts, &Live::default(), fields)
+    page(out, reply, status, &title, &facts, &siblings, fields)
+}
+
+/// Why a name without a listener has none.
+fn nothing_listens(entry: &Entry, siblings: &Live) -> String {
+    let host = &entry.host;
+    match entry.declared {
+        _ if siblings.is_empty() => format!("{host} is known, but nothing listens"),
+        Some(port) => format!("{host} is its port {port}, where nothing listens; other ports do"),
+        None => format!("{host} has no port that speaks HTTP, as far as is known"),
+    }
+}
+
+/// The name of an app whose `main` is not running. It never leads to a fork; the page names those that run.
+pub(crate) fn forks_only(out: &mut Vec<u8>, reply: Reply, sees: Sees, entry: &Entry, table: &Table) -> u16 {
+    let host = &entry.host;
+    let app = host.strip_suffix(".localhost").unwrap_or(host);
+    let title = format!("{host} is the instance main of {app}, which is not running");
+    let live = Live::instances(table, sees, host);
+    let mut facts = String::new();
+    if let Some(seen) = entry.dead.as_ref().filter(|_| sees == Sees::Everything) {
+        for (label, value) in [
+            ("started in", seen.directory.clone()),
+            ("start it with", format!("agentfs wrap -- {}", seen.command)),
+        ] {
+            if !seen.command.is_empty() {
+                let _ = writeln!(facts, "{label}: {}", visible(&value));
+            }
+        }
+    }
+    let _ = writeln!(facts, "next: this page reloads itself; the instances below are running");
+    let fields =
+        json!({ "error": "main_not_running", "host": host, "running": live.json(), "message": title });
+    page(out, reply, 503, &title, &facts, &live, fields)
+}
+
+/// A name that means one of several ports, and nobody knows which has the pages: a person chooses. Which one answers is
+/// remembered.
+pub(crate) fn choice(out: &mut Vec<u8>, reply: Reply, sees: Sees, entry: &Entry, table: &Table) -> u16 {
+    let host = &entry.host;
+    let title = format!("{host} has several ports; choose one");
+    let ports = Live::ports(table, sees, host);
+    let facts = format!(
+        "next: the port that answers with a page has {host} from then on; `main = PORT` in agentfs.toml or \
+         `wrap --main PORT` decides it\n"
+    );
+    let fields = json!({ "error": "several_ports", "host": host, "ports": ports.json(), "message": title });
+    page(out, reply, 300, &title, &facts, &ports, fields)
 }
 
 fn duration(ms: u64) -> String {
@@ -277,51 +328,6 @@ fn duration(ms: u64) -> String {
         seconds @ 120..7200 => format!("{} min", seconds / 60),
         seconds => format!("{} h", seconds / 3600),
     }
-}
-
-/// Live names for a page.
-#[derive(Default)]
-struct Live {
-    /// Name, URL and title.
-    names: Vec<(String, String, String)>,
-    /// How many there are besides.
-    more: usize,
-}
-
-impl Live {
-    fn of(table: &Table, sees: Sees) -> Self {
-        let live = |route: &&Route| !route.entry.upstreams.is_empty() && !is_said_twice(table, &route.entry);
-        let mut routes: Vec<_> = table.routes().filter(live).collect();
-        routes.sort_by(|left, right| left.entry.host.cmp(&right.entry.host));
-        let more = routes.len().saturating_sub(PAGE_NAMES);
-        routes.truncate(PAGE_NAMES);
-        let names = routes.into_iter().map(|route| {
-            let host = route.entry.host.clone();
-            let url = format!("{}/", table.url(&host));
-            // It may be a path.
-            let title = if sees == Sees::Everything { route.entry.title.clone() } else { String::new() };
-            (host, url, title)
-        });
-        Self { names: names.collect(), more }
-    }
-
-    fn json(&self) -> Value {
-        self.names
-            .iter()
-            .map(|(host, url, title)| json!({ "host": host, "url": url, "title": title }))
-            .collect()
-    }
-}
-
-/// Whether `PORT.NAME` leads where `NAME` does, so that a list need not have both.
-fn is_said_twice(table: &Table, entry: &Entry) -> bool {
-    let Some((port, name)) = entry.host.split_once('.') else { return false };
-    if port.parse::<u16>().is_err() {
-        return false;
-    }
-    let Lookup::Found(other) = table.lookup(name) else { return false };
-    let (ours, theirs) = (&entry.upstreams, &other.entry.upstreams);
-    ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| Arc::ptr_eq(ours, theirs))
 }
 
 fn page(
@@ -406,55 +412,13 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::listener::Upstream;
-    use agentfs_wire::control::Policy;
-
-    #[test]
-    fn a_list_has_no_second_name_of_the_same() {
-        let upstream = |name: &str| {
-            Arc::new(Upstream::new(
-                crate::upstream::target::Target::Unix(name.into()),
-                "shop".into(),
-                "one".into(),
-                80,
-            ))
-        };
-        let entry = |host: &str, upstream: &Arc<Upstream>| Entry {
-            host: host.to_owned(),
-            wildcard: false,
-            upstreams: vec![Arc::clone(upstream)],
-            policy: Policy::default(),
-            handoff: None,
-            rewrite_host: false,
-            dead: None,
-            starting: None,
-            title: String::new(),
-        };
-        let (main, other) = (upstream("/main"), upstream("/other"));
-        let hosts = ["shop.localhost", "80.shop.localhost", "81.shop.localhost", "82.gone.localhost"];
-        let entries =
-            hosts.iter().zip([&main, &main, &other, &other]).map(|(host, upstream)| entry(host, upstream));
-        let names = Live::of(&Table::new(entries.collect(), 80), Sees::Names).names;
-        let names: Vec<_> = names.iter().map(|(host, ..)| host.as_str()).collect();
-        assert_eq!(names, ["81.shop.localhost", "82.gone.localhost", "shop.localhost"]);
-    }
 
     #[test]
     fn names_are_one_line_and_obeyed_by_no_terminal() {
-        let live = Live { names: vec![("a".into(), "http://a/".into(), "x\x1b[2J\n".into())], more: 0 };
+        let live = Live::of_one("a", "http://a/", "x\x1b[2J\n");
         assert_eq!(text("t", "", &live), "agentfs: t\n  http://a/  x\\u{1b}[2J\\n\n");
         let seen = LastSeen { directory: "/a\nnext: b\x1b]0;\u{202e}".into(), ..LastSeen::default() };
-        let entry = Entry {
-            host: "shop.localhost".to_owned(),
-            wildcard: false,
-            upstreams: Vec::new(),
-            policy: Policy::default(),
-            handoff: None,
-            rewrite_host: false,
-            dead: Some(seen),
-            starting: None,
-            title: String::new(),
-        };
+        let entry = Entry { dead: Some(seen), ..Entry::new("shop.localhost".to_owned()) };
         let answer_to = |sees, format| {
             let facts = Facts {
                 is_head: false,
@@ -464,9 +428,18 @@ mod tests {
                 upgrade: false,
                 body: crate::message::body::Body::Length(0),
                 format,
+                navigates: false,
+                at_root: true,
             };
             let mut out = Vec::new();
-            failed(&mut out, Reply { facts, close: true }, sees, &entry, Cause::NoListener, 1);
+            failed(
+                &mut out,
+                Reply { facts, close: true },
+                sees,
+                &entry,
+                Cause::NoListener,
+                &Table::new(Vec::new(), 80),
+            );
             String::from_utf8(out).unwrap()
         };
         let answer = |format| answer_to(Sees::Everything, format);

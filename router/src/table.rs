@@ -43,8 +43,39 @@ pub struct Entry {
     pub dead: Option<LastSeen>,
     /// Unix milliseconds when it was started, where nothing has listened since.
     pub starting: Option<u64>,
+    /// Whether it is an app of which only forks run: the name leads to none of them, but names them.
+    pub forks_only: bool,
+    /// Whether nobody knows yet which of several ports has the pages: a browser gets all of them to choose from.
+    pub undecided: bool,
+    /// The port that alone may have the name.
+    pub declared: Option<u16>,
+    /// The command that listens, for the name of a port.
+    pub command: Option<String>,
     /// A word for people: what it is.
     pub title: String,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// A name that leads nowhere.
+    pub fn new(host: String) -> Self {
+        Self {
+            host,
+            wildcard: false,
+            upstreams: Vec::new(),
+            policy: Policy::default(),
+            handoff: None,
+            rewrite_host: false,
+            dead: None,
+            starting: None,
+            forks_only: false,
+            undecided: false,
+            declared: None,
+            command: None,
+            title: String::new(),
+        }
+    }
 }
 
 /// Connections on a name whose application may have them itself.

@@ -191,7 +191,6 @@ fn files_that_are_no_listeners_are_ignored() {
     drop(UnixListener::bind(run.join("shop-stale.sock")).unwrap());
     let _running = home.wrap("shop", "real", &artifact::python("threading_server.py")).body("real").spawn();
     home.listener("shop", "real", 8080);
-    home.expect_body("shop.localhost", "real");
     home.expect_body("real.shop.localhost", "real");
     for ghost in ["file", "folder", "dangling", "circle", "passwd", "stale", "broken"] {
         let status = home.get(&format!("{ghost}.shop.localhost")).status;

@@ -59,29 +59,31 @@ fn bodies(home: &Home, count: usize) -> BTreeSet<String> {
 #[test]
 fn replicas_are_balanced_and_a_killed_one_is_never_seen() {
     let home = Home::new();
-    let one = start(&home, "one");
-    let two = start(&home, "two");
-    let both = BTreeSet::from(["one".to_owned(), "two".to_owned()]);
+    let main = start(&home, "main");
+    let copy = start(&home, "main-2");
+    let both = BTreeSet::from(["main".to_owned(), "main-2".to_owned()]);
     assert_eq!(bodies(&home, 4), both);
     let policy = |policy: &str| {
         let _ = home.agentfs(&["route", "shop", "shop", "--replace", "--policy", policy]).output().success();
     };
     policy("first");
-    assert_eq!(bodies(&home, 4), BTreeSet::from(["one".to_owned()]));
+    assert_eq!(bodies(&home, 4), BTreeSet::from(["main".to_owned()]));
     let list = home.agentfs(&["route", "--list"]).text();
     assert!(list.contains("first"), "{list}");
     policy("least-connections");
     assert_eq!(bodies(&home, 4), both);
-    let server = until("the server's process", || home.listener("shop", "one", PORT).pid);
+    let server = until("the server's process", || home.listener("shop", "main", PORT).pid);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(server).unwrap()), Signal::SIGKILL)
         .unwrap();
-    assert_eq!(bodies(&home, 20).into_iter().next_back().as_deref(), Some("two"));
-    drop(one.finish());
-    home.gone("shop", "one");
-    let again = start(&home, "one");
+    assert_eq!(bodies(&home, 20).into_iter().next_back().as_deref(), Some("main-2"));
+    drop(main.finish());
+    home.gone("shop", "main");
+    // Its copy goes on without it.
+    assert_eq!(bodies(&home, 4), BTreeSet::from(["main-2".to_owned()]));
+    let again = start(&home, "main");
     until("it is back", || (bodies(&home, 2) == both).then_some(()));
     again.terminate();
-    two.terminate();
+    copy.terminate();
 }
 
 #[test]
@@ -104,7 +106,7 @@ fn reuse_port_workers_share_the_requests() {
     };
     until("four workers", || (requests().len() == 4).then_some(()));
     for _ in 0..16 {
-        home.expect_body("shop.localhost", "one");
+        home.expect_body("one.shop.localhost", "one");
     }
     assert_eq!(requests(), [4; 4]);
     running.terminate();
@@ -118,12 +120,12 @@ fn stop_lets_requests_end_and_sends_no_more() {
     let running = home.wrap("shop", "one", &["python3", &script]).spawn();
     home.listener("shop", "one", PORT);
     let port = home.router_port();
-    let mut slow = Exchange::send(port, "GET", "shop.localhost", "/slow", "", b"").unwrap();
+    let mut slow = Exchange::send(port, "GET", "one.shop.localhost", "/slow", "", b"").unwrap();
     let exists = |name: &str| Path::new(&home.work()).join(name).exists();
     until("the request is with the program", || exists("begun").then_some(()));
     let mut stop = home.agentfs(&["stop", "shop/one", "--timeout", "120", "--verbose"]).spawn();
     says(&stop, "waiting for requests in progress: 1");
-    assert_eq!(home.get("shop.localhost").status, 502);
+    assert_eq!(home.get("one.shop.localhost").status, 502);
     assert!(stop.is_running());
     home.write("release", "");
     let answer = slow.answer().unwrap();
@@ -146,7 +148,7 @@ fn stop_lets_a_forwarded_request_end() {
     let port = forward["listen"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
     // One that asks for nothing holds nobody up.
     let idle = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let mut slow = Exchange::send(port, "GET", "shop.localhost", "/slow", "", b"").unwrap();
+    let mut slow = Exchange::send(port, "GET", "one.shop.localhost", "/slow", "", b"").unwrap();
     let exists = |name: &str| Path::new(&home.work()).join(name).exists();
     until("the request is with the program", || exists("begun").then_some(()));
     let mut stop = home.agentfs(&["stop", "shop/one", "--timeout", "120", "--verbose"]).spawn();
@@ -166,7 +168,8 @@ fn stop_does_not_wait_for_an_event_stream() {
     let script = home.write("slow.py", SLOW_SERVER).display().to_string();
     let running = home.wrap("shop", "one", &["python3", &script]).spawn();
     home.listener("shop", "one", PORT);
-    let mut events = Exchange::send(home.router_port(), "GET", "shop.localhost", "/events", "", b"").unwrap();
+    let mut events =
+        Exchange::send(home.router_port(), "GET", "one.shop.localhost", "/events", "", b"").unwrap();
     assert_eq!(events.head().unwrap().status, 200);
     let begin = std::time::Instant::now();
     let _ = home.agentfs(&["stop", "shop/one", "--timeout", "600"]).output().success();
@@ -188,12 +191,12 @@ fn trace_shows_requests() {
     for trace in [&mut other, &mut text, &mut json] {
         says(trace, "tracing");
     }
-    let answer = http::get(port, "shop.localhost", "/a?b=c").unwrap();
+    let answer = http::get(port, "one.shop.localhost", "/a?b=c").unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (200, "one"));
-    let looped = Exchange::send(port, "GET", "shop.localhost", "/loop", "X-Agentfs-Hops: 5\r\n", b"");
+    let looped = Exchange::send(port, "GET", "one.shop.localhost", "/loop", "X-Agentfs-Hops: 5\r\n", b"");
     assert_eq!(looped.unwrap().answer().unwrap().status, 508);
     assert_eq!(http::get(port, "nothing.localhost", "/x").unwrap().status, 404);
-    text.wait_for(&format!("shop.localhost:{port}/a?b=c"));
+    text.wait_for(&format!("one.shop.localhost:{port}/a?b=c"));
     let shown = text.stdout();
     let line = shown.lines().find(|line| line.contains("/a?b=c")).unwrap();
     let words: Vec<&str> = line.split_whitespace().collect();

@@ -48,7 +48,7 @@ fn names_from_outside_are_never_obeyed() {
     let ended = running.terminate();
     home.gone("shop", "one");
     let page = until("the page of what has ended", || {
-        Some(plain("shop.localhost")).filter(|page| page.contains("wrap"))
+        Some(plain("one.shop.localhost")).filter(|page| page.contains("wrap"))
     });
     assert!(page.contains(SEEN), "{page}");
     let trace = home.agentfs(&["trace", "--", "sh", "-c", "exit 0", NAME]).directory(&folder).output().stderr;

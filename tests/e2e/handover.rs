@@ -56,7 +56,8 @@ def accept_past_the_library(listener):
         yield socket.socket(fileno=fd)
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 listener = socket.create_server((address, 8080), family=family, backlog=64)
-if how == "past":
+# Copies have the same command line.
+if how == "past" or (how == "copy-past" and os.environ["AGENTFS_INSTANCE"] == "main-2"):
     connections = accept_past_the_library(listener)
 else:
     connections = (listener.accept()[0] for _ in iter(int, 1))
@@ -409,14 +410,13 @@ fn families_decide() {
 #[test]
 fn replicas_take_turns() {
     let home = Home::new();
-    let _one = raw(&home, "one", "", "accept");
-    let _two = raw(&home, "two", "", "past");
+    let _copies = ["main", "main-2"].map(|copy| raw(&home, copy, "", "copy-past"));
     // Turns begin anew with each change of the routes, and what was just started may still bring one.
     until("turns that alternate", || {
         let apps = [(); 8].map(|()| {
             let mut client = Client::to(&home);
             client.send(post(b""));
-            if client.answer().0.contains("X-App: one") { "one" } else { "two" }
+            if client.answer().0.contains("X-App: main-2") { "two" } else { "one" }
         });
         let turns = if apps[0] == "one" { ["one", "two"] } else { ["two", "one"] };
         (apps.as_slice() == turns.repeat(4)).then_some(())

@@ -13,6 +13,7 @@ mod collector;
 mod commands;
 mod descriptors;
 mod display;
+mod face;
 mod fallback;
 mod faults;
 mod guards;

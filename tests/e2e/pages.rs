@@ -1,6 +1,7 @@
 //! "Which local users may read names, folders and command lines (index, 502 page) is decided and documented: other users
 //! of the machine should see names only."
 #![cfg(target_os = "linux")]
+use agentfs_tests::wait::until;
 use agentfs_tests::{Home, artifact};
 
 /// A user without a name, as far as tests go.
@@ -78,6 +79,36 @@ fn other_users_see_names_only() {
             for page in all(&STRANGER, host) {
                 assert!(page.contains(host) && page.contains("nothing listens") && !shows(&page), "{page}");
             }
+        }
+    }
+}
+
+/// The pages of an app whose `main` is not running, and of one with several ports.
+#[test]
+fn other_users_see_only_names_of_forks_and_ports() {
+    let home = Home::new();
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let script = "FIXTURE_PORT=5001 \"$0\" \"$1\" & exec \"$0\" \"$1\"";
+    let wrapped = ["wrap", "--app", "shop", "--instance", "one", "--", "sh", "-c", script, &server, ARGUMENT];
+    let _running = home.agentfs(&wrapped).spawn();
+    home.listener("shop", "one", 5000);
+    home.listener("shop", "one", 5001);
+    let port = home.router_port();
+    let ask = |user: &[&str], host: &str| {
+        let curl = ["curl", "--silent", "--show-error", "--max-time", "20", "-H", "Accept: text/html"];
+        let command = [user, &curl].concat();
+        let run = home.program(command[0]).args(&command[1..]);
+        let run = run.args(["--resolve", &format!("{host}:{port}:127.0.0.1")]);
+        run.arg(format!("http://{host}:{port}/")).directory(std::path::Path::new("/")).text()
+    };
+    for (host, named) in [("shop.localhost", "one.shop.localhost"), ("one.shop.localhost", "5001.one.shop")] {
+        let own = until(host, || Some(ask(&[], host)).filter(|page| page.contains(named)));
+        let commands = host.starts_with("one");
+        assert_eq!(own.contains(ARGUMENT), commands, "{own}");
+        assert!(own.contains("shop/one"), "{own}");
+        if agentfs_tests::skip::is_root() {
+            let page = ask(&STRANGER, host);
+            assert!(page.contains(named) && !page.contains(ARGUMENT) && !page.contains("shop/one"), "{page}");
         }
     }
 }

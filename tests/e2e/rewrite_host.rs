@@ -69,7 +69,7 @@ fn a_program_that_accepts_only_localhost_is_reached() {
     let home = Home::new();
     let _running = start(&home);
     let port = home.router_port();
-    assert_eq!(home.get("notes.localhost").status, 403);
+    assert_eq!(home.get("one.notes.localhost").status, 403);
     let _ = home.agentfs(&["route", "lab", "notes/one"]).output().success();
     assert_eq!(ask(&home, "/", "").status, 403);
     let _ = home.agentfs(&["route", "lab", "notes/one", "--replace", "--rewrite-host"]).output().success();

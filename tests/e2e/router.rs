@@ -15,7 +15,7 @@ fn an_event_stream_is_not_held_back() {
     let home = Home::new();
     let _running = start(&home);
     let port = home.router_port();
-    let mut events = Exchange::send(port, "GET", "shop.localhost", "/events", "", b"").unwrap();
+    let mut events = Exchange::send(port, "GET", "one.shop.localhost", "/events", "", b"").unwrap();
     let head = events.head().unwrap();
     assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
     let mut seen = String::new();
@@ -29,7 +29,7 @@ fn an_event_stream_is_not_held_back() {
         }
         let more = "Content-Length: 0\r\nConnection: close\r\n";
         let ack =
-            Exchange::send(port, "POST", "shop.localhost", "/ack", more, b"").unwrap().answer().unwrap();
+            Exchange::send(port, "POST", "one.shop.localhost", "/ack", more, b"").unwrap().answer().unwrap();
         assert_eq!(ack.body, "acknowledged");
     }
 }
@@ -41,7 +41,7 @@ fn a_websocket_upgrade_passes_bytes_both_ways() {
     let more = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let mut socket =
-        Exchange::send(home.router_port(), "GET", "shop.localhost", "/websocket", more, b"").unwrap();
+        Exchange::send(home.router_port(), "GET", "one.shop.localhost", "/websocket", more, b"").unwrap();
     let head = socket.head().unwrap();
     assert_eq!((head.status, head.header("upgrade")), (101, Some("websocket")));
     for message in [&b"hello"[..], &[0, 1, 2, 255]] {
@@ -59,12 +59,12 @@ fn request_bodies_pass_with_a_length_and_in_chunks() {
     let port = home.router_port();
     let large = "x".repeat(1 << 20);
     let more = format!("Content-Length: {}\r\nConnection: close\r\n", large.len());
-    let answer = Exchange::send(port, "POST", "shop.localhost", "/echo", &more, large.as_bytes());
+    let answer = Exchange::send(port, "POST", "one.shop.localhost", "/echo", &more, large.as_bytes());
     assert_eq!(answer.unwrap().answer().unwrap().body.len(), large.len());
     let more = "Transfer-Encoding: chunked\r\nConnection: close\r\n";
     let body = b"5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n";
     let answer =
-        Exchange::send(port, "POST", "shop.localhost", "/echo", more, body).unwrap().answer().unwrap();
+        Exchange::send(port, "POST", "one.shop.localhost", "/echo", more, body).unwrap().answer().unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (200, "hello, world"));
 }
 
@@ -73,14 +73,14 @@ fn many_requests_use_one_connection() {
     let home = Home::new();
     let _running = start(&home);
     let mut exchange =
-        Exchange::send(home.router_port(), "GET", "shop.localhost", "/nothing", "", b"").unwrap();
+        Exchange::send(home.router_port(), "GET", "one.shop.localhost", "/nothing", "", b"").unwrap();
     for _ in 0..3 {
         let answer = exchange.answer().unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (404, "no such page"));
         exchange
             .reader
             .get_mut()
-            .write_all(b"GET /nothing HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")
+            .write_all(b"GET /nothing HTTP/1.1\r\nHost: one.shop.localhost\r\n\r\n")
             .unwrap();
     }
     assert_eq!(exchange.answer().unwrap().status, 404);
@@ -93,7 +93,7 @@ fn an_unknown_name_is_404_and_says_what_there_is() {
     for host in ["other.localhost", "two.shop.localhost", "9999.shop.localhost"] {
         let answer = home.get(host);
         assert_eq!(answer.status, 404, "{host}: {answer:?}");
-        assert!(answer.body.contains("shop.localhost"), "{host}: {answer:?}");
+        assert!(answer.body.contains("one.shop.localhost"), "{host}: {answer:?}");
     }
 }
 
@@ -117,7 +117,7 @@ fn what_is_not_http_gets_an_answer_and_harms_nobody() {
             String::from_utf8_lossy(&answer)
         );
     }
-    assert_eq!(home.get("shop.localhost").status, 404, "the app's own 404");
+    assert_eq!(home.get("one.shop.localhost").status, 404, "the app's own 404");
 }
 
 /// "A limit of connections, below what the control socket and upstreams need": with few descriptors and many clients that
@@ -132,7 +132,7 @@ fn the_control_socket_works_when_all_places_are_taken() {
     let mut served = Vec::new();
     let mut refused = 0;
     for _ in 0..120 {
-        let mut events = Exchange::send(port, "GET", "shop.localhost", "/events", more, b"").unwrap();
+        let mut events = Exchange::send(port, "GET", "one.shop.localhost", "/events", more, b"").unwrap();
         let head = events.head().unwrap();
         match head.status {
             200 => served.push(events),
@@ -151,7 +151,7 @@ fn the_control_socket_works_when_all_places_are_taken() {
     let _ = home.wrap("other", "one", &["true"]).output().success();
     // Whoever goes leaves a place.
     drop(served);
-    until("a place", || (get(port, "shop.localhost", "/nothing").ok()?.status == 404).then_some(()));
+    until("a place", || (get(port, "one.shop.localhost", "/nothing").ok()?.status == 404).then_some(()));
 }
 
 fn start_with_few_descriptors(home: &Home) {
@@ -167,7 +167,7 @@ const session = require('http2').connect(`http://127.0.0.1:${port}`);
 const counts = {};
 let answers = 0;
 for (let index = 0; index < 120; index++) {
-    const stream = session.request({ ':path': '/events', ':authority': 'shop.localhost' });
+    const stream = session.request({ ':path': '/events', ':authority': 'one.shop.localhost' });
     stream.on('response', headers => {
         counts[headers[':status']] = (counts[headers[':status']] || 0) + 1;
         if (++answers === 120) console.log(JSON.stringify(counts));
@@ -189,5 +189,5 @@ fn the_control_socket_works_when_one_client_asks_for_all_connections() {
     assert_eq!(client.stdout().trim(), r#"{"200":50,"503":70}"#);
     assert!(home.agentfs(&["ps"]).text().contains("shop"));
     client.write(b"x");
-    until("a connection", || (get(port, "shop.localhost", "/nothing").ok()?.status == 404).then_some(()));
+    until("a connection", || (get(port, "one.shop.localhost", "/nothing").ok()?.status == 404).then_some(()));
 }

@@ -20,7 +20,7 @@ def client(address):
     connection.connect()
     return connection
 def ask(connection):
-    connection.request("GET", "/", headers={"Host": "shop.localhost"})
+    connection.request("GET", "/", headers={"Host": "one.shop.localhost"})
     return connection.getresponse().read().decode().split(" ")[0]
 def own(connection):
     return "%s:%d" % connection.sock.getsockname()
@@ -73,7 +73,7 @@ fn connects(home: &Home) -> u64 {
 }
 
 fn get(client: &mut Client) -> String {
-    client.send("GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n");
+    client.send("GET / HTTP/1.1\r\nHost: one.shop.localhost\r\n\r\n");
     client.answer().1.split(' ').next().unwrap().to_owned()
 }
 
@@ -104,7 +104,7 @@ fn an_upgraded_connection_has_its_clients_port() {
     assert!([own, second.stream.local_addr().unwrap().to_string()].contains(&kept), "{kept}");
     let before = connects(&home);
     let mut client = Client::to(&home);
-    client.send("GET / HTTP/1.1\r\nHost: shop.localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+    client.send("GET / HTTP/1.1\r\nHost: one.shop.localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
     assert!(client.head().starts_with("HTTP/1.1 101 "));
     let line = format!("{}\n", client.stream.local_addr().unwrap());
     assert_eq!(client.take(line.len()), line);
@@ -123,6 +123,6 @@ fn a_socket_that_was_made_by_hand_sees_no_name() {
     let home = Home::new();
     let _running = home.wrap("shop", "one", &["python3", "-c", BY_HAND]).spawn();
     let answer =
-        until("the program answers", || Some(home.get("shop.localhost")).filter(|it| it.status == 200));
+        until("the program answers", || Some(home.get("one.shop.localhost")).filter(|it| it.status == 200));
     assert_eq!(answer.body, "peer ''");
 }

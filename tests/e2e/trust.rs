@@ -296,15 +296,15 @@ fn trust_switches_tls_on_and_undo_switches_it_off() {
     let _ = machine.agentfs(&["daemon", "start"]).output().success();
     let daemon = home.daemon().unwrap();
     let _one = machine.serve("one");
-    let url = || home.instance("shop", "one").unwrap().url;
-    assert_eq!(url(), format!("http://shop.localhost:{}", daemon.http_port));
+    let url = || home.instance("shop", "one").unwrap().url.unwrap();
+    assert_eq!(url(), format!("http://one.shop.localhost:{}", daemon.http_port));
 
     let node = ("Node".to_owned(), "yours".to_owned());
     assert_eq!(machine.stores(&[], 0), [("Chromium".to_owned(), "put_in".to_owned()), node]);
     let now = home.daemon().unwrap();
     assert_eq!((now.pid, now.tls_error), (daemon.pid, None));
     let port = now.https_port.unwrap();
-    assert_eq!(url(), format!("https://shop.localhost:{port}"));
+    assert_eq!(url(), format!("https://one.shop.localhost:{port}"));
     let got = machine.curl(&machine.authority(), &url()).success();
     assert_eq!(got.stdout, "one");
     let list = machine.agentfs(&["ps"]).text();
@@ -326,7 +326,7 @@ fn trust_switches_tls_on_and_undo_switches_it_off() {
     let now = home.daemon().unwrap();
     assert_eq!(now.https_port, None);
     until("the instance is found again", || home.instance("shop", "one"));
-    assert_eq!(url(), format!("http://shop.localhost:{}", now.http_port));
+    assert_eq!(url(), format!("http://one.shop.localhost:{}", now.http_port));
     let got = machine.curl(&machine.authority(), &url()).success();
     assert_eq!(got.stdout, "one");
 }
@@ -416,15 +416,15 @@ fn pair(machine: &Machine, name: &str) -> (String, String) {
 #[test]
 fn a_certificate_of_ones_own_is_served() {
     let machine = Machine::new(&[]);
-    let (certificate, key) = pair(&machine, "shop.localhost");
-    let start = machine.agentfs(&["daemon", "start", "--cert", "shop.localhost.pem"]);
-    let _ = start.args(["--key", "shop.localhost.key"]).output().success();
+    let (certificate, key) = pair(&machine, "one.shop.localhost");
+    let start = machine.agentfs(&["daemon", "start", "--cert", "one.shop.localhost.pem"]);
+    let _ = start.args(["--key", "one.shop.localhost.key"]).output().success();
     let _one = machine.serve("one");
-    let url = machine.home.instance("shop", "one").unwrap().url;
+    let url = machine.home.instance("shop", "one").unwrap().url.unwrap();
     assert!(url.starts_with("https://"), "{url}");
     assert_eq!(machine.curl(Path::new(&certificate), &url).success().stdout, "one");
     // Other names have the local authority's.
-    let other = url.replace("shop.localhost", "one.shop.localhost");
+    let other = url.replace("one.shop.localhost", "5000.one.shop.localhost");
     assert_eq!(machine.curl(&machine.authority(), &other).success().stdout, "one");
     // It is the user's business: `trust --undo` does not end it.
     let _ = machine.agentfs(&["trust", "--undo"]).output().success();

@@ -197,8 +197,9 @@ fn a_directory_listing_is_served_by_name() {
     });
     let answer = home.get(&instance.host);
     assert!(answer.status == 200 && answer.body.contains("hello.txt"), "{answer:?}");
-    let curl = home.program("curl").args(["--silent", "--show-error", "--fail", &instance.url]);
-    assert!(curl.text().contains("hello.txt"), "{}", instance.url);
+    let url = instance.url.unwrap();
+    let curl = home.program("curl").args(["--silent", "--show-error", "--fail", &url]);
+    assert!(curl.text().contains("hello.txt"), "{url}");
 }
 
 /// "`cargo install` must give a binary that works after the clone is deleted": the one file is enough.

@@ -50,7 +50,7 @@ pub struct Companion {
     /// Working directory of the first command.
     #[serde(with = "crate::folder")]
     pub directory: PathBuf,
-    /// Folder of the checkout (git root), if any. Instances of one checkout are replicas.
+    /// Folder of the checkout (git root), if any.
     #[serde(default, with = "crate::folder::optional")]
     pub checkout: Option<PathBuf>,
     /// Whether the checkout is a linked worktree or a copy, that is, not the main checkout.
@@ -72,6 +72,9 @@ pub struct Companion {
     /// Its rules; absent in files of older versions.
     #[serde(default)]
     pub rules: Rules,
+    /// The port that the instance's host name means, if `wrap --main` or agentfs.toml says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main: Option<u16>,
     /// The secret with which processes of another user prove that they belong to the instance. Only instances of
     /// root have one: only their processes can change their user. So only the owner may read the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,6 +154,9 @@ mod tests {
         assert!(text.contains(r#""rules":{"isolate":true,"only":[80],"except":[]}"#), "{text}");
         assert_eq!(serde_json::from_str::<Companion>(&text).unwrap().rules, rules);
         let secret = Secret::parse("000102030405060708090a0b0c0d0e0f");
+        assert!(companion.main.is_none() && !text.contains("main"), "{text}");
+        let text = serde_json::to_string(&Companion { main: Some(5173), ..companion.clone() }).unwrap();
+        assert!(text.contains(r#""main":5173"#), "{text}");
         let text = serde_json::to_string(&Companion { secret, ..companion }).unwrap();
         assert!(text.ends_with(r#""secret":"000102030405060708090a0b0c0d0e0f"}"#), "{text}");
         let read: Companion = serde_json::from_str(&text).unwrap();

@@ -167,10 +167,11 @@ pub struct InstanceInfo {
     pub app: String,
     /// Instance.
     pub instance: String,
-    /// The shortest host name that means this instance.
+    /// The host name that means this instance.
     pub host: String,
-    /// URL of its main listener.
-    pub url: String,
+    /// URL of its main listener. Without a router it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Working directory, if known.
     pub directory: Option<String>,
     /// Its first command that is running, or that was, if known.
@@ -211,8 +212,9 @@ pub struct ListenerInfo {
     pub port: u16,
     /// Path of the socket.
     pub socket: String,
-    /// URL of this listener.
-    pub url: String,
+    /// URL of this listener. Without a router it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Whether it is the instance's main listener.
     pub main: bool,
     /// Process that listens, if known.
@@ -280,9 +282,9 @@ pub struct RouteInfo {
     /// Whether subdomains without their own route use it.
     #[serde(default)]
     pub wildcard: bool,
-    /// URL.
-    #[serde(default)]
-    pub url: String,
+    /// URL. Without a router it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// How it chooses between several listeners.
     #[serde(default)]
     pub policy: Policy,

@@ -13,6 +13,8 @@ pub enum EventKind {
     ListenerUp,
     /// [`What::ListenerDown`]
     ListenerDown,
+    /// [`What::ListenerRenamed`]
+    ListenerRenamed,
     /// [`What::Call`]
     Call,
     /// [`What::ProcessExited`]
@@ -63,6 +65,8 @@ pub enum What {
     ListenerUp(Listener),
     /// A listener is gone.
     ListenerDown(Listener),
+    /// A listener has another host name, because another port is its instance's face.
+    ListenerRenamed(Listener),
     /// An intercepted call.
     Call(Box<Call>),
     /// A known process ended.
@@ -212,6 +216,7 @@ impl What {
             Self::InstanceEnded { .. } => EventKind::InstanceEnded,
             Self::ListenerUp(_) => EventKind::ListenerUp,
             Self::ListenerDown(_) => EventKind::ListenerDown,
+            Self::ListenerRenamed(_) => EventKind::ListenerRenamed,
             Self::Call(_) => EventKind::Call,
             Self::ProcessExited { .. } => EventKind::ProcessExited,
             Self::RouteAdded { .. } => EventKind::RouteAdded,
@@ -229,7 +234,9 @@ impl What {
             Self::InstanceStarted { of, .. }
             | Self::InstanceEnded { of }
             | Self::ProcessExited { of, .. } => Some(of),
-            Self::ListenerUp(listener) | Self::ListenerDown(listener) => Some(&listener.of),
+            Self::ListenerUp(listener) | Self::ListenerDown(listener) | Self::ListenerRenamed(listener) => {
+                Some(&listener.of)
+            }
             Self::Call(call) => Some(&call.of),
             Self::Request(request) => request.of.as_ref(),
             Self::RouteAdded { .. }

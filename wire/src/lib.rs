@@ -2,8 +2,8 @@
 //!
 //! Owns: file names of sockets ([`name`]), abstract names of client sockets ([`peer`]), the datagram
 //! that the interposer sends ([`notice`]), the proof that a process belongs to an instance ([`secret`]), requests and
-//! replies of the control socket (`control`), journal events (`event`), how URLs are written (`url`), levels of
-//! the log (`level`), the file beside an instance (`companion`), where files live (`paths`), what macOS starts for
+//! replies of the control socket (`control`), journal events (`event`), host names (`host`) and URLs (`url`), what
+//! ports speak (`speaks`), levels of the log (`level`), the file beside an instance (`companion`), where files live (`paths`), what macOS starts for
 //! a script and loads into a program ([`script`], [`slices`]), [`limits`] and environment names ([`mod@env`]).
 //! Never does I/O, never reads a clock or the environment.
 //! Used by every other crate; without the feature `std` (the interposer) it neither allocates nor
@@ -34,10 +34,14 @@ pub mod event;
 #[cfg(feature = "std")]
 pub mod folder;
 #[cfg(feature = "std")]
+pub mod host;
+#[cfg(feature = "std")]
 pub mod label;
 #[cfg(feature = "std")]
 pub mod level;
 #[cfg(feature = "std")]
 pub mod paths;
+#[cfg(feature = "std")]
+pub mod speaks;
 #[cfg(feature = "std")]
 pub mod url;

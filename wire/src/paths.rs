@@ -32,6 +32,8 @@ pub struct Paths {
     pub old_log: PathBuf,
     /// Routes added by hand, `home/routes.json`: written under another name, then renamed.
     pub routes: PathBuf,
+    /// What ports of folders were seen to speak, `home/faces.json`: written likewise.
+    pub faces: PathBuf,
     /// Unpacked interposers, `home/lib`.
     pub lib: PathBuf,
 }
@@ -60,6 +62,7 @@ impl Paths {
             log: home.join("collector.log"),
             old_log: home.join("collector.log.1"),
             routes: home.join("routes.json"),
+            faces: home.join("faces.json"),
             lib: home.join("lib"),
             base,
         }

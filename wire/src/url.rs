@@ -18,13 +18,14 @@ pub struct UrlStyle {
 // === impl UrlStyle ===
 
 impl UrlStyle {
-    /// The URL of a host name, without a path.
-    pub fn url(self, host: &str) -> String {
+    /// The URL of a host name, without a path. `None` without a router: nothing answers there.
+    pub fn url(self, host: &str) -> Option<String> {
         match (self.https_port, self.http_port) {
-            (Some(HTTPS), _) => format!("https://{host}"),
-            (Some(port), _) => format!("https://{host}:{port}"),
-            (None, 0 | HTTP) => format!("http://{host}"),
-            (None, port) => format!("http://{host}:{port}"),
+            (_, 0) => None,
+            (Some(HTTPS), _) => Some(format!("https://{host}")),
+            (Some(port), _) => Some(format!("https://{host}:{port}")),
+            (None, HTTP) => Some(format!("http://{host}")),
+            (None, port) => Some(format!("http://{host}:{port}")),
         }
     }
 }
@@ -36,10 +37,16 @@ mod tests {
     #[test]
     fn urls_leave_the_usual_port_out() {
         let url = |http_port, https_port| UrlStyle { http_port, https_port }.url("a.localhost");
-        assert_eq!(url(80, None), "http://a.localhost");
-        assert_eq!(url(0, None), "http://a.localhost");
-        assert_eq!(url(4280, None), "http://a.localhost:4280");
-        assert_eq!(url(4280, Some(443)), "https://a.localhost");
-        assert_eq!(url(80, Some(4443)), "https://a.localhost:4443");
+        assert_eq!(url(80, None).as_deref(), Some("http://a.localhost"));
+        assert_eq!(url(4280, None).as_deref(), Some("http://a.localhost:4280"));
+        assert_eq!(url(4280, Some(443)).as_deref(), Some("https://a.localhost"));
+        assert_eq!(url(80, Some(4443)).as_deref(), Some("https://a.localhost:4443"));
+    }
+
+    #[test]
+    fn without_a_router_nothing_has_a_url() {
+        for https_port in [None, Some(443)] {
+            assert_eq!(UrlStyle { http_port: 0, https_port }.url("a.localhost"), None);
+        }
     }
 }

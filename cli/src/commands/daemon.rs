@@ -56,7 +56,7 @@ fn start(arguments: &StartArguments, settings: &Settings, printer: &Printer) -> 
     if let Some(info) = autostart::answer(settings) {
         printer.talk(&format!("the collector is already running (pid {})", info.pid));
         if secure && let Some(info) = trust::reload(settings)? {
-            printer.talk(&format!("URLs are now {}", info.urls().url("*.localhost")));
+            trust::say_urls(printer, &info);
         }
         for warning in unheard(&info, settings) {
             printer.warn(&warning);

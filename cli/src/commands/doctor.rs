@@ -201,7 +201,10 @@ fn router(info: &DaemonInfo) -> Check {
     match reached {
         Some(address) => good(
             "router",
-            format_args!("{address} accepts connections; URLs are {}", info.urls().url("*.localhost")),
+            format_args!(
+                "{address} accepts connections; URLs are {}",
+                info.urls().url("*.localhost").unwrap_or_default()
+            ),
         ),
         None => Check {
             name: "router",

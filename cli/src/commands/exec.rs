@@ -6,7 +6,7 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use crate::{environment, instance, interposer, program, protection, reference, supervise};
-use agentfs_wire::control::{DaemonInfo, Snapshot, method};
+use agentfs_wire::control::{Snapshot, method};
 use serde_json::json;
 
 /// Runs the command. Returns only if the program could not be started.
@@ -23,7 +23,6 @@ pub(crate) fn run(
     };
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
     let target = reference::one(&arguments.instance, &snapshot.instances)?;
-    let info: DaemonInfo = client.call(method::DAEMON_INFO, json!({}))?;
     let name = arguments.command.first().cloned().unwrap_or_default();
     let path = program::find(&name, settings.search_path.as_deref())?;
     let library = interposer::unpack(settings, |text| printer.warn(text))?;
@@ -37,7 +36,8 @@ pub(crate) fn run(
     let isolate = arguments.isolate || rules.isolate;
     let engine = instance::preload(settings, printer, &start.path, library, isolate, unreached);
     let engine = start.adjust(engine);
-    let mut plan = instance::plan(settings, &target.app, &target.instance, info.urls(), engine)?;
+    let place = (target.host.clone(), target.url.clone());
+    let mut plan = instance::plan(settings, &target.app, &target.instance, place, engine)?;
     plan.secret = secret;
     plan.only = rules.only;
     plan.except = rules.except;

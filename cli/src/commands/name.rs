@@ -2,6 +2,7 @@
 use crate::args::NameArguments;
 use crate::choice::{Choice, Mode, Refusal, Renamed, Request, choose};
 use crate::claim::Census;
+use crate::client::Client;
 use crate::commands::wrap;
 use crate::exit::Exit;
 use crate::hint::Failure;
@@ -21,7 +22,7 @@ struct Answer<'a> {
     app_from: &'a str,
     instance: &'a str,
     instance_from: &'a str,
-    /// The host name that always means the instance.
+    /// The host name that means the instance.
     host: String,
     /// Whether the instance is running and the command would join it.
     joins: bool,
@@ -53,7 +54,7 @@ pub(crate) fn run(
         app_from: &app_from,
         instance: &choice.instance,
         instance_from: &instance_from,
-        host: instance::host(&names.app, &choice.instance),
+        host: instance::host(Client::connect(&settings.paths).ok().as_mut(), &names.app, &choice.instance),
         joins: choice.joins,
         folder: place.folder(),
     };

@@ -41,6 +41,12 @@ pub(crate) fn run(arguments: &PsArguments, settings: &Settings, printer: &Printe
         return Ok(Exit::Success);
     }
     printer.data(&text(&snapshot, arguments.json, settings)?)?;
+    if !arguments.json && snapshot.instances.iter().any(|instance| instance.url.is_none()) {
+        let info = crate::autostart::answer(settings);
+        if let Some(cause) = info.and_then(|info| info.router_error) {
+            printer.warn(&format!("nothing has a URL, because the router does not listen: {cause}"));
+        }
+    }
     Ok(Exit::Success)
 }
 
@@ -113,7 +119,7 @@ fn row(
         instance.app.clone(),
         instance.instance.clone(),
         listener.map_or_else(none, |listener| some(listener.address.clone())),
-        listener.map_or_else(none, |listener| some(listener.url.clone())),
+        listener.and_then(|listener| listener.url.clone()).unwrap_or_else(none),
         pid.map_or_else(none, |pid| pid.to_string()),
         age(since, now_ms),
         listener.map_or_else(none, |listener| listener.requests.to_string()),
@@ -162,7 +168,7 @@ mod tests {
             address: "0.0.0.0:8080".to_owned(),
             port: 8080,
             socket: "/h/run/shop-blue.8080.sock".to_owned(),
-            url: "http://shop.localhost".to_owned(),
+            url: Some("http://shop.localhost".to_owned()),
             main: true,
             pid: Some(4712),
             since_ms: 60_000,
@@ -173,7 +179,7 @@ mod tests {
             app: "shop".to_owned(),
             instance: "blue".to_owned(),
             host: "shop.localhost".to_owned(),
-            url: "http://shop.localhost".to_owned(),
+            url: Some("http://shop.localhost".to_owned()),
             directory: Some("/home/ada/shop".to_owned()),
             command: vec!["npm".to_owned(), "run\ndev".to_owned()],
             commands: Vec::new(),

@@ -60,7 +60,7 @@ pub(crate) fn run(
     if arguments.json {
         printer.data(&format!("{}\n", json(&route)?))?;
     } else {
-        printer.talk(&format!("{} → {}", route.url, route.target));
+        printer.talk(&format!("{} → {}", route.url.as_ref().unwrap_or(&route.host), route.target));
     }
     Ok(Exit::Success)
 }
@@ -84,7 +84,7 @@ fn list(client: &mut Client, as_json: bool, printer: &Printer) -> Result<Exit, F
         rows.push(vec![
             name,
             route.target,
-            route.url,
+            route.url.unwrap_or_else(|| "-".to_owned()),
             policy_name(route.policy).to_owned(),
             host.to_owned(),
             handoff.to_owned(),

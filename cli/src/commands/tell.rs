@@ -78,9 +78,6 @@ pub(crate) fn start(
         if let Some(port) = urls.and_then(|urls| urls.https_port) {
             shell.args(["--https-port", &port.to_string()]);
         }
-        if companion.fork {
-            shell.arg("--fork");
-        }
         match shell.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status() {
             // Who ignores SIGCHLD gets no status (wait(2)).
             Err(error) if error.raw_os_error() != Some(Errno::ECHILD as i32) => Err(error),
@@ -148,13 +145,12 @@ struct Teller {
 impl Teller {
     /// Tells until there are no events any more.
     fn run(&mut self) {
-        let TellArguments { app, instance, pid, started_ms, http_port, https_port, fork } =
-            self.arguments.clone();
+        let TellArguments { app, instance, pid, started_ms, http_port, https_port } = self.arguments.clone();
         let known = http_port.map(|http_port| UrlStyle { http_port, https_port });
         let begun = patiently(|| {
             let ask = || autostart::answer(&self.settings).map(|info| info.urls());
             let urls = known.or_else(ask).ok_or_else(|| Failure::of("the collector does not answer"))?;
-            let followed = Followed { app: &app, instance: &instance, urls, fork };
+            let followed = Followed { app: &app, instance: &instance, urls };
             let events = subscribe(&self.settings, Tell::Listeners, followed, Some(started_ms))?;
             Ok((events, View::new(&self.settings, self.printer, Tell::Listeners, followed)))
         });
@@ -175,7 +171,7 @@ impl Teller {
         let mut told = BTreeSet::new();
         while let Ok(Next::Event(event)) = events.next(None) {
             match &event.what {
-                What::ListenerUp(listener) => {
+                What::ListenerUp(listener) | What::ListenerRenamed(listener) => {
                     let owner = listener.pid.or_else(|| self.owner(&listener.socket));
                     if is_ours(owner, &mut ours, pid, started_ms) {
                         view.say(&event);

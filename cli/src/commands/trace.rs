@@ -38,6 +38,7 @@ pub(crate) fn run(
             except: Vec::new(),
             no_interpose: false,
             port: None,
+            main: None,
             command: arguments.command,
         };
         return wrap::run_telling(wrapped, settings, printer, tell);

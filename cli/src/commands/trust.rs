@@ -140,7 +140,7 @@ fn switch_on(settings: &Settings, printer: &Printer) -> Result<(), Failure> {
         tls::enable(home, None)?;
     }
     match reload(settings)? {
-        Some(info) => printer.talk(&format!("URLs are now {}", info.urls().url("*.localhost"))),
+        Some(info) => say_urls(printer, &info),
         None => printer.talk("URLs will begin with https when the collector starts"),
     }
     Ok(())
@@ -184,5 +184,12 @@ impl Line {
         let because = self.why.as_deref().map_or_else(String::new, |why| format!(", because {why}"));
         let then = self.hint.as_deref().map_or_else(String::new, |hint| format!(": {hint}"));
         vec![self.store.to_owned(), state.to_owned(), format!("{}{because}{then}", self.place)]
+    }
+}
+
+/// Says how URLs begin from now on.
+pub(crate) fn say_urls(printer: &Printer, info: &DaemonInfo) {
+    if let Some(url) = info.urls().url("*.localhost") {
+        printer.talk(&format!("URLs are now {url}"));
     }
 }

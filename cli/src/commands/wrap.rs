@@ -22,7 +22,7 @@ use crate::place::{self, Place};
 use crate::printer::Printer;
 use crate::protection::{self, Start};
 use crate::settings::Settings;
-use crate::{instance, interposer, program, supervise};
+use crate::{instance, interposer, main_port, program, supervise};
 use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
 use agentfs_wire::env;
@@ -68,7 +68,14 @@ pub(crate) fn run_telling(
     }
     let names = place.names(arguments.app.as_deref(), arguments.instance.as_deref(), &file_name(&path))?;
     let isolation = isolation::of(&place.directory, place.checkout.as_ref())?;
-    let mut wanted = describe(rules(&arguments, settings, isolation), &arguments, settings, &place, &names);
+    let main = match arguments.main {
+        Some(port) => Some(port),
+        None => main_port::of(&place.directory, place.folder())?,
+    };
+    let mut wanted = Companion {
+        main,
+        ..describe(rules(&arguments, settings, isolation), &arguments, settings, &place, &names)
+    };
     let stays = matches!(tell, Tell::Trace { .. }) && supervise::can_wait();
     if !stays {
         wanted.child_pid = std::process::id();
@@ -192,11 +199,17 @@ impl Wrap<'_> {
             }
             None => Engine::Cooperative { nested: settings.nested },
         };
-        let expected = urls.unwrap_or_else(|| instance::expected_urls(settings));
-        let mut plan = instance::plan(settings, app, name, expected, engine)?;
+        if let Some(cause) = info.as_ref().and_then(|info| info.router_error.as_deref()) {
+            printer.warn(&format!("the program has no URL, because the router does not listen: {cause}"));
+        }
+        let host = instance::host(client.as_mut(), app, name);
+        let url = urls.and_then(|urls| urls.url(&host));
+        let mut plan = instance::plan(settings, app, name, (host, url), engine)?;
         plan.port = chosen_port;
         plan.secret = claim.companion.secret;
-        printer.detail(&format!("{app}/{name} is at {}", plan.url));
+        if let Some(url) = &plan.url {
+            printer.detail(&format!("{app}/{name} is at {url}"));
+        }
         plan.only = rules.only;
         plan.except = rules.except;
         plan.isolated = rules.isolated;
@@ -257,8 +270,8 @@ impl Prepared {
 
     /// What there is to follow; nothing without a collector.
     fn followed<'a>(&self, claim: &'a Claim) -> Option<Followed<'a>> {
-        let Companion { app, instance, fork, .. } = &claim.companion;
-        Some(Followed { app, instance, urls: self.urls?, fork: *fork })
+        let Companion { app, instance, .. } = &claim.companion;
+        Some(Followed { app, instance, urls: self.urls? })
     }
 }
 

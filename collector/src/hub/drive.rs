@@ -11,7 +11,8 @@ use crate::clock::now_ms;
 use crate::control::Command;
 use crate::journal::Journal;
 use crate::limits::{
-    EXIT_QUEUE, HINT_QUEUE, NOTICE_BATCH, PATROL, REQUEST_BATCH, RETRY, RETRY_MS, RUN_LOCK_RETRY_MS,
+    EXIT_QUEUE, FACE_PAUSE, HINT_QUEUE, NOTICE_BATCH, PATROL, REQUEST_BATCH, RETRY, RETRY_MS,
+    RUN_LOCK_RETRY_MS,
 };
 use crate::metrics::CollectorMetrics;
 use crate::notice::VerifiedNotice;
@@ -101,7 +102,7 @@ impl Hub {
             let now = Instant::now();
             let (look_at, survey_at, keep_at) =
                 (self.files.rechecks.next(), self.surveys.at, self.files.keep_at);
-            let sample_at = self.naming.sample_at;
+            let (sample_at, faces_at) = (self.naming.sample_at, self.naming.faces_at);
             retry_at = retry_at.or_else(|| self.must_ask().then(|| now + RETRY));
             tokio::select! {
                 () = &mut shutdown => return,
@@ -133,6 +134,7 @@ impl Hub {
                     self.surveys.begin(self.files.run.path());
                 }
                 () = sleep_until(sample_at.unwrap_or(now)), if sample_at.is_some() => self.naming.sample(now),
+                () = sleep_until(faces_at.unwrap_or(now)), if faces_at.is_some() => self.store_faces(),
                 () = sleep_until(retry_at.unwrap_or(now)), if retry_at.is_some() => {
                     retry_at = None;
                     self.ask();
@@ -314,6 +316,11 @@ impl Hub {
                     self.look_at([file]);
                 }
             }
+            RouterEvent::Spoke { socket, speaks } => {
+                if let Some(file) = routing::file_of(socket, self.files.run.path()) {
+                    self.tell(vec![Event::Spoke { file, speaks: *speaks }]);
+                }
+            }
             RouterEvent::SecureListenersFailed { reason } => {
                 self.warn(&format!("the router cannot listen for TLS: {reason}"));
             }
@@ -371,6 +378,7 @@ impl Hub {
                 }
             }
             Effect::Survey { key } => self.surveys.want(key),
+            Effect::StoreFaces => self.naming.faces_at = Some(Instant::now() + FACE_PAUSE),
             Effect::Routes => self.naming.dirty = true,
         }
     }

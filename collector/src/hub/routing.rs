@@ -1,5 +1,6 @@
 //! Turns the registry's names into the router's table, and keeps the counters of a listener alive from
 //! one table to the next.
+use crate::processes;
 use crate::registry::{End, Key, LastSeen, Registry, Route, Target};
 use agentfs_router::{self as router, TableHandle};
 use agentfs_wire::name::{Kind, SocketName};
@@ -28,6 +29,8 @@ pub(super) struct Naming {
     pub(super) dirty: bool,
     /// When to take the next sample of the counts; nothing while no requests come.
     pub(super) sample_at: Option<Instant>,
+    /// When to store what was learned of ports; nothing if nothing was learned.
+    pub(super) faces_at: Option<Instant>,
     /// Samples since the last request.
     quiet: u32,
 }
@@ -65,6 +68,8 @@ struct Named {
     upstreams: Vec<Arc<router::Upstream>>,
     /// Counts of the connections that were handed over, if they are.
     handoff: Option<Arc<router::HandedOver>>,
+    /// The command of the process that listens.
+    command: Option<String>,
 }
 
 // === impl Naming ===
@@ -79,6 +84,7 @@ impl Naming {
             urls,
             dirty: false,
             sample_at: None,
+            faces_at: None,
             quiet: 0,
         }
     }
@@ -204,9 +210,16 @@ impl Upstreams {
     /// Where a route leads. Only the difference to the old route is handled: an app's name may lead to a thousand
     /// replicas, and one of them is new.
     fn named(&mut self, route: Route, old: Option<Named>, released: &mut Vec<Arc<End>>) -> Named {
-        let (old_ends, mut upstreams, handoff) = match old {
-            Some(old) => (old.route.ends, old.upstreams, old.handoff),
-            None => (Vec::new(), Vec::new(), None),
+        let (old_ends, mut upstreams, handoff, old_command) = match old {
+            Some(old) => (old.route.ends, old.upstreams, old.handoff, (old.route.owner, old.command)),
+            None => (Vec::new(), Vec::new(), None, (None, None)),
+        };
+        let command = match route.owner {
+            Some(pid) if old_command.0 != Some(pid) => {
+                processes::command(pid).map(|words| command_line(&words))
+            }
+            Some(_) => old_command.1,
+            None => None,
         };
         let same = |(one, other): &(&Arc<End>, &Arc<End>)| Arc::ptr_eq(one, other);
         let before = old_ends.iter().zip(&route.ends).take_while(same).count();
@@ -216,7 +229,7 @@ impl Upstreams {
         upstreams.splice(before..old_ends.len() - after, fresh);
         released.extend_from_slice(&old_rest[..old_rest.len() - after]);
         let handoff = route.handoff.then(|| handoff.unwrap_or_default());
-        Named { route, upstreams, handoff }
+        Named { route, upstreams, handoff, command }
     }
 
     /// The upstream of an end, for one more name.
@@ -262,6 +275,10 @@ impl Named {
             rewrite_host: self.route.rewrite_host,
             dead: self.route.dead.as_ref().map(last_seen),
             starting: self.route.starting,
+            forks_only: self.route.forks_only,
+            undecided: self.route.undecided,
+            declared: self.route.declared,
+            command: self.command.clone(),
             title: self.route.title.clone(),
         }
     }
@@ -357,6 +374,10 @@ mod tests {
             rewrite_host: false,
             dead: None,
             starting: None,
+            forks_only: false,
+            undecided: false,
+            declared: None,
+            owner: None,
             title: String::new(),
         }
     }

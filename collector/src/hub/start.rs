@@ -119,6 +119,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     // Nothing is written into a home that was taken away.
     if hub.files.are_ours() {
         hub.hosts.close();
+        hub.store_faces();
     }
 
     // Requests in the queue are told that we end, by the end of the queue.
@@ -270,6 +271,7 @@ fn begin(hub: &mut Hub, troubles: &[String]) -> Result<Server, Error> {
     hub.journal.publish(now_ms(), What::CollectorStarted { pid: std::process::id() });
     let (routes, torn) = routes::load(&hub.files.paths.routes, HandRoute::parse);
     troubles.iter().chain(&torn).for_each(|trouble| hub.warn(trouble));
+    hub.recall_faces();
     hub.tell(routes.into_iter().map(|route| Event::RouteAdded { route }).collect());
 
     let control = hub.files.paths.control.clone();

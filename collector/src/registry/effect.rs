@@ -64,6 +64,8 @@ pub(crate) enum Effect {
         /// The instance.
         key: Key,
     },
+    /// Something new is known of the ports of a folder: store it.
+    StoreFaces,
     /// The targets of names changed: build the routing table again.
     Routes,
 }

@@ -2,6 +2,7 @@
 use super::hand::HandRoute;
 use super::key::Key;
 use agentfs_wire::companion::Companion;
+use agentfs_wire::speaks::{FolderPorts, Speaks};
 
 /// One thing that happened or was seen.
 #[derive(Clone, Debug)]
@@ -58,6 +59,18 @@ pub(crate) enum Event {
         keys: Vec<Key>,
         /// Unix milliseconds. Instances that are still running then are routed again.
         until_ms: u64,
+    },
+    /// An answer of a listener shows what it speaks.
+    Spoke {
+        /// The listener's file.
+        file: String,
+        /// What was seen.
+        speaks: Speaks,
+    },
+    /// What earlier collectors learned of the ports of folders. The first event.
+    Recalled {
+        /// By app and folder.
+        folders: Vec<FolderPorts>,
     },
     /// Time has passed.
     Tick,

@@ -95,7 +95,7 @@ impl HandRoute {
     }
 
     /// How it is told to a client. `url` is given by whoever knows the router's port.
-    pub(crate) fn info(&self, url: String) -> RouteInfo {
+    pub(crate) fn info(&self, url: Option<String>) -> RouteInfo {
         RouteInfo {
             host: self.host.clone(),
             target: self.given.clone(),
@@ -276,7 +276,7 @@ mod tests {
         let refused = HandRoute::parse(&params(true)).unwrap_err();
         assert!(refused.code == ErrorCode::BadParams && refused.message.contains("handed"), "{refused}");
         let route = HandRoute::parse(&params(false)).unwrap();
-        assert!(route.rewrite_host && route.info(String::new()).rewrite_host);
+        assert!(route.rewrite_host && route.info(None).rewrite_host);
     }
 
     #[test]

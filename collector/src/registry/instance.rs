@@ -1,10 +1,12 @@
 //! One instance, as the registry remembers it.
-use super::claims::Claim;
+use super::claims::{Alike, Claim, Line, Standing};
 use super::key::Key;
 use super::route::End;
 use agentfs_wire::address::{Endpoint, Scope};
 use agentfs_wire::companion::Companion;
+use agentfs_wire::host::{MAIN, copy_number};
 use agentfs_wire::name::{Kind, SocketName};
+use agentfs_wire::speaks::Speaks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,12 @@ use std::sync::Arc;
 pub(crate) struct Instance {
     /// Who it is, where a companion says or said so.
     pub(crate) companion: Option<Companion>,
+    /// What makes it a copy of the app's `main`, and its number, if it is named so.
+    pub(super) copy: Option<(u32, Arc<Line>)>,
+    /// The port of the face that was there last.
+    pub(crate) last_face: Option<u16>,
+    /// What its ports speak, as far as it is known.
+    pub(crate) speaks: BTreeMap<u16, Speaks>,
     /// Whether the companion file is there.
     pub(crate) companion_present: bool,
     /// Unix milliseconds when it started, or was first seen.
@@ -38,6 +46,8 @@ pub(crate) struct Instance {
     pub(crate) announced: bool,
     /// Whether a listener of it ever accepted: only then has it a claim to the app's name.
     pub(crate) served: bool,
+    /// Whether its face ever accepted, where that was declared.
+    pub(crate) shown: bool,
     /// Processes of commands that have ended, as was said: they no longer count.
     pub(crate) ended: BTreeSet<u32>,
     /// Whether a survey decides about it.
@@ -69,6 +79,10 @@ pub(crate) struct Listener {
     pub(crate) order: u64,
     /// Where names lead while it listens.
     pub(crate) end: Option<Arc<End>>,
+    /// Whether it was seen to answer HTTP.
+    pub(crate) answered: bool,
+    /// Whether the journal was told of it as the face.
+    pub(crate) told_as_face: bool,
     /// How often it was looked at again, waiting for it to listen.
     pub(crate) looks: usize,
 }
@@ -79,6 +93,9 @@ impl Instance {
     pub(crate) fn new(now: u64, order: u64) -> Self {
         Self {
             companion: None,
+            copy: None,
+            last_face: None,
+            speaks: BTreeMap::new(),
             companion_present: false,
             started_ms: now,
             order,
@@ -90,6 +107,7 @@ impl Instance {
             pids: BTreeSet::new(),
             announced: false,
             served: false,
+            shown: false,
             ended: BTreeSet::new(),
             surveyed: false,
             draining: false,
@@ -109,27 +127,43 @@ impl Instance {
         self.companion.is_some() && !self.served
     }
 
-    /// The folder. Instances with the same folder are replicas.
+    /// Whether it was started and its face has not listened yet.
+    pub(crate) fn awaits_face(&self) -> bool {
+        self.is_starting() || (self.declared_port().is_some() && !self.shown)
+    }
+
+    /// The folder that what ports speak is remembered for: the checkout, else the folder of the command.
     pub(crate) fn folder(&self) -> Option<&Path> {
         let companion = self.companion.as_ref()?;
         Some(companion.folder())
     }
 
-    /// Whether it runs in the main checkout.
-    pub(crate) fn is_main_checkout(&self) -> bool {
-        self.companion.as_ref().is_some_and(|companion| !companion.fork && companion.checkout.is_some())
-    }
-
     /// Its claim to the app's name.
     pub(super) fn to_claim(&self) -> Claim {
         let alive = self.is_alive();
-        Claim {
-            rank: (!alive, !self.is_main_checkout(), self.started_ms, self.order),
-            served: self.served,
-            starting: self.is_starting(),
-            bound: !self.listeners.is_empty(),
-            folder: self.folder().filter(|_| alive).map(Arc::from),
+        let standing = match (&self.companion, &self.copy) {
+            (None, _) => Standing::ByHand((!alive, self.started_ms, self.order)),
+            (Some(_), Some((number, line))) => Standing::Copy(*number, Arc::clone(line)),
+            (Some(_), None) => Standing::Fork,
+        };
+        let bound = !self.listeners.is_empty();
+        Claim { standing, served: self.served, starting: self.is_starting(), bound, alive }
+    }
+
+    /// Takes over what its companion says.
+    pub(super) fn identify(&mut self, key: &Key, companion: Companion) {
+        self.started_ms = companion.started_ms;
+        let named = companion.stem.as_deref() == Some(MAIN) && !companion.closed;
+        // A branch of a worktree may be named as a copy is.
+        let number = copy_number(&key.instance).filter(|number| *number == 1 || named || !companion.fork);
+        let mut line = vec![Alike::Command(companion.directory.clone(), companion.command.clone())];
+        if named {
+            line.push(Alike::Checkout(companion.folder().to_owned()));
         }
+        self.copy = number.map(|number| (number, Arc::new(line)));
+        self.companion = Some(companion);
+        // Another command of the instance may have declared a port that listens already.
+        self.shown |= self.declared_port().is_some_and(|port| self.has_port(port));
     }
 
     /// Listeners that accept, in the order in which they came up.
@@ -142,23 +176,6 @@ impl Instance {
             .collect();
         accepting.sort_by_key(|(_, listener)| listener.order);
         accepting
-    }
-
-    /// The listener that the instance's bare name means: the socket that is called so, else the one
-    /// that the main link names, else the one that came up first. A port of a debugger, a database and the
-    /// like is meant only where there is nothing else: it often comes up before the one that speaks HTTP.
-    pub(crate) fn main(&self) -> Option<(&str, &Listener)> {
-        let mut accepting = self.accepting();
-        if accepting.iter().any(|(_, listener)| !speaks_no_http(listener.port())) {
-            accepting.retain(|(_, listener)| !speaks_no_http(listener.port()));
-        }
-        let linked = |file: &str| self.link.as_deref() == Some(file);
-        accepting
-            .iter()
-            .find(|(_, listener)| listener.name.kind == Kind::Main)
-            .or_else(|| accepting.iter().find(|(file, _)| linked(file)))
-            .or_else(|| accepting.first())
-            .copied()
     }
 
     /// The listeners that a connection to `port` may reach: the members of one group, or the one whose
@@ -197,36 +214,8 @@ impl Instance {
     }
 }
 
-/// Whether a port is one on which, by default, something other than HTTP for people is spoken.
-fn speaks_no_http(port: u16) -> bool {
-    // Debuggers: Node's inspector and what counts up from it, Chromium's DevTools, debugpy, JDWP.
-    let debugger = matches!(port, 9229..=9239 | 9222 | 5678 | 5005);
-    // SSH, SMTP, IMAP, LDAP, rsync, git; Erlang's mapper; FastCGI.
-    let service =
-        matches!(port, 22 | 2222 | 25 | 465 | 587 | 143 | 993 | 389 | 636 | 873 | 9418 | 4369 | 25672 | 9000);
-    // Databases, caches and queues.
-    let store = matches!(
-        port,
-        1433 | 1521
-            | 3306
-            | 33060
-            | 5432
-            | 6379
-            | 26379
-            | 11211
-            | 27017
-            | 9042
-            | 9092
-            | 5671
-            | 5672
-            | 1883
-            | 2181
-    );
-    debugger || service || store
-}
-
 /// How early `localhost` would reach a listener: the more particular address first, IPv4 first.
-fn rank(scope: Scope) -> u8 {
+pub(super) fn rank(scope: Scope) -> u8 {
     match scope {
         Scope::V4(Ipv4Addr::LOCALHOST) => 0,
         Scope::AnyV4 => 1,
@@ -278,4 +267,6 @@ pub(crate) struct Dead {
     pub(crate) socket: String,
     /// Unix milliseconds when it was last alive.
     pub(crate) when_ms: u64,
+    /// Whether the app's name meant it.
+    pub(crate) named: bool,
 }

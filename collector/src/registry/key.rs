@@ -1,5 +1,5 @@
 //! Names of instances.
-use agentfs_wire::name::SocketName;
+use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use std::fmt;
 
 /// Names one instance.
@@ -23,5 +23,23 @@ impl Key {
 impl fmt::Display for Key {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}", self.app, self.instance)
+    }
+}
+
+/// File name of an instance's main socket or link.
+pub(super) fn main_file(key: &Key) -> String {
+    file_of(key, Kind::Main)
+}
+
+/// File name of an instance's companion.
+pub(super) fn companion_file(key: &Key) -> String {
+    file_of(key, Kind::Companion)
+}
+
+fn file_of(key: &Key, kind: Kind) -> String {
+    match (app_name(&key.app), instance_name(&key.instance)) {
+        (Some(app), Some(instance)) => SocketName { app, instance, kind }.to_string(),
+        // A key is made of a parsed file name or of checked labels.
+        _ => String::new(),
     }
 }

@@ -3,29 +3,38 @@
 //!
 //! | name | means |
 //! |---|---|
-//! | `{app}.localhost` | the main checkout's instance, else the oldest that serves, with its replicas |
+//! | `{app}.localhost` | the instance `main` with its copies, and sockets made by hand; never another fork |
 //! | `{instance}.{app}.localhost` | that instance |
-//! | `{port}.{app}.localhost`, `{port}.{instance}.{app}.localhost` | another listener of the same |
+//! | `{port}.{app}.localhost`, `{port}.{instance}.{app}.localhost` | a port of the same |
 //! | routes by hand | what they say; they win over all others |
 use super::hand::{HandRoute, RouteTarget};
 use super::instance::{Dead, Instance};
 use super::key::Key;
-use super::route::{End, LastSeen, Route, Target, app_host, instance_host};
+use super::route::{End, LastSeen, Route, Target};
 use super::state::Registry;
-use agentfs_wire::control::Policy;
+use agentfs_wire::host::{OWN_APP, app_host, is_port_label, listener_host, shown_host};
 use std::sync::Arc;
 
 // === impl Registry ===
 
 impl Registry {
-    /// The shortest host name that means this instance alone.
+    /// The host name of an instance, as everything shows it.
     pub(crate) fn host_of(&self, key: &Key) -> String {
-        let app = app_host(&key.app);
-        if self.claims.is_alone(key) && !self.hand.contains_key(&app) { app } else { instance_host(key) }
+        shown_host(&key.app, &key.instance, !self.hand.contains_key(&app_host(&key.app)))
+    }
+
+    /// The host name of a listener, as everything shows it.
+    pub(crate) fn listener_host_of(&self, key: &Key, file: &str) -> String {
+        let host = self.host_of(key);
+        let Some(instance) = self.instances.get(key) else { return host };
+        let Some(listener) = instance.listeners.get(file) else { return host };
+        let is_face = instance.main().is_some_and(|(_, face)| face.port() == listener.port());
+        listener_host(&host, Some(listener.port()).filter(|port| *port != 0 && !is_face))
     }
 
     /// Where a host name leads. If several can claim it, the first of these wins: a route added by hand; an instance's
-    /// own name; an app's name; a port; an instance that does not listen yet; an ended instance, the newest first.
+    /// own name; an app's name; a port; an instance that does not listen yet; an ended instance, the newest first. A label of
+    /// digits is a port.
     pub(crate) fn route_of(&self, host: &str) -> Option<Route> {
         if let Some(hand) = self.hand.get(host) {
             return Some(self.hand_route(hand));
@@ -48,65 +57,70 @@ impl Registry {
     fn hand_route(&self, hand: &HandRoute) -> Route {
         let (ends, dead) = self.hand_ends(&hand.target);
         Route {
-            host: hand.host.clone(),
             wildcard: hand.wildcard,
             ends,
             policy: hand.policy,
             handoff: hand.handoff,
             rewrite_host: hand.rewrite_host,
             dead,
-            starting: None,
-            title: format!("{} (by hand)", hand.given),
+            ..Route::nowhere(hand.host.clone(), format!("{} (by hand)", hand.given))
         }
     }
 
     /// `{app}.localhost`
     fn app_route(&self, host: &str, app: &str) -> Option<Route> {
+        if app == OWN_APP {
+            return None;
+        }
         let leaders = self.leaders(app);
-        if !leaders.is_empty() {
+        let alive = |key: &&Key| self.instances.get(*key).is_some_and(Instance::is_alive);
+        if leaders.iter().any(alive) {
             return Some(self.route(host.to_owned(), &leaders, None));
         }
-        let starting = self.claims.starting(app).map(|key| self.route(host.to_owned(), &[key], None));
-        starting.or_else(|| self.gone_route(host, |key| key.app == app))
+        if let Some(key) = self.claims.starting(app) {
+            return Some(self.route(host.to_owned(), &[key], None));
+        }
+        let gone = match leaders.is_empty() {
+            true => self.gone_route(host, |dead| dead.key.app == app && dead.named),
+            // They have just ended.
+            false => Some(self.route(host.to_owned(), &leaders, None)),
+        };
+        if self.claims.has_living(app) {
+            let dead = gone.and_then(|route| route.dead);
+            let title = format!("{app} (main is not running)");
+            return Some(Route { forks_only: true, dead, ..Route::nowhere(host.to_owned(), title) });
+        }
+        gone
     }
 
     /// `{instance}.{app}.localhost` or `{port}.{app}.localhost`
     fn second_route(&self, host: &str, app: &str, label: &str) -> Option<Route> {
-        let key = Key { app: app.to_owned(), instance: label.to_owned() };
-        let instance = self.instances.get(&key);
-        if instance.is_some_and(|instance| instance.served || !instance.listeners.is_empty()) {
-            return Some(self.route(host.to_owned(), &[&key], None));
-        }
-        if let Some(port) = parse_port(label) {
+        if is_port_label(label) {
+            let port = parse_port(label)?;
             let mut leaders = self.leaders(app);
             leaders.retain(|key| self.instances.get(*key).is_some_and(|leader| leader.has_port(port)));
-            if !leaders.is_empty() {
-                return Some(self.route(host.to_owned(), &leaders, Some(port)));
-            }
+            return (!leaders.is_empty()).then(|| self.route(host.to_owned(), &leaders, Some(port)));
         }
-        if instance.is_some_and(Instance::is_starting) {
+        let key = Key { app: app.to_owned(), instance: label.to_owned() };
+        let instance = self.instances.get(&key);
+        let known =
+            |instance: &Instance| instance.served || !instance.listeners.is_empty() || instance.is_starting();
+        if instance.is_some_and(known) {
             return Some(self.route(host.to_owned(), &[&key], None));
         }
-        self.gone_route(host, |dead| *dead == key)
+        self.gone_route(host, |dead| dead.key == key)
     }
 
-    fn gone_route(&self, host: &str, means: impl Fn(&Key) -> bool) -> Option<Route> {
-        let dead = self.dead.iter().rev().find(|dead| means(&dead.key))?;
-        Some(Route {
-            host: host.to_owned(),
-            wildcard: false,
-            ends: Vec::new(),
-            policy: Policy::default(),
-            handoff: false,
-            rewrite_host: false,
-            dead: Some(dead.last_seen()),
-            starting: None,
-            title: format!("{} (ended)", dead.key),
-        })
+    fn gone_route(&self, host: &str, means: impl Fn(&Dead) -> bool) -> Option<Route> {
+        let dead = self.dead.iter().rev().find(|dead| means(dead))?;
+        let title = format!("{} (ended)", dead.key);
+        Some(Route { dead: Some(dead.last_seen()), ..Route::nowhere(host.to_owned(), title) })
     }
 
     fn route(&self, host: String, keys: &[&Key], port: Option<u16>) -> Route {
-        let mut ends = Vec::new();
+        let first = keys.first().copied();
+        let mut route = Route::nowhere(host, first.map(Key::to_string).unwrap_or_default());
+        let mut face = None;
         for key in keys {
             let Some(instance) = self.instances.get(*key).filter(|instance| !instance.draining) else {
                 continue;
@@ -115,26 +129,30 @@ impl Registry {
                 Some(port) => instance.on_port(port),
                 None => instance.main_group(),
             };
-            ends.extend(listeners.into_iter().filter_map(|(_, listener)| listener.end.clone()));
+            // A copy of another command of `main` has another face: it does not answer in place of this one.
+            if let (None, Some(own)) = (port, listeners.first().and_then(|_| instance.face_kind()))
+                && *face.get_or_insert(own) != own
+            {
+                continue;
+            }
+            route.owner = route.owner.or_else(|| listeners.iter().find_map(|(_, listener)| listener.pid));
+            route.ends.extend(listeners.into_iter().filter_map(|(_, listener)| listener.end.clone()));
         }
-        let first = keys.first().copied();
-        let dead = if ends.is_empty() { first.and_then(|key| self.last_seen(key)) } else { None };
-        let starting = first
-            .and_then(|key| self.instances.get(key))
-            .filter(|instance| ends.is_empty() && instance.is_starting())
-            .map(|instance| instance.started_ms);
-        let title = first.map(Key::to_string).unwrap_or_default();
-        Route {
-            host,
-            wildcard: false,
-            ends,
-            policy: Policy::default(),
-            handoff: false,
-            rewrite_host: false,
-            dead,
-            starting,
-            title,
+        if port.is_none() {
+            route.owner = None;
         }
+        let Some((key, instance)) = first.and_then(|key| Some((key, self.instances.get(key)?))) else {
+            return route;
+        };
+        if port.is_none() {
+            route.undecided = !route.ends.is_empty() && instance.is_undecided();
+            route.declared = instance.declared_port();
+        }
+        if route.ends.is_empty() {
+            route.dead = self.last_seen(key);
+            route.starting = instance.awaits_face().then_some(instance.started_ms);
+        }
+        route
     }
 
     fn hand_ends(&self, target: &RouteTarget) -> (Vec<Arc<End>>, Option<LastSeen>) {

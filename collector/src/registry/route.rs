@@ -1,5 +1,4 @@
 //! A host name and the places that it leads to.
-use super::key::Key;
 use agentfs_wire::control::Policy;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,8 +23,39 @@ pub(crate) struct Route {
     pub(crate) dead: Option<LastSeen>,
     /// Unix milliseconds when it was started, where nothing has answered since.
     pub(crate) starting: Option<u64>,
+    /// Whether the app's name means nothing that is running, though forks of the app are.
+    pub(crate) forks_only: bool,
+    /// Whether the name means one of several ports, and nobody knows which has the pages.
+    pub(crate) undecided: bool,
+    /// The port that alone may have the name, because a person said so.
+    pub(crate) declared: Option<u16>,
+    /// The process that listens, for the name of a port.
+    pub(crate) owner: Option<u32>,
     /// What a list of names shows beside it.
     pub(crate) title: String,
+}
+
+// === impl Route ===
+
+impl Route {
+    /// A route that leads nowhere.
+    pub(super) fn nowhere(host: String, title: String) -> Self {
+        Self {
+            host,
+            wildcard: false,
+            ends: Vec::new(),
+            policy: Policy::default(),
+            handoff: false,
+            rewrite_host: false,
+            dead: None,
+            starting: None,
+            forks_only: false,
+            undecided: false,
+            declared: None,
+            owner: None,
+            title,
+        }
+    }
 }
 
 /// A place that answers.
@@ -63,14 +93,4 @@ pub(crate) struct LastSeen {
     pub(crate) directory: String,
     /// Unix milliseconds when it was last seen.
     pub(crate) when_ms: u64,
-}
-
-/// `{app}.localhost`
-pub(crate) fn app_host(app: &str) -> String {
-    format!("{app}.localhost")
-}
-
-/// `{instance}.{app}.localhost`
-pub(crate) fn instance_host(key: &Key) -> String {
-    format!("{}.{}.localhost", key.instance, key.app)
 }

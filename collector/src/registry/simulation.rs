@@ -7,13 +7,23 @@ use super::state::Registry;
 use super::*;
 use agentfs_wire::companion::Companion;
 use agentfs_wire::control::{Policy, RouteParams};
+use agentfs_wire::host::{instance_host, is_port_label};
 use agentfs_wire::name::{Kind, SocketName};
+use agentfs_wire::speaks::Speaks;
 use std::collections::{BTreeMap, BTreeSet};
 
 const SEEDS: u64 = 256;
 const STEPS: usize = 300;
-const INSTANCES: [(&str, &str); 5] =
-    [("shop", "one"), ("shop", "two"), ("shop", "80"), ("blog", "one"), ("a-b", "c-d")];
+const INSTANCES: [(&str, &str); 8] = [
+    ("shop", "main"),
+    ("shop", "main-2"),
+    ("shop", "main-3"),
+    ("shop", "one"),
+    ("shop", "80"),
+    ("agentfs", "main"),
+    ("blog", "one"),
+    ("a-b", "c-d"),
+];
 
 /// A generator that gives the same numbers for the same seed (xorshift64*).
 struct Random(u64);
@@ -113,11 +123,14 @@ impl World {
                     checkout: Some(folder.into()),
                     fork: folder == "/fork",
                     branch: None,
-                    command: Vec::new(),
+                    command: if random.below(3) == 0 { vec!["other".into()] } else { Vec::new() },
                     wrap_pid: pid,
                     child_pid: 0,
                     started_ms: self.now,
                     version: String::new(),
+                    main: (random.below(4) == 0).then_some(81),
+                    stem: (random.below(2) == 0).then(|| "main".to_owned()),
+                    closed: random.below(4) == 0,
                     ..Companion::default()
                 };
                 self.files.insert(file.clone(), File::Companion { companion: Box::new(companion) });
@@ -166,10 +179,18 @@ impl World {
                 self.files.insert(file.clone(), File::Mark);
                 Some(self.seen(file))
             }
-            _ => match random.below(5) {
+            _ => match random.below(6) {
                 0 => Some(Event::Ended { key, wrap_pid: None }),
+                5 => {
+                    use Speaks::{Http, NoPages, Other, Pages};
+                    Some(Event::Spoke {
+                        file: random.pick(&files)?,
+                        speaks: random.pick(&[Http, NoPages, Other, Pages])?,
+                    })
+                }
                 3 => Some(Event::Drained { keys: vec![key], until_ms: self.now + 20 }),
                 4 => Some(Event::Tick),
+                1 if app == "agentfs" => None,
                 1 => {
                     let params = RouteParams {
                         host: format!("{app}.localhost"),
@@ -195,7 +216,7 @@ impl World {
     /// Carries out an effect as the hub would.
     fn perform(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Publish(_) | Effect::Routes => None,
+            Effect::Publish(_) | Effect::Routes | Effect::StoreFaces => None,
             Effect::Look { file, .. } => Some(self.seen(file)),
             Effect::Watch { pid, .. } => {
                 if self.processes.contains_key(&pid) {
@@ -329,7 +350,10 @@ fn check(registry: &Registry, effects: &[Effect]) {
     for (key, instance) in &registry.instances {
         assert!(instance.is_alive() || instance.surveyed, "{key} is dead and nobody asks");
         for (file, listener) in instance.accepting() {
-            assert!(owners.contains(&route::instance_host(key)), "{file} has no name");
+            assert!(
+                is_port_label(&key.instance) || owners.contains(&instance_host(&key.app, &key.instance)),
+                "{file} has no name"
+            );
             assert!(Key::of(&listener.name) == *key);
         }
     }
@@ -416,7 +440,7 @@ fn calm(seed: u64) {
         .collect();
     assert_eq!(known, there);
     for (key, instance) in &registry.instances {
-        if let Some(File::Link { target }) = world.files.get(&state::main_file(key))
+        if let Some(File::Link { target }) = world.files.get(&key::main_file(key))
             && !target.starts_with('/')
             && !instance.accepting().is_empty()
         {

@@ -3,9 +3,10 @@ use super::changes::Changes;
 use super::claims::Claims;
 use super::effect::Effect;
 use super::event::{Event, FileState};
+use super::faces::Faces;
 use super::hand::HandRoute;
 use super::instance::{Dead, Instance, Listener};
-use super::key::Key;
+use super::key::{Key, companion_file, main_file};
 use super::route::{End, Target};
 use crate::limits::{LOOK_AGAIN_MS, REMEMBERED_DEAD};
 use agentfs_wire::companion::Companion;
@@ -24,6 +25,8 @@ pub(crate) struct Registry {
     pub(super) instances: BTreeMap<Key, Instance>,
     /// Routes made by hand, by host.
     pub(super) hand: BTreeMap<String, HandRoute>,
+    /// What the ports of each app's folders speak.
+    pub(super) faces: Faces,
     /// Instances that ended, oldest first.
     pub(super) dead: VecDeque<Dead>,
     /// Which instances the apps' names mean.
@@ -37,7 +40,7 @@ pub(crate) struct Registry {
     /// Counts instances and listeners in the order of first sight.
     order: u64,
     /// What the event in hand leads to.
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     /// Whether the targets of names changed since the last `Routes`.
     pub(super) routes_changed: bool,
 }
@@ -51,6 +54,7 @@ impl Registry {
             run,
             instances: BTreeMap::new(),
             hand: BTreeMap::new(),
+            faces: Faces::default(),
             dead: VecDeque::new(),
             claims: Claims::default(),
             members: BTreeMap::new(),
@@ -82,6 +86,8 @@ impl Registry {
                 self.hand.insert(route.host.clone(), route);
                 self.routes_changed = true;
             }
+            Event::Spoke { file, speaks } => self.spoke(now, &file, speaks),
+            Event::Recalled { folders } => self.faces = Faces::of(folders),
             Event::Drained { keys, until_ms } => self.drain(keys, until_ms),
             Event::Tick => self.end_drains(now),
             Event::RouteRemoved { host } => {
@@ -145,7 +151,8 @@ impl Registry {
                 {
                     return;
                 }
-                _ => self.open(now, &key),
+                FileState::Companion { .. } => self.open(now, &key),
+                _ => self.open_unknown(now, &key),
             }
         }
         match (name.kind, state) {
@@ -225,10 +232,13 @@ impl Registry {
             since_ms: now,
             order,
             end: None,
+            answered: false,
+            told_as_face: false,
             looks: 0,
         });
         let before = instance.last_owner.as_ref().filter(|(gone, _)| *gone == file).map(|(_, pid)| *pid);
-        listener.pid = told.or(listener.pid).or(before);
+        let owner = told.or(listener.pid).or(before);
+        let same_owner = std::mem::replace(&mut listener.pid, owner) == owner;
         if accepting && !listener.accepting {
             listener.accepting = true;
             listener.since_ms = now;
@@ -240,17 +250,23 @@ impl Registry {
                 port: listener.port(),
                 generation: order,
             }));
+            let port = listener.port();
             instance.served = true;
+            instance.shown |= instance.declared_port() == Some(port);
             instance.last_up = Some((file.clone(), now));
             self.mark(key);
             self.reclaim(key);
             self.announce(key);
             self.publish_listener(What::ListenerUp, key, &file);
+            self.note_face(key, Some(&file));
         } else if !listener.accepting
             && let Some(after_ms) = LOOK_AGAIN_MS.get(listener.looks).copied()
         {
             listener.looks += 1;
             self.effects.push(Effect::Look { file, after_ms });
+        }
+        if !same_owner {
+            self.mark(key);
         }
         self.reclaim(key);
     }
@@ -290,10 +306,10 @@ impl Registry {
         }
         let known = same_processes(same.as_ref());
         let newest = companion.started().last().map(|one| one.wrap_pid);
-        instance.started_ms = companion.started_ms;
         let named = companion.processes();
-        instance.companion = Some(companion);
+        instance.identify(key, companion);
         let ended = instance.ended.clone();
+        self.recall(key);
         self.mark(key);
         for (pid, started_ms) in named {
             if !known.contains(&pid) && !ended.contains(&pid) {
@@ -308,7 +324,7 @@ impl Registry {
 
     fn told(&mut self, now: u64, key: Key, pid: u32, file: Option<String>) {
         if !self.instances.contains_key(&key) {
-            self.open(now, &key);
+            self.open_unknown(now, &key);
         }
         if self.join(&key, pid) {
             self.effects.push(Effect::Watch { pid, born_before_ms: None });
@@ -316,7 +332,11 @@ impl Registry {
         let Some(instance) = self.instances.get_mut(&key) else { return };
         if let Some(file) = file.filter(|file| is_listener_of(&key, file)) {
             match instance.listeners.get_mut(&file) {
-                Some(listener) => listener.pid = Some(pid),
+                Some(listener) if listener.pid == Some(pid) => {}
+                Some(listener) => {
+                    listener.pid = Some(pid);
+                    self.mark(&key);
+                }
                 None => {
                     instance.told.insert(file, pid);
                 }
@@ -332,14 +352,17 @@ impl Registry {
             let Some(instance) = self.instances.get_mut(&key) else { continue };
             instance.told.retain(|_, told| *told != pid);
             instance.last_owner.take_if(|(_, owner)| *owner == pid);
+            let mut owned = false;
             for (file, listener) in &mut instance.listeners {
-                if listener.pid == Some(pid) {
-                    listener.pid = None;
-                }
+                owned |= listener.pid.take_if(|owner| *owner == pid).is_some();
                 // Whoever inherited the socket keeps it alive; the look tells.
                 self.effects.push(Effect::Look { file: file.clone(), after_ms: 0 });
             }
-            if instance.announced {
+            let announced = instance.announced;
+            if owned {
+                self.mark(&key);
+            }
+            if announced {
                 self.publish(What::ProcessExited { of: who(&key), pid });
             }
             self.reclaim(&key);
@@ -395,7 +418,8 @@ impl Registry {
     }
 
     /// Brings an instance's link and its own end up to date after anything changed.
-    fn settle(&mut self, key: &Key) {
+    pub(super) fn settle(&mut self, key: &Key) {
+        self.note_face(key, None);
         let Some(instance) = self.instances.get_mut(key) else { return };
         let main_file = main_file(key);
         if !instance.listeners.contains_key(&main_file) {
@@ -430,6 +454,7 @@ impl Registry {
     /// Ends an instance of which nothing is left running, and removes its files.
     fn close(&mut self, now: u64, key: &Key) {
         let Some(instance) = self.instances.remove(key) else { return };
+        let named = instance.to_claim().standing.is_named();
         self.mark(key);
         self.mark_ports(key, &instance.named);
         self.unclaim(key, &instance);
@@ -469,8 +494,16 @@ impl Registry {
                 directory: instance.companion.map(|companion| companion.directory),
                 socket: self.run.join(file).to_string_lossy().into_owned(),
                 when_ms: when_ms.min(now),
+                named,
             });
         }
+    }
+
+    /// Opens an instance whose listener or process is known before its companion. Until that is seen, a fork looks like a
+    /// socket made by hand.
+    fn open_unknown(&mut self, now: u64, key: &Key) {
+        self.effects.push(Effect::Look { file: companion_file(key), after_ms: 0 });
+        self.open(now, key);
     }
 
     fn open(&mut self, now: u64, key: &Key) {
@@ -512,14 +545,14 @@ impl Registry {
         self.instances.get(key)?.listeners.get(file)
     }
 
-    fn publish_listener(&mut self, what: fn(event::Listener) -> What, key: &Key, file: &str) {
+    pub(super) fn publish_listener(&mut self, what: fn(event::Listener) -> What, key: &Key, file: &str) {
         let Some(listener) = self.listener(key, file) else { return };
         self.publish(what(event::Listener {
             of: who(key),
             pid: listener.pid,
             address: Some(listener.address()).filter(|address| !address.is_empty()),
             socket: self.run.join(file).to_string_lossy().into_owned(),
-            host: self.host_of(key),
+            host: self.listener_host_of(key, file),
         }));
     }
 
@@ -552,23 +585,4 @@ fn is_listener_of(key: &Key, file: &str) -> bool {
 /// second listener.
 fn is_main_link(key: &Key, state: &FileState) -> bool {
     matches!(state, FileState::Link { file: Some(target), .. } if is_listener_of(key, target))
-}
-
-/// File name of an instance's main socket or link.
-pub(super) fn main_file(key: &Key) -> String {
-    file_of(key, Kind::Main)
-}
-
-/// File name of an instance's companion.
-pub(super) fn companion_file(key: &Key) -> String {
-    file_of(key, Kind::Companion)
-}
-
-fn file_of(key: &Key, kind: Kind) -> String {
-    use agentfs_wire::name::{app_name, instance_name};
-    match (app_name(&key.app), instance_name(&key.instance)) {
-        (Some(app), Some(instance)) => SocketName { app, instance, kind }.to_string(),
-        // A key is made of a parsed file name or of checked labels.
-        _ => String::new(),
-    }
 }

@@ -55,6 +55,8 @@ fn a_bound_socket_is_looked_at_again_and_routed_once_it_listens() {
     let mut registry = registry();
     let file = "shop-k3f9.80.sock";
     let bound = FileState::Socket { inode: 7, accepting: false };
+    let companion = Effect::Look { file: "shop-k3f9.json".into(), after_ms: 0 };
+    assert_eq!(registry.apply(1000, Event::Told { key: key(), pid: 9, file: None })[0], companion);
     for after_ms in crate::limits::LOOK_AGAIN_MS {
         let effects = see(&mut registry, file, bound.clone());
         assert_eq!(effects, [Effect::Look { file: file.into(), after_ms }]);
@@ -169,7 +171,7 @@ fn a_link_is_a_second_name_not_a_second_listener() {
     see(&mut registry, "shop-k3f9.sock", link("shop-k3f9.81.sock"));
     let snapshot = registry.snapshot(0, UrlStyle { http_port: 80, https_port: None }, &|_| (0, 0.0));
     let ports: Vec<_> = snapshot.instances[0].listeners.iter().map(|listener| listener.port).collect();
-    assert_eq!(ports, [81, 80], "the link decides which is the main one");
+    assert_eq!(ports, [80, 81], "the link does not decide which is the main one: it follows");
     // A link to another instance's socket is a listener made by hand.
     see(&mut registry, "blog-one.sock", link("shop-k3f9.81.sock"));
     assert!(hosts(&registry).contains(&"blog.localhost".to_owned()));
@@ -203,16 +205,22 @@ fn a_dangling_link_out_of_the_run_dir_starts_nothing() {
 fn replicas_share_the_name_and_forks_do_not() {
     let mut registry = registry();
     for (number, (instance, folder)) in
-        [("fork", "/fork"), ("one", "/main"), ("two", "/main")].into_iter().enumerate()
+        [("fork", "/fork"), ("main", "/main"), ("main-2", "/main"), ("main-3", "/other")]
+            .into_iter()
+            .enumerate()
     {
         let state = companion(instance, 10 + u32::try_from(number).unwrap(), folder);
-        see(&mut registry, &format!("shop-{instance}.json"), state);
-        see(&mut registry, &format!("shop-{instance}.80.sock"), LISTENS);
+        see(&mut registry, &format!("shop-{}.json", instance.replace('-', "_")), state);
+        see(&mut registry, &format!("shop-{}.80.sock", instance.replace('-', "_")), LISTENS);
     }
     let route = registry.routes().into_iter().find(|route| route.host == "shop.localhost").unwrap();
     let instances: Vec<_> = route.ends.iter().map(|end| end.instance.as_str()).collect();
-    assert_eq!(instances, ["one", "two"]);
-    assert_eq!(registry.host_of(&Key { app: "shop".into(), instance: "one".into() }), "one.shop.localhost");
+    assert_eq!(instances, ["main", "main-2"]);
+    let host = |instance: &str| registry.host_of(&Key { app: "shop".into(), instance: instance.into() });
+    assert_eq!(
+        [host("main"), host("main-2"), host("fork")].map(|host| host.replace(".localhost", "")),
+        ["shop", "main-2.shop", "fork.shop"]
+    );
 }
 
 #[test]
@@ -269,15 +277,21 @@ fn a_listener_that_comes_back_has_its_process_until_that_ends() {
     assert_eq!(owner(&registry), None, "somebody else's");
 }
 
-/// Instances of one app, each with a port that all have and one of its own.
-fn many(count: usize, folder: impl Fn(usize) -> String) -> Registry {
+/// Instances of one app, each with a port that all have and one of its own: copies of `main`, or forks.
+fn many(count: usize, copies: bool) -> Registry {
     let mut registry = registry();
     for number in 0..count {
-        let (name, pid) = (format!("f{number}"), 10 + u32::try_from(number).unwrap());
-        see(&mut registry, &format!("shop-{name}.json"), companion(&name, pid, &folder(number)));
+        let (name, folder) = match number {
+            0 if copies => ("main".to_owned(), "/main".to_owned()),
+            _ if copies => (format!("main-{}", number + 1), "/main".to_owned()),
+            _ => (format!("f{number}"), format!("/fork-{number}")),
+        };
+        let pid = 10 + u32::try_from(number).unwrap();
+        let file = name.replace('-', "_");
+        see(&mut registry, &format!("shop-{file}.json"), companion(&name, pid, &folder));
         for (port, inode) in [(80, 1), (1000 + number, 2)] {
             let state = FileState::Socket { inode, accepting: true };
-            see(&mut registry, &format!("shop-{name}.{port}.sock"), state);
+            see(&mut registry, &format!("shop-{file}.{port}.sock"), state);
         }
     }
     registry
@@ -293,10 +307,10 @@ fn told(registry: &mut Registry) -> (usize, usize) {
 #[test]
 fn names_grow_as_their_instances_do() {
     for count in [100, 1000] {
-        let mut replicas = many(count, |_| "/main".to_owned());
+        let mut replicas = many(count, true);
         // Three names of each, one of the app for each own port, and two of the app that lead to all.
         assert_eq!(told(&mut replicas), (4 * count + 2, 6 * count));
-        let mut forks = many(count, |number| format!("/fork-{number}"));
+        let mut forks = many(count, false);
         let (hosts, ends) = told(&mut forks);
         assert!(hosts <= 4 * count + 2 && ends <= 3 * count + 3, "{hosts} names, {ends} ends");
     }
@@ -305,11 +319,11 @@ fn names_grow_as_their_instances_do() {
 #[test]
 fn a_change_is_told_without_those_that_did_not_change() {
     for count in [100, 1000] {
-        let mut replicas = many(count, |_| "/main".to_owned());
-        let mut forks = many(count, |number| format!("/fork-{number}"));
-        for registry in [&mut replicas, &mut forks] {
+        let mut replicas = many(count, true);
+        let mut forks = many(count, false);
+        for (registry, name) in [(&mut replicas, "main_51"), (&mut forks, "f50")] {
             told(registry);
-            see(registry, "shop-f50.80.sock", FileState::Gone);
+            see(registry, &format!("shop-{name}.80.sock"), FileState::Gone);
         }
         // Its own name, two ports of it, and the app's: those lead to all replicas, as names must.
         assert_eq!(told(&mut replicas).0, 6);
@@ -321,7 +335,7 @@ fn a_change_is_told_without_those_that_did_not_change() {
 
 #[test]
 fn a_drain_of_many_is_one_change_and_ends_by_itself() {
-    let mut registry = many(1000, |_| "/main".to_owned());
+    let mut registry = many(1000, true);
     told(&mut registry);
     let keys: Vec<Key> = registry.keys().collect();
     let drained = Event::Drained { keys: keys.clone(), until_ms: 5000 };
@@ -379,4 +393,45 @@ fn a_name_taken_again_ends_the_drain_of_its_predecessor() {
     see(&mut registry, "shop-k3f9.80.sock", FileState::Socket { inode: 8, accepting: true });
     assert_eq!(registry.next_drain_end(), None);
     assert!(told(&mut registry).1 > 0, "it is routed");
+}
+
+/// "`APP.localhost` is the instance `main` and its copies of the same command": as `wrap` names them, also of a command
+/// that joined `main` later. `--new` makes something else, and a copy with another face does not answer in place of it.
+#[test]
+fn copies_that_wrap_named_share_the_name_where_they_have_the_same_face() {
+    let mut registry = registry();
+    let instances =
+        [("main", "api", false), ("main-2", "web", false), ("main-3", "api", false), ("main-4", "web", true)];
+    for (number, (name, command, closed)) in instances.into_iter().enumerate() {
+        let file = name.replace('-', "_");
+        let FileState::Companion { mut companion, written_ms } =
+            companion(name, 10 + u32::try_from(number).unwrap(), "/main")
+        else {
+            panic!("not a companion")
+        };
+        companion.command = vec![command.into()];
+        companion.stem = Some("main".into());
+        companion.closed = closed;
+        see(&mut registry, &format!("shop-{file}.json"), FileState::Companion { companion, written_ms });
+        let ports: &[u16] = match name {
+            "main" => &[5173, 9000],
+            "main-3" => &[9000],
+            _ => &[5173],
+        };
+        for (inode, port) in (1..).zip(ports) {
+            let state = FileState::Socket { inode, accepting: true };
+            see(&mut registry, &format!("shop-{file}.{port}.sock"), state);
+        }
+    }
+    let ends = |registry: &Registry, host: &str| {
+        let route = registry.routes().into_iter().find(|route| route.host == host).unwrap();
+        route.ends.iter().map(|end| format!("{}:{}", end.instance, end.port)).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(&registry, "shop.localhost"), ["main:5173", "main-2:5173"]);
+    assert_eq!(ends(&registry, "9000.shop.localhost"), ["main:9000", "main-3:9000"]);
+    for port in [5173, 9000] {
+        see(&mut registry, &format!("shop-main.{port}.sock"), FileState::Gone);
+    }
+    see(&mut registry, "shop-main_2.5173.sock", FileState::Gone);
+    assert_eq!(ends(&registry, "shop.localhost"), ["main-3:9000"]);
 }

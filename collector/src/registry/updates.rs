@@ -1,14 +1,15 @@
 //! Keeps what is derived from instances up to date: claims to names, members by process, names that changed.
 use super::instance::Instance;
 use super::key::Key;
-use super::route::{Route, app_host, instance_host};
+use super::route::Route;
 use super::state::Registry;
+use agentfs_wire::host::{app_host, instance_host};
 use std::collections::BTreeSet;
 
 // === impl Registry ===
 
 impl Registry {
-    /// The instances that `{app}.localhost` means, best claim first.
+    /// The instances that `{app}.localhost` means: `main`, its copies, sockets made by hand.
     pub(crate) fn leaders(&self, app: &str) -> Vec<&Key> {
         self.claims.leaders(app)
     }
@@ -86,7 +87,7 @@ impl Registry {
         let mut apps = BTreeSet::new();
         for key in &keys {
             apps.insert(key.app.as_str());
-            hosts.insert(instance_host(key));
+            hosts.insert(instance_host(&key.app, &key.instance));
             if let Some(instance) = self.instances.get_mut(key) {
                 let ports = instance.ports();
                 hosts.extend(instance.named.union(&ports).flat_map(|port| port_hosts(key, *port)));
@@ -127,5 +128,5 @@ impl Registry {
 
 /// The names that a port of an instance may have.
 fn port_hosts(key: &Key, port: u16) -> [String; 2] {
-    [format!("{port}.{}", instance_host(key)), format!("{port}.{}", app_host(&key.app))]
+    [format!("{port}.{}", instance_host(&key.app, &key.instance)), format!("{port}.{}", app_host(&key.app))]
 }

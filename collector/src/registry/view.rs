@@ -51,6 +51,24 @@ impl Registry {
         alive.filter_map(|(key, instance)| Some((key.clone(), instance.folder()?.to_owned())))
     }
 
+    /// Whether anything of an app is running.
+    pub(crate) fn has_forks(&self, app: &str) -> bool {
+        self.living(app).next().is_some()
+    }
+
+    /// The instance of an app, if only one is running.
+    pub(crate) fn only_fork(&self, app: &str) -> Option<Key> {
+        let mut living = self.living(app);
+        let first = living.next().cloned();
+        first.filter(|_| living.next().is_none())
+    }
+
+    fn living(&self, app: &str) -> impl Iterator<Item = &Key> {
+        let first = Key { app: app.to_owned(), instance: String::new() };
+        let of_app = self.instances.range(first..).take_while(move |(key, _)| key.app == app);
+        of_app.filter(|(_, instance)| instance.is_alive()).map(|(key, _)| key)
+    }
+
     /// Number of routes made by hand.
     pub(crate) fn hand_routes(&self) -> usize {
         self.hand.len()
@@ -100,10 +118,10 @@ impl Registry {
             files.extend(instance.listeners.keys().cloned());
             files.extend(instance.marks.iter().cloned());
             if instance.link.is_some() {
-                files.insert(super::state::main_file(key));
+                files.insert(super::key::main_file(key));
             }
             if instance.companion_present {
-                files.insert(super::state::companion_file(key));
+                files.insert(super::key::companion_file(key));
             }
         }
         files
@@ -131,10 +149,7 @@ impl Registry {
                 let is_main = Some(file) == main;
                 let path = self.run.join(file);
                 let socket = path.to_string_lossy().into_owned();
-                let url = match listener.port() {
-                    port if port != 0 && !is_main => urls.url(&format!("{port}.{host}")),
-                    _ => urls.url(&host),
-                };
+                let url = urls.url(&self.listener_host_of(key, file));
                 let (requests, requests_per_second) = usage(&Target::Unix(path));
                 ListenerInfo {
                     address: listener.address(),

@@ -63,13 +63,13 @@ async fn workers_of_one_port_share_its_requests() {
 async fn replicas_follow_the_policy_of_a_route() {
     let collector = Collector::start().await;
     let me = std::process::id();
-    for (number, instance) in ["one", "two"].into_iter().enumerate() {
+    for (number, instance) in ["main", "main-2"].into_iter().enumerate() {
         collector.claim("shop", instance, me, 0, |companion| companion.started_ms += number as u64);
     }
-    let _one = App::bind(&collector.run("shop-one.80.sock"), "one");
-    let _two = App::bind(&collector.run("shop-two.80.sock"), "two");
-    collector.listening("shop/one", 1).await;
-    collector.listening("shop/two", 1).await;
+    let _one = App::bind(&collector.run("shop-main.80.sock"), "one");
+    let _two = App::bind(&collector.run("shop-main_2.80.sock"), "two");
+    collector.listening("shop/main", 1).await;
+    collector.listening("shop/main-2", 1).await;
     let both = |bodies: Vec<String>| (distinct(&bodies) == 2).then_some(());
     eventually("two replicas", || async { both(bodies(&collector, "shop.localhost", 2).await) }).await;
     let mut client = collector.client().await;

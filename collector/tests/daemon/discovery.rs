@@ -183,9 +183,9 @@ async fn a_program_in_the_background_keeps_its_instance() {
     wrap.wait().unwrap();
 }
 
-// "app.localhost means the main checkout's instance, else the oldest living one"
+// "APP.localhost is the instance main … if it is not running: a page that lists the forks that are, never another fork"
 #[tokio::test(flavor = "multi_thread")]
-async fn the_apps_name_means_the_main_checkout() {
+async fn the_apps_name_means_main() {
     let collector = Collector::start().await;
     let own = std::process::id();
     collector.claim("shop", "fork", own, 0, |companion| {
@@ -193,10 +193,11 @@ async fn the_apps_name_means_the_main_checkout() {
         companion.checkout = Some("/src/fork".into());
         companion.started_ms -= 9000;
     });
-    collector.claim("shop", "main", own, 0, |_| {});
     let _fork = App::bind(&collector.run("shop-fork.8080.sock"), "fork");
     collector.listening("shop/fork", 1).await;
-    assert!(collector.get("shop.localhost").await.ends_with("fork"));
+    let answer = collector.get("shop.localhost").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("http://fork.shop.localhost:"), "{answer}");
+    collector.claim("shop", "main", own, 0, |_| {});
     let main = App::bind(&collector.run("shop-main.8080.sock"), "main");
     let instance = collector.listening("shop/main", 1).await;
     assert_eq!(instance.host, "shop.localhost");
@@ -214,26 +215,32 @@ async fn the_apps_name_means_the_main_checkout() {
 async fn replicas_of_one_folder_take_turns() {
     let collector = Collector::start().await;
     let own = std::process::id();
-    collector.claim("shop", "one", own, 0, |_| {});
-    collector.claim("shop", "two", own, 0, |_| {});
-    let _one = App::bind(&collector.run("shop-one.8080.sock"), "one");
-    let _two = App::bind(&collector.run("shop-two.8080.sock"), "two");
-    collector.listening("shop/one", 1).await;
-    collector.listening("shop/two", 1).await;
+    for name in ["main", "main-2", "main-3"] {
+        collector.claim("shop", name, own, 0, |companion| {
+            if name == "main-3" {
+                companion.command = vec!["other".into()];
+            }
+        });
+    }
+    let _apps = ["main", "main_2", "main_3"]
+        .map(|file| App::bind(&collector.run(&format!("shop-{file}.8080.sock")), file));
+    for name in ["main", "main-2", "main-3"] {
+        collector.listening(&format!("shop/{name}"), 1).await;
+    }
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..4 {
         seen.insert(collector.get("shop.localhost").await.lines().last().unwrap().to_owned());
     }
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["main", "main_2"], "of another command is not a copy");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_asked_for_too_early_comes_when_its_program_listens() {
     let collector = Collector::start().await;
     assert!(collector.get("shop.localhost").await.starts_with("HTTP/1.1 404"));
-    collector.claim("shop", "k3f9", std::process::id(), std::process::id(), |_| {});
-    collector.listening("shop/k3f9", 0).await;
-    let early = async { tokio::join!(collector.get("shop.localhost"), collector.get("k3f9.shop.localhost")) };
+    collector.claim("shop", "main", std::process::id(), std::process::id(), |_| {});
+    collector.listening("shop/main", 0).await;
+    let early = async { tokio::join!(collector.get("shop.localhost"), collector.get("main.shop.localhost")) };
     let late = async {
         eventually("two waiting clients", || async {
             let metrics: serde_json::Value =
@@ -241,7 +248,7 @@ async fn a_page_that_is_asked_for_too_early_comes_when_its_program_listens() {
             metrics["text"].as_str()?.contains("agentfs_router_connections_open 2").then_some(())
         })
         .await;
-        App::bind(&collector.run("shop-k3f9.8080.sock"), "at last")
+        App::bind(&collector.run("shop-main.8080.sock"), "at last")
     };
     let ((one, two), _app) = tokio::join!(early, late);
     assert!(one.ends_with("at last") && two.ends_with("at last"), "{one} {two}");

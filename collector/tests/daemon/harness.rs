@@ -172,7 +172,7 @@ impl Collector {
         child_pid: u32,
         edit: impl FnOnce(&mut Companion),
     ) {
-        let file = self.run(&format!("{app}-{instance}.json"));
+        let file = self.run(&format!("{app}-{}.json", instance.replace('-', "_")));
         Self::claim_in(&file, app, instance, wrap_pid, child_pid, edit);
     }
 

@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Forwarding,
     /// [`HOPS`].
     Hops,
+    /// `Sec-Fetch-Mode`: what a browser wants the answer for.
+    FetchMode,
     /// `Upgrade-Insecure-Requests`: a browser's navigation, better over TLS.
     WantsSecure,
     /// Passed on as it is.
@@ -51,6 +53,7 @@ pub(crate) fn kind(name: &str) -> Kind {
         14 if is("content-length") => Kind::ContentLength,
         14 if is("http2-settings") => Kind::HopByHop,
         14 if alike(name, HOPS) => Kind::Hops,
+        14 if is("sec-fetch-mode") => Kind::FetchMode,
         17 if is("transfer-encoding") => Kind::TransferEncoding,
         14 if alike(name, "true-client-ip") => Kind::Forwarding,
         15 if alike(name, "x-forwarded-for") || alike(name, "x-forwarded-ssl") => Kind::Forwarding,
@@ -94,7 +97,8 @@ pub(crate) fn may_trail(name: &str) -> bool {
         "warning",
         "www-authenticate",
     ];
-    matches!(kind(name), Kind::Other) && !NEVER.iter().any(|known| known.eq_ignore_ascii_case(name))
+    matches!(kind(name), Kind::Other | Kind::FetchMode)
+        && !NEVER.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Whether the header `name` may say who somebody is or what he may do, so that it is not shown (RFC 9110 9.3.8).
@@ -128,6 +132,12 @@ fn alike(name: &str, known: &str) -> bool {
     name.bytes()
         .zip(known.bytes())
         .all(|(ours, theirs)| ours.eq_ignore_ascii_case(&theirs) || (ours == b'_' && theirs == b'-'))
+}
+
+/// Whether a `Content-Type` is that of a page.
+pub(crate) fn is_html(media: &[u8]) -> bool {
+    let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    media.eq_ignore_ascii_case(b"text/html") || media.eq_ignore_ascii_case(b"application/xhtml+xml")
 }
 
 /// The members of a comma-separated list, without blanks and empty ones.

@@ -27,6 +27,10 @@ pub(crate) struct Facts {
     pub(crate) body: Body,
     /// What the client likes to read.
     pub(crate) format: Format,
+    /// Whether somebody goes to a page: a browser says so (W3C Fetch Metadata 2.2), another client by asking for HTML.
+    pub(crate) navigates: bool,
+    /// Whether it asks for the first page, `/`.
+    pub(crate) at_root: bool,
 }
 
 /// Form of our own pages.
@@ -135,6 +139,8 @@ impl Facts {
         upgrade: false,
         body: Body::NONE,
         format: Format::Text,
+        navigates: false,
+        at_root: false,
     };
 }
 
@@ -166,6 +172,7 @@ impl<'head> Request<'head> {
         let mut wants_secure = false;
         let mut passed_routers = 0;
         let mut format = Format::Text;
+        let mut mode = None;
         for header in headers {
             let kind = headers::kind(header.name);
             if matches!(kind, Kind::Other | Kind::HopByHop | Kind::Forwarding | Kind::Expect) {
@@ -180,7 +187,7 @@ impl<'head> Request<'head> {
             }
             let Ok(value) = std::str::from_utf8(header.value) else {
                 match kind {
-                    Kind::Accept | Kind::WantsSecure => continue,
+                    Kind::Accept | Kind::FetchMode | Kind::WantsSecure => continue,
                     Kind::MaxForwards if !counts_forwards(method) => continue,
                     _ => return Err(Refusal::bad("header value")),
                 }
@@ -202,6 +209,7 @@ impl<'head> Request<'head> {
                 }
                 Kind::Hops => passed_routers = value.parse().unwrap_or(HOPS),
                 Kind::Accept => format = Format::of(value),
+                Kind::FetchMode => mode = Some(value),
                 Kind::WantsSecure => wants_secure = value == "1" && matches!(method, "GET" | "HEAD"),
                 _ => {}
             }
@@ -230,6 +238,8 @@ impl<'head> Request<'head> {
             upgrade,
             body,
             format,
+            navigates: method == "GET" && mode.map_or(format == Format::Html, |mode| mode == "navigate"),
+            at_root: matches!(target.text.split('?').next(), Some("" | "/")),
         };
         let host = authority.or(host).unwrap_or_default();
         Ok(Self {
@@ -319,7 +329,7 @@ impl<'head> Request<'head> {
                     put(out, header.name, value.as_bytes());
                     false
                 }
-                Kind::Accept | Kind::MaxForwards | Kind::WantsSecure | Kind::Other => {
+                Kind::Accept | Kind::MaxForwards | Kind::FetchMode | Kind::WantsSecure | Kind::Other => {
                     self.connection.named.is_empty() || !self.connection.names(header.name)
                 }
             };

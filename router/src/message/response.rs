@@ -26,6 +26,8 @@ pub(crate) struct Answer {
     pub(crate) keep_alive: bool,
     /// Whether it is an event stream or another protocol, which have no end of their own.
     pub(crate) long_lived: bool,
+    /// Whether it is a page for people.
+    pub(crate) is_page: bool,
 }
 
 /// What happens to a body on its way.
@@ -146,6 +148,7 @@ fn check<'head>(
     let mut length = None;
     let mut coding = None;
     let mut long_lived = status == 101;
+    let mut is_html = false;
     let mut connection = Connection::default();
     for header in &*parsed.headers {
         match headers::kind(header.name) {
@@ -167,6 +170,7 @@ fn check<'head>(
             Kind::Connection => connection.add(std::str::from_utf8(header.value).unwrap_or_default()),
             Kind::Other if header.name.eq_ignore_ascii_case("content-type") => {
                 long_lived |= header.value.starts_with(b"text/event-stream");
+                is_html |= headers::is_html(header.value);
             }
             _ => {}
         }
@@ -205,6 +209,7 @@ fn check<'head>(
             && !close
             && !(request.is_http10 && matches!(body, Body::Chunked(_) | Body::UntilClose)),
         long_lived,
+        is_page: is_html && (200..300).contains(&status),
     };
     // `identity` frames nothing: the length does, and has to reach the client.
     let coded = coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"));
@@ -296,6 +301,8 @@ mod tests {
         upgrade: false,
         body: Body::NONE,
         format: Format::Text,
+        navigates: false,
+        at_root: false,
     };
 
     fn run(head: &str, request: &Facts) -> Result<(Answer, String), &'static str> {

@@ -167,8 +167,8 @@ async fn start(
     out.clear();
     let close = !facts.keep_alive || !facts.body.is_finished() || shared.is_draining();
     let reply = Reply { facts, close };
-    let (cause, now) = (pages::Cause::Starting, pages::now_ms());
-    let status = pages::failed(out, reply, reader.sees(), &route.entry, cause, now);
+    let table = shared.table.load();
+    let status = pages::failed(out, reply, reader.sees(), &route.entry, pages::Cause::Starting, &table);
     Prepared::Page { facts, status, close }
 }
 
@@ -215,7 +215,7 @@ async fn answer_failure(http1: &mut Http1<'_>, job: &Job<'_>, cause: pages::Caus
     let close = !facts.keep_alive || !received || shared.is_draining();
     let mut out = take_head();
     let (reply, sees) = (Reply { facts, close }, Reader::Of(http1.client.stream.tcp()).sees());
-    let status = pages::failed(&mut out, reply, sees, entry, cause, pages::now_ms());
+    let status = pages::failed(&mut out, reply, sees, entry, cause, &shared.table.load());
     access.end(&shared.observer, None, status, 0);
     let written = http1.client.stream.write_all(&out).await;
     give_head(out);

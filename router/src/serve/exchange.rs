@@ -252,7 +252,7 @@ impl Exchange {
                         return Poll::Ready(Err(Failure::OtherProtocol));
                     }
                     _ if !response::may_begin(self.answered.filled()) => {
-                        return Poll::Ready(Err(Failure::Garbage("status line")));
+                        return Poll::Ready(Err(Failure::NotHttp));
                     }
                     _ if self.answered.filled().len() > RESPONSE_HEAD_BYTES => {
                         return Poll::Ready(Err(Failure::Garbage("head: it is too large")));

@@ -16,6 +16,7 @@ use crate::upstream::connect::ClientAddress;
 use crate::upstream::listener::Upstream;
 use crate::upstream::pool::{Link, Wanted};
 use crate::upstream::retry::{Again, again};
+use agentfs_wire::speaks::Speaks;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -81,8 +82,13 @@ pub(crate) async fn forward<C: Source + Sink>(client: &mut C, job: &mut Job<'_>,
         };
         counted.upstream = Some(upstream);
         let exchange = &mut counted.exchange;
+        let mut learned = false;
         let result = poll_fn(|context| {
             let polled = exchange.poll(context, client, &mut link.stream);
+            if let Some(answer) = exchange.answer.filter(|answer| !learned && !answer.interim) {
+                learned = true;
+                shared.answered(upstream, &facts, answer.status, answer.is_page);
+            }
             if polled.is_pending() && exchange.answer.is_some_and(|answer| answer.long_lived) {
                 link.active.set_long_lived();
             }
@@ -109,6 +115,9 @@ pub(crate) async fn forward<C: Source + Sink>(client: &mut C, job: &mut Job<'_>,
             (Ok(End::Answered), None) => Failure::Silent,
             (Err(failure), _) => failure,
         };
+        if matches!(failure, Failure::NotHttp) {
+            shared.spoke(upstream, Speaks::Other);
+        }
         let again = match again(&failure, link.reused, repeatable, wanted.fresh) {
             Again::Never => false,
             Again::Fresh => true,

@@ -202,7 +202,7 @@ async fn failed(mut client: Http2, session: &Session, route: &Route, cause: Caus
     let entry = &known.as_deref().unwrap_or(route).entry;
     let (facts, mut out) = (client.facts, take_head());
     let (reply, sees) = (Reply { facts, close: false }, Reader::At(session.ends).sees());
-    let status = pages::failed(&mut out, reply, sees, entry, cause, pages::now_ms());
+    let status = pages::failed(&mut out, reply, sees, entry, cause, &shared.table.load());
     access.end(&shared.observer, None, status, 0);
     page(client.into_respond(), out, &facts);
 }

@@ -16,6 +16,7 @@ use crate::upstream::multiplex::Lane;
 use crate::upstream::pool::{Link, Wanted};
 use crate::upstream::target::Target;
 use agentfs_handoff::Handoff;
+use agentfs_wire::speaks::Speaks;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -222,6 +223,32 @@ impl Shared {
         }
     }
 
+    /// Learns from an answer what a listener speaks. `is_page`: it is one for people.
+    pub(crate) fn answered(&self, upstream: &Upstream, facts: &Facts, status: u16, is_page: bool) {
+        self.spoke(
+            upstream,
+            match facts.navigates {
+                true if is_page => Speaks::Pages,
+                true if facts.at_root && (200..300).contains(&status) => Speaks::NoPages,
+                _ => Speaks::Http,
+            },
+        );
+    }
+
+    /// Notes what a listener was seen to speak.
+    pub(crate) fn spoke(&self, upstream: &Upstream, speaks: Speaks) {
+        if upstream.app.is_empty() || upstream.port == 0 {
+            return;
+        }
+        if let Target::Unix(socket) = &upstream.socket {
+            upstream.spoke(speaks, || {
+                let event = RouterEvent::Spoke { socket: socket.clone(), speaks };
+                // When the queue is full, the next answer tells it.
+                self.event_tx.try_send(event).is_ok()
+            });
+        }
+    }
+
     /// Finds out who answers, and writes to `out` what the application gets, or the page.
     pub(crate) fn prepare(
         &self,
@@ -249,9 +276,15 @@ impl Shared {
                 let rehost = rehost(request, origin, &route);
                 return Ok(Prepared::Starting { facts, route, rehost });
             }
+            Lookup::Found(route) if route.entry.forks_only => {
+                pages::forks_only(out, reply, reader.sees(), &route.entry, &table)
+            }
             Lookup::Found(route) if route.entry.upstreams.is_empty() => {
-                let (cause, now) = (pages::Cause::NoListener, pages::now_ms());
-                pages::failed(out, reply, reader.sees(), &route.entry, cause, now)
+                let sees = reader.sees();
+                pages::failed(out, reply, sees, &route.entry, pages::Cause::NoListener, &table)
+            }
+            Lookup::Found(route) if route.entry.undecided && facts.navigates => {
+                pages::choice(out, reply, reader.sees(), &route.entry, &table)
             }
             Lookup::Found(route) => {
                 request.write(out, origin, route.local.as_deref())?;

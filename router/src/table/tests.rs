@@ -6,17 +6,7 @@ fn entry(host: &str, wildcard: bool, sockets: &[&str]) -> Entry {
     let upstreams = sockets.iter().map(|path| {
         Arc::new(Upstream::new(Target::Unix(path.into()), "shop".to_owned(), "main".to_owned(), 80))
     });
-    Entry {
-        host: host.to_owned(),
-        wildcard,
-        upstreams: upstreams.collect(),
-        policy: Policy::default(),
-        handoff: None,
-        rewrite_host: false,
-        dead: None,
-        starting: None,
-        title: String::new(),
-    }
+    Entry { wildcard, upstreams: upstreams.collect(), ..Entry::new(host.to_owned()) }
 }
 
 fn found(table: &Table, host: &str) -> String {

@@ -7,9 +7,10 @@ use crate::upstream::multiplex::{Lane, Multiplex};
 use crate::upstream::pool::{Idle, Link, Pool, Stream, Wanted};
 use crate::upstream::seats::Seat;
 use crate::upstream::target::Target;
+use agentfs_wire::speaks::Speaks;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
 /// One listener, with the connections kept to it. Keep the `Arc` across tables.
@@ -31,6 +32,8 @@ pub struct Upstream {
     pub(crate) usage: Usage,
     /// Whether the last connect was refused.
     refused: AtomicBool,
+    /// What its answers showed so far that it speaks.
+    speaks: Mutex<Option<Speaks>>,
     load: Arc<Load>,
     pool: Pool,
     multiplex: Arc<Multiplex>,
@@ -50,6 +53,7 @@ impl Upstream {
             requests: AtomicU64::new(0),
             usage: Usage::default(),
             refused: AtomicBool::new(false),
+            speaks: Mutex::default(),
             load: Arc::default(),
             pool: Pool::default(),
             multiplex: Arc::default(),
@@ -70,6 +74,7 @@ impl Upstream {
     /// Begins anew with another listener of the same name: what was learnt of its predecessor is void.
     pub fn renew(&self) {
         self.set_refused(false);
+        *self.speaks.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.pool.clear();
         self.multiplex.renew();
     }
@@ -83,6 +88,17 @@ impl Upstream {
     pub(crate) fn set_refused(&self, refused: bool) {
         if self.refused.load(Ordering::Relaxed) != refused {
             self.refused.store(refused, Ordering::Relaxed);
+        }
+    }
+
+    /// An answer shows what it speaks. `tell` is called if that is new, and says whether the word was passed on.
+    pub(crate) fn spoke(&self, seen: Speaks, tell: impl FnOnce() -> bool) {
+        let mut known = self.speaks.lock().unwrap_or_else(PoisonError::into_inner);
+        // One answer that is not HTTP, after others that were, is a mistake of the application.
+        let mistake = seen == Speaks::Other && known.is_some();
+        let after = Some(Speaks::after(*known, seen));
+        if !mistake && *known != after && tell() {
+            *known = after;
         }
     }
 

@@ -30,6 +30,7 @@ pub(crate) fn again(failure: &Failure, reused: bool, repeatable: bool, fresh: bo
         Failure::Unread
         | Failure::Silent
         | Failure::Garbage(_)
+        | Failure::NotHttp
         | Failure::Truncated
         | Failure::ClientGone
         | Failure::ClientBody(_)
@@ -52,6 +53,7 @@ mod tests {
             (Failure::Silent, [Never, Never], [Never, Fresh], Never),
             (Failure::OtherProtocol, [InHttp2, InHttp2], [InHttp2, InHttp2], InHttp2),
             (Failure::Garbage("head"), [Never, Never], [Never, Never], Never),
+            (Failure::NotHttp, [Never, Never], [Never, Never], Never),
             (Failure::Truncated, [Never, Never], [Never, Never], Never),
             (Failure::ClientGone, [Never, Never], [Never, Never], Never),
             (Failure::ClientBody("chunk"), [Never, Never], [Never, Never], Never),

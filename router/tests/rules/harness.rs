@@ -79,17 +79,7 @@ pub(crate) fn entry(host: &str, upstreams: Vec<Arc<Upstream>>) -> Entry {
         directory: "/home/me/gone".to_owned(),
         when_ms: 1_700_000_000_000,
     });
-    Entry {
-        host: host.to_owned(),
-        wildcard: false,
-        upstreams,
-        dead,
-        policy: Policy::default(),
-        handoff: None,
-        rewrite_host: false,
-        starting: None,
-        title: "a <title>".to_owned(),
-    }
+    Entry { upstreams, dead, title: "a <title>".to_owned(), ..Entry::new(host.to_owned()) }
 }
 
 impl Bench {

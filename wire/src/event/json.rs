@@ -100,7 +100,7 @@ impl<'a> Line<'a> {
                 line.detail = maybe(command);
             }
             What::InstanceEnded { .. } => {}
-            What::ListenerUp(listener) | What::ListenerDown(listener) => {
+            What::ListenerUp(listener) | What::ListenerDown(listener) | What::ListenerRenamed(listener) => {
                 line.pid = listener.pid;
                 line.address = maybe(&listener.address);
                 line.socket = text(&listener.socket);
@@ -186,7 +186,7 @@ impl<'a> Line<'a> {
                 What::InstanceStarted { of: who?, pid: self.pid, command: maybe(self.detail) }
             }
             EventKind::InstanceEnded => What::InstanceEnded { of: who? },
-            EventKind::ListenerUp | EventKind::ListenerDown => {
+            EventKind::ListenerUp | EventKind::ListenerDown | EventKind::ListenerRenamed => {
                 let listener = Listener {
                     of: who?,
                     pid: self.pid,
@@ -196,6 +196,7 @@ impl<'a> Line<'a> {
                 };
                 match self.kind {
                     EventKind::ListenerUp => What::ListenerUp(listener),
+                    EventKind::ListenerRenamed => What::ListenerRenamed(listener),
                     _ => What::ListenerDown(listener),
                 }
             }
@@ -268,7 +269,7 @@ mod tests {
             };
             forms.insert((format!("{:?}", event.kind()), end));
         }
-        assert_eq!(forms.len(), 11 + 4, "a line for every kind, and for every end of a request: {forms:?}");
+        assert_eq!(forms.len(), 12 + 4, "a line for every kind, and for every end of a request: {forms:?}");
     }
 
     #[test]

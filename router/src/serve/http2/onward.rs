@@ -4,7 +4,7 @@ use super::stream::{Http2, poll_room};
 use crate::error::{Failure, Refusal};
 use crate::io::timer::Timer;
 use crate::limits::{HEADER_LINES, RESET_DELAY, SWEEP, UPLOAD_IDLE};
-use crate::message::headers::{Kind, kind};
+use crate::message::headers::{Kind, is_html, kind};
 use crate::observe::access::Access;
 use crate::pages::Cause;
 use crate::serve::forward::unless_gone;
@@ -89,6 +89,9 @@ pub(super) async fn forward(
         shared.observer.metrics.retries.add(1);
     };
     let (mut parts, body) = response.into_parts();
+    let media = parts.headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_page = parts.status.is_success() && is_html(media);
+    shared.answered(upstream, &client.facts, parts.status.as_u16(), is_page);
     remove_hops(&mut parts.headers);
     parts.headers.remove(http::header::TE);
     client.rehost(&mut parts.headers);
