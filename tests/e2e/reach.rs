@@ -373,3 +373,24 @@ fn a_port_in_use_is_explained() {
     told.close_input();
     told.finish();
 }
+
+/// The usual case: the program ends as soon as its bind has failed.
+#[test]
+fn a_port_in_use_is_explained_even_if_the_program_ends_at_once() {
+    let home = Home::new();
+    let _one = start(&home, "one");
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = stranger.local_addr().unwrap().port().to_string();
+    let script = "socket(S, PF_INET, SOCK_STREAM, 0); exit !bind(S, sockaddr_in($ARGV[0], INADDR_LOOPBACK))";
+    for (port, holder) in [(other.as_str(), "(pid "), ("5000", "of shop/one"), (&other, "(pid ")] {
+        let bind = home.agentfs(&["wrap", "--app", "shop", "--instance", "one", "--except", &other, "--"]);
+        let mut told = bind.args(["perl", "-MSocket", "-e", script, port]).speaking().spawn();
+        told.wait();
+        // It is told by another process.
+        until("the reason is told", || {
+            let said = told.stderr();
+            (said.contains(&format!("port {port} is ")) && said.contains(holder)).then_some(())
+        });
+        let _ = told.finish().code(1);
+    }
+}

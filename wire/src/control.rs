@@ -105,6 +105,9 @@ pub mod method {
     /// [`super::InstanceName`] → `{}`, once the collector has looked which programs hold the host's ports: what that instance
     /// must not reach is barred then.
     pub const HOST_LOOK: &str = "host.look";
+    /// [`super::SettleParams`] → [`super::Settled`], once everything that the instance's programs reported so far is in the
+    /// journal, also binds whose port is still searched for.
+    pub const CALLS_SETTLED: &str = "calls.settled";
     /// The counters as Prometheus text → `{"text": …}`.
     pub const METRICS: &str = "metrics";
 }
@@ -326,6 +329,24 @@ pub struct SubscribeParams {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscribed {
     /// Number of the last event so far.
+    pub sequence: u64,
+}
+
+/// Asks whether everything of an instance is in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleParams {
+    /// App.
+    pub app: String,
+    /// Instance.
+    pub instance: String,
+    /// Only events that are not older than this count (Unix milliseconds).
+    pub since_ms: u64,
+}
+
+/// Up to which event a subscriber of an instance has to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Number of the last such event; 0: there is none.
     pub sequence: u64,
 }
 

@@ -165,6 +165,7 @@ impl Connection {
             }
             method::ROUTE_LIST => Ok(Ask::RouteList),
             method::HOST_LOOK => read(params).map(Ask::LookAtHost),
+            method::CALLS_SETTLED => read(params).map(Ask::Settle),
             method::PRUNE => Ok(Ask::Prune),
             method::METRICS => Ok(Ask::Metrics),
             method::ROUTE_ADD => read(params).map(Ask::RouteAdd),

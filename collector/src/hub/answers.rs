@@ -44,6 +44,7 @@ impl Hub {
                 self.hosts.see(&key, self.registry.life_of(&key));
                 return self.look_at_host(Some(command.answer_tx));
             }
+            Ask::Settle(of) => return self.settle(of, command.answer_tx),
             Ask::Prune => return self.begin_pruning(command.answer_tx),
             Ask::InstanceEnded(params) => Ok(self.instance_ended(params)),
             Ask::Drain(params) => self.drain_one(params),

@@ -4,7 +4,7 @@ use super::files::{Files, Folder};
 use super::hosts::Hosts;
 use super::requests;
 use super::routing::{self, Naming};
-use super::search::{Searched, is_in_use};
+use super::search::{Searched, Searching, is_in_use};
 use super::secure::Switch;
 use super::surveys::Surveys;
 use crate::answer::Answer;
@@ -67,6 +67,8 @@ pub(super) struct Hub {
     pub(super) surveyed_tx: Option<oneshot::Sender<BTreeSet<Key>>>,
     /// Searches for who has a port that is in use, at most `PORT_SEARCHES`.
     pub(super) searches: JoinSet<Searched>,
+    /// Instances whose ports are searched for, and who waits for that.
+    pub(super) searching: Searching,
     /// Whether to end.
     pub(super) stopping: Stopping,
 }
@@ -127,7 +129,16 @@ impl Hub {
                 1.. = inputs.exit_rx.recv_many(&mut exits, EXIT_QUEUE) => {
                     self.tell(exits.drain(..).map(|pid| Event::ProcessExited { pid }).collect());
                 }
-                Some(command) = inputs.command_rx.recv() => self.answer(command),
+                Some(command) = inputs.command_rx.recv() => {
+                    // What was reported before somebody asked is known to the answer.
+                    while notices.len() < NOTICE_BATCH && let Ok(notice) = inputs.notice_rx.try_recv() {
+                        notices.push(notice);
+                    }
+                    if !notices.is_empty() {
+                        self.take_notices(&mut notices);
+                    }
+                    self.answer(command);
+                }
                 Some(report) = inputs.router_rx.recv() => self.take_report(&report),
                 1.. = inputs.request_rx.recv_many(&mut requests, REQUEST_BATCH) => {
                     requests::pass(&self.journal, &self.requests_missed, requests.drain(..));
@@ -137,7 +148,7 @@ impl Hub {
                     self.hosts.take(found, || self.registry.folders());
                     self.look_at_host(None);
                 }
-                Some(Ok(searched)) = self.searches.join_next() => self.searched(searched),
+                Some(ended) = self.searches.join_next() => self.take_search(ended),
                 Some(ended) = self.tasks.join_next() => self.task_ended(ended),
                 () = sleep_until(look_at.unwrap_or(now)), if look_at.is_some() => {
                     let due = self.files.due();

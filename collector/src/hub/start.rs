@@ -4,6 +4,7 @@ use super::files::Files;
 use super::hosts::Hosts;
 use super::listen;
 use super::routing::Naming;
+use super::search::Searching;
 use super::secure::{self, Secured, Switch};
 use super::surveys::Surveys;
 use crate::bars::Bars;
@@ -91,6 +92,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
         requests_missed: outlets.requests_missed,
         surveyed_tx: None,
         searches: JoinSet::new(),
+        searching: Searching::default(),
         tasks: JoinSet::new(),
         stopping: Stopping::No,
     };

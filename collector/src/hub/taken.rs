@@ -2,15 +2,22 @@
 //! instance itself is known; who has a port of the host is searched for outside the loop.
 use super::drive::Hub;
 use super::search::{Holder, Searched, holder};
+use crate::answer::Answer;
 use crate::clock::now_ms;
+use crate::journal::Filter;
 use crate::limits::PORT_SEARCHES;
+use crate::log;
 use crate::notice::VerifiedNotice;
 use crate::processes::{described, survey};
 use crate::registry::Key;
 use agentfs_home::forwards;
+use agentfs_wire::control::{SettleParams, Settled};
 use agentfs_wire::event::What;
 use agentfs_wire::notice::Outcome;
+use serde_json::json;
 use std::net::SocketAddr;
+use tokio::sync::oneshot;
+use tokio::task::JoinError;
 
 // === impl Hub ===
 
@@ -26,6 +33,7 @@ impl Hub {
                 let address = SocketAddr::new(address.ip, address.port);
                 let (file, run) = (self.files.paths.forwards.clone(), self.files.paths.run.clone());
                 let keys: Vec<Key> = self.registry.keys().collect();
+                *self.searching.running.entry(notice.key.clone()).or_default() += 1;
                 self.searches.spawn_blocking(move || {
                     let forwards = forwards::load(&file).0;
                     let found = holder(address, &forwards, || survey(&run, &keys));
@@ -38,8 +46,49 @@ impl Hub {
         self.journal.publish(now_ms(), What::Call(call));
     }
 
+    /// Answers with the number of the last event of an instance, once no port is searched for any more that one of its
+    /// programs could not bind.
+    pub(super) fn settle(&mut self, of: SettleParams, answer_tx: oneshot::Sender<Answer>) {
+        self.searching.waiting.push((of, answer_tx));
+        self.tell_settled();
+    }
+
+    fn tell_settled(&mut self) {
+        for (of, answer_tx) in std::mem::take(&mut self.searching.waiting) {
+            if self.searching.running.keys().any(|key| (&key.app, &key.instance) == (&of.app, &of.instance)) {
+                self.searching.waiting.push((of, answer_tx));
+                continue;
+            }
+            let (app, instance, since_ms) = (Some(of.app), Some(of.instance), Some(of.since_ms));
+            let sequence = self.journal.last(&Filter { app, instance, since_ms, ..Filter::default() });
+            // A client that is gone has nothing to wait for.
+            let _ = answer_tx.send(Ok(json!(Settled { sequence })));
+        }
+    }
+
+    /// Takes the result of a search in.
+    pub(super) fn take_search(&mut self, ended: Result<Searched, JoinError>) {
+        let running = &mut self.searching.running;
+        match ended {
+            Ok(found) => {
+                let key = Key { app: found.call.of.app.clone(), instance: found.call.of.instance.clone() };
+                if let Some(number) = running.get_mut(&key) {
+                    *number -= 1;
+                }
+                running.retain(|_, number| *number > 0);
+                self.searched(found);
+            }
+            // Whose it was is not known any more.
+            Err(error) => {
+                log::error!("a search for a port failed: {error}");
+                running.clear();
+            }
+        }
+        self.tell_settled();
+    }
+
     /// Publishes a call whose port was searched for.
-    pub(super) fn searched(&mut self, Searched { mut call, port, found }: Searched) {
+    fn searched(&mut self, Searched { mut call, port, found }: Searched) {
         call.file = match found {
             Some(Holder::Process(pid, key)) => {
                 let of = key.map(|key| format!(" of {key}")).unwrap_or_default();
