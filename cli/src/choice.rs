@@ -39,7 +39,8 @@ pub(crate) struct Request<'a> {
     pub(crate) folder: &'a Path,
     /// The instance of this app that we are inside of.
     pub(crate) inside: Option<&'a str>,
-    /// The running instances of this folder, oldest first, with the stem of those that the checkout named.
+    /// The running instances of this folder, oldest first, with the stem of those that the checkout named. Of the
+    /// copies of `stem` one is enough, unless the mode is `Join`.
     pub(crate) own: &'a [(String, Option<String>)],
     /// What an instance that is started again was before; only with a name that is given.
     pub(crate) before: Before<'a>,

@@ -71,7 +71,11 @@ pub(crate) fn claim(
     for _ in 0..TRIES {
         let lock = lock(paths).map_err(|error| failed(&paths.run_lock, &error))?;
         let census = Census::new(paths, place, &wanted.app, &wanted.command);
-        let own = if request.given.is_some() { Vec::new() } else { census.own() };
+        let own = match (request.given, request.mode) {
+            (Some(_), _) => Vec::new(),
+            (None, Mode::Join) => census.own(),
+            (None, Mode::Usual | Mode::New) => census.own_by_stem(request.stem),
+        };
         let request = Request { own: &own, ..request.clone() };
         let choice = choose(&request, &mut |name| census.state(name)).map_err(NoClaim::Refused)?;
         let path = file(paths, &wanted.app, &choice.instance).map_err(NoClaim::Failed)?;

@@ -76,6 +76,15 @@ pub(crate) fn numbered(stem: &str, number: u32) -> String {
     if number < 2 { stem.to_owned() } else { with(stem, &number.to_string()) }
 }
 
+/// The number of the copy of `stem` that has this name: 1 for the stem itself.
+pub(crate) fn number_of(name: &str, stem: &str) -> Option<u32> {
+    if name == stem {
+        return Some(1);
+    }
+    let number: u32 = name.rsplit_once('-')?.1.parse().ok()?;
+    (number > 1 && numbered(stem, number) == name).then_some(number)
+}
+
 /// Names for an instance whose usual name another folder's instance has, best first: with the part of the path that
 /// differs, then with a hash of the path.
 pub(crate) fn aside(stem: &str, folder: &Path, other: Option<&Path>) -> Vec<String> {
@@ -196,5 +205,16 @@ mod tests {
         assert_eq!(first("/shop", "/a/shop"), first("/shop", "/b/shop"), "it has no part of its own");
         let number = first("/w/2", "/w/1");
         assert!(number.starts_with("main-x"), "a number would look like a copy: {number}");
+    }
+
+    #[test]
+    fn a_copy_is_told_from_a_name_that_ends_in_a_number() {
+        assert_eq!(number_of("blue", "blue"), Some(1));
+        assert_eq!(number_of("blue-12", "blue"), Some(12));
+        for name in ["blue-1", "blue-02", "blue-x", "blue-2-2", "red-2", "bluer", "blu", ""] {
+            assert_eq!(number_of(name, "blue"), None, "{name}");
+        }
+        let long = "a".repeat(INSTANCE_BYTES);
+        assert_eq!(number_of(&numbered(&long, 10), &long), Some(10));
     }
 }

@@ -2,16 +2,21 @@
 //! and listeners only where it matters: with a thousand instances, others wait for the run lock meanwhile.
 use crate::choice::{Holder, State};
 use crate::liveness;
+use crate::naming::number_of;
 use crate::place::Place;
 use agentfs_home::Prober;
 use agentfs_wire::companion::{Companion, Started};
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::paths::Paths;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// Names that are looked into. Those after them count as taken: a copy may get a higher number than it need
+/// have, and each of a thousand copies does not ask about all others.
+const LOOKED_INTO: u32 = 32;
 
 /// The instances of one app.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub(crate) struct Census<'a> {
     command: &'a [String],
     /// By instance.
     found: BTreeMap<String, Found>,
+    /// Names that were asked about and that something has.
+    asked: Cell<u32>,
 }
 
 /// What the run dir has of one instance.
@@ -29,7 +36,9 @@ pub(crate) struct Census<'a> {
 struct Found {
     /// The companion file.
     file: Option<PathBuf>,
-    /// What it says, once that was asked; `None` if it cannot be read.
+    /// What is in it, once that was asked; empty if it cannot be read.
+    bytes: OnceCell<Vec<u8>>,
+    /// What it says, once that was asked; `None` if it cannot be understood.
     companion: OnceCell<Option<Companion>>,
     /// The other files.
     others: Vec<PathBuf>,
@@ -55,7 +64,7 @@ impl<'a> Census<'a> {
                 _ => of.others.push(entry.path()),
             }
         }
-        Self { paths, place, command, found }
+        Self { paths, place, command, found, asked: Cell::new(0) }
     }
 
     /// The companion of an instance, dead or alive.
@@ -65,34 +74,62 @@ impl<'a> Census<'a> {
 
     /// The running instances of the folder, oldest first, with their stems.
     pub(crate) fn own(&self) -> Vec<(String, Option<String>)> {
-        let place = self.place;
-        let named: Vec<Vec<u8>> =
-            [Some(place.folder()), place.worktree()].into_iter().flatten().map(quoted).collect();
-        let mut own: Vec<(&String, &Companion)> = self
-            .found
-            .iter()
-            .filter(|(_, found)| found.mentions(&named))
-            .filter_map(|(name, found)| Some((name, found.companion()?, found)))
-            .filter(|(_, companion, found)| place.owns(companion) && found.lives(companion))
-            .map(|(name, companion, _)| (name, companion))
-            .collect();
-        own.sort_by_key(|(_, companion)| companion.started_ms);
+        self.own_of(self.found.iter().collect())
+    }
+
+    /// The same without all copies of `stem` but the first: there may be a thousand, and their stem is the same.
+    pub(crate) fn own_by_stem(&self, stem: &str) -> Vec<(String, Option<String>)> {
+        let mut copies = Vec::new();
+        let mut others = Vec::new();
+        for (name, found) in &self.found {
+            match number_of(name, stem) {
+                Some(number) => copies.push((number, (name, found))),
+                None => others.push((name, found)),
+            }
+        }
+        copies.sort_unstable_by_key(|(number, _)| *number);
+        let named = self.named();
+        let first = copies.into_iter().map(|(_, one)| one).find(|one| self.is_own(*one, &named));
+        self.own_of(others.into_iter().chain(first).collect())
+    }
+
+    fn own_of(&self, among: Vec<(&String, &Found)>) -> Vec<(String, Option<String>)> {
+        let named = self.named();
+        let own = among.into_iter().filter(|one| self.is_own(*one, &named));
+        let mut own: Vec<(&String, &Companion)> =
+            own.filter_map(|(name, found)| Some((name, found.companion()?))).collect();
+        own.sort_by_key(|(name, companion)| (companion.started_ms, *name));
         own.into_iter().map(|(name, companion)| (name.clone(), companion.stem.clone())).collect()
+    }
+
+    /// What the companions of the folder's instances have in them.
+    fn named(&self) -> Vec<Vec<u8>> {
+        [Some(self.place.folder()), self.place.worktree()].into_iter().flatten().map(quoted).collect()
+    }
+
+    /// Whether the instance belongs to the folder and is running.
+    fn is_own(&self, (_, found): (&String, &Found), named: &[Vec<u8>]) -> bool {
+        found.mentions(named)
+            && found.companion().is_some_and(|companion| self.place.owns(companion) && found.lives(companion))
     }
 
     /// What is known about a name.
     pub(crate) fn state(&self, instance: &str) -> State {
         let Some(found) = self.found.get(instance) else { return State::Free };
+        if self.asked.replace(self.asked.get() + 1) >= LOOKED_INTO {
+            return State::Taken(Holder::default());
+        }
         let Some(companion) = found.companion() else {
             return if found.is_listening() { State::Taken(Holder::default()) } else { State::Free };
         };
-        let lives = found.lives(companion);
         if self.place.owns(companion) {
-            return match lives {
-                true => State::Own { runs: self.runs(companion), closed: companion.closed },
+            let runs = self.runs(companion);
+            return match runs || found.lives(companion) {
+                true => State::Own { runs, closed: companion.closed },
                 false => State::Free,
             };
         }
+        let lives = found.lives(companion);
         // What nobody listens for may still run unseen. Only another folder's has to be kept apart.
         if lives || liveness::is_inhabited(self.paths, companion) {
             State::Taken(holder(companion))
@@ -116,14 +153,16 @@ impl<'a> Census<'a> {
 
 impl Found {
     fn companion(&self) -> Option<&Companion> {
-        let read = || serde_json::from_slice(&fs::read(self.file.as_ref()?).ok()?).ok();
-        self.companion.get_or_init(read).as_ref()
+        self.companion.get_or_init(|| serde_json::from_slice(self.bytes()).ok()).as_ref()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get_or_init(|| self.file.as_ref().and_then(|file| fs::read(file).ok()).unwrap_or_default())
     }
 
     /// Whether the companion has one of these texts. Much sooner told than what it says.
     fn mentions(&self, texts: &[Vec<u8>]) -> bool {
-        let bytes = self.file.as_ref().and_then(|file| fs::read(file).ok()).unwrap_or_default();
-        texts.iter().any(|text| bytes.windows(text.len()).any(|part| part == text))
+        texts.iter().any(|text| self.bytes().windows(text.len()).any(|part| part == text))
     }
 
     fn lives(&self, companion: &Companion) -> bool {

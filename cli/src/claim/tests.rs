@@ -191,3 +191,38 @@ fn an_instance_of_an_older_version_is_joined() {
         ["api", "front"]
     );
 }
+
+#[test]
+fn of_many_copies_only_the_first_is_listed_where_one_is_enough() {
+    let (_home, paths) = home();
+    for expected in ["blue", "blue-2", "blue-3"] {
+        assert_eq!(name(&paths, "api"), expected);
+    }
+    let given = Request { given: Some("red"), ..request("/w") };
+    claim(&paths, &place("/w"), &given, &wanted("/w", "api", parent())).unwrap();
+    let (here, command) = (place("/w"), ["api".to_owned()]);
+    let names =
+        |own: Vec<(String, Option<String>)>| own.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let census = Census::new(&paths, &here, "shop", &command);
+    assert_eq!(names(census.own()), ["blue", "blue-2", "blue-3", "red"]);
+    assert_eq!(names(census.own_by_stem("blue")), ["blue", "red"]);
+    fs::remove_file(paths.run.join("shop-blue.json")).unwrap();
+    let census = Census::new(&paths, &here, "shop", &command);
+    assert_eq!(names(census.own_by_stem("blue")), ["blue-2", "red"]);
+    assert_eq!(name(&paths, "api"), "blue", "the lowest free name");
+}
+
+#[test]
+fn a_copy_among_many_gets_the_lowest_free_name() {
+    let (_home, paths) = home();
+    for number in 1..=50 {
+        assert_eq!(name(&paths, "api"), crate::naming::numbered("blue", number));
+    }
+    let path = file(&paths, "shop", "blue-20").unwrap();
+    let mut dead = read(&path);
+    (dead.wrap_pid, dead.commands[0].wrap_pid) = (u32::MAX, u32::MAX);
+    rewrite(&path, &dead).unwrap();
+    assert_eq!(name(&paths, "api"), "blue-20");
+    assert_eq!(name(&paths, "api"), "blue-51");
+    assert_eq!(name(&paths, "front"), "blue", "joined");
+}

@@ -72,7 +72,7 @@ pub(crate) fn run(
 fn decide(settings: &Settings, place: &Place, names: &Names, command: &[String]) -> Result<Choice, Refusal> {
     let census = Census::new(&settings.paths, place, &names.app, command);
     let inside = place::inside(settings, &names.app);
-    let own = census.own();
+    let own = census.own_by_stem(&names.stem);
     let request = Request {
         mode: Mode::Usual,
         given: names.given.as_deref(),

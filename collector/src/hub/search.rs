@@ -1,12 +1,16 @@
 //! Looks for whoever has a port of the host. Called outside the loop: it takes milliseconds.
+use crate::answer::Answer;
 use crate::notice::VerifiedNotice;
 use crate::registry::Key;
 use agentfs_home::forwards::KeptForward;
 use agentfs_system::holders;
+use agentfs_wire::control::SettleParams;
 use agentfs_wire::event::Call;
 use agentfs_wire::notice;
 use nix::errno::Errno;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use tokio::sync::oneshot;
 
 /// A call whose port is searched for, with what was found.
 #[derive(Debug)]
@@ -23,6 +27,15 @@ pub(super) enum Holder {
     Process(u32, Option<Key>),
     /// This collector, for a forward to a port of an instance.
     Forward(Key, u16),
+}
+
+/// Searches for ports.
+#[derive(Debug, Default)]
+pub(super) struct Searching {
+    /// How many searches are running, by the instance whose program could not bind.
+    pub(super) running: BTreeMap<Key, usize>,
+    /// Who waits until an instance has none. Each has a connection, so there are not more than connections.
+    pub(super) waiting: Vec<(SettleParams, oneshot::Sender<Answer>)>,
 }
 
 /// Whether a notice is of a bind that failed because its port is in use.

@@ -15,19 +15,9 @@ use agentfs_wire::control::{SettleParams, Settled};
 use agentfs_wire::event::What;
 use agentfs_wire::notice::Outcome;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use tokio::sync::oneshot;
 use tokio::task::JoinError;
-
-/// Searches for ports.
-#[derive(Debug, Default)]
-pub(super) struct Searching {
-    /// How many searches are running, by the instance whose program could not bind.
-    running: BTreeMap<Key, usize>,
-    /// Who waits until an instance has none. Each has a connection, so there are not more than connections.
-    waiting: Vec<(SettleParams, oneshot::Sender<Answer>)>,
-}
 
 // === impl Hub ===
 
