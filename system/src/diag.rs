@@ -1,6 +1,6 @@
 //! sock_diag(7): a request for TCP sockets, `struct inet_diag_req_v2`, and answers, `struct inet_diag_msg`, each after a
 //! `struct nlmsghdr` (netlink(7)). Numbers are in host byte order, ports and addresses in network byte order.
-use crate::tcp::{Ends, Listening, PeerSocket};
+use crate::sockets::{Ends, Listening, PeerSocket};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use std::net::{IpAddr, SocketAddr};

@@ -8,4 +8,5 @@ mod diag;
 pub mod git;
 pub mod holders;
 pub mod process;
+mod sockets;
 pub mod tcp;

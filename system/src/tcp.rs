@@ -1,40 +1,12 @@
 //! The TCP sockets of this machine. Linux asks the kernel (sock_diag(7)), and where that is refused reads its lists
 //! (proc_pid_net(5)); on other systems nothing is known here.
+pub use crate::sockets::{Ends, Listening, PeerSocket};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, SocketAddr};
 
 /// The kernel's lists: the name, and the bytes of an address there.
 const LISTS: [(&str, usize); 2] = [("/proc/net/tcp", 4), ("/proc/net/tcp6", 16)];
-
-/// A socket that listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listening {
-    /// Where.
-    pub address: SocketAddr,
-    /// The user who created it.
-    pub uid: u32,
-    /// Its inode number: the socket's own for as long as it is listed.
-    pub inode: u64,
-}
-
-/// The two ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ends {
-    /// The other end.
-    pub peer: SocketAddr,
-    /// Ours.
-    pub here: SocketAddr,
-}
-
-/// The socket at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerSocket {
-    /// Its inode number; 0 if no process holds it any more.
-    pub inode: u32,
-    /// The user who created it. Not valid if no process holds it: then the kernel reports root.
-    pub uid: u32,
-}
 
 /// The sockets that listen. Takes less than a millisecond where the kernel answers, else as long as its lists are.
 pub fn listening() -> Vec<Listening> {
@@ -54,6 +26,13 @@ pub fn peer_socket(ends: Ends) -> nix::Result<Option<PeerSocket>> {
         let _ = ends;
         Err(nix::errno::Errno::ENOSYS)
     }
+}
+
+/// The user who created the socket at the other end. `None` if it is on another machine, if no process holds it any
+/// more, or if the system does not say.
+pub fn peer_user(ends: Ends) -> Option<u32> {
+    let peer = peer_socket(ends).ok().flatten()?;
+    (peer.inode != 0).then_some(peer.uid)
 }
 
 /// The inode of the socket at the other end in the kernel's lists, for where it takes no question: 0 if no process holds
@@ -146,17 +125,6 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-// === impl Ends ===
-
-impl Ends {
-    /// The user who created the socket at the other end. `None` if it is on another machine, if no process holds it
-    /// any more, or if the system does not say.
-    pub fn peer_user(self) -> Option<u32> {
-        let peer = peer_socket(self).ok().flatten()?;
-        (peer.inode != 0).then_some(peer.uid)
-    }
-}
-
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
@@ -228,7 +196,7 @@ mod tests {
                 (Some(socket), Some(number))
             };
             assert_eq!(found(ends), of(&client), "{listen}");
-            assert_eq!(ends.peer_user(), Some(own()));
+            assert_eq!(peer_user(ends), Some(own()));
             // Seen from the other end, it is the server's socket.
             let back = Ends { peer: client.peer_addr().unwrap(), here: client.local_addr().unwrap() };
             assert_eq!(found(back), of(&server), "{listen}");
@@ -237,7 +205,7 @@ mod tests {
             drop(client);
             let (socket, listed) = found(ends);
             assert!(socket.is_none_or(|socket| socket.inode == 0) && listed.is_none_or(|inode| inode == 0));
-            assert_eq!(ends.peer_user(), None, "nobody holds it, whoever the kernel says made it");
+            assert_eq!(peer_user(ends), None, "nobody holds it, whoever the kernel says made it");
         }
     }
 
@@ -248,7 +216,7 @@ mod tests {
         let nobody = [listener.local_addr().unwrap(), "192.0.2.1:80".parse().unwrap()];
         for peer in nobody {
             let ends = Ends { peer, here };
-            assert_eq!((peer_socket(ends), ends.peer_user()), (Ok(None), None));
+            assert_eq!((peer_socket(ends), peer_user(ends)), (Ok(None), None));
             assert_eq!(peer_inode_listed(ends).unwrap(), None);
         }
     }

@@ -2,7 +2,7 @@
 //! the collector's own user and root may see folders, command lines and paths.
 use crate::io::owner;
 use crate::pages::Sees;
-use agentfs_system::tcp::Ends;
+use agentfs_system::tcp::{self, Ends};
 use tokio::net::TcpStream;
 
 /// The client at the other end of a connection. Its user is looked up only when a page is made.
@@ -24,7 +24,7 @@ impl Reader<'_> {
             Self::At(ends) => ends,
         };
         let own = nix::unistd::geteuid().as_raw();
-        match ends.and_then(Ends::peer_user) {
+        match ends.and_then(tcp::peer_user) {
             Some(user) if user == own || user == 0 => Sees::Everything,
             _ => Sees::Names,
         }
