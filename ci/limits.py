@@ -19,6 +19,7 @@ TITLES = {
 # File, and the names in it that are no limits; `*` stands for any letters.
 NO_LIMITS = {
     "cli/src/display.rs": "*_WIDTH",
+    "cli/src/guardian.rs": "SIGNALLED PANICKED",
     "interpose/src/convert/linux.rs": "F_*ETSIG",
     "interpose/src/hints.rs": "KNOWN OPTIONS REUSE_* OWNER DATAGRAM SEND_BUFFER RECEIVE_BUFFER LOCAL DUPLICATED TCP",
     "interpose/src/known.rs": "PROTOCOL",

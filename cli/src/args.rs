@@ -1,5 +1,11 @@
 //! The command line: clap types only, no behaviour.
-use clap::{Args, Parser, Subcommand, ValueEnum};
+mod names;
+mod running;
+
+pub(crate) use names::{ForwardAction, ForwardArguments, PolicyArgument, RouteAction, RouteArguments};
+pub(crate) use running::{RestartArguments, StopArguments, UrlArguments, WaitArguments, WhoArguments};
+
+use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,14 +22,16 @@ Examples:
   agentfs exec shop/main -- curl localhost:8080  a client in that localhost
   agentfs ps                                     what is running, and its URLs
 
-Name an instance as APP/INSTANCE or INSTANCE.APP (as in its host name). APP is enough if only one
-is running.
+Name an instance as APP/INSTANCE, as INSTANCE.APP (as in its host name) or by a URL. APP is enough if
+only one is running. Without a name, exec, stop, restart, url, wait and forward mean the instance
+that they run in, or else that of the folder.
 
 Exit status:
   0    success
   1    failure; the message says why
   2    wrong command line
   3    app, instance, route or collector not found
+  124  wait: what was waited for did not come in time
   125  agentfs failed before it started the program
   126  the program cannot be executed
   127  program not found
@@ -60,6 +68,14 @@ pub(crate) enum Command {
     Forward(ForwardArguments),
     /// Stop instances: terminate, wait, kill
     Stop(StopArguments),
+    /// Stop an instance and start it again with the same commands, folders and rules
+    Restart(RestartArguments),
+    /// Print the URL of an instance
+    Url(UrlArguments),
+    /// Wait until an instance can be reached
+    Wait(WaitArguments),
+    /// Tell which process of which instance answers on a port or at a URL
+    Who(WhoArguments),
     /// Remove files that dead instances left behind
     Prune(PruneArguments),
     /// Start, stop or inspect the collector
@@ -135,6 +151,15 @@ pub(crate) struct WrapArguments {
     /// Set `$PORT`, for programs that read it
     #[arg(long, value_name = "PORT", value_parser = crate::number::port)]
     pub(crate) port: Option<u16>,
+    /// For `restart`: the name that the checkout gives to its instances, if it named this one
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub(crate) stem: Option<String>,
+    /// For `restart`: only `--instance` and commands inside the instance join it
+    #[arg(long, hide = true)]
+    pub(crate) closed: bool,
+    /// Forwards to open again, for `restart`.
+    #[arg(skip)]
+    pub(crate) forwards: Vec<agentfs_wire::control::ForwardParams>,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -164,22 +189,26 @@ pub(crate) struct NameArguments {
 
 /// `agentfs exec`
 #[derive(Debug, Args)]
-#[command(after_long_help = "\
+#[command(
+    override_usage = "agentfs exec [OPTIONS] [INSTANCE] -- <COMMAND>...",
+    after_long_help = "\
 Examples:
+  agentfs exec -- curl http://localhost:8080             the instance of this folder
   agentfs exec shop/main -- curl http://localhost:8080
   agentfs exec feature-cart.shop -- npx playwright test
 
-The program gets the instance's rules: the --isolate, --only and --except that `wrap` was given.")]
+The program gets the instance's rules: the --isolate, --only and --except that `wrap` was given.
+If agentfs fails before it starts the program, the status is 125 (126: it cannot be executed;
+127: it is not found)."
+)]
 pub(crate) struct ExecArguments {
-    /// The instance: APP/INSTANCE, INSTANCE.APP, or APP if only one is running
-    #[arg(value_name = "INSTANCE")]
-    pub(crate) instance: String,
     /// Refuse connections to loopback ports where the instance has no listener
     #[arg(long)]
     pub(crate) isolate: bool,
-    /// The program and its arguments
+    /// The instance (APP/INSTANCE, INSTANCE.APP, a URL, or APP if only one is running), `--`, the program and its
+    /// arguments; without an instance, that of this folder
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<OsString>,
+    pub(crate) words: Vec<OsString>,
 }
 
 /// `agentfs ps`
@@ -222,139 +251,6 @@ pub(crate) struct TraceArguments {
     /// Wrap this program and show only its calls
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
-}
-
-/// `agentfs route`
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  agentfs route myapp.localhost ./app.sock      a socket
-  agentfs route db.localhost 127.0.0.1:8081     a port of the host
-  agentfs route preview.localhost shop/main     an instance
-  agentfs route shop shop --replace --policy least-connections
-  agentfs route shop shop --replace --handoff
-  agentfs route notes 127.0.0.1:8888 --rewrite-host    Jupyter, which accepts only `localhost`
-  agentfs route --list
-  agentfs route --remove myapp.localhost
-
-With --handoff the router looks at the first request of each plain HTTP/1 connection. If it is for
-this name, the app's accept returns the client's own connection. From then on:
-- the router does not see the connection: no access log, counters, limits or X-Forwarded-For
-- this app also answers later requests on the connection that name another host (browsers send
-  none; HTTP clients and proxies that reuse a connection for several hosts do)
-- the app sees the router's port as its own
-TLS, HTTP/2, and apps that do not take the connection go through the router, as without --handoff.
-
-With --rewrite-host the router asks the app for `localhost:PORT` instead of NAME:
-- Origin and Referer headers that name the route name localhost too
-- in answers, Location, Content-Location, Refresh, the domain of cookies and
-  Access-Control-Allow-Origin name the route again; bodies do not change
-Use it for apps that refuse other hosts: Jupyter, node --inspect, Vite's allowedHosts.")]
-pub(crate) struct RouteArguments {
-    /// Host name; `.localhost` is added to a name without a dot
-    #[arg(required_unless_present_any = ["list", "remove"])]
-    pub(crate) name: Option<String>,
-    /// Path of a socket, HOST:PORT on loopback, or APP/INSTANCE
-    #[arg(required_unless_present_any = ["list", "remove"])]
-    pub(crate) target: Option<String>,
-    /// Also route subdomains that have no route of their own
-    #[arg(long)]
-    pub(crate) wildcard: bool,
-    /// Replace an existing route of this name
-    #[arg(long)]
-    pub(crate) replace: bool,
-    /// How to choose between replicas and workers
-    #[arg(long, value_name = "POLICY", value_enum, default_value_t = PolicyArgument::RoundRobin)]
-    pub(crate) policy: PolicyArgument,
-    /// Hand each client connection to the app that its first request names; later requests go there too
-    #[arg(long)]
-    pub(crate) handoff: bool,
-    /// Ask the app for `localhost:PORT` instead of NAME, for apps that accept only localhost
-    #[arg(long, conflicts_with = "handoff")]
-    pub(crate) rewrite_host: bool,
-    /// List the routes that were added with this command
-    #[arg(long, conflicts_with_all = ["name", "remove"])]
-    pub(crate) list: bool,
-    /// Remove a route
-    #[arg(long, value_name = "NAME", conflicts_with = "name")]
-    pub(crate) remove: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// How a route chooses between several listeners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PolicyArgument {
-    /// In turn
-    RoundRobin,
-    /// The one with the fewest requests and connections in progress
-    LeastConnections,
-    /// The oldest that answers
-    First,
-}
-
-/// `agentfs forward`
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  agentfs forward shop/main:5432           a free port of 127.0.0.1; it is printed
-  agentfs forward shop/main:5432 15432     this port
-  agentfs forward shop/main                every port, on the instance's own address in 127/8
-  agentfs forward --list
-  agentfs forward --remove 127.0.0.1:15432
-
-A forward ends with its instance. The app sees the client's own address.")]
-pub(crate) struct ForwardArguments {
-    /// The instance and its port: APP/INSTANCE:PORT; without a port, all ports
-    #[arg(value_name = "INSTANCE[:PORT]", required_unless_present_any = ["list", "remove"])]
-    pub(crate) target: Option<String>,
-    /// Where to listen: a port of 127.0.0.1, or ADDRESS:PORT
-    #[arg(value_name = "LISTEN")]
-    pub(crate) listen: Option<String>,
-    /// Allow other machines: LISTEN may be an address that they can reach, such as 0.0.0.0
-    #[arg(long, requires = "listen")]
-    pub(crate) lan: bool,
-    /// Hand connections to the program even if LISTEN has another port (the program then sees that port)
-    #[arg(long, conflicts_with = "proxy")]
-    pub(crate) handoff: bool,
-    /// Copy the bytes instead of handing connections over
-    #[arg(long)]
-    pub(crate) proxy: bool,
-    /// List the forwards
-    #[arg(long, conflicts_with_all = ["target", "remove"])]
-    pub(crate) list: bool,
-    /// Remove the forward that listens on this address
-    #[arg(long, value_name = "LISTEN", conflicts_with = "target")]
-    pub(crate) remove: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `agentfs stop`
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  agentfs stop shop/main     one instance
-  agentfs stop shop          every instance of an app
-  agentfs stop --all --timeout 2
-
-Stopping an instance takes these steps:
-1. The router sends it no more requests.
-2. Requests in progress get half of the timeout to finish.
-3. Its processes get SIGTERM.
-4. Processes that are still running at the timeout get SIGKILL.")]
-pub(crate) struct StopArguments {
-    /// APP/INSTANCE, INSTANCE.APP, or APP for all of its instances
-    #[arg(value_name = "INSTANCE", required_unless_present = "all")]
-    pub(crate) instances: Vec<String>,
-    /// Seconds to wait before SIGKILL
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = crate::number::within::<0, 86_400>)]
-    pub(crate) timeout: u64,
-    /// Stop every instance
-    #[arg(long, conflicts_with = "instances")]
-    pub(crate) all: bool,
 }
 
 /// `agentfs prune`
@@ -439,9 +335,12 @@ without it: the first command that needs the collector starts it.")]
     /// Run the collector in the foreground
     #[command(after_long_help = "Examples:\n  AGENTFS_LOG=debug agentfs daemon run")]
     Run {
-        /// Leave the session of the process that started us
+        /// Leave the session of the process that started us, and start a killed collector again
         #[arg(long, hide = true)]
         detached: bool,
+        /// Run under the process that started us, which starts us again if we are killed
+        #[arg(long, hide = true, conflicts_with = "detached")]
+        guarded: bool,
         /// Exit with success if a collector is already running: launchd restarts a job that fails
         #[arg(long, hide = true)]
         by_launchd: bool,

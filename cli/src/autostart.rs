@@ -180,12 +180,31 @@ pub(crate) fn await_answer(settings: &Settings) -> Option<DaemonInfo> {
     }
 }
 
-/// Starts a collector's process. It exits with success if another collector is running.
+/// Starts a guardian and its collector. The guardian exits with success if another collector is running.
 fn launch(settings: &Settings, log: &File) -> Result<std::process::Child, Failure> {
     let start = || -> io::Result<std::process::Child> {
         let mut command = own_command(settings)?;
         command.args(["daemon", "run", "--detached"]).current_dir("/");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+        command.spawn()
+    };
+    start().map_err(|error| cannot_start(&error))
+}
+
+/// Starts a collector as a child of this process, which is its guardian. Its output goes to `log`, or where ours goes.
+///
+/// # Errors
+/// It cannot be started.
+pub(crate) fn launch_guarded(
+    settings: &Settings,
+    log: Option<&File>,
+) -> Result<std::process::Child, Failure> {
+    let start = || -> io::Result<std::process::Child> {
+        let mut command = own_command(settings)?;
+        command.args(["daemon", "run", "--guarded"]).stdin(Stdio::null());
+        if let Some(log) = log {
+            command.stdout(log.try_clone()?).stderr(log.try_clone()?);
+        }
         command.spawn()
     };
     start().map_err(|error| cannot_start(&error))
@@ -213,7 +232,11 @@ pub(crate) fn own_command(settings: &Settings) -> io::Result<Command> {
     Ok(command)
 }
 
-fn open_log(settings: &Settings) -> Result<File, Failure> {
+/// Opens the log of a collector in the background.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn open_log(settings: &Settings) -> Result<File, Failure> {
     let path = &settings.paths.log;
     let open = || -> io::Result<File> {
         let mut options = OpenOptions::new();

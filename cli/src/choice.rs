@@ -42,6 +42,17 @@ pub(crate) struct Request<'a> {
     /// The running instances of this folder, oldest first, with the stem of those that the checkout named. Of the
     /// copies of `stem` one is enough, unless the mode is `Join`.
     pub(crate) own: &'a [(String, Option<String>)],
+    /// What an instance that is started again was before; only with a name that is given.
+    pub(crate) before: Before<'a>,
+}
+
+/// What an instance was before it was stopped, so that it is the same again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Before<'a> {
+    /// As [`Choice::stem`].
+    pub(crate) stem: Option<&'a str>,
+    /// As [`Choice::closed`].
+    pub(crate) closed: bool,
 }
 
 /// What is known about a name.
@@ -188,8 +199,8 @@ fn exactly(
             instance: given.to_owned(),
             joins: false,
             // The usual name, though asked for, is the usual instance.
-            stem: (given == request.stem).then(|| given.to_owned()),
-            closed: false,
+            stem: request.before.stem.or((given == request.stem).then_some(given)).map(str::to_owned),
+            closed: request.before.closed,
             renamed: None,
         }),
     }
@@ -219,7 +230,8 @@ mod tests {
 
     fn free() -> Request<'static> {
         let folder = Path::new("/w/blue");
-        Request { mode: Mode::Usual, given: None, stem: "blue", folder, inside: None, own: &[] }
+        let before = Before::default();
+        Request { mode: Mode::Usual, given: None, stem: "blue", folder, inside: None, own: &[], before }
     }
 
     fn own(runs: bool) -> State {
@@ -309,6 +321,9 @@ mod tests {
         let given = Request { given: Some("demo"), ..free() };
         assert_eq!(decided(&given, &[]), "make demo");
         assert_eq!(ask(&given, &[]).unwrap().stem, None);
+        let again = Request { before: Before { stem: Some("blue"), closed: true }, ..given.clone() };
+        let again = ask(&again, &[]).unwrap();
+        assert_eq!((again.stem.as_deref(), again.closed), (Some("blue"), true), "it is what it was");
         assert_eq!(decided(&given, &[("demo", own(true))]), "join demo");
         assert!(decided(&given, &[("demo", taken())]).starts_with("Taken"));
         let new = Request { mode: Mode::New, ..given.clone() };

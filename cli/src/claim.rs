@@ -190,13 +190,8 @@ fn make(
 }
 
 fn started(wanted: &Companion) -> Started {
-    Started {
-        command: wanted.command.clone(),
-        directory: wanted.directory.clone(),
-        wrap_pid: wanted.wrap_pid,
-        child_pid: wanted.child_pid,
-        started_ms: duration::now_ms(),
-    }
+    let own = wanted.started().into_iter().next().unwrap_or_default();
+    Started { child_pid: wanted.child_pid, started_ms: duration::now_ms(), ..own }
 }
 
 // === impl Claim ===

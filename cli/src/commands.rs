@@ -8,11 +8,15 @@ pub(crate) mod name;
 pub(crate) mod probe;
 pub(crate) mod prune;
 pub(crate) mod ps;
+pub(crate) mod restart;
 pub(crate) mod route;
 pub(crate) mod stop;
 pub(crate) mod tell;
 pub(crate) mod trace;
 pub(crate) mod trust;
+pub(crate) mod url;
+pub(crate) mod wait;
+pub(crate) mod who;
 pub(crate) mod wrap;
 
 use crate::args::{Arguments, Command};
@@ -35,6 +39,10 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) 
         Command::Route(arguments) => route::run(&arguments, settings, printer),
         Command::Forward(arguments) => forward::run(&arguments, settings, printer),
         Command::Stop(arguments) => stop::run(&arguments, settings, printer),
+        Command::Restart(arguments) => restart::run(&arguments, settings, printer),
+        Command::Url(arguments) => url::run(&arguments, settings, printer),
+        Command::Wait(arguments) => wait::run(&arguments, settings, printer),
+        Command::Who(arguments) => who::run(&arguments, settings, printer),
         Command::Prune(arguments) => prune::run(&arguments, settings, printer),
         Command::Daemon(arguments) => daemon::run(&arguments, settings, printer),
         Command::Trust(arguments) => trust::run(&arguments, settings, printer),

@@ -27,6 +27,17 @@ pub(crate) fn listener_line(event: &Event, urls: UrlStyle, user_home: Option<&Pa
     Some(format!("{app}{address}{url}  ({})", short(socket, user_home)))
 }
 
+/// `shop: cannot bind 127.0.0.1:3000: port 3000 is node api.js (pid 812) of taskboard/blue`, for a bind that failed
+/// because its port is in use.
+pub(crate) fn taken_line(call: &Call) -> Option<String> {
+    if call.call != "bind" || call.errno.as_deref() != Some("EADDRINUSE") {
+        return None;
+    }
+    let address = call.address.as_deref().unwrap_or("its port");
+    let holder = call.file.as_deref()?;
+    Some(format!("{}: cannot bind {address}: {holder}", call.of.app))
+}
+
 /// One line of `agentfs trace`: time, instance, program, call, address, result.
 pub(crate) fn trace_line(event: &Event) -> String {
     let time = duration::time_of_day(event.time_ms);

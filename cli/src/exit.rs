@@ -12,6 +12,8 @@ pub(crate) enum Exit {
     Usage,
     /// 3: not found: no collector is running, or no such app, instance or route.
     NotFound,
+    /// 124: what `wait` waited for did not come in time, as in timeout(1).
+    Timeout,
     /// 125: `wrap` or `exec` failed before it started the program, as in env(1) and timeout(1).
     Setup,
     /// 126: the program exists but cannot be executed.
@@ -32,6 +34,7 @@ impl Exit {
             Self::Failure => 1,
             Self::Usage => 2,
             Self::NotFound => 3,
+            Self::Timeout => 124,
             Self::Setup => 125,
             Self::NotExecutable => 126,
             Self::NoProgram => 127,

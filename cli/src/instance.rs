@@ -148,9 +148,13 @@ pub(crate) fn companion(settings: &Settings, app: &str, instance: &str) -> Optio
 
 /// The companion of an instance of that home.
 pub(crate) fn companion_in(paths: &Paths, app: &str, instance: &str) -> Option<Companion> {
+    serde_json::from_slice(&std::fs::read(companion_file(paths, app, instance)?).ok()?).ok()
+}
+
+/// Where the companion of an instance is; none if the names are not valid.
+pub(crate) fn companion_file(paths: &Paths, app: &str, instance: &str) -> Option<PathBuf> {
     let name = SocketName { app: app_name(app)?, instance: instance_name(instance)?, kind: Kind::Companion };
-    let bytes = std::fs::read(paths.run.join(name.format().as_str())).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    Some(paths.run.join(name.format().as_str()))
 }
 
 /// A secret for a new instance of root. Other users' instances do not need one: their programs cannot change

@@ -1,5 +1,6 @@
 //! Processes that commands left behind in an instance when they ended, and that hold its ports.
-use crate::{holders, liveness};
+use crate::{liveness, members};
+use agentfs_home::holders;
 use agentfs_wire::companion::Companion;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::paths::Paths;
@@ -39,7 +40,7 @@ pub(crate) fn of(paths: &Paths, companion: &Companion) -> Vec<Orphan> {
             Some((file.to_string_lossy().into_owned(), port))
         })
         .collect();
-    for (file, holders) in holders::by_socket(&ports.keys().cloned().collect()) {
+    for (file, holders) in holders::of_sockets(&ports.keys().cloned().collect()) {
         let Some(port) = ports.get(&file).copied() else { continue };
         for pid in &holders {
             let above = ancestors(*pid);
@@ -70,11 +71,9 @@ fn parent(pid: u32) -> Option<u32> {
 }
 
 fn command(pid: u32) -> String {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&line).replace('\0', " ");
-    match text.trim() {
+    match members::command(pid).as_str() {
         "" => "?".to_owned(),
-        text => text.chars().take(80).collect(),
+        text => text.chars().take(members::COMMAND_CHARACTERS).collect(),
     }
 }
 

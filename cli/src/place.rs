@@ -103,9 +103,14 @@ impl Place {
     }
 }
 
-/// The instance of `app` that this process belongs to, if it is one of this home.
-pub(crate) fn inside(settings: &Settings, app: &str) -> Option<String> {
+/// The instance that this process belongs to, by app and name, if it is one of this home.
+pub(crate) fn own(settings: &Settings) -> Option<(String, String)> {
     let text = |name| settings.variable(name).map(|value| value.to_string_lossy().into_owned());
     let here = settings.variable(env::RUN).is_some_and(|run| Path::new(&run) == settings.paths.run);
-    text(env::INSTANCE).filter(|_| here && text(env::APP).as_deref() == Some(app))
+    text(env::APP).zip(text(env::INSTANCE)).filter(|_| here)
+}
+
+/// The instance of `app` that this process belongs to, if it is one of this home.
+pub(crate) fn inside(settings: &Settings, app: &str) -> Option<String> {
+    own(settings).filter(|(own, _)| own == app).map(|(_, instance)| instance)
 }

@@ -43,6 +43,15 @@ impl Printer {
         self.speaks
     }
 
+    /// The options of another `agentfs` that is to say as much as we do.
+    pub(crate) fn options(&self) -> &'static [&'static str] {
+        match (self.speaks, self.verbose) {
+            (false, _) => &["--quiet"],
+            (true, true) => &["--verbose"],
+            (true, false) => &[],
+        }
+    }
+
     /// Writes data, as it is, to standard output.
     ///
     /// # Errors

@@ -1,38 +1,72 @@
-//! How people name instances: `APP/INSTANCE`, `INSTANCE.APP[.localhost]`, `APP`. Pure.
+//! How people name instances: `APP/INSTANCE`, `INSTANCE.APP[.localhost]`, `APP`, or a URL of one. Pure.
 use crate::exit::Exit;
 use crate::hint::Failure;
-use agentfs_wire::control::InstanceInfo;
+use agentfs_wire::control::{InstanceInfo, ListenerInfo};
+use agentfs_wire::host::{MAIN, copy_number};
+use std::collections::BTreeSet;
 
 /// Candidates that an error message lists.
 const LISTED: usize = 8;
 
-/// The failure for `text` if nothing is running.
-pub(crate) fn nothing_runs(text: &str) -> Failure {
-    Failure::new(Exit::NotFound, format_args!("no instance `{text}` is running"))
+/// The failure for `text`, or for no name, if nothing is running.
+pub(crate) fn nothing_runs(text: Option<&str>) -> Failure {
+    let message = match text {
+        Some(text) => format!("no instance `{text}` is running"),
+        None => "nothing is running".to_owned(),
+    };
+    Failure::new(Exit::NotFound, message)
         .hint("nothing is running; start something with `agentfs wrap -- COMMAND`")
 }
 
-/// The instances that `text` names: if it names only an app, all its instances.
+/// What a URL names: its host, and the port of an instance if the host begins with one. `None`: it is not a URL of an
+/// app.
+pub(crate) fn host_of(url: &str) -> Option<(&str, Option<u16>)> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    let host = host.split_once(':').map_or(host, |(host, _)| host).trim_end_matches('.');
+    let name = host.strip_suffix(".localhost")?;
+    Some(match name.split_once('.') {
+        Some((label, rest)) if label.parse::<u16>().is_ok() => (rest, label.parse().ok()),
+        _ => (name, None),
+    })
+}
+
+/// The instances that `text` names: if it names only an app, all its instances. A URL or a host name names what it leads
+/// to: that of an app is the instance `main`, or copies of it, or sockets made by hand, and never another fork.
 ///
 /// # Errors
 /// [`Exit::NotFound`] if there is none; the hint lists what is running.
 pub(crate) fn matching<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<Vec<&'a InstanceInfo>, Failure> {
-    let name = text.strip_suffix(".localhost").unwrap_or(text);
+    let lower = text.to_ascii_lowercase();
+    let host = host_of(&lower).map(|(host, _)| host).or_else(|| lower.strip_suffix(".localhost"));
+    let name = host.unwrap_or(&lower);
     let pair = name.split_once('/').or_else(|| name.rsplit_once('.').map(|(instance, app)| (app, instance)));
     let found: Vec<&InstanceInfo> = match pair {
         Some((app, instance)) => {
             all.iter().filter(|info| info.app == app && info.instance == instance).collect()
         }
+        None if host.is_some() => of_app_host(name, all),
         None => all.iter().filter(|info| info.app == name).collect(),
     };
     if found.is_empty() {
         return Err(match listed(all.iter()) {
             Some(list) => Failure::new(Exit::NotFound, format_args!("no instance `{text}` is running"))
                 .hint(format_args!("running: {list}")),
-            None => nothing_runs(text),
+            None => nothing_runs(Some(text)),
         });
     }
     Ok(found)
+}
+
+/// The instances that the host name of an app leads to; if `main` is one of them, only that.
+fn of_app_host<'a>(app: &str, all: &'a [InstanceInfo]) -> Vec<&'a InstanceInfo> {
+    let is_by_hand = |info: &InstanceInfo| info.command.is_empty() && info.directory.is_none();
+    let leads =
+        |info: &&InstanceInfo| info.app == app && (copy_number(&info.instance).is_some() || is_by_hand(info));
+    let found: Vec<&InstanceInfo> = all.iter().filter(leads).collect();
+    let main = found.iter().find(|info| info.instance == MAIN).copied();
+    main.map_or(found, |main| vec![main])
 }
 
 /// The one instance that `text` names.
@@ -52,7 +86,32 @@ pub(crate) fn one<'a>(text: &str, all: &'a [InstanceInfo]) -> Result<&'a Instanc
     }
 }
 
-fn listed<'a>(all: impl Iterator<Item = &'a InstanceInfo>) -> Option<String> {
+/// The listener of an instance on `port`; without a port, its main one.
+///
+/// # Errors
+/// [`Exit::NotFound`] if there is none; the hint lists what there is.
+pub(crate) fn listener(info: &InstanceInfo, port: Option<u16>) -> Result<&ListenerInfo, Failure> {
+    let name = format!("{}/{}", info.app, info.instance);
+    let found = match port {
+        Some(port) => info.listeners.iter().find(|listener| listener.port == port),
+        None => info.listeners.first(),
+    };
+    found.ok_or_else(|| {
+        let ports: BTreeSet<u16> = info.listeners.iter().map(|listener| listener.port).collect();
+        let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+        match port {
+            Some(port) if !list.is_empty() => {
+                Failure::new(Exit::NotFound, format_args!("{name} does not listen on port {port}"))
+                    .hint(format_args!("it listens on {}", list.join(", ")))
+            }
+            _ => Failure::new(Exit::NotFound, format_args!("{name} does not listen on any port yet"))
+                .hint(format_args!("run `agentfs wait {name}` to wait for it")),
+        }
+    })
+}
+
+/// The names of instances, for a hint; `None` if there are none.
+pub(crate) fn listed<'a>(all: impl Iterator<Item = &'a InstanceInfo>) -> Option<String> {
     let mut names: Vec<String> = all.map(|info| format!("{}/{}", info.app, info.instance)).collect();
     names.sort();
     let more = names.len().saturating_sub(LISTED);
@@ -64,26 +123,61 @@ fn listed<'a>(all: impl Iterator<Item = &'a InstanceInfo>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    pub(crate) fn info(app: &str, instance: &str) -> InstanceInfo {
+        InstanceInfo {
+            app: app.to_owned(),
+            instance: instance.to_owned(),
+            host: String::new(),
+            url: None,
+            directory: None,
+            command: Vec::new(),
+            wrap_pid: None,
+            commands: Vec::new(),
+            pids: Vec::new(),
+            started_ms: 0,
+            listeners: Vec::new(),
+        }
+    }
 
     fn all() -> Vec<InstanceInfo> {
         [("shop", "blue"), ("shop", "feature-cart"), ("api", "k3f9")]
-            .into_iter()
-            .map(|(app, instance)| InstanceInfo {
-                app: app.to_owned(),
-                instance: instance.to_owned(),
-                host: String::new(),
-                url: None,
-                directory: None,
-                command: Vec::new(),
-                wrap_pid: None,
-                commands: Vec::new(),
-                pids: Vec::new(),
-                started_ms: 0,
-                listeners: Vec::new(),
-            })
-            .collect()
+            .map(|(app, instance)| info(app, instance))
+            .into()
+    }
+
+    #[test]
+    fn the_host_name_of_an_app_is_never_another_fork() {
+        let started = |name: &str| InstanceInfo { command: vec!["x".to_owned()], ..info("shop", name) };
+        let forks = [started("blue")];
+        assert!(one("http://shop.localhost:4280/", &forks).is_err());
+        assert_eq!(one("shop", &forks).unwrap().instance, "blue", "without a host name, the only one");
+        let all = [started("blue"), started("main"), started("main-2"), info("shop", "by-hand")];
+        assert_eq!(one("shop.localhost", &all).unwrap().instance, "main");
+        assert_eq!(one("http://5173.shop.localhost", &all).unwrap().instance, "main");
+        assert_eq!(one("shop.localhost", &all[2..3]).unwrap().instance, "main-2");
+        assert_eq!(one("shop.localhost", &all[3..]).unwrap().instance, "by-hand");
+        assert_eq!(matching("shop", &all).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn a_pasted_url_names_its_instance() {
+        let all = all();
+        for text in [
+            "http://feature-cart.shop.localhost:4280/",
+            "https://feature-cart.shop.localhost/cart?item=1#top",
+            "http://user:word@Feature-Cart.Shop.localhost.:80",
+            "http://5173.feature-cart.shop.localhost:4280",
+        ] {
+            assert_eq!(one(text, &all).unwrap().instance, "feature-cart", "{text}");
+        }
+        assert_eq!(host_of("http://5173.blue.shop.localhost/"), Some(("blue.shop", Some(5173))));
+        for text in ["http://localhost:3000/", "http://example.com/", "http://127.0.0.1:80/", "shop"] {
+            assert_eq!(host_of(text), None, "{text}");
+        }
+        assert!(one("http://localhost:3000/", &all).is_err());
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Runs one child process so that it seems to be us: it gets our signals, and we stop and end as it does.
+//! Runs one child process so that it seems to be us: it gets our signals, and we stop and end as it does. Or several of
+//! them beside one another ([`Crew`]), for `restart`: each gets our signals.
 //!
 //! ```text
 //! main thread   spawn ── waitpid(WUNTRACED) ── child stopped: stop ourselves ── child ended: give its end
 //! signal thread sigwait ── forward what was sent to us alone ── …
 //! ```
-//! The child stays in our process group, so what the terminal sends (Ctrl-C, Ctrl-Z, a new size) reaches
+//! A child stays in our process group, so what the terminal sends (Ctrl-C, Ctrl-Z, a new size) reaches
 //! it directly and is not sent twice. No handler is installed and no disposition is changed: we block signals
 //! and wait for them, and the child gets the mask that we were started with.
 use crate::exit::Exit;
@@ -13,14 +14,14 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, raise};
 use nix::unistd::{Pid, execve};
-use rustix::process::{WaitOptions, waitpid};
+use rustix::process::{WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 use std::convert::Infallible;
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Signals that are forwarded or mirrored. The others keep their effect on us.
 const SIGNALS: [Signal; 13] = [
@@ -60,10 +61,27 @@ pub(crate) struct Held {
     given: SigSet,
 }
 
+/// Children that run beside one another.
+#[derive(Debug, Default)]
+pub(crate) struct Crew {
+    living: Living,
+    /// The mask that the children get, once there is one.
+    mask: Option<SigSet>,
+}
+
+/// The children that our signals go to.
+#[derive(Clone, Debug, Default)]
+struct Living {
+    pids: Arc<Mutex<Vec<Pid>>>,
+    /// Whether a signal came that usually ends a program.
+    asked_to_end: Arc<AtomicBool>,
+}
+
 /// A child that runs.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: Pid,
+    living: Living,
 }
 
 /// Reads the dispositions while they are still the ones that we were started with (proc_pid_status(5)).
@@ -130,13 +148,73 @@ pub(crate) fn spawn(
     arguments: &[OsString],
     environment: &[(OsString, OsString)],
 ) -> io::Result<Child> {
-    let held = hold()?;
-    let pid = start(path, arguments, environment, &held.given)?;
-    let handled = held.handled;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || forward(&handled, pid))?;
-    // Held for ever.
-    std::mem::forget(held);
-    Ok(Child { pid })
+    Crew::default().spawn(path, arguments, environment)
+}
+
+// === impl Crew ===
+
+impl Crew {
+    /// Starts a program, and with the first one the thread that passes signals to all. From then on our signals go to
+    /// them.
+    ///
+    /// # Errors
+    /// What the system says: ENOENT, EACCES…
+    pub(crate) fn spawn(
+        &mut self,
+        path: &Path,
+        arguments: &[OsString],
+        environment: &[(OsString, OsString)],
+    ) -> io::Result<Child> {
+        let living = self.living.clone();
+        if let Some(mask) = &self.mask {
+            living.add(start(path, arguments, environment, mask)?);
+        } else {
+            let held = hold()?;
+            living.add(start(path, arguments, environment, &held.given)?);
+            let (handled, told) = (held.handled, living.clone());
+            std::thread::Builder::new().name("signals".to_owned()).spawn(move || forward(&handled, &told))?;
+            self.mask = Some(held.given);
+            // Held for ever.
+            std::mem::forget(held);
+        }
+        let pid = living.lock().last().copied().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Child { pid, living })
+    }
+
+    /// Whether we got a signal that usually ends a program: then no further one should be started.
+    pub(crate) fn is_asked_to_end(&self) -> bool {
+        self.living.asked_to_end.load(Ordering::Acquire)
+    }
+}
+
+// === impl Living ===
+
+impl Living {
+    fn add(&self, pid: Pid) {
+        self.lock().push(pid);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Pid>> {
+        self.pids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a signal, whoever it was sent to.
+    fn note(&self, signal: Signal) {
+        if matches!(signal, Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM) {
+            self.asked_to_end.store(true, Ordering::Release);
+        }
+    }
+
+    /// Passes a signal on. Fails only for a child that has ended, and then there is nothing to pass on.
+    fn pass(&self, signal: Signal) {
+        for pid in self.lock().iter() {
+            // A shell continues the whole job, so the child already runs. If only we are continued, the child
+            // should be too.
+            if signal != Signal::SIGCONT || is_stopped(*pid) {
+                let _ = kill(*pid, signal);
+            }
+        }
+    }
 }
 
 // === impl Held ===
@@ -156,22 +234,37 @@ impl Child {
         u32::try_from(self.pid.as_raw()).unwrap_or(0)
     }
 
+    /// Whether it has ended. Its end is not lost: [`wait`](Self::wait) tells it.
+    pub(crate) fn has_ended(&self) -> bool {
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid.as_raw()) else { return true };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        // An error: the kernel kept no status.
+        !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
+    }
+
     /// Waits for the end. While the child is stopped, so are we.
     ///
     /// # Errors
     /// The child no longer exists: SIGCHLD is ignored, so the kernel kept no status.
     pub(crate) fn wait(&self) -> io::Result<End> {
         let child = rustix::process::Pid::from_raw(self.pid.as_raw());
+        // Its number may be another process's once it has been waited for.
+        let gone = || self.living.lock().retain(|pid| *pid != self.pid);
         loop {
             let status = match waitpid(child, WaitOptions::UNTRACED) {
                 Ok(Some((_, status))) => status,
                 Ok(None) | Err(rustix::io::Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => {
+                    gone();
+                    return Err(errno.into());
+                }
             };
             if let Some(code) = status.exit_status() {
+                gone();
                 return Ok(End::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));
             }
             if let Some(signal) = status.terminating_signal() {
+                gone();
                 return Ok(End::Signalled(signal));
             }
             if let Some(Ok(signal)) = status.stopping_signal().map(Signal::try_from) {
@@ -264,9 +357,9 @@ fn stop(signal: Signal) {
     let _ = only.thread_block();
 }
 
-/// Passes signals on, for ever. Fails only if the child is gone, and then there is nothing to pass on.
+/// Passes signals on, for ever.
 #[cfg(target_os = "linux")]
-fn forward(handled: &SigSet, child: Pid) {
+fn forward(handled: &SigSet, children: &Living) {
     use nix::sys::signalfd::{SfdFlags, SignalFd};
     let Ok(source) = SignalFd::with_flags(handled, SfdFlags::SFD_CLOEXEC) else { return };
     loop {
@@ -280,13 +373,9 @@ fn forward(handled: &SigSet, child: Pid) {
         // A positive code is the kernel's (sigaction(2)): the terminal's, which the child got as well.
         // A hang-up goes only to the session's leader, a timer only to its process.
         let ours_alone = matches!(signal, Signal::SIGHUP | Signal::SIGALRM | Signal::SIGVTALRM);
-        // A shell continues the whole job, so the child already runs. If only we are continued, the child
-        // should be too.
-        if signal == Signal::SIGCONT && !is_stopped(child) {
-            continue;
-        }
+        children.note(signal);
         if info.ssi_code <= 0 || ours_alone {
-            let _ = kill(child, signal);
+            children.pass(signal);
         }
     }
 }
@@ -298,10 +387,16 @@ fn is_stopped(pid: Pid) -> bool {
     status.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
 }
 
+/// Not to be found out here: it may be.
+#[cfg(not(target_os = "linux"))]
+fn is_stopped(_pid: Pid) -> bool {
+    true
+}
+
 /// Passes signals on, for ever. Here the terminal's signals look like others, so signals that a terminal can
 /// send are not passed on.
 #[cfg(not(target_os = "linux"))]
-fn forward(handled: &SigSet, child: Pid) {
+fn forward(handled: &SigSet, children: &Living) {
     while let Ok(signal) = handled.wait() {
         let from_terminal = matches!(
             signal,
@@ -312,8 +407,9 @@ fn forward(handled: &SigSet, child: Pid) {
                 | Signal::SIGTTOU
                 | Signal::SIGWINCH
         );
+        children.note(signal);
         if !from_terminal {
-            let _ = kill(child, signal);
+            children.pass(signal);
         }
     }
 }
@@ -336,6 +432,24 @@ mod tests {
         #[cfg(target_os = "linux")]
         assert_eq!(end_of("kill -40 $$"), End::Signalled(40));
         assert_eq!(End::Exited(7).mirror(), Exit::Program(7));
+    }
+
+    #[test]
+    fn several_run_beside_one_another_and_each_end_is_told() {
+        let mut crew = Crew::default();
+        let mut run = |script: &str| {
+            let arguments = ["sh", "-c", script].map(OsString::from);
+            crew.spawn(Path::new("/bin/sh"), &arguments, &[]).unwrap()
+        };
+        let children = [run("exit 3"), run("kill -9 $$"), run("exit 0")];
+        while !children.iter().all(Child::has_ended) {
+            std::thread::yield_now();
+        }
+        let ends: Vec<End> = children.iter().map(|child| child.wait().unwrap()).collect();
+        assert_eq!(ends, [End::Exited(3), End::Signalled(9), End::Exited(0)]);
+        assert!(crew.living.lock().is_empty() && !crew.is_asked_to_end());
+        crew.living.note(Signal::SIGTERM);
+        assert!(crew.is_asked_to_end());
     }
 
     #[test]

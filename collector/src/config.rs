@@ -25,6 +25,8 @@ pub struct Config {
     /// Number of worker threads (`AGENTFS_ROUTER_THREADS`). Absent: one or two, depending on the number of
     /// cores.
     pub router_threads: Option<NonZero<usize>>,
+    /// The process that starts this collector again if it is killed; for `daemon.info`.
+    pub guardian: Option<u32>,
     /// Version to report in `daemon.info`.
     pub version: &'static str,
     /// The least important lines that are logged (`AGENTFS_LOG`).
@@ -38,6 +40,8 @@ pub struct Report {
     pub events: u64,
     /// Number of parts that did not stop in time.
     pub still_open: usize,
+    /// Whether it stopped because it was asked to, or because its home is gone; else a signal stopped it.
+    pub asked: bool,
 }
 
 // === impl Config ===
@@ -52,6 +56,7 @@ impl Config {
             tls: None,
             tls_address: None,
             router_threads: None,
+            guardian: None,
             version,
             log: Level::Info,
         }

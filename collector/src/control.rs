@@ -10,7 +10,9 @@ pub(crate) use server::Server;
 pub(crate) use shared::Shared;
 
 use crate::answer::Answer;
-use agentfs_wire::control::{DrainAllParams, DrainParams, EndedParams, InstanceName, RouteParams, Snapshot};
+use agentfs_wire::control::{
+    DrainAllParams, DrainParams, EndedParams, InstanceName, RouteParams, SettleParams, Snapshot,
+};
 use tokio::sync::oneshot;
 
 /// A request that only the hub can answer. It is carried out even if its client is gone by then.
@@ -45,6 +47,8 @@ pub(crate) enum Ask {
     Metrics,
     /// Look at the host's ports now, and answer when that is done.
     LookAtHost(InstanceName),
+    /// Answer when everything that an instance's programs reported is in the journal.
+    Settle(SettleParams),
     /// Read the TLS settings of the home again.
     TlsReload,
     /// Stop the collector.

@@ -1,10 +1,13 @@
 //! Raw TCP from outside into an instance: either one port on this host, or all ports on the instance's own
 //! address in 127/8. Owns the TCP listeners. Finds the instance's sockets by their names in the run dir, as
 //! the interposer does. Hands connections over if the program takes them (`handoff`), and otherwise passes
-//! the bytes. Called by `control`.
+//! the bytes. Keeps the forwards in a file, so that the next collector opens them again, and forgets those whose
+//! instance has ended. Called by `control`, and by `hub` at the start.
 mod files;
 mod serve;
 mod talk;
+#[cfg(test)]
+mod tests;
 
 use crate::answer::{Answer, error};
 use crate::bars::Bars;
@@ -13,6 +16,7 @@ use crate::limits::FORWARDS;
 use crate::log;
 use crate::registry::Key;
 use agentfs_handoff::Handoff;
+use agentfs_home::forwards::{self, KeptForward};
 use agentfs_wire::control::{ControlError, ErrorCode, ForwardInfo, ForwardParams};
 use agentfs_wire::name::{app_name, instance_name};
 use files::{InstanceFiles, bind_in};
@@ -31,6 +35,8 @@ use tokio::task::{AbortHandle, JoinSet};
 #[derive(Debug)]
 pub(crate) struct Forwards {
     run: PathBuf,
+    /// The file of forwards.
+    file: PathBuf,
     journal: Journal,
     end_rx: watch::Receiver<bool>,
     handoff: Arc<Handoff>,
@@ -49,6 +55,8 @@ struct Active {
 #[derive(Debug)]
 struct Forward {
     info: ForwardInfo,
+    /// As it is on disk.
+    kept: KeptForward,
     counters: Arc<Counters>,
     task: AbortHandle,
 }
@@ -59,35 +67,106 @@ impl Forwards {
     /// Starts without forwards. `end_rx` ends all of them; `handoff` gives connections to programs.
     pub(crate) fn new(
         run: PathBuf,
+        file: PathBuf,
         journal: Journal,
         end_rx: watch::Receiver<bool>,
         handoff: Arc<Handoff>,
         bars: Bars,
     ) -> Self {
-        Self { run, journal, end_rx, handoff, bars, active: Mutex::default() }
+        Self { run, file, journal, end_rx, handoff, bars, active: Mutex::default() }
     }
 
-    /// Adds a forward; a [`ForwardInfo`].
-    pub(crate) async fn add(&self, params: ForwardParams) -> Answer {
+    /// Opens again what the last collector had open, for instances that still are what they were. Returns what went
+    /// wrong. Needs a runtime.
+    pub(crate) fn restore(&self) -> Vec<String> {
+        let (kept, trouble) = forwards::load(&self.file);
+        let mut troubles: Vec<String> = trouble.into_iter().collect();
+        let all = kept.len();
+        for KeptForward { params, started_ms } in kept {
+            let files = self.files_of(&params);
+            if !files.exists() || files.started_ms() != started_ms {
+                continue;
+            }
+            let (listen, of) = (params.listen.clone(), format!("{}/{}", params.app, params.instance));
+            if let Err(error) = self.open(params) {
+                let listen = listen.unwrap_or_default();
+                troubles.push(format!("cannot open the forward {listen} of {of} again: {error}"));
+            }
+        }
+        let active = self.lock();
+        if active.forwards.len() < all {
+            self.save(&active);
+        }
+        troubles
+    }
+
+    /// Ends the forwards of instances that `lives` does not know, and of those whose name somebody has taken again.
+    pub(crate) fn keep_only(&self, lives: impl Fn(&str, &str) -> bool) {
+        let mut active = self.lock();
+        let before = active.forwards.len();
+        active.forwards.retain(|listen, Forward { info, kept, task, .. }| {
+            let same_life = self.files_of(&kept.params).started_ms() == kept.started_ms;
+            let stays = same_life && lives(&info.app, &info.instance);
+            if !stays {
+                task.abort();
+                self.bars.release(listen);
+            }
+            stays
+        });
+        if active.forwards.len() < before {
+            self.save(&active);
+        }
+    }
+
+    /// Adds a forward; a [`ForwardInfo`]. One that is there already is a success, too.
+    pub(crate) fn add(&self, params: ForwardParams) -> Answer {
         let (Some(_), Some(_)) = (app_name(&params.app), instance_name(&params.instance)) else {
             let message = format!("`{}/{}` is not a valid instance name", params.app, params.instance);
             return Err(error(ErrorCode::BadParams, message, None));
         };
+        if let Some(there) = self.same(&params) {
+            return serde_json::to_value(&there).map_err(|cause| internal(&cause));
+        }
         if self.lock().forwards.len() >= FORWARDS {
-            let hint = Some("remove one; `agentfs forward --list` shows them");
+            let hint = Some("remove one; `agentfs forward list` shows them");
             return Err(error(ErrorCode::Conflict, format!("there are already {FORWARDS} forwards"), hint));
         }
+        let info = self.open(params)?;
+        self.save(&self.lock());
+        serde_json::to_value(&info).map_err(|cause| internal(&cause))
+    }
+
+    /// The forward that does what is asked for, if there is one. Without a wish where to listen, every address of
+    /// this machine alone will do.
+    fn same(&self, params: &ForwardParams) -> Option<ForwardInfo> {
+        let wish: Option<SocketAddr> = params.listen.as_ref().and_then(|listen| listen.parse().ok());
+        let active = self.lock();
+        let same = active.forwards.values().find(|forward| {
+            let has = &forward.kept.params;
+            let target = (&has.app, &has.instance, has.port, has.handoff);
+            let listens = match (&params.listen, wish) {
+                (None, _) => !forward.info.lan,
+                (Some(_), wish) => {
+                    wish.is_some_and(|wish| forward.info.listen == canonical(wish).to_string())
+                }
+            };
+            target == (&params.app, &params.instance, params.port, params.handoff) && listens
+        });
+        same.map(|forward| ForwardInfo { existed: true, ..forward.counted() })
+    }
+
+    fn files_of(&self, params: &ForwardParams) -> InstanceFiles {
+        let (app, instance) = (params.app.clone(), params.instance.clone());
+        InstanceFiles { run: self.run.clone(), app, instance }
+    }
+
+    /// Opens a forward.
+    fn open(&self, mut params: ForwardParams) -> Result<ForwardInfo, ControlError> {
         let counters = Arc::<Counters>::default();
-        let served = Served {
-            files: InstanceFiles {
-                run: self.run.clone(),
-                app: params.app.clone(),
-                instance: params.instance.clone(),
-            },
-            handoff: params.handoff,
-            by: Arc::clone(&self.handoff),
-            counters: Arc::clone(&counters),
-        };
+        let files = self.files_of(&params);
+        let started_ms = files.started_ms();
+        let (handoff, by) = (params.handoff, Arc::clone(&self.handoff));
+        let served = Served { files, handoff, by, counters: Arc::clone(&counters) };
         let filter = Filter {
             app: Some(params.app.clone()),
             instance: Some(params.instance.clone()),
@@ -95,22 +174,18 @@ impl Forwards {
         };
         let events = self.journal.subscribe(filter);
         let end_rx = self.end_rx.clone();
-        let info = |listen: String| ForwardInfo {
-            listen,
-            app: params.app.clone(),
-            instance: params.instance.clone(),
-            port: params.port,
-            connections: 0,
-            handed: 0,
-            lan: false,
-        };
         let (listen, task) = match params.port {
             Some(port) => {
                 let listen = params.listen.as_deref().unwrap_or("127.0.0.1:0");
-                let listener = bind(address_of(listen, params.lan)?, port, &served)?;
+                let wanted = address_of(listen, params.lan)?;
+                if let Some(there) = self.lock().forwards.get(&canonical(wanted).to_string()) {
+                    return Err(taken(listen, &there.described()));
+                }
+                let listener = bind(wanted, port, &served)?;
                 let address = canonical(listener.local_addr().map_err(|cause| internal(&cause))?);
                 let key = Key { app: params.app.clone(), instance: params.instance.clone() };
                 self.bars.hold(&address.to_string(), address.port(), &key);
+                params.listen = Some(address.to_string());
                 let task =
                     self.lock().tasks.spawn(one_port(listener, address.ip(), port, served, events, end_rx));
                 (address.to_string(), task)
@@ -118,8 +193,8 @@ impl Forwards {
             None => {
                 let address = own_address(&params.app, &params.instance);
                 let listen = address.to_string();
-                if self.lock().forwards.contains_key(&listen) {
-                    return Err(taken(&listen));
+                if let Some(there) = self.lock().forwards.get(&listen) {
+                    return Err(taken(&listen, &there.described()));
                 }
                 let task = self.lock().tasks.spawn(all_ports(address, served, events, end_rx));
                 (listen, task)
@@ -129,22 +204,42 @@ impl Forwards {
         if lan {
             log::warning!("{}/{} is open to the network on {listen}", params.app, params.instance);
         }
-        let info = ForwardInfo { lan, ..info(listen.clone()) };
-        let answer = serde_json::to_value(&info).map_err(|cause| internal(&cause));
-        self.lock().forwards.insert(listen, Forward { info, counters, task });
-        answer
+        let info = ForwardInfo {
+            listen: listen.clone(),
+            app: params.app.clone(),
+            instance: params.instance.clone(),
+            port: params.port,
+            connections: 0,
+            handed: 0,
+            lan,
+            handoff: params.handoff,
+            existed: false,
+        };
+        let kept = KeptForward { params, started_ms };
+        self.lock().forwards.insert(listen, Forward { info: info.clone(), kept, counters, task });
+        Ok(info)
+    }
+
+    /// Writes the file of forwards. If that fails, they work until this collector ends.
+    fn save(&self, active: &Active) {
+        let kept = active.forwards.values().map(|forward| forward.kept.clone()).collect();
+        if let Err(error) = forwards::save(&self.file, kept) {
+            log::warning!("cannot write {}: {error}; forwards end with this collector", self.file.display());
+        }
     }
 
     /// Removes a forward.
     pub(crate) fn remove(&self, listen: &str) -> Answer {
-        match self.lock().forwards.remove(listen) {
+        let mut active = self.lock();
+        match active.forwards.remove(listen) {
             Some(forward) => {
                 forward.task.abort();
                 self.bars.release(listen);
+                self.save(&active);
                 Ok(json!({ "removed": true }))
             }
             None => {
-                let hint = Some("run `agentfs forward --list` to see all forwards");
+                let hint = Some("run `agentfs forward list` to see all forwards");
                 Err(error(ErrorCode::NotFound, format!("cannot find a forward from {listen}"), hint))
             }
         }
@@ -166,16 +261,7 @@ impl Forwards {
 
     /// Every forward.
     pub(crate) fn list(&self) -> Answer {
-        let forwards: Vec<ForwardInfo> = self
-            .lock()
-            .forwards
-            .values()
-            .map(|forward| {
-                let connections = forward.counters.all.load(Ordering::Relaxed);
-                let handed = forward.counters.handed.load(Ordering::Relaxed);
-                ForwardInfo { connections, handed, ..forward.info.clone() }
-            })
-            .collect();
+        let forwards: Vec<ForwardInfo> = self.lock().forwards.values().map(Forward::counted).collect();
         Ok(json!({ "forwards": forwards }))
     }
 
@@ -183,8 +269,33 @@ impl Forwards {
     fn lock(&self) -> std::sync::MutexGuard<'_, Active> {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         while active.tasks.try_join_next().is_some() {}
-        active.forwards.retain(|_, forward| !forward.task.is_finished());
+        let before = active.forwards.len();
+        // When the collector ends, all of them end, but the next collector opens them again.
+        if !*self.end_rx.borrow() {
+            active.forwards.retain(|_, forward| !forward.task.is_finished());
+        }
+        if active.forwards.len() < before {
+            self.save(&active);
+        }
         active
+    }
+}
+
+// === impl Forward ===
+
+impl Forward {
+    /// Where it leads, as the end of a message.
+    fn described(&self) -> String {
+        let ForwardInfo { app, instance, port, .. } = &self.info;
+        let port = port.map_or_else(|| ", every port".to_owned(), |port| format!(" port {port}"));
+        format!(": a forward to {app}/{instance}{port}")
+    }
+
+    /// What it is, with its connections so far.
+    fn counted(&self) -> ForwardInfo {
+        let connections = self.counters.all.load(Ordering::Relaxed);
+        let handed = self.counters.handed.load(Ordering::Relaxed);
+        ForwardInfo { connections, handed, ..self.info.clone() }
     }
 }
 
@@ -192,9 +303,10 @@ fn internal(cause: &dyn std::fmt::Display) -> ControlError {
     error(ErrorCode::Internal, cause.to_string(), None)
 }
 
-fn taken(listen: &str) -> ControlError {
+/// `by`: who has it, if that is known.
+fn taken(listen: &str, by: &str) -> ControlError {
     let hint = Some("choose another port, or leave it out to get a free one");
-    error(ErrorCode::Conflict, format!("{listen} is already in use"), hint)
+    error(ErrorCode::Conflict, format!("{listen} is already in use{by}"), hint)
 }
 
 /// Whether only this machine can reach an address. An IPv4-mapped IPv6 address counts as that IPv4 address.
@@ -222,9 +334,17 @@ fn address_of(listen: &str, lan: bool) -> Result<SocketAddr, ControlError> {
 fn bind(address: SocketAddr, port: u16, served: &Served) -> Result<TcpListener, ControlError> {
     let dual = served.may_hand(address.port(), port) && served.files.takes_both(port);
     bind_in(address, dual).map_err(|cause| match cause.kind() {
-        std::io::ErrorKind::AddrInUse => taken(&address.to_string()),
+        std::io::ErrorKind::AddrInUse => taken(&address.to_string(), &holder(address)),
         _ => error(ErrorCode::Conflict, format!("cannot listen on {address}: {cause}"), None),
     })
+}
+
+/// The process of the host that listens there, as the end of a message; empty if it is not known.
+fn holder(address: SocketAddr) -> String {
+    let listeners = agentfs_home::holders::of_port(address.port());
+    let pid =
+        listeners.iter().filter(|listener| listener.serves(address.ip())).find_map(|it| it.pids.first());
+    pid.map(|pid| format!(" by {}", crate::processes::described(*pid))).unwrap_or_default()
 }
 
 /// The address as it was requested, whatever the family of the socket is.
@@ -237,142 +357,4 @@ fn own_address(app: &str, instance: &str) -> Ipv4Addr {
     let [a, b, c, ..] = agentfs_wire::peer::space(b"own address", app, instance).to_be_bytes();
     // 127.0/16 is left to the host; no part is 0 or 255.
     Ipv4Addr::new(127, 64 + a % 128, 1 + b % 254, 1 + c % 254)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use agentfs_wire::event::{What, Who};
-    use agentfs_wire::paths::Paths;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpStream, UnixListener};
-
-    fn forwards(run: &std::path::Path) -> (Forwards, watch::Sender<bool>, Journal) {
-        let (end_tx, end_rx) = watch::channel(false);
-        let journal = Journal::new();
-        let bars = Bars::open(&Paths::new(run, 0));
-        (Forwards::new(run.to_owned(), journal.clone(), end_rx, Arc::default(), bars), end_tx, journal)
-    }
-
-    fn params(port: Option<u16>) -> ForwardParams {
-        ForwardParams {
-            app: "shop".to_owned(),
-            instance: "main".to_owned(),
-            port,
-            listen: None,
-            handoff: None,
-            lan: false,
-        }
-    }
-
-    async fn echo(listener: UnixListener) {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let (mut input, mut output) = stream.split();
-            let _ = tokio::io::copy(&mut input, &mut output).await;
-        }
-    }
-
-    async fn says(address: &str) -> String {
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(b"hello").await.unwrap();
-        client.shutdown().await.unwrap();
-        let mut text = String::new();
-        client.read_to_string(&mut text).await.unwrap();
-        text
-    }
-
-    #[tokio::test]
-    async fn a_port_is_forwarded_until_its_instance_ends() {
-        let run = tempfile::tempdir_in("/tmp").unwrap();
-        let upstream = UnixListener::bind(run.path().join("shop-main.5432.l.sock")).unwrap();
-        let _upstream = tokio::spawn(echo(upstream));
-        let (forwards, _end, journal) = forwards(run.path());
-        let info: ForwardInfo =
-            serde_json::from_value(forwards.add(params(Some(5432))).await.unwrap()).unwrap();
-        assert_eq!(says(&info.listen).await, "hello");
-        let second = ForwardParams { listen: Some(info.listen.clone()), ..params(Some(5432)) };
-        assert_eq!(forwards.add(second).await.unwrap_err().code, ErrorCode::Conflict);
-        assert_eq!(forwards.list().unwrap()["forwards"][0]["connections"], 1);
-        journal.publish(0, What::InstanceEnded { of: Who::new("shop", "main") });
-        while TcpStream::connect(&info.listen).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(forwards.list().unwrap()["forwards"], json!([]));
-        assert_eq!(forwards.remove(&info.listen).unwrap_err().code, ErrorCode::NotFound);
-    }
-
-    #[tokio::test]
-    async fn a_forward_that_is_removed_is_closed() {
-        let run = tempfile::tempdir_in("/tmp").unwrap();
-        let upstream = UnixListener::bind(run.path().join("shop-main.5432.l.sock")).unwrap();
-        let _upstream = tokio::spawn(echo(upstream));
-        let (forwards, _end, _journal) = forwards(run.path());
-        let info: ForwardInfo =
-            serde_json::from_value(forwards.add(params(Some(5432))).await.unwrap()).unwrap();
-        assert_eq!(says(&info.listen).await, "hello");
-        forwards.remove(&info.listen).unwrap();
-        let closed = async {
-            while TcpStream::connect(&info.listen).await.is_ok() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(20), closed).await.expect("it is closed");
-        assert_eq!(forwards.list().unwrap()["forwards"], json!([]));
-    }
-
-    #[tokio::test]
-    async fn an_own_address_serves_every_port() {
-        let run = tempfile::tempdir_in("/tmp").unwrap();
-        let (forwards, _end, journal) = forwards(run.path());
-        let info: ForwardInfo = serde_json::from_value(forwards.add(params(None)).await.unwrap()).unwrap();
-        // A port that is free here, because the test's own listener on another address had it.
-        let probe = TcpListener::bind((info.listen.as_str(), 0)).await.unwrap();
-        let port = probe.local_addr().unwrap().port();
-        drop(probe);
-        let upstream = UnixListener::bind(run.path().join(format!("shop-main.{port}.sock"))).unwrap();
-        let _upstream = tokio::spawn(echo(upstream));
-        let of = Who::new("shop", "main");
-        journal.publish(0, What::InstanceStarted { of, pid: None, command: None });
-        let address = format!("{}:{port}", info.listen);
-        while TcpStream::connect(&address).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(says(&address).await, "hello");
-    }
-
-    #[tokio::test]
-    async fn the_network_is_let_in_only_where_that_was_asked_for() {
-        let run = tempfile::tempdir_in("/tmp").unwrap();
-        let (forwards, _end, _journal) = forwards(run.path());
-        for open in
-            ["0.0.0.0:0", "[::]:0", "[::ffff:0.0.0.0]:0", "[::127.0.0.1]:0", "192.0.2.1:0", "[fe80::1]:0"]
-        {
-            let params = ForwardParams { listen: Some(open.to_owned()), ..params(Some(1)) };
-            let refused = forwards.add(params).await.unwrap_err();
-            assert_eq!(refused.code, ErrorCode::BadParams, "{open}");
-            assert!(refused.message.contains(open) && refused.hint.unwrap().contains("--lan"), "{open}");
-        }
-        for (listen, lan, open) in [
-            ("127.0.0.1:0", false, false),
-            ("127.9.9.9:0", false, false),
-            ("[::ffff:127.0.0.1]:0", false, false),
-            ("127.0.0.1:0", true, false),
-            ("0.0.0.0:0", true, true),
-        ] {
-            let params = ForwardParams { listen: Some(listen.to_owned()), lan, ..params(Some(1)) };
-            let info: ForwardInfo = serde_json::from_value(forwards.add(params).await.unwrap()).unwrap();
-            assert_eq!(info.lan, open, "{listen}");
-        }
-    }
-
-    #[tokio::test]
-    async fn bad_addresses_are_named() {
-        let run = tempfile::tempdir_in("/tmp").unwrap();
-        let (forwards, _end, _journal) = forwards(run.path());
-        let bad = ForwardParams { listen: Some("nowhere".to_owned()), ..params(Some(1)) };
-        let error = forwards.add(bad).await.unwrap_err();
-        assert!(error.message.contains("nowhere") && error.hint.is_some());
-        let bad = ForwardParams { app: "No Label".to_owned(), ..params(Some(1)) };
-        assert_eq!(forwards.add(bad).await.unwrap_err().code, ErrorCode::BadParams);
-    }
 }

@@ -22,8 +22,10 @@ mod recheck;
 mod reload;
 mod requests;
 mod routing;
+mod search;
 mod secure;
 mod start;
 mod surveys;
+mod taken;
 
 pub(crate) use start::run;

@@ -69,6 +69,11 @@ impl Journal {
         self.lock().ring.sequence()
     }
 
+    /// Number of the last kept event that a filter asks for, 0 if there is none.
+    pub(crate) fn last(&self, filter: &Filter) -> u64 {
+        self.lock().ring.last(filter)
+    }
+
     /// Subscribers at the moment.
     pub(crate) fn subscribers(&self) -> usize {
         let mut inner = self.lock();
@@ -123,6 +128,20 @@ mod tests {
                 assert_eq!(read(&subscription.next().await.unwrap()).sequence, number);
             }
         }
+    }
+
+    #[test]
+    fn the_last_event_of_an_app_is_known() {
+        let journal = Journal::new();
+        let since = |app: &str, since_ms| {
+            journal.last(&Filter { app: Some(app.into()), since_ms: Some(since_ms), ..Filter::default() })
+        };
+        assert_eq!(since("shop", 0), 0);
+        (1..=4)
+            .zip(["shop", "blog", "shop", "blog"])
+            .for_each(|(time, app)| journal.publish(time, event(app)));
+        assert_eq!((since("shop", 0), since("blog", 0), since("other", 0)), (3, 4, 0));
+        assert_eq!((since("shop", 3), since("shop", 4)), (3, 0));
     }
 
     #[tokio::test]

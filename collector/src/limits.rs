@@ -186,6 +186,12 @@ pub(crate) const BROKER_SILENT: usize = 32;
 #[cfg(target_os = "linux")]
 pub(crate) const BROKER_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Searches at once for the process that has a port. A further bind that fails is reported without that process.
+pub(crate) const PORT_SEARCHES: usize = 4;
+
+/// Characters of a process's command line in a message. The rest is left out.
+pub(crate) const COMMAND_CHARACTERS: usize = 80;
+
 /// Forwards of raw TCP into instances. A further one is refused with `conflict`.
 pub(crate) const FORWARDS: usize = 256;
 

@@ -7,12 +7,14 @@
 mod birth;
 mod command;
 mod exit;
+mod held;
 mod survey;
 
 pub(crate) use command::command;
+pub(crate) use held::held;
 pub(crate) use survey::survey;
 
-use crate::limits::{EXIT_QUEUE, WATCHED_PROCESSES};
+use crate::limits::{COMMAND_CHARACTERS, EXIT_QUEUE, WATCHED_PROCESSES};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -112,6 +114,14 @@ impl Processes {
         });
         Ok(Some(task.abort_handle()))
     }
+}
+
+/// A process for people: `node api.js (pid 812)`. On a system without `/proc`, only its number.
+pub(crate) fn described(pid: u32) -> String {
+    let command = command(pid).unwrap_or_default().join(" ");
+    let shown: String =
+        agentfs_wire::text::visible(command.trim()).to_string().chars().take(COMMAND_CHARACTERS).collect();
+    if shown.is_empty() { format!("pid {pid}") } else { format!("{shown} (pid {pid})") }
 }
 
 /// Whether a process with that number exists.

@@ -15,6 +15,7 @@ pub(crate) mod event;
 mod face;
 mod faces;
 mod hand;
+mod held;
 mod instance;
 mod key;
 mod learned;
@@ -25,7 +26,7 @@ mod updates;
 mod view;
 
 pub(crate) use effect::Effect;
-pub(crate) use event::{Event, FileState};
+pub(crate) use event::{Event, FileState, Held};
 pub(crate) use hand::{HandRoute, RouteTarget};
 pub(crate) use key::Key;
 pub(crate) use route::{End, LastSeen, Route, Target};

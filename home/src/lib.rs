@@ -1,14 +1,17 @@
 //! What is on disk in one AGENTFS_HOME, apart from TLS.
 //!
 //! Owns its folders and their permissions ([`prepare`]), the locks ([`CollectorLock`], [`RunLock`]), changes of the
-//! run dir ([`RunDir`]), the second names of its files ([`Keep`]), the routes added by hand ([`routes`]), other small files ([`stored`]), the page
-//! that says whether somebody traces ([`TracePage`]), and the checks whether a process holds a socket and listens on
-//! it ([`Prober`], [`AcceptingSockets`]). [`agentfs_wire::paths::Paths`] has the place of each file. Makes no
+//! run dir ([`RunDir`]), the second names of its files ([`Keep`]), the routes added by hand ([`routes`]), the forwards
+//! ([`forwards`]), other small files ([`stored`]), the page that says whether somebody traces ([`TracePage`]), and the
+//! checks which process holds a socket ([`Prober`], [`holders`]) and whether it listens on it ([`AcceptingSockets`]).
+//! [`agentfs_wire::paths::Paths`] has the place of each file. Makes no
 //! decisions, never waits longer than its limits say, and does not log: the caller does. Used by the collector, and
 //! by the command line, which needs a run dir before any collector runs.
 mod accepting;
 mod error;
 mod folders;
+pub mod forwards;
+pub mod holders;
 mod keep;
 mod limits;
 mod lock;

@@ -15,7 +15,8 @@ pub(crate) const RUN_LOCK_WAIT: Duration = Duration::from_secs(10);
 /// Milliseconds between two attempts to get the run lock.
 pub(crate) const RUN_LOCK_PAUSE_MS: u8 = 2;
 
-/// Bytes of the largest file of routes, or of what ports speak, that is read. A larger one is treated as damaged.
+/// Bytes of the largest file of routes, of forwards, or of what ports speak, that is read. A larger one is treated as
+/// damaged.
 pub(crate) const STORED_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Time below which the list of the machine's Unix sockets is read whenever a socket may have begun to listen.

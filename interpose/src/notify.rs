@@ -1,8 +1,8 @@
 //! Sends notices to the collector. It never waits for the collector and keeps nothing open.
 //!
 //! A notice is one datagram: socket, sendto, close. A notice that cannot be sent is dropped, and the next one says
-//! how many were. Notices about listeners are always sent, all others only while somebody traces. The collector says
-//! so in the first byte of a page, which is mapped on first use.
+//! how many were. Notices about listeners and about ports that are in use are always sent, all others only while
+//! somebody traces. The collector says so in the first byte of a page, which is mapped on first use.
 #![expect(unsafe_code, reason = "reads one byte of a shared page, and the process's name")]
 
 use crate::config::Config;

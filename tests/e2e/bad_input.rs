@@ -7,6 +7,7 @@ use agentfs_wire::control::ErrorCode;
 use agentfs_wire::name::is_label;
 use nix::unistd::{Gid, Uid, chown};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -260,10 +261,12 @@ fn collectors_that_start_at_once_leave_one() {
     for process in started {
         let _ = process.finish().success();
     }
-    let pid = home.daemon().unwrap().pid;
-    until("one collector", || {
-        let collectors: Vec<_> = home.processes().into_iter().map(|(pid, _)| pid).collect();
-        (collectors == [i32::try_from(pid).unwrap()]).then_some(())
+    let daemon = home.daemon().unwrap();
+    let both: BTreeSet<i32> =
+        [daemon.pid, daemon.guardian.unwrap()].map(|pid| i32::try_from(pid).unwrap()).into();
+    until("one collector and its guardian", || {
+        let left: BTreeSet<i32> = home.processes().into_iter().map(|(pid, _)| pid).collect();
+        (left == both).then_some(())
     });
 }
 

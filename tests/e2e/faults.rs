@@ -85,7 +85,7 @@ fn a_closed_or_removed_run_dir_is_no_hindrance() {
     let script = "set -e\n\
         wait_up() { until \"$2\" $3 >out 2>/dev/null; do :; done; cat out; }\n\
         FIXTURE_BODY=first \"$1\" & first=$!; wait_up \"$@\" 5000\n\
-        kill -9 $(cat \"$AGENTFS_HOME/collector.lock\")\n\
+        collector=$(cat \"$AGENTFS_HOME/collector.lock\"); kill -9 $(ps -o ppid= -p $collector) $collector\n\
         chmod 0 \"$AGENTFS_RUN\"; \"$2\" 5000\n\
         chmod 0 \"$AGENTFS_RUN\"; FIXTURE_PORT=5001 FIXTURE_BODY=second \"$1\" & second=$!; wait_up \"$@\" 5001\n\
         rm -r \"$AGENTFS_RUN\"; FIXTURE_PORT=5002 FIXTURE_BODY=third \"$1\" & third=$!; wait_up \"$@\" 5002\n\

@@ -193,6 +193,6 @@ fn the_project_says_which_ports_are_isolated() {
     fs::write(&toml, "isolate = true\n").unwrap();
     assert!(in_shop(first, &[]) && in_shop(second, &[]));
     fs::write(&toml, "isolate = 'yes'\n").unwrap();
-    let wrong = home.wrap("shop", "one", &["true"]).directory(shop).output().code(2);
+    let wrong = home.wrap("shop", "one", &["true"]).directory(shop).output().code(125);
     assert!(wrong.stderr.contains("agentfs.toml") && wrong.stderr.contains("isolate"), "{}", wrong.explain());
 }

@@ -274,8 +274,11 @@ fn an_exposed_port_is_reached_by_both_addresses_of_localhost() {
     } else {
         agentfs_tests::skip::skipped("this machine has no IPv6, so only the IPv4 address is opened");
     }
-    // Whoever has the port keeps it, and the program is not started.
-    let second = home.agentfs(&arguments).arg("true").output().code(125);
+    // A further command of the instance shares it.
+    let _ = home.agentfs(&arguments).arg("true").output().success();
+    // Whoever has the port keeps it, and the program of another instance is not started.
+    let other = ["wrap", "--app", "shop", "--instance", "two", "--expose", &text, "--", "true"];
+    let second = home.agentfs(&other).output().code(125);
     assert!(second.stderr.contains("already in use"), "{}", second.explain());
     let _ = server.terminate();
 }

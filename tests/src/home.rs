@@ -204,11 +204,26 @@ impl Home {
         until("the collector answers daemon.info", || self.daemon())
     }
 
-    /// Kills the collector with SIGKILL and waits until it is gone; what it was.
+    /// Kills the collector and its guardian with SIGKILL, so that no collector runs; waits until it is gone. What it
+    /// was.
     ///
     /// # Panics
     /// Where none runs.
     pub fn kill_daemon(&self) -> DaemonInfo {
+        let daemon = self.daemon().expect("a collector runs");
+        if let Some(guardian) = daemon.guardian.and_then(|pid| i32::try_from(pid).ok()) {
+            // It may be gone already.
+            let _ = kill(Pid::from_raw(guardian), Signal::SIGKILL);
+            until("the guardian is gone", || (!processes::is_alive(guardian)).then_some(()));
+        }
+        self.kill_collector()
+    }
+
+    /// Kills the collector alone with SIGKILL, as somebody does who frees a port; waits until it is gone. What it was.
+    ///
+    /// # Panics
+    /// Where none runs.
+    pub fn kill_collector(&self) -> DaemonInfo {
         let daemon = self.daemon().expect("a collector runs");
         let pid = i32::try_from(daemon.pid).expect("Linux pids fit");
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("the collector is ours to kill");
@@ -389,6 +404,8 @@ impl Drop for Home {
         let mut left = self.processes();
         while !left.is_empty() && start.elapsed() < crate::wait::DEADLINE && !failed {
             crate::wait::pause();
+            // A collector that was killed may have come back a moment ago.
+            let _ = self.stop_daemon();
             left = self.processes();
         }
         for (pid, _) in &left {

@@ -22,6 +22,11 @@ pub(crate) fn with_variable(variable: &str) -> Vec<(i32, String)> {
     system::with_variable(variable)
 }
 
+/// Whether a process listens on that port of TCP.
+pub fn listens_on(pid: i32, port: u16) -> bool {
+    tcp_ports(pid).contains(&port)
+}
+
 /// Ports on which a process listens on TCP.
 pub(crate) fn tcp_ports(pid: i32) -> Vec<u16> {
     system::tcp_ports(pid)

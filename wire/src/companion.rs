@@ -38,6 +38,12 @@ pub struct Started {
     pub child_pid: u32,
     /// Unix time in milliseconds when it was started.
     pub started_ms: u64,
+    /// The `$PORT` that was asked for, so that `restart` sets it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Whether the program's calls are left alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_interpose: bool,
 }
 
 /// Identity of an instance.
@@ -119,6 +125,7 @@ impl Companion {
             wrap_pid: self.wrap_pid,
             child_pid: self.child_pid,
             started_ms: self.started_ms,
+            ..Started::default()
         }]
     }
 
@@ -178,6 +185,7 @@ mod tests {
             wrap_pid: 17,
             child_pid: 17,
             started_ms: 19,
+            ..Started::default()
         };
         let mut new = old.clone();
         new.commands = [old.started(), vec![second]].concat();
@@ -191,5 +199,9 @@ mod tests {
         );
         let read: Companion = serde_json::from_str(&text).unwrap();
         assert_eq!(read.processes(), [(7, 9), (8, 9), (17, 19)]);
+        let own = Started { port: Some(3000), no_interpose: true, ..Started::default() };
+        let text = serde_json::to_string(&own).unwrap();
+        assert!(text.ends_with(r#""started_ms":0,"port":3000,"no_interpose":true}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Started>(&text).unwrap(), own);
     }
 }

@@ -105,6 +105,9 @@ pub mod method {
     /// [`super::InstanceName`] → `{}`, once the collector has looked which programs hold the host's ports: what that instance
     /// must not reach is barred then.
     pub const HOST_LOOK: &str = "host.look";
+    /// [`super::SettleParams`] → [`super::Settled`], once everything that the instance's programs reported so far is in the
+    /// journal, also binds whose port is still searched for.
+    pub const CALLS_SETTLED: &str = "calls.settled";
     /// The counters as Prometheus text → `{"text": …}`.
     pub const METRICS: &str = "metrics";
 }
@@ -132,6 +135,9 @@ pub struct DaemonInfo {
     pub https_port: Option<u16>,
     /// Unix time in milliseconds when it started.
     pub started_ms: u64,
+    /// The process that starts it again if it is killed, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guardian: Option<u32>,
     /// Why the router does not listen, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router_error: Option<String>,
@@ -326,6 +332,24 @@ pub struct Subscribed {
     pub sequence: u64,
 }
 
+/// Asks whether everything of an instance is in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleParams {
+    /// App.
+    pub app: String,
+    /// Instance.
+    pub instance: String,
+    /// Only events that are not older than this count (Unix milliseconds).
+    pub since_ms: u64,
+}
+
+/// Up to which event a subscriber of an instance has to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Number of the last such event; 0: there is none.
+    pub sequence: u64,
+}
+
 /// What prune did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruned {
@@ -425,6 +449,12 @@ pub struct ForwardInfo {
     /// Whether other machines can reach it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lan: bool,
+    /// Whether connections are handed to the program, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handoff: Option<bool>,
+    /// Whether it was there before it was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub existed: bool,
 }
 
 /// Reads one request line.

@@ -162,7 +162,8 @@ pub struct Call {
     pub errno: Option<String>,
     /// Path of the listener's socket.
     pub socket: Option<String>,
-    /// The program that `exec` or `start` is about.
+    /// The program that `exec` or `start` is about; for a `bind` that failed with `EADDRINUSE`, who has the port, for
+    /// people.
     pub file: Option<String>,
 }
 

@@ -3,7 +3,8 @@
 //! Owns: file names of sockets ([`name`]), abstract names of client sockets ([`peer`]), the datagram
 //! that the interposer sends ([`notice`]), the proof that a process belongs to an instance ([`secret`]), requests and
 //! replies of the control socket (`control`), journal events (`event`), host names (`host`) and URLs (`url`), what
-//! ports speak (`speaks`), levels of the log (`level`), the file beside an instance (`companion`), where files live (`paths`), what macOS starts for
+//! ports speak (`speaks`), levels of the log (`level`), the file beside an instance (`companion`), what a process's
+//! environment says (`environ`), where files live (`paths`), what macOS starts for
 //! a script and loads into a program ([`script`], [`slices`]), [`limits`] and environment names ([`mod@env`]).
 //! Never does I/O, never reads a clock or the environment.
 //! Used by every other crate; without the feature `std` (the interposer) it neither allocates nor
@@ -29,6 +30,8 @@ pub mod text;
 pub mod companion;
 #[cfg(feature = "std")]
 pub mod control;
+#[cfg(feature = "std")]
+pub mod environ;
 #[cfg(feature = "std")]
 pub mod event;
 #[cfg(feature = "std")]

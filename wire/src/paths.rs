@@ -34,6 +34,8 @@ pub struct Paths {
     pub routes: PathBuf,
     /// What ports of folders were seen to speak, `home/faces.json`: written likewise.
     pub faces: PathBuf,
+    /// Forwards, `home/forwards.json`: written in the same way.
+    pub forwards: PathBuf,
     /// Unpacked interposers, `home/lib`.
     pub lib: PathBuf,
 }
@@ -63,6 +65,7 @@ impl Paths {
             old_log: home.join("collector.log.1"),
             routes: home.join("routes.json"),
             faces: home.join("faces.json"),
+            forwards: home.join("forwards.json"),
             lib: home.join("lib"),
             base,
         }

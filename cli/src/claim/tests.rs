@@ -1,6 +1,7 @@
 //! Claims in a run dir, without a collector.
 use super::*;
 use crate::checkout::AppName;
+use crate::choice::Before;
 use std::os::unix::net::UnixListener;
 
 fn home() -> (tempfile::TempDir, Paths) {
@@ -22,6 +23,7 @@ fn request(folder: &str) -> Request<'_> {
         folder: Path::new(folder),
         inside: None,
         own: &[],
+        before: Before::default(),
     }
 }
 

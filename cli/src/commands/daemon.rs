@@ -7,6 +7,7 @@ use crate::descriptors;
 use crate::display;
 use crate::duration::{age, now_ms};
 use crate::exit::Exit;
+use crate::guardian;
 use crate::hint::Failure;
 use crate::launch_agent::{self, LaunchAgent};
 use crate::launchctl::Launchd;
@@ -43,7 +44,14 @@ pub(crate) fn run(
         DaemonAction::Install { print: true } => print_agent(settings, printer),
         DaemonAction::Install { print: false } => install(settings, printer),
         DaemonAction::Uninstall => uninstall(settings, printer),
-        DaemonAction::Run { detached, by_launchd } => serve(*detached, *by_launchd, settings, printer),
+        DaemonAction::Run { detached: true, .. } => {
+            // We outlive the command that started us by far: what it was given is not for us.
+            descriptors::close_inherited();
+            // Fails only if we already lead a process group; then no other terminal can reach us.
+            let _ = nix::unistd::setsid();
+            guardian::guard(settings, printer)
+        }
+        DaemonAction::Run { guarded, by_launchd, .. } => serve(*guarded, *by_launchd, settings, printer),
     }
 }
 
@@ -126,7 +134,8 @@ fn stop(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     let _: Value = client.call(method::DAEMON_STOP, json!({}))?;
     drop(client);
     let deadline = Instant::now() + STOP_TIME;
-    while crate::liveness::is_running(info.pid, info.started_ms) {
+    let lives = |pid| crate::liveness::is_running(pid, info.started_ms);
+    while lives(info.pid) || info.guardian.is_some_and(lives) {
         if Instant::now() > deadline {
             let failure = Failure::of(format_args!("the collector (pid {}) does not stop", info.pid));
             return Err(failure.hint(format_args!("run `kill -9 {}`; nothing is lost", info.pid)));
@@ -203,13 +212,7 @@ fn uninstall(settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     }
 }
 
-fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
-    if detached {
-        // We outlive the command that started us by far: what it was given is not for us.
-        descriptors::close_inherited();
-        // Fails only if we already lead a process group; then no other terminal can reach us.
-        let _ = nix::unistd::setsid();
-    }
+fn serve(guarded: bool, by_launchd: bool, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
     let mut config = Config::new(settings.paths.clone(), env!("CARGO_PKG_VERSION"));
     config.router_address = settings.router;
     match agentfs_launchd::sockets(launch_agent::SOCKETS) {
@@ -220,13 +223,18 @@ fn serve(detached: bool, by_launchd: bool, settings: &Settings, printer: &Printe
     config.tls_address = settings.router_tls;
     config.router_threads = settings.router_threads;
     config.log = settings.log;
+    config.guardian = guarded.then(std::os::unix::process::parent_id);
     match agentfs_collector::serve(config) {
         Err(Error::Home(error @ HomeError::AlreadyRunning { .. })) if by_launchd => {
             printer.say(&error.to_string());
         }
         // Two commands started a collector at once: the first one serves both.
-        Err(Error::Home(HomeError::AlreadyRunning { .. })) if detached => {}
+        Err(Error::Home(HomeError::AlreadyRunning { .. })) if guarded => {}
         Err(error) => return Err(error.into()),
+        // launchd starts a job again that fails.
+        Ok(report) if (guarded || by_launchd) && !report.asked => {
+            return Ok(Exit::Program(guardian::SIGNALLED));
+        }
         Ok(_) => {}
     }
     Ok(Exit::Success)
@@ -258,6 +266,9 @@ fn details(info: &DaemonInfo, settings: &Settings) -> String {
         vec!["run dir".to_owned(), info.run.clone()],
         vec!["log".to_owned(), settings.paths.log.display().to_string()],
     ];
+    if let Some(guardian) = info.guardian {
+        rows.push(vec!["guardian".to_owned(), format!("pid {guardian} starts it again if it is killed")]);
+    }
     if !info.listen_tls.is_empty() {
         rows.insert(3, vec!["tls".to_owned(), info.listen_tls.join(", ")]);
     }

@@ -5,9 +5,10 @@ use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::{environment, instance, interposer, program, protection, reference, supervise};
+use crate::{environment, here, instance, interposer, program, protection, reference, supervise};
 use agentfs_wire::control::{Snapshot, method};
 use serde_json::json;
+use std::ffi::OsString;
 
 /// Runs the command. Returns only if the program could not be started.
 ///
@@ -18,15 +19,24 @@ pub(crate) fn run(
     settings: &Settings,
     printer: &Printer,
 ) -> Result<Exit, Failure> {
+    start(arguments, settings, printer).map_err(|failure| match failure.exit {
+        Exit::NoProgram | Exit::NotExecutable => failure,
+        // A status of our own could be the program's.
+        _ => failure.exit(Exit::Setup),
+    })
+}
+
+fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> Result<Exit, Failure> {
+    let (name, command) = divide(&arguments.words, has_no_instance(std::env::args_os()))?;
     let Some(mut client) = autostart::where_needed(settings)? else {
-        return Err(reference::nothing_runs(&arguments.instance));
+        return Err(reference::nothing_runs(name));
     };
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let target = reference::one(&arguments.instance, &snapshot.instances)?;
-    let name = arguments.command.first().cloned().unwrap_or_default();
-    let path = program::find(&name, settings.search_path.as_deref())?;
+    let target = here::choose(name, settings, &snapshot.instances)?;
+    let program = command.first().cloned().unwrap_or_default();
+    let path = program::find(&program, settings.search_path.as_deref())?;
     let library = interposer::unpack(settings, |text| printer.warn(text))?;
-    let start = protection::prepare(settings, printer, path, &arguments.command);
+    let start = protection::prepare(settings, printer, path, command);
     let unreached = program::beyond_reach(&start.path);
     if let Some(why) = unreached {
         instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
@@ -50,4 +60,61 @@ pub(crate) fn run(
     drop(client);
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))
+}
+
+/// Whether the command line names no instance: `--` is the first word of `exec` that is not an option.
+fn has_no_instance(line: impl Iterator<Item = OsString>) -> bool {
+    let words = line.skip_while(|word| word != "exec").skip(1);
+    let mut words = words.skip_while(|word| word != "--" && word.as_encoded_bytes().starts_with(b"-"));
+    words.next().is_some_and(|word| word == "--")
+}
+
+/// Divides the words into the name of the instance, if there is one, and the program with its arguments.
+fn divide(words: &[OsString], bare: bool) -> Result<(Option<&str>, &[OsString]), Failure> {
+    if bare {
+        return Ok((None, words));
+    }
+    let (name, rest) =
+        words.split_first().ok_or_else(|| Failure::new(Exit::Usage, "exec needs a program"))?;
+    let rest = rest.strip_prefix(&[OsString::from("--")]).unwrap_or(rest);
+    let name = name.to_str().ok_or_else(|| {
+        Failure::new(Exit::NotFound, format_args!("no instance {} is running", name.display()))
+    })?;
+    if rest.is_empty() {
+        return Err(Failure::new(Exit::Usage, format_args!("cannot find a program after `{name}`")).hint(
+            format_args!("write `agentfs exec {name} -- PROGRAM`, or `agentfs exec -- {name}` to run it in the instance of this folder"),
+        ));
+    }
+    Ok((Some(name), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect()
+    }
+
+    #[test]
+    fn an_instance_may_be_left_out() {
+        for (line, bare) in [
+            ("agentfs exec -- curl", true),
+            ("agentfs -v exec --isolate -q -- curl -- x", true),
+            ("agentfs exec shop -- curl", false),
+            ("agentfs exec shop curl --", false),
+            ("agentfs exec", false),
+        ] {
+            assert_eq!(has_no_instance(words(line).into_iter()), bare, "{line}");
+        }
+        let of = |line: &str, bare| {
+            let words = words(line);
+            let divided = divide(&words, bare).ok()?;
+            Some((divided.0.map(str::to_owned), divided.1.len()))
+        };
+        assert_eq!(of("curl -v x", true), Some((None, 3)));
+        assert_eq!(of("shop -- curl -v", false), Some((Some("shop".to_owned()), 2)));
+        assert_eq!(of("shop curl -v", false), Some((Some("shop".to_owned()), 2)));
+        assert_eq!((of("shop", false), of("shop --", false), of("", false)), (None, None, None));
+    }
 }

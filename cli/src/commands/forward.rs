@@ -1,9 +1,10 @@
 //! `agentfs forward`: raw TCP from outside into an instance.
-use crate::args::ForwardArguments;
+use crate::args::{ForwardAction, ForwardArguments};
 use crate::autostart;
 use crate::client::Client;
 use crate::display;
 use crate::exit::Exit;
+use crate::here;
 use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::reference;
@@ -30,19 +31,33 @@ pub(crate) fn run(
     printer: &Printer,
 ) -> Result<Exit, Failure> {
     let mut client = autostart::ensure(settings)?;
-    if arguments.list {
-        return list(&mut client, arguments.json, printer);
+    let (listed, removed) = match &arguments.action {
+        Some(ForwardAction::List { json }) => (Some(*json), None),
+        Some(ForwardAction::Remove { listen }) => (None, Some(listen)),
+        None => (arguments.list.then_some(arguments.json), arguments.remove.as_ref()),
+    };
+    if let Some(as_json) = listed {
+        return list(&mut client, as_json, printer);
     }
-    if let Some(listen) = &arguments.remove {
+    if let Some(listen) = removed {
+        // All ports of an instance have an address without a port; the collector says what is not found.
+        let listen = listen_of(listen).unwrap_or_else(|_| listen.clone());
         let _: Value = client.call(method::FORWARD_REMOVE, json!({ "listen": listen }))?;
         printer.talk(&format!("removed the forward from {listen}"));
         return Ok(Exit::Success);
     }
-    let Some(target) = &arguments.target else {
-        return Err(Failure::new(Exit::Usage, "a forward needs an instance and a port"));
-    };
-    let (name, port) = target_of(target)?;
+    add(arguments, &mut client, settings, printer)
+}
+
+fn add(
+    arguments: &ForwardArguments,
+    client: &mut Client,
+    settings: &Settings,
+    printer: &Printer,
+) -> Result<Exit, Failure> {
+    let (name, port) = arguments.target.as_deref().map_or(Ok((None, None)), target_of)?;
     if let (None, Some(listen)) = (port, &arguments.listen) {
+        let name = name.unwrap_or("the instance");
         let failure =
             Failure::new(Exit::Usage, format_args!("every port of {name} cannot be served on `{listen}`"));
         return Err(failure.hint(
@@ -50,7 +65,7 @@ pub(crate) fn run(
         ));
     }
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let instance = reference::one(name, &snapshot.instances)?;
+    let instance = here::choose(name, settings, &snapshot.instances)?;
     let params = ForwardParams {
         app: instance.app.clone(),
         instance: instance.instance.clone(),
@@ -78,12 +93,24 @@ pub(crate) fn run(
         printer.data(&format!("{}\n", forward.listen))?;
         printer.talk(&format!("{} → {}", forward.listen, described(&forward)));
     }
+    if forward.existed {
+        printer.note(&format!(
+            "the forward from {} to {} exists already",
+            forward.listen,
+            described(&forward)
+        ));
+    }
     Ok(Exit::Success)
 }
 
-/// Divides `INSTANCE:PORT`; `INSTANCE` alone means all ports.
-fn target_of(target: &str) -> Result<(&str, Option<u16>), Failure> {
-    let Some((name, port)) = target.rsplit_once(':') else { return Ok((target, None)) };
+/// Divides `INSTANCE:PORT`. `INSTANCE` alone means all ports, `:PORT` the instance of the folder. A URL has the port of
+/// the router, which is not the instance's.
+fn target_of(target: &str) -> Result<(Option<&str>, Option<u16>), Failure> {
+    if let Some((_, port)) = reference::host_of(target) {
+        return Ok((Some(target), port));
+    }
+    let Some((name, port)) = target.rsplit_once(':') else { return Ok((Some(target), None)) };
+    let name = Some(name).filter(|name| !name.is_empty());
     match port.parse::<u16>() {
         Ok(port) if port != 0 => Ok((name, Some(port))),
         _ => Err(Failure::new(Exit::Usage, format_args!("`{port}` in `{target}` is not a port"))
@@ -144,8 +171,11 @@ mod tests {
 
     #[test]
     fn targets_and_addresses_are_read() {
-        assert_eq!(target_of("shop/k3f9:5432").unwrap(), ("shop/k3f9", Some(5432)));
-        assert_eq!(target_of("shop").unwrap(), ("shop", None));
+        assert_eq!(target_of("shop/k3f9:5432").unwrap(), (Some("shop/k3f9"), Some(5432)));
+        assert_eq!(target_of("shop").unwrap(), (Some("shop"), None));
+        assert_eq!(target_of(":5432").unwrap(), (None, Some(5432)));
+        let url = "http://blue.shop.localhost:4280/";
+        assert_eq!(target_of(url).unwrap(), (Some(url), None));
         assert!(target_of("shop:0").is_err() && target_of("shop:http").is_err());
         assert_eq!(listen_of("5432").unwrap(), "127.0.0.1:5432");
         assert_eq!(listen_of("[::1]:80").unwrap(), "[::1]:80");

@@ -1,6 +1,6 @@
 //! `agentfs name`: what `wrap` would call the instance of this folder, and why. Changes nothing.
 use crate::args::NameArguments;
-use crate::choice::{Choice, Mode, Refusal, Renamed, Request, choose};
+use crate::choice::{Before, Choice, Mode, Refusal, Renamed, Request, choose};
 use crate::claim::Census;
 use crate::client::Client;
 use crate::commands::wrap;
@@ -80,6 +80,7 @@ fn decide(settings: &Settings, place: &Place, names: &Names, command: &[String])
         folder: place.folder(),
         inside: inside.as_deref(),
         own: &own,
+        before: Before::default(),
     };
     choose(&request, &mut |name| census.state(name))
 }

@@ -1,11 +1,12 @@
 //! `agentfs route`: host names added by hand.
-use crate::args::{PolicyArgument, RouteArguments};
+use crate::args::{PolicyArgument, RouteAction, RouteArguments};
 use crate::autostart;
 use crate::client::Client;
 use crate::display;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
+use crate::reference;
 use crate::settings::Settings;
 use agentfs_wire::control::{Policy, RouteInfo, RouteParams, method};
 use serde::Deserialize;
@@ -29,10 +30,15 @@ pub(crate) fn run(
     printer: &Printer,
 ) -> Result<Exit, Failure> {
     let mut client = autostart::ensure(settings)?;
-    if arguments.list {
-        return list(&mut client, arguments.json, printer);
+    let (listed, removed) = match &arguments.action {
+        Some(RouteAction::List { json }) => (Some(*json), None),
+        Some(RouteAction::Remove { name }) => (None, Some(name)),
+        None => (arguments.list.then_some(arguments.json), arguments.remove.as_ref()),
+    };
+    if let Some(as_json) = listed {
+        return list(&mut client, as_json, printer);
     }
-    if let Some(name) = &arguments.remove {
+    if let Some(name) = removed {
         let host = host(name);
         let _: Value = client.call(method::ROUTE_REMOVE, json!({ "host": host }))?;
         printer.talk(&format!("removed the route {host}"));
@@ -119,12 +125,21 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 
 /// A host name: `myapp` is `myapp.localhost`.
 fn host(name: &str) -> String {
+    // As a browser shows it.
+    let url = name.strip_prefix("http://").or_else(|| name.strip_prefix("https://"));
+    let name = url.map_or(name, |url| url.split([':', '/']).next().unwrap_or(url));
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     if name.contains('.') { name } else { format!("{name}.localhost") }
 }
 
 /// The target for the collector. Paths are absolute, because the collector has another working directory.
 fn absolute(target: &str) -> Result<String, Failure> {
+    if let Some((name, _)) = reference::host_of(&target.to_ascii_lowercase()) {
+        return Ok(match name.rsplit_once('.') {
+            Some((instance, app)) => format!("{app}/{instance}"),
+            None => name.to_owned(),
+        });
+    }
     let looks_like_path = target.starts_with(['/', '.', '~'])
         || Path::new(target).extension().is_some_and(|suffix| suffix == "sock")
         || (target.contains('/') && Path::new(target).exists());
@@ -153,6 +168,7 @@ mod tests {
     fn a_bare_name_is_a_host_below_localhost() {
         assert_eq!(host("MyApp"), "myapp.localhost");
         assert_eq!(host("myapp.localhost."), "myapp.localhost");
+        assert_eq!(host("http://myapp.localhost:4280/x"), "myapp.localhost");
     }
 
     #[test]
@@ -160,6 +176,7 @@ mod tests {
         for name in ["shop/blue", "127.0.0.1:8080", "blue.shop"] {
             assert_eq!(absolute(name).unwrap(), name);
         }
+        assert_eq!(absolute("http://blue.shop.localhost:4280/").unwrap(), "shop/blue");
         let here = std::env::current_dir().unwrap().canonicalize().unwrap();
         assert_eq!(absolute("./app.sock").unwrap(), here.join("app.sock").to_str().unwrap());
         assert_eq!(absolute("app.sock").unwrap(), here.join("app.sock").to_str().unwrap());

@@ -18,9 +18,9 @@ use crate::hint::Failure;
 use crate::ours::Ours;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::{descriptors, host_port, instance, liveness};
+use crate::{descriptors, display, host_port, instance, liveness};
 use agentfs_wire::companion::Companion;
-use agentfs_wire::control::{Snapshot, method};
+use agentfs_wire::control::{SettleParams, Settled, Snapshot, method};
 use agentfs_wire::event::What;
 use agentfs_wire::url::UrlStyle;
 use nix::errno::Errno;
@@ -32,6 +32,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -46,6 +47,9 @@ const OWNER_TRIES: u32 = 20;
 
 /// Pause between two looks.
 const OWNER_PAUSE: Duration = Duration::from_millis(10);
+
+/// Milliseconds that the collector may take, and then the last events, once the program has ended.
+const LAST_EVENTS: u8 = 250;
 
 /// Milliseconds that the lines which have arrived may take once the program has ended.
 const LAST_LINES: u8 = 50;
@@ -101,16 +105,14 @@ pub(crate) fn run(
     let _ = nix::unistd::setsid();
     let end = descriptors::end_of(arguments.pid).ok();
     let pid = (arguments.pid, arguments.started_ms);
-    if !liveness::is_running(pid.0, pid.1) {
-        return Ok(Exit::Success);
-    }
     let (done_tx, done_rx) = UnixStream::pair().map_err(|error| Failure::of(&error))?;
-    let stop = Arc::new(OnceLock::new());
+    let (stop, progress) = (Arc::new(OnceLock::new()), Arc::new(Progress::default()));
     let mut teller = Teller {
         arguments: arguments.clone(),
         settings: settings.clone(),
         printer: *printer,
         stop: Arc::clone(&stop),
+        progress: Arc::clone(&progress),
     };
     // Nobody waits for this thread for ever: perhaps nobody reads what it has to say.
     std::thread::Builder::new()
@@ -120,14 +122,31 @@ pub(crate) fn run(
             drop(done_tx);
         })
         .map_err(|error| Failure::of(format_args!("cannot start a thread: {error}")))?;
-    if wait_for_one(end.as_ref(), &done_rx, pid) == Ended::Program
-        && let Some(events) = stop.get()
-    {
-        // What has arrived is still told, then the events are over.
-        let _ = events.shutdown(Shutdown::Read);
-        wait_within(&done_rx, LAST_LINES);
+    // A program whose port is in use may have ended before we started.
+    let has_ended = !liveness::is_running(pid.0, pid.1);
+    if has_ended || wait_for_one(end.as_ref(), &done_rx, pid) == Ended::Program {
+        let last = last_event(settings, arguments);
+        progress.last.store(last, Ordering::SeqCst);
+        if progress.seen.load(Ordering::SeqCst) < last {
+            wait_within(&done_rx, LAST_EVENTS);
+        }
+        if let Some(events) = stop.get() {
+            // What has arrived is still told, then the events are over.
+            let _ = events.shutdown(Shutdown::Read);
+            wait_within(&done_rx, LAST_LINES);
+        }
     }
     Ok(Exit::Success)
+}
+
+/// Number of the last event that is about what the instance did so far. The collector may be searching for who has a port
+/// that the program could not bind. 0 if it does not answer in time.
+fn last_event(settings: &Settings, arguments: &TellArguments) -> u64 {
+    let TellArguments { app, instance, started_ms: since_ms, .. } = arguments.clone();
+    let params = SettleParams { app, instance, since_ms };
+    let ask = |mut client: Client| client.call(method::CALLS_SETTLED, params).ok();
+    let client = Client::connect_within(&settings.paths, Duration::from_millis(LAST_EVENTS.into())).ok();
+    client.and_then(ask).map_or(0, |Settled { sequence }| sequence)
 }
 
 /// The thread that tells.
@@ -138,6 +157,16 @@ struct Teller {
     printer: Printer,
     /// Gets the connection, so that the wait for events can be ended.
     stop: Arc<OnceLock<UnixStream>>,
+    progress: Arc<Progress>,
+}
+
+/// How far the thread that tells has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Number of the last event that was told.
+    seen: AtomicU64,
+    /// Number of the event after which it ends; 0: it is not known yet.
+    last: AtomicU64,
 }
 
 // === impl Teller ===
@@ -169,6 +198,8 @@ impl Teller {
         let mut ours = Ours::new(paths, app.clone(), instance.clone(), pid);
         // Each port of the host once, whichever process of the instance asks for it.
         let mut told = BTreeSet::new();
+        // Each port that is in use once: a program may try it again and again.
+        let mut taken = BTreeSet::new();
         while let Ok(Next::Event(event)) = events.next(None) {
             match &event.what {
                 What::ListenerUp(listener) | What::ListenerRenamed(listener) => {
@@ -178,6 +209,13 @@ impl Teller {
                     }
                 }
                 What::Call(call) => {
+                    if let Some(line) = display::taken_line(call)
+                        // It may have ended because of that.
+                        && call.pid.is_none_or(|pid| ours.has(pid))
+                        && taken.insert(line.clone())
+                    {
+                        self.printer.warn(&line);
+                    }
                     let news = host_port::news(call);
                     match news.filter(|news| told.insert((news.port, news.is_refused))) {
                         Some(news) if news.is_refused => self.printer.warn(&news.text),
@@ -186,6 +224,11 @@ impl Teller {
                     }
                 }
                 _ => {}
+            }
+            self.progress.seen.store(event.sequence, Ordering::SeqCst);
+            let last = self.progress.last.load(Ordering::SeqCst);
+            if last != 0 && event.sequence >= last {
+                return;
             }
         }
     }

@@ -39,6 +39,9 @@ pub(crate) fn run(
             no_interpose: false,
             port: None,
             main: None,
+            stem: None,
+            closed: false,
+            forwards: Vec::new(),
             command: arguments.command,
         };
         return wrap::run_telling(wrapped, settings, printer, tell);

@@ -8,7 +8,7 @@ mod joining;
 
 use crate::args::WrapArguments;
 use crate::autostart;
-use crate::choice::{Mode, Request};
+use crate::choice::{Before, Mode, Request};
 use crate::claim::{Claim, claim};
 use crate::client::Client;
 use crate::commands::tell;
@@ -16,14 +16,14 @@ use crate::environment::{self, Engine};
 use crate::exit::Exit;
 use crate::follow::{Followed, Follower, Tell};
 use crate::hint::Failure;
-use crate::isolation::{self, Isolation};
 use crate::naming::Names;
 use crate::place::{self, Place};
 use crate::printer::Printer;
+use crate::project_file::{self, Isolation};
 use crate::protection::{self, Start};
 use crate::settings::Settings;
-use crate::{instance, interposer, main_port, program, supervise};
-use agentfs_wire::companion::{Companion, Rules};
+use crate::{instance, interposer, program, supervise};
+use agentfs_wire::companion::{Companion, Rules, Started};
 use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
 use agentfs_wire::env;
 use agentfs_wire::label::hash5;
@@ -67,10 +67,10 @@ pub(crate) fn run_telling(
         printer.warn(problem);
     }
     let names = place.names(arguments.app.as_deref(), arguments.instance.as_deref(), &file_name(&path))?;
-    let isolation = isolation::of(&place.directory, place.checkout.as_ref())?;
+    let isolation = project_file::isolation(&place)?;
     let main = match arguments.main {
         Some(port) => Some(port),
-        None => main_port::of(&place.directory, place.folder())?,
+        None => project_file::main(&place)?,
     };
     let mut wanted = Companion {
         main,
@@ -147,7 +147,7 @@ struct Prepared {
 
 impl WrapArguments {
     /// What is asked of the choice of an instance.
-    fn request<'a>(&self, place: &'a Place, names: &'a Names, inside: Option<&'a str>) -> Request<'a> {
+    fn request<'a>(&'a self, place: &'a Place, names: &'a Names, inside: Option<&'a str>) -> Request<'a> {
         let mode = match (self.new, self.join) {
             (true, _) => Mode::New,
             (_, true) => Mode::Join,
@@ -160,7 +160,41 @@ impl WrapArguments {
             folder: place.folder(),
             inside,
             own: &[],
+            before: Before { stem: self.stem.as_deref(), closed: self.closed },
         }
+    }
+
+    /// The same as words, without what has no option.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        let texts = [("--app", &self.app), ("--instance", &self.instance), ("--stem", &self.stem)];
+        for (name, text) in texts {
+            words.extend(text.iter().flat_map(|text| [name.into(), text.into()]));
+        }
+        let one = |port: &Option<u16>| port.iter().copied().collect::<Vec<u16>>();
+        let ports = [
+            ("--allow-host", &self.allow_host),
+            ("--expose", &self.expose),
+            ("--only", &self.only),
+            ("--except", &self.except),
+            ("--main", &one(&self.main)),
+            ("--port", &one(&self.port)),
+        ];
+        for (name, ports) in ports {
+            words.extend(ports.iter().flat_map(|port| [name.into(), port.to_string().into()]));
+        }
+        let switches = [
+            ("--new", self.new),
+            ("--join", self.join),
+            ("--replace", self.replace),
+            ("--isolate", self.isolate),
+            ("--no-interpose", self.no_interpose),
+            ("--closed", self.closed),
+        ];
+        words.extend(switches.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name.into()));
+        words.push("--".into());
+        words.extend(self.command.iter().cloned());
+        words
     }
 }
 
@@ -184,6 +218,7 @@ impl Wrap<'_> {
         if let Some(client) = &mut client {
             instance::look_at_host(client, app, name);
         }
+        open_forwards(&arguments.forwards, client.as_mut(), printer);
         let urls = info.as_ref().map(DaemonInfo::urls);
         let chosen_port = match (arguments.port, &library) {
             (Some(port), _) => Some(port),
@@ -306,6 +341,16 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
     Ok(())
 }
 
+/// Opens forwards of an instance again. It starts without them: somebody may have taken a port.
+pub(crate) fn open_forwards(forwards: &[ForwardParams], client: Option<&mut Client>, printer: &Printer) {
+    let Some(client) = client else { return };
+    for forward in forwards {
+        if let Err(error) = client.call::<Value>(method::FORWARD_ADD, forward) {
+            printer.warn(&format!("cannot open a forward again: {}", error.message));
+        }
+    }
+}
+
 /// The facts of the instance, if it is made. The claim sets its name and its time.
 fn describe(
     rules: Rules,
@@ -324,6 +369,14 @@ fn describe(
         root: place.app.root.clone(),
         worktree: place.worktree().map(Path::to_owned),
         command: words(&arguments.command),
+        commands: vec![Started {
+            command: words(&arguments.command),
+            directory: place.directory.clone(),
+            wrap_pid: std::process::id(),
+            port: arguments.port,
+            no_interpose: arguments.no_interpose || settings.no_interpose,
+            ..Started::default()
+        }],
         wrap_pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rules,
@@ -346,6 +399,13 @@ pub(crate) fn words(command: &[OsString]) -> Vec<String> {
         kept.push(format!("… {}", hash5(&words.join("\0"))));
     }
     kept
+}
+
+/// Whether words that [`words`] kept are the command line itself.
+pub(crate) fn is_whole(kept: &[String]) -> bool {
+    let is_hash = |last: &String| last.strip_prefix("… ").is_some_and(|hash| hash.len() == hash5("").len());
+    // A word that is not UTF-8 has such a character instead.
+    !kept.last().is_some_and(is_hash) && !kept.iter().any(|word| word.contains('\u{fffd}'))
 }
 
 /// The file name of a program.
@@ -411,6 +471,8 @@ fn farewell(settings: &Settings, printer: &Printer, claim: &Claim) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
 
     #[test]
     fn a_very_long_command_line_is_kept_in_part_and_stays_distinct() {
@@ -419,6 +481,8 @@ mod tests {
             words(&["make", "all", &long, last].map(OsString::from))
         };
         assert_eq!(words(&["make".into(), "all".into()]), ["make", "all"]);
+        assert!(is_whole(&words(&["make".into(), "…".into()])) && !is_whole(&of("a")));
+        assert!(!is_whole(&words(&[OsStr::from_bytes(b"\xff").to_owned()])));
         assert_eq!(of("a").len(), 3);
         assert_eq!(of("a"), of("a"));
         assert_ne!(of("a"), of("b"));

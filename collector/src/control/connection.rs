@@ -146,7 +146,7 @@ impl Connection {
             }
             method::FORWARD_ADD => {
                 return Outcome::Answer(match read(params) {
-                    Ok(params) => self.shared.forwards.add(params).await,
+                    Ok(params) => self.shared.forwards.add(params),
                     Err(error) => Err(error),
                 });
             }
@@ -165,6 +165,7 @@ impl Connection {
             }
             method::ROUTE_LIST => Ok(Ask::RouteList),
             method::HOST_LOOK => read(params).map(Ask::LookAtHost),
+            method::CALLS_SETTLED => read(params).map(Ask::Settle),
             method::PRUNE => Ok(Ask::Prune),
             method::METRICS => Ok(Ask::Metrics),
             method::ROUTE_ADD => read(params).map(Ask::RouteAdd),

@@ -1,9 +1,11 @@
 //! Where an instance listens, by the names in the run dir, and the TCP sockets that forward to it.
+use crate::limits::COMPANION_BYTES;
 use agentfs_wire::address::Scope;
+use agentfs_wire::companion::Companion;
 use agentfs_wire::limits::REUSEPORT_WORKERS;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,13 +22,32 @@ pub(super) struct InstanceFiles {
 // === impl InstanceFiles ===
 
 impl InstanceFiles {
+    /// Whether the run dir has any file of the instance.
+    pub(super) fn exists(&self) -> bool {
+        let files = agentfs_home::list(&self.run).unwrap_or_default();
+        files.iter().filter_map(|file| SocketName::parse(file).ok()).any(|name| self.owns(&name))
+    }
+
+    /// When the instance was started (Unix milliseconds), as its companion says; `None` for one made by hand.
+    pub(super) fn started_ms(&self) -> Option<u64> {
+        let (app, instance) = (app_name(&self.app)?, instance_name(&self.instance)?);
+        let path = self.run.join(SocketName { app, instance, kind: Kind::Companion }.format().as_str());
+        let mut text = Vec::new();
+        std::fs::File::open(path).ok()?.take(COMPANION_BYTES).read_to_end(&mut text).ok()?;
+        serde_json::from_slice::<Companion>(&text).ok().map(|companion| companion.started_ms)
+    }
+
+    fn owns(&self, name: &SocketName) -> bool {
+        (name.app.as_str(), name.instance.as_str()) == (&*self.app, &*self.instance)
+    }
+
     /// Ports that the instance has listeners on.
     pub(super) fn ports(&self) -> BTreeSet<u16> {
         let files = agentfs_home::list(&self.run).unwrap_or_default();
         files
             .iter()
             .filter_map(|file| SocketName::parse(file).ok())
-            .filter(|name| (name.app.as_str(), name.instance.as_str()) == (&*self.app, &*self.instance))
+            .filter(|name| self.owns(name))
             .filter_map(|name| match name.kind {
                 Kind::Listener { port, .. } => Some(port),
                 _ => None,

@@ -1,8 +1,8 @@
 //! What the hub answers to control requests. Each is carried out to its end, whether or not its client
 //! still waits.
-use super::drive::Hub;
+use super::drive::{Hub, Stopping};
 use super::routing;
-use super::surveys::Pruning;
+use super::surveys::{Pruning, Survey};
 use crate::answer::{Answer, error};
 use crate::clock::now_ms;
 use crate::control::{Ask, Command};
@@ -44,6 +44,7 @@ impl Hub {
                 self.hosts.see(&key, self.registry.life_of(&key));
                 return self.look_at_host(Some(command.answer_tx));
             }
+            Ask::Settle(of) => return self.settle(of, command.answer_tx),
             Ask::Prune => return self.begin_pruning(command.answer_tx),
             Ask::InstanceEnded(params) => Ok(self.instance_ended(params)),
             Ask::Drain(params) => self.drain_one(params),
@@ -51,7 +52,7 @@ impl Hub {
             Ask::Metrics => Ok(json!({"text": self.metrics()})),
             Ask::TlsReload => self.reload_tls(),
             Ask::Stop => {
-                self.stopping = true;
+                self.stopping = Stopping::Asked;
                 Ok(json!({"stopping": true}))
             }
         };
@@ -106,7 +107,7 @@ impl Hub {
         }
         if self.registry.hand_routes() >= HAND_ROUTES {
             let message = format!("there are already {HAND_ROUTES} routes");
-            return Err(error(ErrorCode::Conflict, message, Some("use `agentfs route --remove`")));
+            return Err(error(ErrorCode::Conflict, message, Some("use `agentfs route remove`")));
         }
         let info = route.info(self.naming.urls.url(&route.host));
         let mut stored = self.registry.route_infos(self.naming.urls);
@@ -121,7 +122,7 @@ impl Hub {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         if !self.registry.has_hand_route(&host) {
             let message = format!("cannot find the route `{host}`");
-            return Err(error(ErrorCode::NotFound, message, Some("run `agentfs route --list`")));
+            return Err(error(ErrorCode::NotFound, message, Some("run `agentfs route list`")));
         }
         let mut stored = self.registry.route_infos(self.naming.urls);
         stored.retain(|other| other.host != host);
@@ -177,6 +178,20 @@ impl Hub {
         self.reconcile();
         self.surveys.want_now(std::iter::empty());
         self.surveys.begin(self.files.run.path());
+        self.go_on_pruning();
+    }
+
+    /// Takes the result of a survey in.
+    pub(super) fn take_survey(&mut self, survey: Survey) {
+        let Survey { asked, living, held } = survey;
+        // The holders first: a dead instance has none.
+        let mut events: Vec<_> = held.into_iter().map(|held| Event::Held { held }).collect();
+        events.push(Event::Surveyed { asked, living });
+        self.tell(events);
+        if let Some(surveyed_tx) = self.surveyed_tx.take() {
+            // Its receiver is gone only when we end.
+            let _ = surveyed_tx.send(self.registry.keys().collect());
+        }
         self.go_on_pruning();
     }
 

@@ -4,6 +4,7 @@ use super::files::{Files, Folder};
 use super::hosts::Hosts;
 use super::requests;
 use super::routing::{self, Naming};
+use super::search::{Searched, Searching, is_in_use};
 use super::secure::Switch;
 use super::surveys::Surveys;
 use crate::answer::Answer;
@@ -62,8 +63,25 @@ pub(super) struct Hub {
     pub(super) requests_missed: Arc<AtomicU64>,
     /// Parts that run as tasks, by name, with what ended them.
     pub(super) tasks: JoinSet<(&'static str, Option<String>)>,
+    /// Gets the instances that are alive once the first survey is done.
+    pub(super) surveyed_tx: Option<oneshot::Sender<BTreeSet<Key>>>,
+    /// Searches for who has a port that is in use, at most `PORT_SEARCHES`.
+    pub(super) searches: JoinSet<Searched>,
+    /// Instances whose ports are searched for, and who waits for that.
+    pub(super) searching: Searching,
     /// Whether to end.
-    pub(super) stopping: bool,
+    pub(super) stopping: Stopping,
+}
+
+/// Whether the collector ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopping {
+    /// No.
+    No,
+    /// A signal came: somebody may need it, who did not ask for its end.
+    Signal,
+    /// It was asked to, or its home is gone.
+    Asked,
 }
 
 /// What comes in.
@@ -98,32 +116,39 @@ impl Hub {
         let mut exits = Vec::new();
         let mut requests = Vec::new();
         let mut retry_at = None;
-        while !self.stopping {
+        while self.stopping == Stopping::No {
             let now = Instant::now();
             let (look_at, survey_at, keep_at) =
                 (self.files.rechecks.next(), self.surveys.at, self.files.keep_at);
             let (sample_at, faces_at) = (self.naming.sample_at, self.naming.faces_at);
             retry_at = retry_at.or_else(|| self.must_ask().then(|| now + RETRY));
             tokio::select! {
-                () = &mut shutdown => return,
+                () = &mut shutdown => self.stopping = Stopping::Signal,
                 1.. = inputs.notice_rx.recv_many(&mut notices, NOTICE_BATCH) => self.take_notices(&mut notices),
                 1.. = inputs.hint_rx.recv_many(&mut hints, HINT_QUEUE) => self.take_hints(&mut hints),
                 1.. = inputs.exit_rx.recv_many(&mut exits, EXIT_QUEUE) => {
                     self.tell(exits.drain(..).map(|pid| Event::ProcessExited { pid }).collect());
                 }
-                Some(command) = inputs.command_rx.recv() => self.answer(command),
+                Some(command) = inputs.command_rx.recv() => {
+                    // What was reported before somebody asked is known to the answer.
+                    while notices.len() < NOTICE_BATCH && let Ok(notice) = inputs.notice_rx.try_recv() {
+                        notices.push(notice);
+                    }
+                    if !notices.is_empty() {
+                        self.take_notices(&mut notices);
+                    }
+                    self.answer(command);
+                }
                 Some(report) = inputs.router_rx.recv() => self.take_report(&report),
                 1.. = inputs.request_rx.recv_many(&mut requests, REQUEST_BATCH) => {
                     requests::pass(&self.journal, &self.requests_missed, requests.drain(..));
                 }
-                Some((asked, living)) = self.surveys.next() => {
-                    self.tell(vec![Event::Surveyed { asked, living }]);
-                    self.go_on_pruning();
-                }
+                Some(survey) = self.surveys.next() => self.take_survey(survey),
                 Some(found) = self.hosts.next() => {
                     self.hosts.take(found, || self.registry.folders());
                     self.look_at_host(None);
                 }
+                Some(ended) = self.searches.join_next() => self.take_search(ended),
                 Some(ended) = self.tasks.join_next() => self.task_ended(ended),
                 () = sleep_until(look_at.unwrap_or(now)), if look_at.is_some() => {
                     let due = self.files.due();
@@ -257,10 +282,16 @@ impl Hub {
     fn take_notices(&mut self, notices: &mut Vec<VerifiedNotice>) {
         let mut events = Vec::new();
         let mut files = BTreeMap::new();
+        let mut refused = Vec::new();
         for notice in notices.drain(..) {
             let port = notice.address.map(|address| address.port).filter(|_| notice.call == Call::Connect);
             let holder = port.and_then(|port| self.hosts.holder(port));
-            self.journal.publish(now_ms(), calls::event(&notice, self.files.run.path(), holder));
+            let call = calls::event(&notice, self.files.run.path(), holder);
+            if is_in_use(&notice) {
+                refused.push((notice, call));
+                continue;
+            }
+            self.journal.publish(now_ms(), call);
             let listens = notice.call == Call::Listen;
             if notice.outcome != Outcome::Rewritten
                 || notice.errno != 0
@@ -279,6 +310,10 @@ impl Hub {
         events.extend(self.look(files));
         if !events.is_empty() {
             self.tell(events);
+        }
+        // Who has the port may have reported itself just before.
+        for (notice, call) in refused {
+            self.publish_refused(&notice, call);
         }
     }
 
@@ -431,12 +466,12 @@ impl Hub {
     fn check_own_files(&mut self) {
         if !self.files.are_ours() {
             crate::log::error!("{} was removed: this collector stops", self.files.paths.home.display());
-            self.stopping = true;
+            self.stopping = Stopping::Asked;
         }
     }
 
     fn check_run_dir(&mut self) {
-        if !self.stopping
+        if self.stopping == Stopping::No
             && let Folder::Mended(what) = self.files.mend_run_dir()
         {
             self.warn(&what);

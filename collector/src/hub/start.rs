@@ -1,22 +1,24 @@
 //! Builds the parts, in the order in which they need one another, and ends them again.
-use super::drive::{Hub, Inputs};
+use super::drive::{Hub, Inputs, Stopping};
 use super::files::Files;
 use super::hosts::Hosts;
 use super::listen;
 use super::routing::Naming;
+use super::search::Searching;
 use super::secure::{self, Secured, Switch};
 use super::surveys::Surveys;
 use crate::bars::Bars;
 use crate::clock::now_ms;
 use crate::config::{Config, Report};
 use crate::control::{Command, Server, Shared};
+use crate::end::ended;
 use crate::error::Error;
 use crate::forward::Forwards;
 use crate::journal::Journal;
 use crate::limits::{DRAIN, LISTENERS_QUEUE, OPEN_FILES, REQUEST_QUEUE, ROUTER_QUEUE, RUN_LOCK_RETRY_MS};
 use crate::metrics::CollectorMetrics;
 use crate::processes::Processes;
-use crate::registry::{Event, HandRoute, Registry};
+use crate::registry::{Event, HandRoute, Key, Registry};
 use crate::warnings::Warnings;
 use crate::watch::{Hint, Hints, Patrol, Post, Watcher};
 use crate::{log, notice};
@@ -29,6 +31,7 @@ use agentfs_wire::control::DaemonInfo;
 use agentfs_wire::event::What;
 use agentfs_wire::paths::Paths;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::collections::BTreeSet;
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -37,7 +40,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Runs a collector until `shutdown` completes or a client asks for its end.
@@ -87,8 +90,11 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
         router_metrics,
         metrics,
         requests_missed: outlets.requests_missed,
+        surveyed_tx: None,
+        searches: JoinSet::new(),
+        searching: Searching::default(),
         tasks: JoinSet::new(),
-        stopping: false,
+        stopping: Stopping::No,
     };
     let server = begin(&mut hub, &troubles)?;
     log_start(&info_rx.borrow());
@@ -107,9 +113,13 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
         let serving = router::run(listeners, table, outlets.router_tx, metrics, end_rx.clone());
         hub.tasks.spawn(async move { ("router", serving.await.err().map(|error| error.to_string())) });
     }
-    let forwards = Forwards::new(paths.run, journal.clone(), end_rx.clone(), handoff, bars);
+    let forwards = Forwards::new(paths.run, paths.forwards, journal.clone(), end_rx.clone(), handoff, bars);
+    // Before the control socket answers: somebody else could take their ports.
+    forwards.restore().iter().for_each(|trouble| hub.warn(trouble));
     let shared = Shared { info_rx, journal: journal.clone(), forwards, page, command_tx: outlets.command_tx };
-    let serving = server.run(Arc::new(shared), end_rx);
+    let shared = Arc::new(shared);
+    forget_ended(&mut hub, Arc::clone(&shared), end_rx.clone());
+    let serving = server.run(shared, end_rx);
     hub.tasks.spawn(async move {
         serving.await;
         ("control socket", None)
@@ -125,13 +135,34 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     // Requests in the queue are told that we end, by the end of the queue.
     drop(inputs);
     let _ = end_tx.send(true);
-    let still_open = drain(hub.tasks).await;
+    let still_open = drain(std::mem::take(&mut hub.tasks)).await;
     if still_open > 0 {
         log::warning!("{still_open} parts did not stop in time");
     }
     log::info!("collector stopped");
     drop(lock);
-    Ok(Report { events: journal.sequence(), still_open })
+    Ok(Report { events: journal.sequence(), still_open, asked: hub.stopping == Stopping::Asked })
+}
+
+/// Ends the forwards of instances that the first survey finds dead: nobody is told of their end.
+fn forget_ended(hub: &mut Hub, shared: Arc<Shared>, mut end_rx: watch::Receiver<bool>) {
+    let (surveyed_tx, surveyed_rx) = oneshot::channel::<BTreeSet<Key>>();
+    if hub.registry.keys().next().is_none() {
+        shared.forwards.keep_only(|_, _| false);
+        return;
+    }
+    hub.surveyed_tx = Some(surveyed_tx);
+    hub.tasks.spawn(async move {
+        let keys = tokio::select! {
+            keys = surveyed_rx => keys.ok(),
+            () = ended(&mut end_rx) => None,
+        };
+        if let Some(keys) = keys {
+            let key = |app: &str, instance: &str| Key { app: app.to_owned(), instance: instance.to_owned() };
+            shared.forwards.keep_only(|app, instance| keys.contains(&key(app, instance)));
+        }
+        ("survey of forwards", None)
+    });
 }
 
 /// The router's sockets and their settings.
@@ -197,6 +228,7 @@ impl Ports {
             http_port: self.http_port,
             https_port: self.secured.port,
             started_ms: now_ms(),
+            guardian: config.guardian,
             router_error: self.error.clone(),
             tls_error: self.secured.error.clone(),
         }

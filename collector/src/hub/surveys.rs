@@ -2,15 +2,23 @@
 //! state of `prune`, which waits for a search.
 use crate::answer::Answer;
 use crate::limits::SURVEY_DELAY;
-use crate::processes::survey;
-use crate::registry::Key;
+use crate::processes::{held, survey};
+use crate::registry::{Held, Key};
 use std::path::Path;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// The instances that a survey searched for, and the processes that it found.
-pub(super) type Survey = (Vec<Key>, Vec<(Key, u32)>);
+/// Result of a survey.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// The instances that it searched for.
+    pub(super) asked: Vec<Key>,
+    /// The processes that it found.
+    pub(super) living: Vec<(Key, u32)>,
+    /// Who holds the listeners; only the first survey of a collector looks for that.
+    pub(super) held: Vec<Held>,
+}
 
 /// The current survey, if any, and the wishes for the next.
 #[derive(Debug, Default)]
@@ -20,6 +28,8 @@ pub(super) struct Surveys {
     wanted: Vec<Key>,
     /// When it starts.
     pub(super) at: Option<Instant>,
+    /// Whether the first survey has begun.
+    begun: bool,
     /// A prune that waits for a survey.
     pub(super) pruning: Option<Pruning>,
 }
@@ -61,9 +71,12 @@ impl Surveys {
         }
         let asked = std::mem::take(&mut self.wanted);
         let run = run.to_owned();
+        // Processes that listen report themselves, but not once more to the next collector.
+        let first = !std::mem::replace(&mut self.begun, true);
         self.running.spawn_blocking(move || {
             let living = survey(&run, &asked);
-            (asked, living)
+            let held = if first { held(&run) } else { Vec::new() };
+            Survey { asked, living, held }
         });
     }
 

@@ -24,6 +24,13 @@ impl Ring {
         self.sequence
     }
 
+    /// Number of the last kept event that a filter asks for, 0 if there is none.
+    pub(super) fn last(&self, filter: &Filter) -> u64 {
+        let is_young = |entry: &&Arc<Entry>| filter.since_ms.is_none_or(|since| entry.time_ms >= since);
+        let last = self.entries.iter().rev().take_while(is_young).find(|entry| filter.fits(entry));
+        last.map_or(0, |entry| entry.sequence)
+    }
+
     /// Numbers and keeps an event. `None` if it cannot be formatted; then no number is used.
     pub(super) fn push(&mut self, now: u64, what: What) -> Option<Arc<Entry>> {
         let entry = Entry::new(self.sequence + 1, now, what)?;

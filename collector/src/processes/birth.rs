@@ -10,7 +10,8 @@ pub(crate) fn is_younger(pid: u32, limit_ms: u64) -> bool {
     born_ms(pid).is_some_and(|born| born > limit_ms.saturating_add(BIRTH_SLACK_MS))
 }
 
-fn born_ms(pid: u32) -> Option<u64> {
+/// Unix milliseconds when a process was born.
+pub(super) fn born_ms(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let ticks = start_ticks(&stat)?;
     let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|ticks| *ticks > 0)?;

@@ -5,14 +5,12 @@
 //! environment. On systems without `/proc` it finds nothing, and an instance ends with the processes that are known.
 use crate::registry::Key;
 use crate::secret;
-use agentfs_wire::env;
+use agentfs_wire::environ::membership;
 use nix::unistd::geteuid;
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The processes of the run dir `run` that belong to one of `asked`. Takes milliseconds: call it only where
 /// blocking is allowed.
@@ -25,60 +23,30 @@ pub(crate) fn survey(run: &Path, asked: &[Key]) -> Vec<(Key, u32)> {
         let Some(pid) = pid else { continue };
         // Processes of other users cannot be read, and some have ended meanwhile.
         let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
-        let Some(key) = member(&environment, run).filter(|key| asked.contains(key)) else { continue };
+        let Some(member) = membership(&environment, run) else { continue };
+        let key = Key { app: member.app.to_owned(), instance: member.instance.to_owned() };
+        if !asked.contains(&key) {
+            continue;
+        }
         // proc(5): a process that changed its user but has not executed a program still belongs to root here.
         let is_ours = entry.metadata().is_ok_and(|process| process.uid() == geteuid().as_raw());
-        if is_ours || proves(&environment, &key, run) {
+        if is_ours || proves(member.secret, &key, run) {
             living.push((key, pid));
         }
     }
     living
 }
 
-/// Whether an environment contains the secret of the instance that it names.
-fn proves(environment: &[u8], key: &Key, run: &Path) -> bool {
-    let secret = |variable| std::str::from_utf8(variable).ok()?.strip_prefix(env::SECRET)?.strip_prefix('=');
-    let claimed = environment.split(|byte| *byte == 0).find_map(secret);
+/// Whether a process of another user has the secret of the instance that it names.
+fn proves(claimed: Option<&str>, key: &Key, run: &Path) -> bool {
     claimed.zip(secret::of(&key.app, &key.instance, run)).is_some_and(|(claimed, secret)| secret.is(claimed))
 }
 
-/// The instance that a process with this environment belongs to, if its run dir is ours.
-fn member(environment: &[u8], run: &Path) -> Option<Key> {
-    let (mut app, mut instance, mut folder) = (None, None, None);
-    for variable in environment.split(|byte| *byte == 0) {
-        let equals = variable.iter().position(|byte| *byte == b'=')?;
-        let (name, value) = (variable.get(..equals)?, variable.get(equals + 1..)?);
-        match std::str::from_utf8(name) {
-            Ok(env::APP) => app = Some(value),
-            Ok(env::INSTANCE) => instance = Some(value),
-            Ok(env::RUN) => folder = Some(PathBuf::from(OsStr::from_bytes(value))),
-            _ => {}
-        }
-        if let (Some(app), Some(instance), Some(folder)) = (app, instance, folder.as_deref()) {
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-            return (folder == run).then_some(Key { app: text(app)?, instance: text(instance)? });
-        }
-    }
-    None
-}
-
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use agentfs_wire::env;
 
-    #[test]
-    fn members_are_known_by_their_environment() {
-        let run = Path::new("/home/ada/.agentfs/run");
-        let of = |text: &[u8]| member(text, run).map(|key| key.to_string());
-        let whole =
-            b"PATH=/bin\0AGENTFS_RUN=/home/ada/.agentfs/run\0AGENTFS_APP=shop\0AGENTFS_INSTANCE=k3f9\0";
-        assert_eq!(of(whole).as_deref(), Some("shop/k3f9"));
-        assert_eq!(of(b"AGENTFS_RUN=/other\0AGENTFS_APP=shop\0AGENTFS_INSTANCE=k3f9\0"), None);
-        assert_eq!(of(b"AGENTFS_APP=shop\0"), None);
-        assert_eq!(of(b"\0nginx: master process\0"), None);
-    }
-
-    #[cfg(target_os = "linux")]
     #[test]
     fn a_living_member_is_found() {
         let run = Path::new("/nowhere/run");

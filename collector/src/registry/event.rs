@@ -41,6 +41,11 @@ pub(crate) enum Event {
         /// What was found.
         living: Vec<(Key, u32)>,
     },
+    /// It was found out who holds a listener that was there before this collector.
+    Held {
+        /// What was found.
+        held: Held,
+    },
     /// The process that started a command says that it has ended.
     Ended {
         /// The instance.
@@ -79,6 +84,17 @@ pub(crate) enum Event {
         /// Its host name.
         host: String,
     },
+}
+
+/// What is known of a listener that nobody reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Its file.
+    pub(crate) file: String,
+    /// The process that holds it, if it was found.
+    pub(crate) pid: Option<u32>,
+    /// Unix milliseconds when it was bound.
+    pub(crate) since_ms: u64,
 }
 
 /// What a file of the run dir turned out to be.

@@ -78,6 +78,7 @@ impl Registry {
             }
             Event::ProcessExited { pid } => self.process_exited(pid),
             Event::Surveyed { asked, living } => self.surveyed(now, &asked, living),
+            Event::Held { held } => self.held(held),
             Event::Ended { key, wrap_pid } => self.ended(&key, wrap_pid),
             Event::RouteAdded { route } => {
                 self.publish(What::RouteAdded { host: route.host.clone(), target: route.given.clone() });

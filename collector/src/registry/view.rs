@@ -33,6 +33,14 @@ impl Registry {
         self.hand.contains_key(host)
     }
 
+    /// Whether something of an instance listens on a port, and the process, if it is known. `None`: nothing does.
+    pub(crate) fn holder_of(&self, key: &Key, port: u16) -> Option<Option<u32>> {
+        let instance = self.instances.get(key)?;
+        // Bound is in use, even before it listens.
+        let mut listeners = instance.listeners.values().filter(|listener| listener.port() == port);
+        listeners.next().map(|listener| listener.pid)
+    }
+
     /// Every instance of which anything is known.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
         self.instances.keys().cloned()

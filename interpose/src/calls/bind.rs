@@ -71,14 +71,16 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const sockaddr, length: socklen_t
                 return 0;
             }
             let _errno = Errno::keep();
-            passed(config, fd, endpoint, Why::OtherAddress, 0);
+            passed(config, fd, endpoint, Why::OtherAddress, taken(result));
             result
         }
         Some((config, endpoint, Action::Pass(why))) => {
-            passed(config, fd, endpoint, why, 0);
             drop(errno);
             // SAFETY: the program's own arguments.
-            unsafe { real::bind(fd, address, length) }
+            let result = unsafe { real::bind(fd, address, length) };
+            let _errno = Errno::keep();
+            passed(config, fd, endpoint, why, taken(result));
+            result
         }
         None => {
             drop(errno);
@@ -187,11 +189,16 @@ fn rewrite_bound(config: &Config, fd: c_int, endpoint: Endpoint, scope: Scope) -
 
 fn passed(config: &Config, fd: c_int, endpoint: Endpoint, why: Why, errno: c_int) {
     let news = News { errno, fd, address: Some(endpoint), ..News::of(Call::Bind, Outcome::Passed, why) };
-    if why == Why::Failed {
+    if why == Why::Failed || (why != Why::NotTcp && errno != 0) {
         notify::tell(config, news);
     } else if why != Why::NotTcp {
         notify::trace(config, news);
     }
+}
+
+/// `EADDRINUSE` if that is why a bind failed, else 0. The collector says who has the port.
+fn taken(result: c_int) -> c_int {
+    if result != 0 && sys::errno() == libc::EADDRINUSE { libc::EADDRINUSE } else { 0 }
 }
 
 fn refused(config: &Config, fd: c_int, endpoint: Endpoint) {
@@ -201,7 +208,7 @@ fn refused(config: &Config, fd: c_int, endpoint: Endpoint) {
         address: Some(endpoint),
         ..News::of(Call::Bind, Outcome::Refused, Why::InUse)
     };
-    notify::trace(config, news);
+    notify::tell(config, news);
 }
 
 /// listen(2). A socket that is not bound gets a port of the instance, where TCP gives it an ephemeral port.

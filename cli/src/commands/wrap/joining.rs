@@ -3,15 +3,16 @@
 use crate::choice::{Renamed, Request};
 use crate::claim::{self, Claim};
 use crate::client::Client;
-use crate::commands::stop;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::orphans::{self, Orphan};
 use crate::place::Place;
 use crate::printer::Printer;
 use crate::settings::Settings;
+use crate::stopping;
 use agentfs_wire::companion::Companion;
-use std::collections::BTreeSet;
+use agentfs_wire::control::{InstanceInfo, Snapshot, method};
+use serde_json::json;
 
 /// Stops the instance that this one takes the place of, if it is running.
 ///
@@ -35,8 +36,13 @@ pub(super) fn replace(
         return Err(Failure::new(Exit::Setup, "--replace needs the collector, but none answers")
             .hint("run `agentfs daemon start` to see why"));
     };
-    stop::end(client, BTreeSet::from([(app.clone(), name.clone())]), stop::TIMEOUT, printer)
-        .map_err(|error| error.exit(Exit::Setup))
+    let snapshot: Snapshot = client.call(method::LIST, json!({})).map_err(|error| error.exit(Exit::Setup))?;
+    let is_meant = |info: &&InstanceInfo| (&info.app, &info.instance) == (app, &name);
+    let running: Vec<&InstanceInfo> = snapshot.instances.iter().filter(is_meant).collect();
+    stopping::end(client, &running, stopping::TIMEOUT, settings, printer)
+        .map_err(|error| error.exit(Exit::Setup))?;
+    printer.talk(&format!("{app}/{name} has stopped"));
+    Ok(())
 }
 
 /// Says what the instance is called, where that is not as usual.

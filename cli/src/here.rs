@@ -1,0 +1,128 @@
+//! Which instance a command means that names none: its own, if it runs in one; else the one of its folder, that is, of
+//! the checkout around it.
+use crate::checkout;
+use crate::exit::Exit;
+use crate::hint::Failure;
+use crate::instance;
+use crate::place::{self, Place};
+use crate::reference;
+use crate::settings::Settings;
+use agentfs_wire::companion::Companion;
+use agentfs_wire::control::InstanceInfo;
+use std::path::{Path, PathBuf};
+
+/// The instance that is named, or the one that is meant without a name.
+///
+/// # Errors
+/// As for [`reference::one`] and [`find`].
+pub(crate) fn choose<'a>(
+    name: Option<&str>,
+    settings: &Settings,
+    all: &'a [InstanceInfo],
+) -> Result<&'a InstanceInfo, Failure> {
+    match name {
+        Some(name) => reference::one(name, all),
+        None => find(settings, all),
+    }
+}
+
+/// The instance that is meant without a name.
+///
+/// # Errors
+/// [`Exit::NotFound`] if nothing runs in this folder, [`Exit::Usage`] if several instances do and none of them is the
+/// first of its name.
+pub(crate) fn find<'a>(settings: &Settings, all: &'a [InstanceInfo]) -> Result<&'a InstanceInfo, Failure> {
+    if let Some((app, instance)) = place::own(settings)
+        && let Some(info) = all.iter().find(|info| info.app == app && info.instance == instance)
+    {
+        return Ok(info);
+    }
+    let place = Place::current();
+    let folder = &place.directory;
+    if folder.as_os_str().is_empty() {
+        return Err(Failure::of("cannot find the current folder: it was removed"));
+    }
+    let found = in_place(&place, settings, all);
+    match first_of(&found) {
+        Some(only) => Ok(only),
+        None if found.is_empty() => {
+            let folder = folder.display();
+            let failure = Failure::new(Exit::NotFound, format_args!("no instance is running in {folder}"));
+            Err(match reference::listed(all.iter()) {
+                Some(list) => failure.hint(format_args!("name one: {list}")),
+                None => failure.hint("start something with `agentfs wrap -- COMMAND`"),
+            })
+        }
+        None => {
+            let list = reference::listed(found.iter().copied()).unwrap_or_default();
+            let message = format!("{} instances are running in this folder", found.len());
+            Err(Failure::new(Exit::Usage, message).hint(format_args!("choose one of {list}")))
+        }
+    }
+}
+
+/// The instances that `wrap` would join here, or copies of them. If there are none: what runs in the same checkout, or
+/// without one, in the nearest folder above.
+fn in_place<'a>(place: &Place, settings: &Settings, all: &'a [InstanceInfo]) -> Vec<&'a InstanceInfo> {
+    let companion = |info: &InstanceInfo| instance::companion(settings, &info.app, &info.instance);
+    let known: Vec<(Option<Companion>, &InstanceInfo)> =
+        all.iter().map(|info| (companion(info), info)).collect();
+    let owned = known.iter().filter(|(companion, _)| companion.as_ref().is_some_and(|one| place.owns(one)));
+    let owned: Vec<&InstanceInfo> = owned.map(|(_, info)| *info).collect();
+    if !owned.is_empty() {
+        return owned;
+    }
+    let places: Vec<(PathBuf, &InstanceInfo)> = known
+        .iter()
+        .filter_map(|(companion, info)| Some((place_of(companion.as_ref(), info)?, *info)))
+        .collect();
+    match &place.checkout {
+        Some(checkout) => at(&places, &checkout.root),
+        None => {
+            let above = place.directory.ancestors().map(|folder| at(&places, folder));
+            above.into_iter().find(|at| !at.is_empty()).unwrap_or_default()
+        }
+    }
+}
+
+/// Where an instance belongs: its checkout, or its folder.
+fn place_of(companion: Option<&Companion>, info: &InstanceInfo) -> Option<PathBuf> {
+    if let Some(companion) = companion {
+        return Some(companion.checkout.clone().unwrap_or_else(|| companion.folder().to_owned()));
+    }
+    let directory = PathBuf::from(info.directory.as_ref()?);
+    Some(checkout::find(&directory).map_or(directory, |checkout| checkout.root))
+}
+
+fn at<'a>(places: &[(PathBuf, &'a InstanceInfo)], folder: &Path) -> Vec<&'a InstanceInfo> {
+    let same = |place: &Path| place == folder || place.canonicalize().is_ok_and(|place| place == folder);
+    places.iter().filter(|(place, _)| same(place)).map(|(_, info)| *info).collect()
+}
+
+/// The only instance, or the one of which all others are further copies: `blue` of `blue`, `blue-2` and `blue-3`.
+fn first_of<'a>(found: &[&'a InstanceInfo]) -> Option<&'a InstanceInfo> {
+    let is_copy = |info: &InstanceInfo, first: &InstanceInfo| {
+        let number = info.instance.strip_prefix(&first.instance).and_then(|rest| rest.strip_prefix('-'));
+        info.app == first.app && number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let is_first = |first: &&&'a InstanceInfo| {
+        found
+            .iter()
+            .all(|info| info.instance == first.instance && info.app == first.app || is_copy(info, first))
+    };
+    found.iter().find(is_first).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn further_copies_do_not_make_a_folder_ambiguous() {
+        let all: Vec<InstanceInfo> =
+            ["blue", "blue-2", "blue-x"].map(|name| reference::tests::info("shop", name)).into();
+        assert_eq!(first_of(&[&all[1], &all[0]]).unwrap().instance, "blue");
+        assert_eq!(first_of(&[&all[1]]).unwrap().instance, "blue-2");
+        assert!(first_of(&[&all[0], &all[2]]).is_none() && first_of(&[]).is_none());
+    }
+}
