@@ -91,12 +91,13 @@ class Checks:
     # --- without instances
 
     def ebb(self):
-        """With nothing running: no name, no process but the collector, and that no larger than before."""
+        """With nothing running: no name, no process but the collector and its guardian, and that no larger than before."""
         deadline = time.monotonic() + STALE + 3
         while time.monotonic() < deadline:
             pid = self.home.collector()
+            ours = (pid, self.home.guardian())
             left = [path.name for path in self.home.run.iterdir()]
-            processes = {other: command for other, command in self.home.processes().items() if other != pid}
+            processes = {other: command for other, command in self.home.processes().items() if other not in ours}
             if pid and not left and not processes:
                 break
             if not pid:

@@ -38,7 +38,10 @@ class Faults:
         self.done[name] = self.done.get(name, 0) + 1
 
     def kill_collector(self):
-        pid = self.home.collector()
+        """The collector alone, which its guardian starts again, or both."""
+        pid, guardian = self.home.collector(), self.home.guardian()
+        if guardian and self.random.random() < 0.5:
+            homes.kill(guardian)
         if pid:
             homes.kill(pid)
         time.sleep(self.random.uniform(0, 1.5))

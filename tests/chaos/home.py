@@ -108,6 +108,11 @@ class Home:
         info = self.call('daemon.info')
         return info and info['pid']
 
+    def guardian(self):
+        """The pid of the process that starts the collector again if it is killed, or None."""
+        info = self.call('daemon.info')
+        return info and info.get('guardian')
+
     def processes(self):
         """Every process with this home in its environment: pid → command."""
         wanted = f'AGENTFS_HOME={self.path}'.encode()

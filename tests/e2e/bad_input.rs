@@ -92,7 +92,12 @@ fn a_full_disk_is_named() {
     std::fs::create_dir(&full).unwrap();
     let script = "mount -t tmpfs -o size=16k none \"$1\" || exit 66\n\
         cat /dev/zero >\"$1/ballast\" 2>/dev/null\n\
-        AGENTFS_HOME=\"$1/home\" \"$0\" wrap --app shop -- echo started";
+        export AGENTFS_HOME=\"$1/home\"\n\
+        \"$0\" wrap --app shop -- echo started\n\
+        status=$?\n\
+        # The collector that it began to start may have found room. Nobody else sees this disk.\n\
+        { \"$0\" daemon start; \"$0\" daemon stop; } >/dev/null 2>&1\n\
+        exit $status";
     let output = home.program("unshare").args(unshare).args(["sh", "-c", script]);
     let output = output.arg(home.agentfs_path()).arg(&full).output();
     assert_ne!(
