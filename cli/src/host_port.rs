@@ -26,7 +26,7 @@ pub(crate) fn news(call: &Call) -> Option<News> {
         "no_listener" => {
             News { port, is_refused: false, text: format!("localhost:{port} is the host's: {}", holder?) }
         }
-        "own_port" => refused("this instance's own listener has ended"),
+        "own_port" => refused("the port is this instance's own, and nothing of it listens at that address"),
         "held_for_other" => refused("agentfs holds it for another instance"),
         "other_checkout" => refused(&format!("a program of another checkout holds it{by}")),
         _ => return None,

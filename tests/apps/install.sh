@@ -38,7 +38,7 @@ if command -v npm >/dev/null; then
     cd "$APPS_HOME/node"
     [ -f package.json ] || echo '{"name":"apps","private":true}' >package.json
     npm install --no-audit --no-fund express vite ws next react react-dom deno bun playwright-core \
-        detect-port get-port portfinder
+        @playwright/test pg redis detect-port get-port portfinder
 fi
 if command -v cargo >/dev/null; then
     cp "$here"/servers/rust/* "$APPS_HOME/rust/"

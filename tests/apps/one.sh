@@ -10,14 +10,16 @@
 #   stop                 (optional) instead of `agentfs stop`
 # and may set what (how it was run), note (what a reader should know), http=no (no HTTP on $port), path (of the
 # URL that answers $own), user (run as that user, with a home of its own), patience (seconds until ready).
-# A case with `try` instead has no server: `try` is all that is run.
+# A case with `try` instead has no server: `try` is all that is run. A case may set limit (seconds for all of it).
 #
 # In a case: $instance, $own, $folder, $APPS; inside COMMAND… runs it in the instance's localhost, skip WHY,
-# fail WHY, expect TEXT COMMAND… (TEXT in its output), wait_for SECONDS COMMAND….
+# fail WHY, expect TEXT COMMAND… (TEXT in its output), wait_for SECONDS COMMAND…, demo SCRIPT… (one of tests/demo).
 set -uo pipefail
 name=$1 answer=$2
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export APPS=$here/servers
+# shellcheck source=ports.sh
+. "$here/ports.sh"
 cases=$here/cases
 program=$name what= note= http=yes path=/ user= patience=40 port=
 instances=(a b)
@@ -96,10 +98,16 @@ expect() {
         *) fail "\`${*:0:12}\` gave \"$(head -c 300 <<<"$output" | tr '\n' ' ')\", not \"$text\"" ;;
     esac
 }
-# Is somebody listening on a real TCP port of the host?
-taken() {
-    local hex; hex=$(printf '%04X' "$1")
-    awk -v hex="$hex" '{ n = split($2, a, ":"); if (a[n] == hex && $4 == "0A") found = 1 } END { exit !found }' /proc/net/tcp /proc/net/tcp6
+demo() {
+    local output status
+    output=$("$here/../demo/$1" "${@:2}" 2>&1)
+    status=$?
+    echo "$output"
+    case $status in
+        0) ;;
+        77) skip "$output" ;;
+        *) fail "$(grep -m 3 WRONG <<<"$output" || echo "status $status")" ;;
+    esac
 }
 default_ready() { if [ $http = yes ]; then inside curl -s -o "$folder/ready" --max-time 5 "http://localhost:$port$path"; else inside nc -z localhost "$port"; fi; }
 started() { running || return 0; if declare -F ready >/dev/null; then ready; else default_ready; fi; }

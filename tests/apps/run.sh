@@ -7,15 +7,14 @@
 #   tests/apps/run.sh --table          afterwards writes docs/compatibility.md from all results so far
 #   tests/apps/run.sh --list           names only
 # AGENTFS_BIN is the program under test (target/release/agentfs), APPS_HOME keeps what was installed, the
-# logs and results.tsv (target/apps). Exit status 1 if a program failed. Each program is one file in cases/;
-# one.sh says what such a file has and what is checked.
+# logs and results.tsv (target/apps), APPS_LIMIT is how many seconds one program may take. Exit status 1 if a
+# program failed. Each program is one file in cases/; one.sh says what such a file has and what is checked.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 export APPS_HOME=${APPS_HOME:-$root/target/apps}
 export AGENTFS_BIN=${AGENTFS_BIN:-$root/target/release/agentfs}
 export PATH=$PATH:/usr/sbin:/sbin
-limit=${APPS_LIMIT:-150} # seconds for one program
 
 only=. install= table= list=
 while [ $# -gt 0 ]; do
@@ -51,12 +50,14 @@ for name in $(names); do
     # one.sh writes one line: result, name, version, program, what was run, note.
     answer=$APPS_HOME/logs/$name.result
     rm -f "$answer"
-    timeout --signal=TERM --kill-after=30 "$limit" "$here/one.sh" "$name" "$answer" \
+    seconds=$(sed -n 's/^limit=\([0-9]*\)$/\1/p' "$here/cases/$name.sh")
+    seconds=${APPS_LIMIT:-${seconds:-150}}
+    timeout --signal=TERM --kill-after=30 "$seconds" "$here/one.sh" "$name" "$answer" \
         </dev/null >"$APPS_HOME/logs/$name.log" 2>&1
     status=$?
     if [ ! -s "$answer" ]; then
         printf 'FAIL\t%s\t\t%s\t\tno result: status %s%s\n' "$name" "$name" "$status" \
-            "$([ $status = 124 ] && echo ", not done within $limit s")" >"$answer"
+            "$([ $status = 124 ] && echo ", not done within $seconds s")" >"$answer"
     fi
     IFS=$'\x1f' read -r result _ version _ _ note < <(tr '\t' '\037' <"$answer")
     case $result in

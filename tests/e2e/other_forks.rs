@@ -158,6 +158,27 @@ fn a_port_whose_own_listener_is_gone_is_not_the_hosts() {
     drop(listening);
 }
 
+/// "A loopback connect without own listener goes to the host only if (a) the port was never this instance's own": nor
+/// where it is its own at the other loopback address, which a program may try first for `localhost`.
+#[test]
+fn a_port_that_is_own_at_one_loopback_address_is_not_the_hosts_at_the_other() {
+    let home = Home::new();
+    let (_listening, port) = host(&home, &home.work(), 0, "of the host");
+    let asks = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])))";
+    let reaches = |address: &str| {
+        let run = home.exec("shop/green", &["python3", "-c", asks, address, &port.to_string()]).output();
+        assert!(run.status.success() || run.stderr.contains("ConnectionRefusedError"), "{}", run.explain());
+        run.status.success()
+    };
+    let _green = home.wrap("shop", "green", &["cat"]).open_input().spawn();
+    until("green is known", || home.instance("shop", "green"));
+    assert!(reaches("127.0.0.1"), "it has no such port yet");
+    let server = ["python3", "-m", "http.server", "--bind", "::1", &port.to_string()];
+    let _server = home.exec("shop/green", &server).spawn();
+    home.listener("shop", "green", port);
+    assert!(reaches("::1") && !reaches("127.0.0.1"));
+}
+
 /// "a page of the collector's that is missing, torn or old": nothing is barred, and nothing breaks.
 #[test]
 fn a_page_that_is_no_page_bars_nothing() {
