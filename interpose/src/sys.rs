@@ -9,6 +9,7 @@ mod memory;
 mod name;
 mod options;
 mod plain;
+mod signals;
 mod symbols;
 mod syscalls;
 
@@ -25,6 +26,7 @@ pub(crate) use kinds::{is_closed, is_tcp};
 pub(crate) use memory::Memory;
 pub(crate) use name::RawName;
 pub(crate) use options::{copy_option, is_listening, option, set_option};
+pub(crate) use signals::Blocked;
 #[cfg(panic = "abort")]
 pub(crate) use symbols::abort;
 #[cfg(not(target_vendor = "apple"))]

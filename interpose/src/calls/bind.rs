@@ -10,7 +10,7 @@ use crate::rawaddr::{self, Given};
 use crate::real;
 use crate::rewrite::{self, Action, Before};
 use crate::rundir::{self, Wanted};
-use crate::sys::{self, Errno};
+use crate::sys::{self, Blocked, Errno};
 use agentfs_wire::address::{Endpoint, Scope};
 use agentfs_wire::limits::LISTEN_BACKLOG;
 use agentfs_wire::name::Kind;
@@ -168,6 +168,8 @@ fn rewrite_bound(config: &Config, fd: c_int, endpoint: Endpoint, scope: Scope) -
         sys::option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT).is_ok_and(|value| value != 0)
     });
     let wanted = Wanted { port: endpoint.port, scope, mapped: v6 && !scope.is_v6(), shared };
+    // Until the program has the socket, nobody else closes it.
+    let _blocked = Blocked::all();
     let new = sys::unix_socket(libc::SOCK_STREAM)?;
     let (port, file) = rundir::take(config, new.number(), wanted)?;
     options::carry(fd, new.number(), v6);

@@ -11,7 +11,8 @@ const LOCK_TRIES: u32 = 5000;
 const QUICK_LOCK_TRIES: u32 = 20;
 
 /// The run dir's lock: flock(2) on a file beside it. It is unlocked explicitly, because a fork may have copied the
-/// descriptor, which then would keep the lock.
+/// descriptor, which then would keep the lock. Who takes it has blocked the thread's signals before
+/// ([`Blocked`](crate::sys::Blocked)).
 pub(super) struct Lock(Fd);
 
 // === impl Lock ===

@@ -15,4 +15,4 @@ pub(crate) use linux::no_new_rights;
 pub(crate) use system::{
     coarse_ms, is_own_user, map_page, monotonic_ns, now_ns, pause_us, process_id, program_name,
 };
-pub(in crate::sys) use system::{map_memory, unmap_memory};
+pub(in crate::sys) use system::{SignalMask, block_signals, map_memory, restore_signals, unmap_memory};

@@ -103,3 +103,32 @@ pub(in crate::sys) unsafe fn unmap_memory(address: usize, length: usize) {
     // SAFETY: as the caller vouches.
     let _ = check(unsafe { libc::syscall(libc::SYS_munmap, address, length) });
 }
+
+/// A thread's blocked signals, as the kernel has them. libc's functions leave out two signals of its own, with one of
+/// which it cancels threads.
+pub(in crate::sys) struct SignalMask(u64);
+
+/// Blocks all signals of this thread. Returns what was blocked before.
+pub(in crate::sys) fn block_signals() -> SignalMask {
+    let mut before = SignalMask(0);
+    // If a filter of the program (seccomp(2)) refuses, nothing was blocked, and nothing is restored.
+    if mask_signals(libc::SIG_SETMASK, Some(u64::MAX), Some(&mut before.0)).is_err() {
+        return SignalMask(u64::MAX);
+    }
+    before
+}
+
+/// Restores what [`block_signals`] returned.
+pub(in crate::sys) fn restore_signals(before: &SignalMask) {
+    if before.0 != u64::MAX {
+        let _ = mask_signals(libc::SIG_SETMASK, Some(before.0), None);
+    }
+}
+
+/// rt_sigprocmask(2).
+fn mask_signals(how: c_int, new: Option<u64>, old: Option<&mut u64>) -> crate::sys::errno::Result<()> {
+    let new = new.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+    let old = old.map_or(core::ptr::null_mut(), core::ptr::from_mut);
+    // SAFETY: the kernel reads and writes eight bytes each, where the pointer is not NULL.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, new, old, size_of::<u64>()) }).map(|_| ())
+}

@@ -83,6 +83,23 @@ pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
 }
 
 /// Unmaps memory.
+
+/// A thread's blocked signals.
+pub(in crate::sys) struct SignalMask(libc::sigset_t);
+
+/// Blocks all signals of this thread (XNU keeps a mask for each). Returns what was blocked before.
+pub(in crate::sys) fn block_signals() -> SignalMask {
+    let (all, mut before): (libc::sigset_t, libc::sigset_t) = (!0, 0);
+    // SAFETY: reads one set and fills the other.
+    let _ = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
+    SignalMask(before)
+}
+
+/// Restores what [`block_signals`] returned.
+pub(in crate::sys) fn restore_signals(before: &SignalMask) {
+    // SAFETY: reads the set.
+    let _ = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const before.0, core::ptr::null_mut()) };
+}
 ///
 /// # Safety
 /// The mapping is the caller's, and nothing points into it any more.
