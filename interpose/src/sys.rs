@@ -37,15 +37,17 @@ pub(crate) use syscalls::descriptors::{epoll_control, epoll_watches, events_now}
 #[cfg(target_os = "macos")]
 pub(crate) use syscalls::files::is_program;
 pub(crate) use syscalls::files::{
-    access, announce, change_mode, exists, inode, lock, make_folder, open, read, size, unlink,
+    access, announce, change_mode, exists, inode, lock, make_folder, open, read, unlink,
 };
 #[cfg(target_os = "linux")]
 pub(crate) use syscalls::files::{directory_entries, gains_rights, read_at};
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use syscalls::process::no_new_rights;
 pub(crate) use syscalls::process::{
-    coarse_ms, is_own_user, map_page, monotonic_ns, now_ns, pause_us, process_id, program_name,
+    coarse_ms, is_own_user, monotonic_ns, now_ns, pause_us, process_id, program_name,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use syscalls::process::{map_page, unmap_page, word_is};
 #[cfg(target_os = "linux")]
 pub(crate) use syscalls::sockets::send;
 pub(crate) use syscalls::sockets::{

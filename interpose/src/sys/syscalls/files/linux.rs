@@ -110,14 +110,5 @@ pub(crate) fn inode(fd: c_int) -> Option<u64> {
     Some(unsafe { status.assume_init() }.st_ino)
 }
 
-/// Size of an open file in bytes.
-pub(crate) fn size(fd: c_int) -> Option<i64> {
-    let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat(2) fills the structure.
-    check(unsafe { libc::syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) }).ok()?;
-    // SAFETY: fstat(2) succeeded, so the structure is filled in.
-    Some(unsafe { status.assume_init() }.st_size)
-}
-
 /// Wakes the watcher of a new socket file. Nothing to do: inotify reports new files.
 pub(crate) fn announce(_name: &crate::rawaddr::UnixName) {}
