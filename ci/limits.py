@@ -20,9 +20,10 @@ TITLES = {
 NO_LIMITS = {
     "cli/src/display.rs": "*_WIDTH",
     "interpose/src/convert/linux.rs": "F_*ETSIG",
-    "interpose/src/hints.rs": "KNOWN OPTIONS REUSE_* OWNER DATAGRAM SEND_BUFFER RECEIVE_BUFFER LOCAL DUPLICATED TCP",
+    "interpose/src/hints.rs": "KNOWN OPTIONS REUSE_* OWNER DATAGRAM SEND_BUFFER RECEIVE_BUFFER LOCAL DUPLICATED TCP ENDED "
+                              "MADE",
     "interpose/src/known.rs": "PROTOCOL",
-    "interpose/src/options/ended.rs": "LATE",
+    "interpose/src/options/ended.rs": "LATE PROCESS",
     "interpose/src/options/table.rs": "CHANGING",
     "interpose/src/calls/tcp_info.rs": "ESTABLISHED FIN_WAIT2 CLOSE CLOSE_WAIT LISTEN",
     "interpose/src/rawaddr.rs": "IN_BYTES IN6_BYTES IN6_LEAST_BYTES STORAGE_BYTES FIRST_PAGE",

@@ -29,6 +29,7 @@ pub(crate) use options::{copy_option, is_listening, option, set_option};
 pub(crate) use signals::Blocked;
 #[cfg(panic = "abort")]
 pub(crate) use symbols::abort;
+pub(crate) use symbols::is_only_thread;
 #[cfg(not(target_vendor = "apple"))]
 pub(crate) use symbols::next_symbol;
 pub(crate) use syscalls::descriptors::{control, replace, status_flags, wait_readable};
@@ -48,9 +49,9 @@ pub(crate) use syscalls::process::{
 };
 #[cfg(target_os = "linux")]
 pub(crate) use syscalls::process::{map_page, unmap_page, word_is};
-#[cfg(target_os = "linux")]
-pub(crate) use syscalls::sockets::send;
 pub(crate) use syscalls::sockets::{
     bind, connect, control_length, get_option, own_name, peer_name, peer_user, receive_with_descriptors,
     send_now, send_to, set_option_raw, tcp_socket, udp_socket, unix_socket,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use syscalls::sockets::{end_reading, receive_now, send, unread};

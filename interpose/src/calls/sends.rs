@@ -91,8 +91,13 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     let errno = sys::errno();
     // SAFETY: the program's own arguments.
     let sent = unsafe { real::sendmsg(fd, message, flags) };
+    if sent >= 0 {
+        // SAFETY: the kernel has read the header.
+        unsafe { gives_away(message) };
+        return sent;
+    }
     #[cfg(target_os = "linux")]
-    if sent < 0 && matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) && !message.is_null() {
+    if matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) && !message.is_null() {
         // SAFETY: the kernel reads the header and its parts before it finds that the peer has gone, else it says
         // EFAULT.
         let size = unsafe { late::size_of(message) };
@@ -101,7 +106,7 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
             return taken;
         }
     }
-    if sent >= 0 || !matches!(sys::errno(), libc::EISCONN | libc::EOPNOTSUPP) || message.is_null() {
+    if !matches!(sys::errno(), libc::EISCONN | libc::EOPNOTSUPP) || message.is_null() {
         return sent;
     }
     // SAFETY: the kernel reads the header before it finds that the address is not wanted, else it says EFAULT.
@@ -134,6 +139,14 @@ pub(crate) unsafe fn sendmmsg(
     let errno = sys::errno();
     // SAFETY: the program's own arguments.
     let sent = unsafe { crate::real::gnu::sendmmsg(fd, messages, count, flags) };
+    for index in 0..usize::try_from(sent).unwrap_or(0) {
+        // SAFETY: the kernel has read as many headers.
+        let message = unsafe { messages.add(index) };
+        // SAFETY: as above.
+        let header = unsafe { &raw const (*message).msg_hdr };
+        // SAFETY: as above.
+        unsafe { gives_away(header) };
+    }
     if sent >= 0 || messages.is_null() {
         return sent;
     }
@@ -179,6 +192,18 @@ unsafe fn one_by_one(fd: c_int, messages: *mut libc::mmsghdr, count: libc::c_uin
         done += 1;
     }
     if done > 0 || count == 0 { done } else { -1 }
+}
+
+/// Notes which descriptors went with a message that was sent. Another process may have them now.
+///
+/// # Safety
+/// The kernel has read `message`.
+unsafe fn gives_away(message: *const msghdr) {
+    // SAFETY: as the caller vouches.
+    if unsafe { (*message).msg_controllen } != 0 {
+        // SAFETY: as above.
+        unsafe { super::messages::for_each_descriptor(message, crate::hints::shared) };
+    }
 }
 
 /// Whether a send on a rewritten socket failed only because a Unix stream takes no address.

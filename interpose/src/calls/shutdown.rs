@@ -28,7 +28,12 @@ pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
         Fact::Listener(listener) if sys::peer_name(fd).is_err() => listener,
         Fact::Listener(_) | Fact::Client { .. } => {
             #[cfg(target_os = "linux")]
-            crate::options::note_shutdown(fd, how);
+            {
+                crate::options::note_shutdown(fd, how);
+                if how != libc::SHUT_RD {
+                    crate::hints::ended(fd);
+                }
+            }
             return result;
         }
         Fact::Tcp { .. } | Fact::Other => return result,

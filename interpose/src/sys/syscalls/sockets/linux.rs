@@ -182,3 +182,30 @@ pub(crate) fn receive_with_descriptors(
 pub(crate) fn control_length(header: &libc::cmsghdr) -> usize {
     header.cmsg_len
 }
+
+/// Bytes that were not read (`FIONREAD`, unix(7)).
+pub(crate) fn unread(fd: c_int) -> c_int {
+    let mut count: c_int = 0;
+    // SAFETY: the kernel writes an integer.
+    match check(unsafe { libc::syscall(libc::SYS_ioctl, fd, libc::FIONREAD, &raw mut count) }) {
+        Ok(_) => count,
+        Err(_) => 0,
+    }
+}
+
+/// shutdown(2) for reading.
+pub(crate) fn end_reading(fd: c_int) {
+    // SAFETY: shutdown(2) takes two integers.
+    let _ = check(unsafe { libc::syscall(libc::SYS_shutdown, fd, libc::SHUT_RD) });
+}
+
+/// Receives what is there, without waiting.
+pub(crate) fn receive_now(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
+    let nobody = core::ptr::null_mut::<c_void>();
+    let (data, size) = (buffer.as_mut_ptr(), buffer.len());
+    // SAFETY: pointer and length describe `buffer`, which the kernel writes; no address is asked for.
+    let count = check(unsafe {
+        libc::syscall(libc::SYS_recvfrom, fd, data, size, libc::MSG_DONTWAIT, nobody, nobody)
+    })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
