@@ -33,6 +33,7 @@ NO_LIMITS = {
     "interpose/src/calls/loading.rs": "DEEPBIND",
     "interpose/src/calls/exec_list.rs": "IN_REGISTERS",
     "interpose/src/notify/page/linux.rs": "TRACED MOVED",
+    "interpose/src/sys/syscalls/files/linux.rs": "USED",
     "interpose/src/sys/syscalls/process/linux.rs": "PAGE_BYTES OPERATION",
     "home/src/trace_page.rs": "PAGE_BYTES MOVED",
     "macos/src/signature.rs": "SLOT_* *_AT",

@@ -45,7 +45,7 @@ pub(crate) use closing::{close, fork, forkpty};
 pub(crate) use connect::connect;
 pub(crate) use descriptors::{dup, dup2, socket};
 #[cfg(target_os = "linux")]
-pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
+pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64, umask};
 pub(crate) use exec::{execv, execve, execvp, popen, posix_spawn, posix_spawnp, system};
 #[cfg(target_os = "linux")]
 pub(crate) use exec::{execveat, execvpe, fexecve};

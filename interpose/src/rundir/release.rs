@@ -27,6 +27,9 @@ pub(crate) fn rebind(config: &Config, socket: c_int, name: &UnixName) -> sys::Re
         }
     }
     drop(lock);
+    if result.is_ok() {
+        sys::announce(name);
+    }
     result
 }
 
