@@ -20,7 +20,7 @@ TITLES = {
 NO_LIMITS = {
     "cli/src/display.rs": "*_WIDTH",
     "interpose/src/convert/linux.rs": "F_*ETSIG",
-    "interpose/src/hints.rs": "KNOWN OPTIONS REUSE_* OWNER DATAGRAM SEND_BUFFER RECEIVE_BUFFER LOCAL DUPLICATED TCP ENDED "
+    "interpose/src/hints.rs": "KNOWN OPTIONS REUSE_* OWNER DATAGRAM SEND_BUFFER RECEIVE_BUFFER LOCAL DUPLICATED TCP ENDED RARE "
                               "MADE",
     "interpose/src/known.rs": "PROTOCOL",
     "interpose/src/options/ended.rs": "LATE PROCESS",
@@ -28,8 +28,8 @@ NO_LIMITS = {
     "interpose/src/calls/tcp_info.rs": "ESTABLISHED FIN_WAIT2 CLOSE CLOSE_WAIT LISTEN",
     "interpose/src/rawaddr.rs": "IN_BYTES IN6_BYTES IN6_LEAST_BYTES STORAGE_BYTES FIRST_PAGE",
     "interpose/src/sys/syscalls/descriptors/linux.rs": "KCMP_EPOLL_TFD",
-    "interpose/src/sys/answers/linux.rs": "WRONG_FAMILY SO_PEERGROUPS SO_PEERPIDFD INFO_OPTION TEXT_OPTION",
-    "interpose/src/sys/answers/macos.rs": "WRONG_FAMILY INFO_OPTION TEXT_OPTION",
+    "interpose/src/sys/answers/linux.rs": "WRONG_FAMILY SO_PEERGROUPS SO_PEERPIDFD INFO_OPTION TEXT_OPTION PEER_NAME_OPTION",
+    "interpose/src/sys/answers/macos.rs": "WRONG_FAMILY INFO_OPTION TEXT_OPTION PEER_NAME_OPTION",
     "interpose/src/calls/loading.rs": "DEEPBIND",
     "interpose/src/calls/exec_list.rs": "IN_REGISTERS",
     "interpose/src/notify/page/linux.rs": "TRACED MOVED",

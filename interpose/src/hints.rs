@@ -43,6 +43,9 @@ const TCP: u64 = 512;
 /// It is a connection that was made here and shut down for writing here.
 const ENDED: u64 = 2048;
 
+/// An option was set that few programs set.
+const RARE: u64 = 4096;
+
 /// The part of a hint that says when a connection was made here: the [`GENERATION`], 0 for none.
 const MADE: u64 = !0xffff_ffff;
 
@@ -182,9 +185,19 @@ pub(crate) fn option_set(fd: c_int, level: c_int, name: c_int, value: Option<c_i
         (libc::SOL_SOCKET, libc::SO_REUSEPORT) => add(fd, REUSE_PORT, on),
         (libc::SOL_SOCKET, libc::SO_SNDBUF) => add(fd, OPTIONS | SEND_BUFFER, true),
         (libc::SOL_SOCKET, libc::SO_RCVBUF) => add(fd, OPTIONS | RECEIVE_BUFFER, true),
-        (libc::SOL_SOCKET, name) if !crate::known::is_handed_on(name) => {}
+        (libc::SOL_SOCKET, name) if !crate::known::is_handed_on(name) => {
+            if crate::known::is_rare(level, name) {
+                add(fd, OPTIONS | RARE, true);
+            }
+        }
+        _ if crate::known::is_rare(level, name) => add(fd, OPTIONS | RARE, true),
         _ => add(fd, OPTIONS, true),
     }
+}
+
+/// Whether an option may have been set that few programs set.
+pub(crate) fn may_have_rare(fd: c_int) -> bool {
+    has(fd, RARE).unwrap_or(true)
 }
 
 /// An owner for SIGIO was set.

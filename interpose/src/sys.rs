@@ -17,8 +17,8 @@ pub(crate) use crate::header::{family_of, socklen};
 #[cfg(target_os = "linux")]
 pub(crate) use answers::info_length;
 pub(crate) use answers::{
-    ANSWERS_ANY_LEVEL, INFO_OPTION, TEXT_OPTION, WRONG_FAMILY, as_read_back, buffer_request, inet_answer,
-    is_common, is_of_peer, is_telling, peer_answer, take_back, text_of,
+    ANSWERS_ANY_LEVEL, INFO_OPTION, PEER_NAME_OPTION, TEXT_OPTION, WRONG_FAMILY, as_read_back,
+    buffer_request, inet_answer, is_common, is_of_peer, is_telling, peer_answer, take_back, text_of,
 };
 pub(crate) use descriptor::Fd;
 pub(crate) use errno::{Errno, Result, errno, fail, set_errno};
