@@ -20,10 +20,10 @@ TITLES = {
 NO_LIMITS = {
     "cli/src/display.rs": "*_WIDTH",
     "interpose/src/convert/linux.rs": "F_*ETSIG",
-    "interpose/src/hints.rs": "KNOWN OPTIONS REUSE_* OWNER DATAGRAM SEND_BUFFER RECEIVE_BUFFER LOCAL DUPLICATED TCP ENDED RARE "
+    "interpose/src/hints.rs": "KNOWN OPTIONS BACKLOG_* REUSE_* OWNER DATAGRAM SEND_BUFFER RECEIVE_BUFFER LOCAL DUPLICATED TCP ENDED RARE "
                               "MADE",
     "interpose/src/known.rs": "PROTOCOL",
-    "interpose/src/options/ended.rs": "LATE PROCESS",
+    "interpose/src/options/ended.rs": "LATE PROCESS RESET",
     "interpose/src/options/table.rs": "CHANGING",
     "interpose/src/calls/tcp_info.rs": "ESTABLISHED FIN_WAIT2 CLOSE CLOSE_WAIT LISTEN",
     "interpose/src/rawaddr.rs": "IN_BYTES IN6_BYTES IN6_LEAST_BYTES STORAGE_BYTES FIRST_PAGE",
@@ -34,6 +34,8 @@ NO_LIMITS = {
     "interpose/src/calls/exec_list.rs": "IN_REGISTERS",
     "interpose/src/notify/page/linux.rs": "TRACED MOVED",
     "interpose/src/sys/syscalls/files/linux.rs": "USED",
+    "interpose/src/sys/syscalls/sockets/linux.rs": "SOCK_DIAG_BY_FAMILY NLM_F_REQUEST UDIAG_SHOW_RQLEN UNIX_DIAG_RQLEN "
+                                                   "RQLEN_BYTES AF_UNIX",
     "interpose/src/sys/syscalls/process/linux.rs": "PAGE_BYTES OPERATION",
     "home/src/trace_page.rs": "PAGE_BYTES MOVED",
     "macos/src/signature.rs": "SLOT_* *_AT",

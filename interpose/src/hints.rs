@@ -46,6 +46,16 @@ const ENDED: u64 = 2048;
 /// An option was set that few programs set.
 const RARE: u64 = 4096;
 
+/// The part of a hint that is the backlog that listen(2) was given, at most [`BACKLOG_LARGEST`]; 0 for none.
+#[cfg(target_os = "linux")]
+const BACKLOG: u64 = 0xffff_0000;
+/// The first bit of it.
+#[cfg(target_os = "linux")]
+const BACKLOG_AT: u32 = 16;
+/// `net.core.somaxconn`: no more may wait, whatever a program asks for.
+#[cfg(target_os = "linux")]
+const BACKLOG_LARGEST: u64 = 4096;
+
 /// The part of a hint that says when a connection was made here: the [`GENERATION`], 0 for none.
 const MADE: u64 = !0xffff_ffff;
 
@@ -133,6 +143,23 @@ pub(crate) fn spawns() {
 /// The generation, to be asked before a connection is made.
 pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// A listener was given a backlog.
+#[cfg(target_os = "linux")]
+pub(crate) fn listens(fd: c_int, backlog: c_int) {
+    if let Some(hint) = of(fd) {
+        let backlog = u64::try_from(backlog).unwrap_or(BACKLOG_LARGEST).min(BACKLOG_LARGEST);
+        let rest = hint.load(Ordering::Relaxed) & !BACKLOG;
+        hint.store(backlog << BACKLOG_AT | rest, Ordering::Relaxed);
+    }
+}
+
+/// The backlog that a listener was given, where that is known.
+#[cfg(target_os = "linux")]
+pub(crate) fn backlog(fd: c_int) -> Option<u32> {
+    let hint = of(fd)?.load(Ordering::Relaxed);
+    u32::try_from((hint & BACKLOG) >> BACKLOG_AT).ok().filter(|backlog| *backlog != 0)
 }
 
 /// A connection was made, and has this one descriptor.
@@ -283,6 +310,20 @@ mod tests {
             assert_eq!(found, expected, "domain {domain}, kind {kind}, protocol {protocol}");
             assert_eq!(asked(fd), UNTOUCHED);
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_backlog_is_remembered_beside_the_rest() {
+        let fd = number(22);
+        fresh_tcp(fd);
+        made(fd, generation());
+        for (given, kept) in [(7, Some(7)), (0, None), (-1, Some(4096)), (1 << 20, Some(4096))] {
+            listens(fd, given);
+            assert_eq!((backlog(fd), is_tcp(fd), asked(fd)), (kept, true, UNTOUCHED));
+        }
+        forget(fd);
+        assert_eq!(backlog(fd), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::known::{self, HandedOn, Known};
 use crate::room;
 use crate::sys;
 #[cfg(target_os = "linux")]
-pub(crate) use ended::{is_ended_here, is_first_late, note_shutdown, shut_down};
+pub(crate) use ended::{is_ended_here, is_first_late, note_reset, note_shutdown, shut_down, was_reset};
 pub(crate) use kept::{get, set};
 use libc::c_int;
 pub(crate) use table::Key;

@@ -54,4 +54,4 @@ pub(crate) use syscalls::sockets::{
     send_now, send_to, set_option_raw, tcp_socket, udp_socket, unix_socket,
 };
 #[cfg(target_os = "linux")]
-pub(crate) use syscalls::sockets::{end_reading, receive_now, send, unread};
+pub(crate) use syscalls::sockets::{end_reading, queue_of, receive_now, send, unread};

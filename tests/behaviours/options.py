@@ -433,3 +433,34 @@ def opt_peer_name():
             fails(errno.EINVAL, f'{length} bytes', sock.getsockopt, SOL_SOCKET, name, length)
     fails(errno.ENOTCONN, 'a listener', trio.listener.getsockopt, SOL_SOCKET, name, 16)
     fails(errno.ENOTCONN, 'a new socket', tcp().getsockopt, SOL_SOCKET, name, 16)
+
+
+@case
+def opt_tcp_info_queue():
+    """TCP_INFO of a listener says how many connections wait, and how many may."""
+    port = free_port()
+    listener = listening(LOCAL, port, backlog=7)
+
+    def queue():
+        info = listener.getsockopt(IPPROTO_TCP, socket.TCP_INFO, 104)
+        return struct.unpack_from('=II', info, 24)
+    equal(queue(), (0, 7), 'nobody waits')
+    clients = [connected(LOCAL, port) for _ in range(3)]
+    equal(queue(), (3, 7), 'three wait')
+    listener.accept()
+    equal(queue(), (2, 7), 'one is accepted')
+    true(clients, 'they are still there')
+    listener.listen(9)
+    equal(queue(), (2, 9), 'another backlog')
+
+
+@case
+def opt_tcp_info_after_reset():
+    """After a reset was read, TCP_INFO says CLOSE, and a send EPIPE."""
+    trio = Trio()
+    trio.client.sendall(b'unread')
+    readable(trio.accepted, 'the input')
+    trio.accepted.close()
+    fails(errno.ECONNRESET, 'recv', trio.client.recv, 1)
+    equal(trio.client.getsockopt(IPPROTO_TCP, socket.TCP_INFO, 104)[0], 7, 'the state')
+    fails(errno.EPIPE, 'send', trio.client.send, b'x')

@@ -236,6 +236,8 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         // SAFETY: the program's own arguments.
         return unsafe { real::listen(fd, backlog) };
     };
+    #[cfg(target_os = "linux")]
+    crate::hints::listens(fd, backlog);
     // A Unix socket refuses connections that TCP would queue, and a negative backlog means none.
     let backlog = if backlog < 0 { LISTEN_BACKLOG } else { backlog.max(LISTEN_BACKLOG) };
     // SAFETY: listen(2) takes two integers.

@@ -51,13 +51,30 @@ pub(crate) unsafe fn recv_chk(
 /// The result of a receive, with TCP's errno for a socket that is not connected.
 #[inline]
 fn corrected(fd: c_int, flags: c_int, received: ssize_t) -> ssize_t {
+    if received >= 0 || !matches!(sys::errno(), libc::EINVAL | libc::ECONNRESET) {
+        return received;
+    }
+    #[cfg(target_os = "linux")]
+    if sys::errno() == libc::ECONNRESET {
+        reset(fd);
+    }
     // TCP itself says EINVAL if there is no urgent data.
-    if received >= 0 || flags & libc::MSG_OOB != 0 || sys::errno() != libc::EINVAL {
+    if flags & libc::MSG_OOB != 0 || sys::errno() != libc::EINVAL {
         return received;
     }
     let rewritten = config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some());
     sys::set_errno(if rewritten { libc::ENOTCONN } else { libc::EINVAL });
     received
+}
+
+/// The program has read a reset, which the kernel says once. From now on the connection is closed, as over TCP.
+#[cfg(target_os = "linux")]
+#[cold]
+fn reset(fd: c_int) {
+    let _errno = Errno::keep();
+    if config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some()) {
+        crate::options::note_reset(fd);
+    }
 }
 
 /// recvfrom(2).
@@ -153,6 +170,10 @@ pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     let room = if asks { unsafe { (*message).msg_namelen } } else { 0 };
     // SAFETY: the program's own arguments.
     let received = unsafe { real::recvmsg(fd, message, flags) };
+    #[cfg(target_os = "linux")]
+    if received < 0 && sys::errno() == libc::ECONNRESET {
+        reset(fd);
+    }
     if received >= 0 && config::get().is_some() {
         // SAFETY: the call has succeeded, so the kernel has read the header and filled it in.
         unsafe { for_each_descriptor(message, hints::forget) };

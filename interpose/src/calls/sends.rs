@@ -245,7 +245,7 @@ mod late {
             return None;
         }
         let fact = fact?;
-        if sys::peer_name(fd).is_err() || options::shut_down(fd).1 {
+        if sys::peer_name(fd).is_err() || options::shut_down(fd).1 || options::was_reset(fd) {
             return None;
         }
         let events = sys::events_now(fd, libc::POLLRDHUP).unwrap_or(libc::POLLERR);
