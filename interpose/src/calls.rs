@@ -11,6 +11,8 @@
 
 mod accept;
 mod bind;
+#[cfg(target_os = "linux")]
+mod closing;
 mod connect;
 mod descriptors;
 mod errors;
@@ -36,10 +38,14 @@ pub(crate) use accept::accept;
 #[cfg(target_os = "linux")]
 pub(crate) use accept::accept4;
 pub(crate) use bind::{bind, listen};
+#[cfg(all(target_os = "linux", not(test)))]
+pub(crate) use closing::prepare;
+#[cfg(target_os = "linux")]
+pub(crate) use closing::{close, fork, forkpty};
 pub(crate) use connect::connect;
 pub(crate) use descriptors::{dup, dup2, socket};
 #[cfg(target_os = "linux")]
-pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
+pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64, umask};
 pub(crate) use exec::{execv, execve, execvp, popen, posix_spawn, posix_spawnp, system};
 #[cfg(target_os = "linux")]
 pub(crate) use exec::{execveat, execvpe, fexecve};

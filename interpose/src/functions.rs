@@ -41,6 +41,10 @@ macro_rules! functions {
 macro_rules! gnu_functions {
     ($make:ident) => {
         $make! {
+            "close" fn close(fd: c_int) -> c_int, -1;
+            "fork" fn fork() -> libc::pid_t, -1;
+            "forkpty" fn forkpty(terminal: *mut c_int, name: *mut c_char, settings: *const libc::termios, size: *const libc::winsize) -> libc::pid_t, -1;
+            "umask" fn umask(mask: libc::mode_t) -> libc::mode_t, 0;
             "accept4" fn accept4(fd: c_int, address: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int, -1;
             "dup3" fn dup3(fd: c_int, to: c_int, flags: c_int) -> c_int, -1;
             "fcntl" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int, -1;

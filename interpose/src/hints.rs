@@ -4,7 +4,7 @@
 //! These are hints, and only for speed. A number is *known* from `socket` until it may stand for another socket (dup,
 //! accept, a descriptor that came by `SCM_RIGHTS`). For an unknown number the kernel is asked everything. It does not
 //! matter if a number was closed: a call on what is not a socket fails in the kernel.
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use libc::c_int;
 
 /// Descriptors that are followed; higher numbers are always unknown. The memory is zeroed and only touched for numbers
@@ -12,41 +12,63 @@ use libc::c_int;
 const FOLLOWED: usize = 65536;
 
 /// `socket` made it in this process.
-const KNOWN: u16 = 1;
+const KNOWN: u64 = 1;
 /// An option of TCP or IP was set, or one that accepted sockets inherit.
-const OPTIONS: u16 = 2;
+const OPTIONS: u64 = 2;
 /// `SO_REUSEADDR` is on.
-const REUSE_ADDRESS: u16 = 4;
+const REUSE_ADDRESS: u64 = 4;
 /// `SO_REUSEPORT` is on.
-const REUSE_PORT: u16 = 8;
+const REUSE_PORT: u64 = 8;
 /// An owner for SIGIO was set.
-const OWNER: u16 = 16;
+const OWNER: u64 = 16;
 
 /// It is not a stream.
-const DATAGRAM: u16 = 32;
+const DATAGRAM: u64 = 32;
 
 /// `SO_SNDBUF` was set.
-const SEND_BUFFER: u16 = 64;
+const SEND_BUFFER: u64 = 64;
 
 /// `SO_RCVBUF` was set.
-const RECEIVE_BUFFER: u16 = 1024;
+const RECEIVE_BUFFER: u64 = 1024;
 
 /// It is a Unix socket that the program made.
-const LOCAL: u16 = 128;
+const LOCAL: u64 = 128;
 
 /// It has, or had, a second descriptor.
-const DUPLICATED: u16 = 256;
+const DUPLICATED: u64 = 256;
 
 /// It was made as a TCP socket.
-const TCP: u16 = 512;
+const TCP: u64 = 512;
 
-static HINTS: [AtomicU16; FOLLOWED] = [const { AtomicU16::new(0) }; FOLLOWED];
+/// It is a connection that was made here and shut down for writing here.
+const ENDED: u64 = 2048;
 
-fn of(fd: c_int) -> Option<&'static AtomicU16> {
+/// An option was set that few programs set.
+const RARE: u64 = 4096;
+
+/// The part of a hint that is the backlog that listen(2) was given, at most [`BACKLOG_LARGEST`]; 0 for none.
+#[cfg(target_os = "linux")]
+const BACKLOG: u64 = 0xffff_0000;
+/// The first bit of it.
+#[cfg(target_os = "linux")]
+const BACKLOG_AT: u32 = 16;
+/// `net.core.somaxconn`: no more may wait, whatever a program asks for.
+#[cfg(target_os = "linux")]
+const BACKLOG_LARGEST: u64 = 4096;
+
+/// The part of a hint that says when a connection was made here: the [`GENERATION`], 0 for none.
+const MADE: u64 = !0xffff_ffff;
+
+/// Grows whenever this process may have passed on copies of its descriptors: by a fork, or a program that it starts.
+static GENERATION: AtomicU32 = AtomicU32::new(1);
+
+static HINTS: [AtomicU64; FOLLOWED] = [const { AtomicU64::new(0) }; FOLLOWED];
+
+fn of(fd: c_int) -> Option<&'static AtomicU64> {
     HINTS.get(usize::try_from(fd).ok()?)
 }
 
-fn add(fd: c_int, flag: u16, on: bool) {
+fn add(fd: c_int, flag: u64, on: bool) {
     let Some(hint) = of(fd) else { return };
     if on {
         hint.fetch_or(flag, Ordering::Relaxed);
@@ -55,7 +77,7 @@ fn add(fd: c_int, flag: u16, on: bool) {
     }
 }
 
-fn has(fd: c_int, flag: u16) -> Option<bool> {
+fn has(fd: c_int, flag: u64) -> Option<bool> {
     let hint = of(fd)?.load(Ordering::Relaxed);
     (hint & KNOWN != 0).then_some(hint & flag != 0)
 }
@@ -100,6 +122,7 @@ pub(crate) fn is_datagram(fd: c_int) -> bool {
 /// `from` was duplicated as `to`.
 pub(crate) fn duplicated(from: c_int, to: c_int) {
     add(from, DUPLICATED, true);
+    shared(from);
     if let Some(hint) = of(to) {
         hint.store(DUPLICATED, Ordering::Relaxed);
     }
@@ -109,6 +132,67 @@ pub(crate) fn duplicated(from: c_int, to: c_int) {
 #[cfg(target_os = "linux")]
 pub(crate) fn is_single(fd: c_int) -> bool {
     has(fd, DUPLICATED) == Some(false)
+}
+
+/// Descriptors of this process may have been copied into another one. Called before and after it happens: a connection
+/// that is made meanwhile may be in both.
+pub(crate) fn spawns() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The generation, to be asked before a connection is made.
+pub(crate) fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// A listener was given a backlog.
+#[cfg(target_os = "linux")]
+pub(crate) fn listens(fd: c_int, backlog: c_int) {
+    if let Some(hint) = of(fd) {
+        let backlog = u64::try_from(backlog).unwrap_or(BACKLOG_LARGEST).min(BACKLOG_LARGEST);
+        let rest = hint.load(Ordering::Relaxed) & !BACKLOG;
+        hint.store(backlog << BACKLOG_AT | rest, Ordering::Relaxed);
+    }
+}
+
+/// The backlog that a listener was given, where that is known.
+#[cfg(target_os = "linux")]
+pub(crate) fn backlog(fd: c_int) -> Option<u32> {
+    let hint = of(fd)?.load(Ordering::Relaxed);
+    u32::try_from((hint & BACKLOG) >> BACKLOG_AT).ok().filter(|backlog| *backlog != 0)
+}
+
+/// A connection was made, and has this one descriptor.
+pub(crate) fn made(fd: c_int, generation: u32) {
+    if let Some(hint) = of(fd) {
+        let flags = hint.load(Ordering::Relaxed) & !(MADE | ENDED);
+        hint.store(u64::from(generation) << 32 | flags, Ordering::Relaxed);
+    }
+}
+
+/// Somebody else may have the connection.
+pub(crate) fn shared(fd: c_int) {
+    add(fd, MADE | ENDED, false);
+}
+
+/// A connection was shut down for writing.
+#[cfg(target_os = "linux")]
+pub(crate) fn ended(fd: c_int) {
+    if is_ours_alone(fd) {
+        add(fd, ENDED, true);
+    }
+}
+
+/// Whether a connection was made here, was shut down for writing here, and nobody else can have it.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(crate) fn is_ended(fd: c_int) -> bool {
+    of(fd).is_some_and(|hint| hint.load(Ordering::Relaxed) & ENDED != 0) && is_ours_alone(fd)
+}
+
+#[cfg(target_os = "linux")]
+fn is_ours_alone(fd: c_int) -> bool {
+    of(fd).is_some_and(|hint| hint.load(Ordering::Relaxed) >> 32 == u64::from(generation()))
 }
 
 /// The number may stand for something else now.
@@ -128,9 +212,19 @@ pub(crate) fn option_set(fd: c_int, level: c_int, name: c_int, value: Option<c_i
         (libc::SOL_SOCKET, libc::SO_REUSEPORT) => add(fd, REUSE_PORT, on),
         (libc::SOL_SOCKET, libc::SO_SNDBUF) => add(fd, OPTIONS | SEND_BUFFER, true),
         (libc::SOL_SOCKET, libc::SO_RCVBUF) => add(fd, OPTIONS | RECEIVE_BUFFER, true),
-        (libc::SOL_SOCKET, name) if !crate::known::is_handed_on(name) => {}
+        (libc::SOL_SOCKET, name) if !crate::known::is_handed_on(name) => {
+            if crate::known::is_rare(level, name) {
+                add(fd, OPTIONS | RARE, true);
+            }
+        }
+        _ if crate::known::is_rare(level, name) => add(fd, OPTIONS | RARE, true),
         _ => add(fd, OPTIONS, true),
     }
+}
+
+/// Whether an option may have been set that few programs set.
+pub(crate) fn may_have_rare(fd: c_int) -> bool {
+    has(fd, RARE).unwrap_or(true)
 }
 
 /// An owner for SIGIO was set.
@@ -218,6 +312,20 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_backlog_is_remembered_beside_the_rest() {
+        let fd = number(22);
+        fresh_tcp(fd);
+        made(fd, generation());
+        for (given, kept) in [(7, Some(7)), (0, None), (-1, Some(4096)), (1 << 20, Some(4096))] {
+            listens(fd, given);
+            assert_eq!((backlog(fd), is_tcp(fd), asked(fd)), (kept, true, UNTOUCHED));
+        }
+        forget(fd);
+        assert_eq!(backlog(fd), None);
+    }
+
     #[test]
     fn each_option_is_remembered_as_itself() {
         let (level, on) = (libc::SOL_SOCKET, Some(1));
@@ -283,5 +391,40 @@ mod tests {
         assert_eq!(asked(second), UNTOUCHED);
         #[cfg(target_os = "linux")]
         assert!(is_single(second) && !is_single(number(5)));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_connection_is_ours_alone_until_somebody_may_have_a_copy() {
+        // A fork of another test only makes this one start again.
+        let (one, other) = (number(20), number(21));
+        let alone = |share: &dyn Fn()| loop {
+            let generation = generation();
+            forget(one);
+            made(one, generation);
+            ended(one);
+            let before = is_ended(one);
+            if before {
+                share();
+                return is_ended(one);
+            }
+        };
+        assert!(alone(&|| {}));
+        for share in
+            [&|| shared(one) as (), &|| duplicated(one, other), &spawns, &|| forget(one), &|| fresh_tcp(one)]
+                as [&dyn Fn(); 5]
+        {
+            assert!(!alone(share));
+        }
+        // What was not made here is not ended by a shutdown.
+        forget(one);
+        ended(one);
+        assert!(!is_ended(one) && !is_ended(-1));
+        // A connection keeps what is known of its socket, and the next one is not ended.
+        fresh_tcp(one);
+        made(one, generation());
+        ended(one);
+        made(one, generation());
+        assert!(is_tcp(one) && !is_ended(one));
     }
 }

@@ -112,6 +112,27 @@ const HANDED_ON: &[c_int] = &[
     libc::SO_NOSIGPIPE,
 ];
 
+/// `SOL_SOCKET` options that few programs set. A Unix socket takes them, and they matter to nobody but getsockopt(2).
+#[cfg(target_os = "linux")]
+const RARE: &[c_int] =
+    &[libc::SO_BROADCAST, libc::SO_DONTROUTE, libc::SO_PRIORITY, libc::SO_TIMESTAMP, libc::SO_BINDTODEVICE];
+/// macOS: none is known that matters.
+#[cfg(target_os = "macos")]
+const RARE: &[c_int] = &[];
+
+/// The options of `SOL_SOCKET` that few programs set, and that survive a rewrite.
+pub(crate) fn rare_socket_options() -> impl Iterator<Item = c_int> {
+    RARE.iter().copied()
+}
+
+/// Whether few programs set an option, so that it is only looked up where one of them was set.
+pub(crate) fn is_rare(level: c_int, name: c_int) -> bool {
+    if level == libc::SOL_SOCKET {
+        return RARE.contains(&name);
+    }
+    OPTIONS.iter().any(|(known, carried)| !carried && (known.level, known.name) == (level, name))
+}
+
 /// The known option of this level and name.
 pub(crate) fn find(level: c_int, name: c_int) -> Option<Known> {
     protocol_options().find(|known| known.level == level && known.name == name)
@@ -209,6 +230,16 @@ mod tests {
         let nodelay = find(libc::IPPROTO_TCP, libc::TCP_NODELAY).unwrap();
         assert_eq!((nodelay.level, nodelay.name, nodelay.default), (libc::IPPROTO_TCP, libc::TCP_NODELAY, 0));
         assert!(find(libc::IPPROTO_TCP, -1).is_none() && find(-1, libc::TCP_NODELAY).is_none());
+    }
+
+    #[test]
+    fn what_is_rare_is_not_looked_up_otherwise() {
+        assert!(is_rare(libc::SOL_SOCKET, libc::SO_BROADCAST) || cfg!(target_os = "macos"));
+        assert!(
+            !is_rare(libc::SOL_SOCKET, libc::SO_KEEPALIVE) && is_rare(libc::IPPROTO_TCP, libc::TCP_MAXSEG)
+        );
+        assert!(carried_options().all(|known| !is_rare(known.level, known.name)));
+        assert!(rare_socket_options().all(|name| !is_handed_on(name)));
     }
 
     #[test]

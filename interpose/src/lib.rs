@@ -44,6 +44,8 @@ mod sys;
 #[ctor::ctor(unsafe)]
 fn start() {
     config::load();
+    #[cfg(target_os = "linux")]
+    calls::prepare();
 }
 
 /// `no_std` requires it. It is never linked, because no code of this library can panic.

@@ -2,8 +2,7 @@
 //!
 //! A notice is one datagram: socket, sendto, close. A notice that cannot be sent is dropped, and the next one says
 //! how many were. Notices about listeners and about ports that are in use are always sent, all others only while
-//! somebody traces. The collector says so in the first byte of a page, which is mapped on first use.
-#![expect(unsafe_code, reason = "reads one byte of a shared page, and the process's name")]
+//! somebody traces.
 
 use crate::config::Config;
 use crate::rawaddr::UnixName;
@@ -11,15 +10,10 @@ use crate::sys;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::{NOTICE_BYTES, NOTICE_QUIET_MS};
 use agentfs_wire::notice::{Call, Notice, Outcome, Why};
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Notices that were dropped since the last one that was sent.
 static DROPPED: AtomicU32 = AtomicU32::new(0);
-/// The mapped page; null before the first look.
-static PAGE: AtomicPtr<AtomicU8> = AtomicPtr::new(core::ptr::null_mut());
-/// Stands for a page that could not be mapped.
-static NOBODY: AtomicU8 = AtomicU8::new(0);
-
 /// The listener of the last notice, and its time: the upper half of its file's fingerprint, then milliseconds.
 static LAST_LISTENER: AtomicU64 = AtomicU64::new(0);
 
@@ -55,24 +49,7 @@ impl News<'_> {
 
 /// Whether somebody traces.
 pub(crate) fn tracing(config: &Config) -> bool {
-    let mut page = PAGE.load(Ordering::Acquire);
-    if page.is_null() {
-        page = map(config).unwrap_or(core::ptr::from_ref(&NOBODY).cast_mut());
-        PAGE.store(page, Ordering::Release);
-    }
-    // SAFETY: `page` is the static above or a shared mapping that is never unmapped; the collector writes the byte
-    // atomically. The file had a byte when it was mapped. agentfs never shortens it: if somebody else does, the read
-    // raises SIGBUS (docs/interposer.md).
-    unsafe { &*page }.load(Ordering::Relaxed) == 1
-}
-
-fn map(config: &Config) -> Option<*mut AtomicU8> {
-    let path = UnixName::path(&[config.base(), b"/trace.page"]);
-    let fd = sys::open(path.c_path(), libc::O_RDONLY, 0).ok()?;
-    // Reading the page of an empty file raises SIGBUS.
-    let page =
-        if sys::size(fd.number()).is_some_and(|size| size >= 1) { sys::map_page(fd.number()) } else { None };
-    page.map(|page| page.cast::<AtomicU8>().cast_mut())
+    page::tracing(config)
 }
 
 /// Sends a notice, but only while somebody traces.

@@ -11,7 +11,7 @@ use crate::known::{self, HandedOn, Known};
 use crate::room;
 use crate::sys;
 #[cfg(target_os = "linux")]
-pub(crate) use ended::{is_first_late, note_shutdown, shut_down};
+pub(crate) use ended::{is_ended_here, is_first_late, note_reset, note_shutdown, shut_down, was_reset};
 pub(crate) use kept::{get, set};
 use libc::c_int;
 pub(crate) use table::Key;
@@ -42,6 +42,11 @@ pub(crate) fn carry(from: c_int, to: c_int, v6: bool) -> bool {
     if reuse_address {
         let _ = sys::set_option(to, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
     }
+    if hints::reuse_port(from) == Some(true)
+        && let Some(inode) = sys::inode(to)
+    {
+        set(inode, Key::Option(libc::SOL_SOCKET, libc::SO_REUSEPORT), 1);
+    }
     if !hints::may_have_options(from) {
         return false;
     }
@@ -64,6 +69,9 @@ pub(crate) fn carry(from: c_int, to: c_int, v6: bool) -> bool {
             handed_on = handed_on.with_protocol();
         }
     }
+    if hints::may_have_rare(from) {
+        carry_rare(from, to, inode, v6, &mut handed_on);
+    }
     #[cfg(target_os = "linux")]
     if let words = sys::text_of(from, libc::IPPROTO_TCP, libc::TCP_CONGESTION)
         && words != usual_text()
@@ -75,11 +83,37 @@ pub(crate) fn carry(from: c_int, to: c_int, v6: bool) -> bool {
     sized
 }
 
+/// Copies the options that few programs set. A new TCP socket says what the others are.
+fn carry_rare(from: c_int, to: c_int, inode: u64, v6: bool, handed_on: &mut HandedOn) {
+    for name in known::rare_socket_options() {
+        let mut value = [0_u64; 2];
+        if sys::get_option(from, libc::SOL_SOCKET, name, &mut value).is_ok() && value != [0, 0] {
+            sys::copy_option(from, to, libc::SOL_SOCKET, name);
+        }
+    }
+    let Ok(usual) = sys::tcp_socket(v6) else { return };
+    for known in known::protocol_options().filter(|known| known::is_rare(known.level, known.name)) {
+        if known.level == libc::IPPROTO_IPV6 && !v6 {
+            continue;
+        }
+        let value = sys::option(from, known.level, known.name);
+        if let Ok(number) = value
+            && value != sys::option(usual.number(), known.level, known.name)
+        {
+            set(inode, key_of(known), number);
+            *handed_on = handed_on.with_protocol();
+        }
+    }
+}
+
 /// Sets the options that are kept for a rewritten socket on a TCP socket.
 pub(crate) fn carry_back(from: c_int, to: c_int, v6: bool) {
     let inode = sys::inode(from).unwrap_or(0);
     for name in handed_on(inode).unwrap_or(HandedOn::NOTHING).names() {
         copy(from, to, name);
+    }
+    for name in known::rare_socket_options() {
+        sys::copy_option(from, to, libc::SOL_SOCKET, name);
     }
     sys::copy_option(from, to, libc::SOL_SOCKET, libc::SO_REUSEADDR);
     for known in known::protocol_options() {

@@ -51,7 +51,7 @@ pub(crate) struct Wanted {
     pub(crate) shared: bool,
 }
 
-/// Binds `socket` to the file of `wanted`. Returns the port and the file.
+/// Binds `socket` to the file of `wanted`. Returns the port and the file. The caller has blocked signals.
 pub(crate) fn take(config: &Config, socket: c_int, wanted: Wanted) -> sys::Result<(u16, FileName)> {
     let mut prober = Prober::new();
     if wanted.port != 0 {

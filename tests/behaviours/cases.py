@@ -12,6 +12,7 @@ import sys
 import addresses  # noqa: F401: each module registers its cases
 import data  # noqa: F401
 import descriptors  # noqa: F401
+import ends  # noqa: F401
 import errors  # noqa: F401
 import events  # noqa: F401
 import kit

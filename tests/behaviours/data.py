@@ -182,3 +182,39 @@ def data_error_queue():
     for call in calls:
         fails(errno.EAGAIN, 'no errors', call, trio.accepted)
     equal(receive(trio.accepted, 4), b'data', 'what the stream has')
+
+
+@case
+def data_long_send_to_closed():
+    """Of data for a peer that has closed, TCP takes what its buffer holds; the rest fails. So no upload to a server that
+    has gone looks complete."""
+    upload = bytes(16 << 20)
+
+    def closed(blocking):
+        trio = Trio()
+        trio.accepted.close()
+        ended = select.poll()
+        ended.register(trio.client, select.POLLRDHUP)
+        true(ended.poll(5000), 'the end of the peer')
+        trio.client.setblocking(blocking)
+        return trio.client
+
+    fails(errno.EPIPE, 'sendall to a closed peer', closed(True).sendall, upload)
+    for name, send in [('send', lambda sock: sock.send(upload)), ('sendmsg', lambda sock: sock.sendmsg([upload])),
+                       ('sendto', lambda sock: sock.sendto(upload, (LOCAL, 1)))]:
+        for blocking in (True, False):
+            client = closed(blocking)
+            sent = send(client)
+            true(0 < sent < len(upload), f'{name}, blocking {blocking}: took {sent} of {len(upload)} bytes')
+            until(f'{name}, blocking {blocking}: the next fails', lambda: refused(client))
+    client = closed(True)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    true(client.send(upload) < 1 << 20, 'a small buffer holds little')
+
+
+def refused(sock):
+    try:
+        sock.send(b'x')
+    except BrokenPipeError:
+        return True
+    return False

@@ -131,3 +131,27 @@ CASE(c_library_constructor) {
     EQUAL(system(command), 0, "removal of the program");
     EQUAL(status, 0, "the constructor's bind to a port in use");
 }
+
+#ifdef __aarch64__
+static const char first_version[] = "GLIBC_2.17";
+#else
+static const char first_version[] = "GLIBC_2.2.5";
+#endif
+
+/* A function that is looked up with its version is the program's, too. */
+CASE(c_dlvsym) {
+    void *places[] = {RTLD_DEFAULT, RTLD_NEXT, dlopen("libc.so.6", RTLD_NOW)};
+    for (size_t place = 0; place < sizeof places / sizeof *places; place++) {
+        int (*binds)(int, const struct sockaddr *, socklen_t) =
+            (int (*)(int, const struct sockaddr *, socklen_t))dlvsym(places[place], "bind", first_version);
+        TRUE(binds, "bind");
+        int port = free_port(), listener = tcp();
+        struct sockaddr_in address = local4(port);
+        OK(binds(listener, (struct sockaddr *)&address, sizeof address));
+        OK(listen(listener, 8));
+        FAILS(EADDRINUSE, bind(tcp(), (struct sockaddr *)&address, sizeof address));
+        served(listener, port);
+        TRUE(((pid_t(*)(void))dlvsym(places[place], "getpid", first_version))() == getpid(), "getpid");
+    }
+    TRUE(!dlvsym(RTLD_DEFAULT, "getpid", "NO_SUCH_VERSION"), "no such version");
+}

@@ -316,3 +316,18 @@ def app_asyncio_localhost():
         server.close()
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+@case
+def life_umask():
+    """A listener is reached whatever the umask is, that which the program started with and one that it sets later."""
+    def works():
+        port = free_port()
+        with listening(LOCAL, port) as listener:
+            served(listener, LOCAL, port)
+    for mask in (0o777, 0o022, 0o277):
+        before = os.umask(mask)
+        works()
+        works()
+        os.umask(before)
+    works()

@@ -390,3 +390,77 @@ def opt_peer_credentials():
     for what in ('listener', 'accepted', 'client'):
         value = getattr(trio, what).getsockopt(SOL_SOCKET, socket.SO_PEERCRED, 12)
         equal(struct.unpack('iii', value), (0, -1, -1), f'process, user and group of the {what}')
+
+
+@case
+def opt_rare_survive():
+    """Options that few programs set before bind or connect read back after it."""
+    wanted = {(SOL_SOCKET, socket.SO_BROADCAST): 1, (SOL_SOCKET, 29): 1, (SOL_SOCKET, socket.SO_PRIORITY): 3,
+              (SOL_SOCKET, socket.SO_REUSEPORT): 1, (IPPROTO_TCP, socket.TCP_LINGER2): 7}
+
+    def prepare(sock):
+        for (level, name), value in wanted.items():
+            sock.setsockopt(level, name, value)
+        return sock
+
+    def kept(sock, what):
+        for (level, name), value in wanted.items():
+            equal(sock.getsockopt(level, name), value, f'option {level}/{name} {what}')
+
+    port = free_port()
+    listener = prepare(tcp())
+    listener.bind((LOCAL, port))
+    kept(listener, 'after bind')
+    listener.listen()
+    kept(listener, 'after listen')
+    client = prepare(tcp())
+    client.connect((LOCAL, port))
+    kept(client, 'after connect')
+    accepted, _ = listener.accept()
+    equal(accepted.getsockopt(IPPROTO_TCP, socket.TCP_LINGER2), 7, 'TCP_LINGER2 of what it accepts')
+
+
+@case
+def opt_peer_name():
+    """SO_PEERNAME answers as getpeername does, for as many bytes as are asked for."""
+    name = 28
+    trio = Trio()
+    for sock, (host, port) in ((trio.client, trio.client.getpeername()), (trio.accepted, trio.peer)):
+        whole = struct.pack('=H', socket.AF_INET) + struct.pack('!H', port) + socket.inet_aton(host) + bytes(8)
+        for length in (16, 8, 2):
+            equal(sock.getsockopt(SOL_SOCKET, name, length), whole[:length], f'{length} bytes')
+        for length in (17, 28, 110):
+            fails(errno.EINVAL, f'{length} bytes', sock.getsockopt, SOL_SOCKET, name, length)
+    fails(errno.ENOTCONN, 'a listener', trio.listener.getsockopt, SOL_SOCKET, name, 16)
+    fails(errno.ENOTCONN, 'a new socket', tcp().getsockopt, SOL_SOCKET, name, 16)
+
+
+@case
+def opt_tcp_info_queue():
+    """TCP_INFO of a listener says how many connections wait, and how many may."""
+    port = free_port()
+    listener = listening(LOCAL, port, backlog=7)
+
+    def queue():
+        info = listener.getsockopt(IPPROTO_TCP, socket.TCP_INFO, 104)
+        return struct.unpack_from('=II', info, 24)
+    equal(queue(), (0, 7), 'nobody waits')
+    clients = [connected(LOCAL, port) for _ in range(3)]
+    equal(queue(), (3, 7), 'three wait')
+    listener.accept()
+    equal(queue(), (2, 7), 'one is accepted')
+    true(clients, 'they are still there')
+    listener.listen(9)
+    equal(queue(), (2, 9), 'another backlog')
+
+
+@case
+def opt_tcp_info_after_reset():
+    """After a reset was read, TCP_INFO says CLOSE, and a send EPIPE."""
+    trio = Trio()
+    trio.client.sendall(b'unread')
+    readable(trio.accepted, 'the input')
+    trio.accepted.close()
+    fails(errno.ECONNRESET, 'recv', trio.client.recv, 1)
+    equal(trio.client.getsockopt(IPPROTO_TCP, socket.TCP_INFO, 104)[0], 7, 'the state')
+    fails(errno.EPIPE, 'send', trio.client.send, b'x')

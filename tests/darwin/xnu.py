@@ -97,6 +97,7 @@ class System:
         # (function, program, arguments, environment)
         self.started = []
         self.time = 1_000_000_000_000
+        self.mask = 0
         # What other processes do while this one sleeps.
         self.on_pause = lambda: None
         # Sockets of the host's TCP and UDP, by kind and port.
@@ -217,6 +218,16 @@ class System:
         self.machine.write(
             self.machine.argument(1), struct.pack("<qq", *divmod(self.time, 1_000_000_000))
         )
+        return 0
+
+    def do_sigprocmask(self, _):
+        (how,) = self.integers(1)
+        new, old = self.machine.argument(1), self.machine.argument(2)
+        if how != 3:  # SIG_SETMASK
+            raise Errno(EINVAL)
+        if old:
+            self.machine.write(old, struct.pack("<I", self.mask))
+        (self.mask,) = struct.unpack("<I", self.machine.read(new, 4))
         return 0
 
     def do_nanosleep(self, _):

@@ -174,3 +174,46 @@ fn a_trace_page_that_was_cut_short_ends_no_program_that_starts() {
     let output = trace.output().success();
     assert!(format!("{}{}", output.stdout, output.stderr).contains("\"bind\""), "{}", output.explain());
 }
+
+/// The same page, cut short or removed while a program has it mapped: the program goes on, the collector restores the
+/// page, and a trace hears the program's next calls.
+#[test]
+fn a_trace_page_that_was_cut_short_or_removed_ends_no_program_that_runs() {
+    let home = Home::new();
+    home.start_daemon();
+    let page = &home.paths().trace_page;
+    let script = "
+import socket, sys
+for line in sys.stdin:
+    s = socket.socket()
+    s.bind(('127.0.0.1', 0))
+    s.listen()
+    print('bound', line, flush=True)";
+    let mut running = home.wrap("shop", "one", &["python3", "-c", script]).open_input().spawn();
+    let mut number = 0;
+    let mut bind = || {
+        number += 1;
+        running.write(format!("{number}.\n").as_bytes());
+        running.wait_for(&format!("bound {number}."));
+    };
+    let whole = || fs::metadata(page).is_ok_and(|page| page.len() == 4096).then_some(());
+    bind();
+    fs::File::options().write(true).open(page).unwrap().set_len(0).unwrap();
+    bind();
+    until("the page is restored", whole);
+    let trace = home.agentfs(&["trace", "--json", "--app", "shop"]).spawn();
+    until("the trace is on", || (fs::read(page).ok()?.first() == Some(&1)).then_some(()));
+    let heard = || trace.stdout().matches("\"bind\"").count();
+    until("a trace hears the program", || {
+        bind();
+        (heard() > 0).then_some(())
+    });
+    fs::remove_file(page).unwrap();
+    bind();
+    until("the page is made again", whole);
+    let before = heard();
+    until("the trace hears the program again", || {
+        bind();
+        (heard() > before + 4).then_some(())
+    });
+}

@@ -122,3 +122,23 @@ fn a_program_that_changes_its_root_reaches_its_instance() {
         assert_eq!(output.stdout, "done\n", "{}", output.explain());
     }
 }
+
+/// Connecting asks for the right to write to the socket's file, which the umask may have taken from the owner.
+#[test]
+fn a_listener_is_reached_whatever_the_umask_is() {
+    let home = Home::of_user("nobody");
+    let script = "
+import os, socket
+for mask in (None, 0o022, 0o277, 0o777):
+    if mask is not None:
+        os.umask(mask)
+    for _ in range(2):
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            socket.create_connection(server.getsockname()).close()
+print('reached')";
+    for mask in ["022", "0377"] {
+        let shell = format!("umask {mask}; exec /usr/bin/python3 -c \"$0\"");
+        let output = home.wrap("shop", "one", &["sh", "-c", &shell, script]).output().success();
+        assert_eq!(output.stdout, "reached\n", "{}", output.explain());
+    }
+}

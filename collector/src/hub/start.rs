@@ -64,7 +64,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     let router_metrics = Arc::new(RouterMetrics::default());
 
     let mut troubles = Vec::new();
-    watch_home(&mut files, &router_metrics, &mut troubles);
+    watch_home(&mut files, &router_metrics, &page, &mut troubles);
     let ports = Ports::open(&mut config, &mut troubles);
     let info = ports.describe(&config, &paths);
     let journal = Journal::new();
@@ -281,7 +281,7 @@ fn queues(
 }
 
 /// Starts the watcher and the patrol.
-fn watch_home(files: &mut Files, metrics: &Arc<RouterMetrics>, troubles: &mut Vec<String>) {
+fn watch_home(files: &mut Files, metrics: &Arc<RouterMetrics>, page: &TracePage, troubles: &mut Vec<String>) {
     match Watcher::start(&files.paths.run, files.hints.clone()) {
         Ok(watcher) => files.watcher = Some(watcher),
         Err(error) => troubles.push(format!(
@@ -291,7 +291,9 @@ fn watch_home(files: &mut Files, metrics: &Arc<RouterMetrics>, troubles: &mut Ve
     }
     let metrics = Arc::clone(metrics);
     let answered = Box::new(move || metrics.responses.iter().map(Counter::get).sum());
-    let post = Post { paths: files.paths.clone(), alone: files.watcher.is_none(), answered };
+    let page = page.clone();
+    let keep_page = Box::new(move || page.restore());
+    let post = Post { paths: files.paths.clone(), alone: files.watcher.is_none(), answered, keep_page };
     match Patrol::start(post, files.hints.clone()) {
         Ok(patrol) => files.patrol = Some(patrol),
         Err(error) => troubles.push(format!("cannot start a thread: {error}; closed sockets stay listed")),

@@ -65,6 +65,8 @@ pub(crate) struct Post {
     pub(crate) alone: bool,
     /// Number of requests that the router has answered.
     pub(crate) answered: Box<dyn Fn() -> u64 + Send>,
+    /// Restores the trace page if somebody removed it or cut it short.
+    pub(crate) keep_page: Box<dyn Fn() + Send>,
 }
 
 /// Properties of the run dir that show changes.
@@ -223,6 +225,9 @@ impl Rounds {
         if self.post.alone || !ours || self.hints.lost() {
             self.hints.send(Hint::Everything);
         }
+        if ours {
+            (self.post.keep_page)();
+        }
         self.look_at_folder();
         for file in beat.sockets.iter() {
             if self.prober.probe(&self.run.join(file)) != Probe::Live {
@@ -306,7 +311,9 @@ mod tests {
         // As in a quiet home, its modification time is old enough.
         settle(&paths.run);
         let (hints, hint_rx) = Hints::pair();
-        let post = Post { paths: paths.clone(), alone: false, answered: Box::new(|| 0) };
+        let page = paths.trace_page.clone();
+        let keep_page = Box::new(move || fs::write(&page, "").unwrap());
+        let post = Post { paths: paths.clone(), alone: false, answered: Box::new(|| 0), keep_page };
         let (run, folder) = (paths.run.clone(), folder(&paths.run));
         let rounds = Rounds {
             post,
@@ -352,6 +359,19 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(hints(&mut place, &beat), []);
         }
+    }
+
+    #[test]
+    fn the_trace_page_is_kept_in_a_home_that_is_there() {
+        let mut place = place();
+        let (page, lock) = (place.rounds.post.paths.trace_page.clone(), place.rounds.post.paths.lock.clone());
+        let beat = beat(&[], &[]);
+        assert_eq!(hints(&mut place, &beat), []);
+        assert!(page.exists());
+        fs::remove_file(&page).unwrap();
+        fs::remove_file(&lock).unwrap();
+        let _ = hints(&mut place, &beat);
+        assert!(!page.exists());
     }
 
     /// On a busy machine the thread gets to run only after that. The folder may have been removed with it, which the

@@ -90,6 +90,7 @@ unsafe fn accept_next(
 ) -> Option<c_int> {
     let mut peer = RawName::new();
     let mut peer_length = RawName::room();
+    let generation = crate::hints::generation();
     let accepted = call(peer.pointer(), &raw mut peer_length);
     if accepted < 0 {
         return Some(accepted);
@@ -123,6 +124,7 @@ unsafe fn accept_next(
         unsafe { name_handed(config, listener, connection, client, address, length) };
         return Some(connection);
     }
+    crate::hints::made(accepted, generation);
     if !options::inherit(fd, accepted) {
         room::give(accepted);
     }

@@ -10,7 +10,7 @@ use crate::rawaddr::{self, Given};
 use crate::real;
 use crate::rewrite::{self, Action, Before};
 use crate::rundir::{self, Wanted};
-use crate::sys::{self, Errno};
+use crate::sys::{self, Blocked, Errno};
 use agentfs_wire::address::{Endpoint, Scope};
 use agentfs_wire::limits::LISTEN_BACKLOG;
 use agentfs_wire::name::Kind;
@@ -170,6 +170,8 @@ fn rewrite_bound(config: &Config, fd: c_int, endpoint: Endpoint, scope: Scope) -
         sys::option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT).is_ok_and(|value| value != 0)
     });
     let wanted = Wanted { port: endpoint.port, scope, mapped: v6 && !scope.is_v6(), shared };
+    // Until the program has the socket, nobody else closes it.
+    let _blocked = Blocked::all();
     let new = sys::unix_socket(libc::SOCK_STREAM)?;
     let (port, file) = rundir::take(config, new.number(), wanted)?;
     options::carry(fd, new.number(), v6);
@@ -241,6 +243,8 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         // SAFETY: the program's own arguments.
         return unsafe { real::listen(fd, backlog) };
     };
+    #[cfg(target_os = "linux")]
+    crate::hints::listens(fd, backlog);
     // A Unix socket refuses connections that TCP would queue, and a negative backlog means none.
     let backlog = if backlog < 0 { LISTEN_BACKLOG } else { backlog.max(LISTEN_BACKLOG) };
     // SAFETY: listen(2) takes two integers.

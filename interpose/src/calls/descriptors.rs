@@ -1,4 +1,4 @@
-//! Calls that are only noted: new sockets and duplicates, for `hints`, and epoll instances, because a later bind or
+//! Calls that are only noted: new sockets and duplicates, for `hints`, the umask, and epoll instances, because a later bind or
 //! connect must keep their interest. The kernel is asked nothing here.
 #![expect(unsafe_code, reason = "carries out hooked calls")]
 
@@ -44,7 +44,7 @@ pub(crate) unsafe fn dup2(fd: c_int, to: c_int) -> c_int {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{dup3, epoll_create, epoll_create1, fcntl, fcntl64};
+pub(crate) use linux::{dup3, epoll_create, epoll_create1, fcntl, fcntl64, umask};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -94,6 +94,17 @@ mod linux {
             }
             _ => result,
         }
+    }
+
+    /// umask(2): the files of listeners are made with it.
+    ///
+    /// # Safety
+    /// As umask(2).
+    pub(crate) unsafe fn umask(mask: libc::mode_t) -> libc::mode_t {
+        // SAFETY: umask(2) takes an integer.
+        let before = unsafe { real::umask(mask) };
+        crate::sys::mask_changed();
+        before
     }
 
     /// epoll_create(2).

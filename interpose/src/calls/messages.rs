@@ -9,6 +9,7 @@
 use super::errors;
 use crate::config::{self, Config};
 use crate::facts;
+use crate::hints;
 use crate::names::{self, Meaning};
 use crate::rawaddr;
 use crate::real;
@@ -50,13 +51,30 @@ pub(crate) unsafe fn recv_chk(
 /// The result of a receive, with TCP's errno for a socket that is not connected.
 #[inline]
 fn corrected(fd: c_int, flags: c_int, received: ssize_t) -> ssize_t {
+    if received >= 0 || !matches!(sys::errno(), libc::EINVAL | libc::ECONNRESET) {
+        return received;
+    }
+    #[cfg(target_os = "linux")]
+    if sys::errno() == libc::ECONNRESET {
+        reset(fd);
+    }
     // TCP itself says EINVAL if there is no urgent data.
-    if received >= 0 || flags & libc::MSG_OOB != 0 || sys::errno() != libc::EINVAL {
+    if flags & libc::MSG_OOB != 0 || sys::errno() != libc::EINVAL {
         return received;
     }
     let rewritten = config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some());
     sys::set_errno(if rewritten { libc::ENOTCONN } else { libc::EINVAL });
     received
+}
+
+/// The program has read a reset, which the kernel says once. From now on the connection is closed, as over TCP.
+#[cfg(target_os = "linux")]
+#[cold]
+fn reset(fd: c_int) {
+    let _errno = Errno::keep();
+    if config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some()) {
+        crate::options::note_reset(fd);
+    }
 }
 
 /// recvfrom(2).
@@ -152,9 +170,13 @@ pub(crate) unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> s
     let room = if asks { unsafe { (*message).msg_namelen } } else { 0 };
     // SAFETY: the program's own arguments.
     let received = unsafe { real::recvmsg(fd, message, flags) };
+    #[cfg(target_os = "linux")]
+    if received < 0 && sys::errno() == libc::ECONNRESET {
+        reset(fd);
+    }
     if received >= 0 && config::get().is_some() {
         // SAFETY: the call has succeeded, so the kernel has read the header and filled it in.
-        unsafe { forget_received(message) };
+        unsafe { for_each_descriptor(message, hints::forget) };
     }
     if received >= 0
         && asks
@@ -190,7 +212,7 @@ pub(crate) unsafe fn recvmmsg(
             // SAFETY: the call has succeeded, so the kernel has filled in as many headers.
             let header = unsafe { &raw mut (*messages.add(index)).msg_hdr };
             // SAFETY: as above.
-            unsafe { forget_received(header) };
+            unsafe { for_each_descriptor(header, hints::forget) };
             // SAFETY: as above.
             if !unsafe { (*header).msg_name }.is_null() {
                 // SAFETY: as above.
@@ -218,15 +240,15 @@ unsafe fn least_room(messages: *const libc::mmsghdr, count: libc::c_uint) -> soc
         .unwrap_or(0)
 }
 
-/// Forgets the hints for descriptors that came with a message.
+/// Calls `visit` with every descriptor that came or went with a message (`SCM_RIGHTS`, unix(7)).
 ///
 /// # Safety
-/// The kernel has filled in `message`.
-unsafe fn forget_received(message: *const msghdr) {
+/// The kernel has filled in `message`, or has read it.
+pub(super) unsafe fn for_each_descriptor(message: *const msghdr, visit: fn(c_int)) {
     // SAFETY: the caller vouches for the header (cmsg(3)).
     let mut control = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !control.is_null() {
-        // SAFETY: the kernel wrote this header: cmsg(3) gives no pointer beyond the length that it filled in.
+        // SAFETY: cmsg(3) gives no pointer beyond the length that the kernel knows.
         let header = unsafe { control.read_unaligned() };
         if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
             // SAFETY: takes a number.
@@ -236,7 +258,7 @@ unsafe fn forget_received(message: *const msghdr) {
             let data = unsafe { libc::CMSG_DATA(control) }.cast::<c_int>();
             for index in 0..length.saturating_sub(before) / size_of::<c_int>() {
                 // SAFETY: the header's length covers this many descriptors.
-                crate::hints::forget(unsafe { data.add(index).read_unaligned() });
+                visit(unsafe { data.add(index).read_unaligned() });
             }
         }
         // SAFETY: as above.

@@ -84,6 +84,11 @@ fn own(config: &Config, fd: c_int, name: &[u8]) -> Option<Endpoint> {
     }
 }
 
+/// What getpeername(2) answers for a rewritten socket, if it is connected.
+pub(super) fn peer_of(config: &Config, fd: c_int) -> Option<Endpoint> {
+    peer(config, fd, sys::peer_name(fd).ok()?.bytes())
+}
+
 fn peer(config: &Config, fd: c_int, name: &[u8]) -> Option<Endpoint> {
     let own = sys::own_name(fd).ok()?;
     match names::meaning(config, own.bytes()) {

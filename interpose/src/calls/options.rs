@@ -10,7 +10,7 @@ use crate::facts::{self, Fact};
 use crate::hints;
 use crate::known::{self, Known};
 use crate::options::{self, Key};
-use crate::rawaddr::is_nowhere;
+use crate::rawaddr::{Encoded, is_nowhere};
 use crate::real;
 use crate::room;
 use crate::sys::{self, Errno};
@@ -69,6 +69,19 @@ pub(crate) unsafe fn getsockopt(
     // SAFETY: it has written the length then. Otherwise before the kernel, for a length outside the first page: it has
     // said that there is no such option before it looked.
     let room = room.unwrap_or_else(|| unsafe { length.read_unaligned() });
+    if level == libc::SOL_SOCKET && name == sys::PEER_NAME_OPTION {
+        drop(errno);
+        let Some(peer) = super::names::peer_of(config, fd) else { return sys::fail(libc::ENOTCONN) };
+        let peer = Encoded::of(peer);
+        // The kernel gives as much as is asked for, and no more than there is.
+        let Some(asked) = usize::try_from(room).ok().and_then(|room| peer.bytes().get(..room)) else {
+            return sys::fail(libc::EINVAL);
+        };
+        sys::set_errno(before);
+        // SAFETY: before the kernel, for a value outside the first page that the program has said to have as many bytes.
+        unsafe { core::ptr::copy_nonoverlapping(asked.as_ptr(), value.cast::<u8>(), asked.len()) };
+        return 0;
+    }
     let answer = if level == libc::SOL_SOCKET {
         socket_option(fd, name, v6, fact, size)
     } else {

@@ -21,11 +21,12 @@ pub(crate) unsafe fn send(fd: c_int, data: *const c_void, size: size_t, flags: c
     let errno = sys::errno();
     // SAFETY: the program's own arguments.
     let sent = unsafe { crate::real::gnu::send(fd, data, size, flags) };
-    if sent >= 0 || !late::is_taken(fd, size) {
+    if sent >= 0 {
         return sent;
     }
+    let Some(taken) = late::taken(fd, size) else { return sent };
     sys::set_errno(errno);
-    ssize_t::try_from(size).unwrap_or(ssize_t::MAX)
+    taken
 }
 
 /// sendto(2), also as an implicit connect (`MSG_FASTOPEN`, tcp(7)).
@@ -53,9 +54,11 @@ pub(crate) unsafe fn sendto(
     // SAFETY: the program's own arguments.
     let sent = unsafe { real::sendto(fd, data, size, flags, address, length) };
     #[cfg(target_os = "linux")]
-    if sent < 0 && late::is_taken(fd, size) {
+    if sent < 0
+        && let Some(taken) = late::taken(fd, size)
+    {
         sys::set_errno(errno);
-        return ssize_t::try_from(size).unwrap_or(ssize_t::MAX);
+        return taken;
     }
     if sent >= 0 || address.is_null() || !refused_for_address(fd) {
         return sent;
@@ -88,17 +91,22 @@ pub(crate) unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) ->
     let errno = sys::errno();
     // SAFETY: the program's own arguments.
     let sent = unsafe { real::sendmsg(fd, message, flags) };
+    if sent >= 0 {
+        // SAFETY: the kernel has read the header.
+        unsafe { gives_away(message) };
+        return sent;
+    }
     #[cfg(target_os = "linux")]
-    if sent < 0 && matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) && !message.is_null() {
+    if matches!(sys::errno(), libc::EPIPE | libc::ENOTCONN) && !message.is_null() {
         // SAFETY: the kernel reads the header and its parts before it finds that the peer has gone, else it says
         // EFAULT.
         let size = unsafe { late::size_of(message) };
-        if late::is_taken(fd, size) {
+        if let Some(taken) = late::taken(fd, size) {
             sys::set_errno(errno);
-            return ssize_t::try_from(size).unwrap_or(ssize_t::MAX);
+            return taken;
         }
     }
-    if sent >= 0 || !matches!(sys::errno(), libc::EISCONN | libc::EOPNOTSUPP) || message.is_null() {
+    if !matches!(sys::errno(), libc::EISCONN | libc::EOPNOTSUPP) || message.is_null() {
         return sent;
     }
     // SAFETY: the kernel reads the header before it finds that the address is not wanted, else it says EFAULT.
@@ -131,6 +139,14 @@ pub(crate) unsafe fn sendmmsg(
     let errno = sys::errno();
     // SAFETY: the program's own arguments.
     let sent = unsafe { crate::real::gnu::sendmmsg(fd, messages, count, flags) };
+    for index in 0..usize::try_from(sent).unwrap_or(0) {
+        // SAFETY: the kernel has read as many headers.
+        let message = unsafe { messages.add(index) };
+        // SAFETY: as above.
+        let header = unsafe { &raw const (*message).msg_hdr };
+        // SAFETY: as above.
+        unsafe { gives_away(header) };
+    }
     if sent >= 0 || messages.is_null() {
         return sent;
     }
@@ -139,12 +155,10 @@ pub(crate) unsafe fn sendmmsg(
         let first = unsafe { &raw const (*messages).msg_hdr };
         // SAFETY: as above, with its parts.
         let size = unsafe { late::size_of(first) };
-        if !late::is_taken(fd, size) {
-            return -1;
-        }
+        let Some(taken) = late::taken(fd, size) else { return -1 };
         sys::set_errno(errno);
         // SAFETY: the program's own array. The others are for its next call, as after a full buffer.
-        unsafe { (*messages).msg_len = libc::c_uint::try_from(size).unwrap_or(libc::c_uint::MAX) };
+        unsafe { (*messages).msg_len = libc::c_uint::try_from(taken).unwrap_or(libc::c_uint::MAX) };
         return 1;
     }
     if !refused_for_address(fd) {
@@ -180,6 +194,18 @@ unsafe fn one_by_one(fd: c_int, messages: *mut libc::mmsghdr, count: libc::c_uin
     if done > 0 || count == 0 { done } else { -1 }
 }
 
+/// Notes which descriptors went with a message that was sent. Another process may have them now.
+///
+/// # Safety
+/// The kernel has read `message`.
+unsafe fn gives_away(message: *const msghdr) {
+    // SAFETY: as the caller vouches.
+    if unsafe { (*message).msg_controllen } != 0 {
+        // SAFETY: as above.
+        unsafe { super::messages::for_each_descriptor(message, crate::hints::shared) };
+    }
+}
+
 /// Whether a send on a rewritten socket failed only because a Unix stream takes no address.
 fn refused_for_address(fd: c_int) -> bool {
     if sys::errno() != libc::EISCONN {
@@ -195,29 +221,32 @@ mod late {
     use crate::config;
     use crate::facts;
     use crate::options;
+    use crate::room;
     use crate::sys::{self, Errno};
-    use libc::{c_int, msghdr};
+    use libc::{c_int, msghdr, ssize_t};
 
-    /// Whether TCP would have taken the data of a send that failed with EPIPE. If not, it sets errno to what TCP says.
+    /// How many bytes TCP would have taken of a send that failed with EPIPE. If none, it sets errno to what TCP says.
     /// (SIGPIPE was raised before, unless the program ignores it or sends with `MSG_NOSIGNAL`.)
     #[cold]
-    pub(super) fn is_taken(fd: c_int, size: usize) -> bool {
+    pub(super) fn taken(fd: c_int, size: usize) -> Option<ssize_t> {
         let reason = sys::errno();
         if !matches!(reason, libc::EPIPE | libc::ENOTCONN) {
-            return false;
+            return None;
         }
         let errno = Errno::keep();
-        let rewritten = config::get().is_some_and(|config| facts::of(config, fd).rewritten().is_some());
+        let fact =
+            config::get().map(|config| facts::of(config, fd)).filter(|fact| fact.rewritten().is_some());
         if reason == libc::ENOTCONN {
             drop(errno);
-            if rewritten {
+            if fact.is_some() {
                 // The socket is only bound, or listens.
                 sys::set_errno(libc::EPIPE);
             }
-            return false;
+            return None;
         }
-        if !rewritten || sys::peer_name(fd).is_err() || options::shut_down(fd).1 {
-            return false;
+        let fact = fact?;
+        if sys::peer_name(fd).is_err() || options::shut_down(fd).1 || options::was_reset(fd) {
+            return None;
         }
         let events = sys::events_now(fd, libc::POLLRDHUP).unwrap_or(libc::POLLERR);
         if events & libc::POLLERR != 0 {
@@ -227,11 +256,18 @@ mod late {
             if let Ok(reason @ 1..) = sys::option(fd, libc::SOL_SOCKET, libc::SO_ERROR) {
                 sys::set_errno(reason);
             }
-            return false;
+            return None;
         }
-        // A peer that has only shut down reading still takes data, and drops it. A peer that has closed answers the
-        // first data with a reset, so the first send succeeds. A send without data sends nothing.
-        size == 0 || events & libc::POLLHUP == 0 || options::is_first_late(fd)
+        let size = ssize_t::try_from(size).unwrap_or(ssize_t::MAX);
+        // A peer that has only shut down reading still takes data, and drops it. A send without data sends nothing.
+        if size == 0 || events & libc::POLLHUP == 0 {
+            return Some(size);
+        }
+        // A peer that has closed answers the first data with a reset. So the first send succeeds, and takes what the
+        // send buffer holds.
+        let room = sys::option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF).unwrap_or(c_int::MAX);
+        let room = room::answer(fd, fact, libc::SO_SNDBUF, room).unwrap_or(room);
+        options::is_first_late(fd).then(|| size.min(ssize_t::try_from(room).unwrap_or(ssize_t::MAX)))
     }
 
     /// Bytes of a message.

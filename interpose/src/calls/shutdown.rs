@@ -28,7 +28,12 @@ pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
         Fact::Listener(listener) if sys::peer_name(fd).is_err() => listener,
         Fact::Listener(_) | Fact::Client { .. } => {
             #[cfg(target_os = "linux")]
-            crate::options::note_shutdown(fd, how);
+            {
+                crate::options::note_shutdown(fd, how);
+                if how != libc::SHUT_RD {
+                    crate::hints::ended(fd);
+                }
+            }
             return result;
         }
         Fact::Tcp { .. } | Fact::Other => return result,
@@ -52,6 +57,7 @@ pub(crate) unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
 #[cfg(target_os = "linux")]
 pub(super) fn stop_listening(config: &Config, fd: c_int, listener: Listener) {
     use crate::{convert, names, options, rawaddr, rundir};
+    let _blocked = sys::Blocked::all();
     let Ok(name) = sys::own_name(fd) else { return };
     let Some((file, _)) = names::file_of(config.run(), rawaddr::unix_text(name.bytes())) else { return };
     let Ok(new) = sys::unix_socket(libc::SOCK_STREAM) else { return };

@@ -60,6 +60,14 @@ impl Info {
                 self.put(offset, &u32::to_ne_bytes(value));
             }
         }
+        if state == LISTEN {
+            // Connections that wait to be accepted, and how many may wait (uWSGI, php-fpm and raindrops read them here).
+            let queue = sys::inode(fd).and_then(sys::queue_of);
+            let (waiting, room) = queue.unwrap_or((0, 0));
+            let room = crate::hints::backlog(fd).unwrap_or(room);
+            self.put(24, &waiting.to_ne_bytes());
+            self.put(28, &room.to_ne_bytes());
+        }
         // Slow start threshold, congestion window, reordering.
         for (offset, value) in [(76, 0x7fff_ffff), (80, 10), (88, 3)] {
             self.put(offset, &u32::to_ne_bytes(value));
@@ -111,6 +119,9 @@ mod linux {
         let connected = matches!(fact, Fact::Client { .. }) || sys::peer_name(fd).is_ok();
         if !connected {
             return if sys::is_listening(fd) { LISTEN } else { CLOSE };
+        }
+        if options::was_reset(fd) {
+            return CLOSE;
         }
         let (own_read, own_write) = options::shut_down(fd);
         let events = sys::events_now(fd, libc::POLLRDHUP).unwrap_or(0);

@@ -10,8 +10,9 @@ const LOCK_TRIES: u32 = 5000;
 /// The first tries, which are closer together: the lock is usually free within microseconds.
 const QUICK_LOCK_TRIES: u32 = 20;
 
-/// The run dir's lock: flock(2) on a file beside it. It is unlocked explicitly, because a fork may have copied the
-/// descriptor, which then would keep the lock.
+/// The run dir's lock: flock(2) on a file beside it. It is unlocked explicitly, unless this is the only thread: another
+/// one may have forked, and the copy of the descriptor would keep the lock. Who takes it has blocked the thread's signals before
+/// ([`Blocked`](crate::sys::Blocked)).
 pub(super) struct Lock(Fd);
 
 // === impl Lock ===
@@ -20,8 +21,12 @@ impl Lock {
     /// Takes the lock. EADDRINUSE: the process that holds it was stopped.
     pub(super) fn take(config: &Config) -> sys::Result<Self> {
         let path = UnixName::path(&[config.base(), b"/run.lock"]);
-        let flags = libc::O_CREAT | libc::O_RDWR | libc::O_NOFOLLOW;
-        let fd = sys::open(path.c_path(), flags, 0o600)?;
+        let flags = libc::O_RDWR | libc::O_NOFOLLOW;
+        // The file is mostly there, and is opened faster without `O_CREAT`.
+        let fd = match sys::open(path.c_path(), flags, 0) {
+            Err(libc::ENOENT) => sys::open(path.c_path(), flags | libc::O_CREAT, 0o600)?,
+            result => result?,
+        };
         for number in 0..LOCK_TRIES {
             match sys::lock(fd.number(), libc::LOCK_EX | libc::LOCK_NB) {
                 Ok(()) => return Ok(Self(fd)),
@@ -37,6 +42,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = sys::lock(self.0.number(), libc::LOCK_UN);
+        if !sys::is_only_thread() {
+            let _ = sys::lock(self.0.number(), libc::LOCK_UN);
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::names;
 #[cfg(target_os = "linux")]
 use crate::rawaddr::UnixName;
-use crate::sys;
+use crate::sys::{self, Blocked};
 #[cfg(target_os = "linux")]
 use libc::c_int;
 
@@ -14,6 +14,7 @@ use libc::c_int;
 pub(crate) fn rebind(config: &Config, socket: c_int, name: &UnixName) -> sys::Result<()> {
     /// Times that somebody who ignores the lock may restore the old file in between.
     const TRIES: u32 = 8;
+    let _blocked = Blocked::all();
     let lock = Lock::take(config)?;
     let mut result = Err(libc::EADDRINUSE);
     for _ in 0..TRIES {
@@ -26,12 +27,16 @@ pub(crate) fn rebind(config: &Config, socket: c_int, name: &UnixName) -> sys::Re
         }
     }
     drop(lock);
+    if result.is_ok() {
+        sys::announce(name);
+    }
     result
 }
 
 /// Removes the file of a socket that is still bound to it and will be closed.
 pub(crate) fn release(config: &Config, file: &[u8]) {
     let name = names::path_of(config, file, false);
+    let _blocked = Blocked::all();
     if let Ok(lock) = Lock::take(config) {
         let _ = sys::unlink(name.c_path());
         drop(lock);
@@ -41,6 +46,7 @@ pub(crate) fn release(config: &Config, file: &[u8]) {
 /// Removes the file of a socket that was replaced, unless another process still has the socket.
 pub(crate) fn release_stale(config: &Config, file: &[u8]) {
     let name = names::path_of(config, file, false);
+    let _blocked = Blocked::all();
     if let Ok(lock) = Lock::take(config) {
         if Prober::new().ask(config, &name) == Behind::Stale {
             let _ = sys::unlink(name.c_path());

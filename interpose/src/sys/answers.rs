@@ -14,6 +14,6 @@ use macos as system;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::info_length;
 pub(crate) use system::{
-    ANSWERS_ANY_LEVEL, INFO_OPTION, TEXT_OPTION, WRONG_FAMILY, as_read_back, buffer_request, inet_answer,
-    is_common, is_of_peer, is_telling, peer_answer, take_back, text_of,
+    ANSWERS_ANY_LEVEL, INFO_OPTION, PEER_NAME_OPTION, TEXT_OPTION, WRONG_FAMILY, as_read_back,
+    buffer_request, inet_answer, is_common, is_of_peer, is_telling, peer_answer, take_back, text_of,
 };

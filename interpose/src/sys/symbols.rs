@@ -16,6 +16,30 @@ pub(crate) fn next_symbol(name: &str) -> *mut c_void {
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr().cast::<c_char>()) }
 }
 
+/// Whether the process certainly has no second thread: glibc says so in a variable (`__libc_single_threaded`, since 2.32).
+#[cfg(not(target_vendor = "apple"))]
+pub(crate) fn is_only_thread() -> bool {
+    use core::sync::atomic::{AtomicI8, AtomicPtr, Ordering};
+    static NO: AtomicI8 = AtomicI8::new(0);
+    static VARIABLE: AtomicPtr<AtomicI8> = AtomicPtr::new(core::ptr::null_mut());
+    let mut variable = VARIABLE.load(Ordering::Relaxed);
+    if variable.is_null() {
+        variable = next_symbol("__libc_single_threaded\0").cast::<AtomicI8>();
+        if variable.is_null() {
+            variable = (&raw const NO).cast_mut();
+        }
+        VARIABLE.store(variable, Ordering::Relaxed);
+    }
+    // SAFETY: the variable of libc, which is never unloaded, or our own.
+    unsafe { &*variable }.load(Ordering::Relaxed) != 0
+}
+
+/// Nobody says so on macOS.
+#[cfg(target_vendor = "apple")]
+pub(crate) fn is_only_thread() -> bool {
+    false
+}
+
 /// Ends the process. Only the panic handler calls it, and no code can panic.
 #[cfg(panic = "abort")]
 #[cfg_attr(test, expect(dead_code, reason = "the panic handler of std is used under test"))]

@@ -3,6 +3,8 @@
 use crate::client_names;
 use crate::config::Config;
 use crate::convert;
+#[cfg(target_os = "linux")]
+use crate::hints;
 use crate::names;
 use crate::notify::{self, News};
 use crate::options;
@@ -34,6 +36,8 @@ pub(super) struct Caller {
 
 /// Makes the client's Unix socket, names it, connects it and puts it under the program's descriptor.
 pub(super) fn connect_to(config: &Config, caller: Caller, to: Endpoint, name: &UnixName) -> sys::Result<()> {
+    #[cfg(target_os = "linux")]
+    let generation = hints::generation();
     let new = sys::unix_socket(libc::SOCK_STREAM)?;
     let socket = new.number();
     let local = name_socket(config, caller, to, socket)?;
@@ -54,6 +58,10 @@ pub(super) fn connect_to(config: &Config, caller: Caller, to: Endpoint, name: &U
     }
     let file = caller.bound.and_then(|_| names::file_of_socket(config, caller.fd));
     convert::replace(caller.fd, new)?;
+    #[cfg(target_os = "linux")]
+    if hints::is_single(caller.fd) {
+        hints::made(caller.fd, generation);
+    }
     client_names::forget(config, caller.v6_socket, local, to);
     if let Some(file) = file {
         rundir::release_stale(config, file.as_bytes());

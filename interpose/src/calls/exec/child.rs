@@ -81,6 +81,8 @@ pub(super) unsafe fn with_environment<T>(
     call: impl FnOnce(Strings) -> T,
 ) -> T {
     let Some(config) = config::get() else { return call(environment) };
+    // Also in the child of a vfork(2), which has its parent's memory.
+    crate::hints::spawns();
     // SAFETY: the caller vouches for target and array.
     let Some(plan) = (unsafe { plan(config, target, environment) }) else { return call(environment) };
     let needed = plan.needed(config.kept().count());

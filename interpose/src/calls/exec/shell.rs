@@ -18,6 +18,7 @@ use libc::{c_char, c_int};
 /// # Safety
 /// As system(3).
 pub(crate) unsafe fn system(command: *const c_char) -> c_int {
+    crate::hints::spawns();
     // SAFETY: NULL or a C string, as the call asks for.
     let completed = unsafe { completed(command) };
     // SAFETY: the program's own string, or one that lives to the end of this function.
@@ -29,6 +30,7 @@ pub(crate) unsafe fn system(command: *const c_char) -> c_int {
 /// # Safety
 /// As popen(3).
 pub(crate) unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    crate::hints::spawns();
     // SAFETY: NULL or a C string, as the call asks for.
     let completed = unsafe { completed(command) };
     // SAFETY: the program's own strings, or one that lives to the end of this function: popen returns after the

@@ -19,6 +19,9 @@ pub(crate) fn buffer_request(size: c_int) -> c_int {
 const SO_PEERGROUPS: c_int = 59;
 const SO_PEERPIDFD: c_int = 77;
 
+/// The option that answers as getpeername(2) does (asm-generic/socket.h).
+pub(crate) const PEER_NAME_OPTION: c_int = 28;
+
 /// Whether an option asks for something that a TCP socket does not have: TCP says ENODATA.
 pub(crate) fn is_of_peer(name: c_int) -> bool {
     matches!(name, SO_PEERGROUPS | SO_PEERPIDFD)
@@ -122,6 +125,7 @@ pub(crate) fn is_telling(name: c_int) -> bool {
             | libc::SO_PEERCRED
             | SO_PEERGROUPS
             | SO_PEERPIDFD
+            | PEER_NAME_OPTION
             | libc::SO_SNDBUF
             | libc::SO_RCVBUF
     )

@@ -19,6 +19,9 @@ pub(crate) fn is_telling(name: c_int) -> bool {
     matches!(name, libc::SO_REUSEPORT | libc::SO_SNDBUF | libc::SO_RCVBUF)
 }
 
+/// Only Linux has an option that answers as getpeername(2) does.
+pub(crate) const PEER_NAME_OPTION: c_int = -1;
+
 /// Only Linux has such options.
 pub(crate) fn is_of_peer(_name: c_int) -> bool {
     false

@@ -11,8 +11,6 @@ use linux as system;
 use macos as system;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::no_new_rights;
-pub(crate) use system::{
-    coarse_ms, is_own_user, map_page, monotonic_ns, now_ns, pause_us, process_id, program_name,
-};
-pub(in crate::sys) use system::{map_memory, unmap_memory};
+pub(crate) use linux::{map_page, no_new_rights, unmap_page, word_is};
+pub(in crate::sys) use system::{SignalMask, block_signals, map_memory, restore_signals, unmap_memory};
+pub(crate) use system::{coarse_ms, is_own_user, monotonic_ns, now_ns, pause_us, process_id, program_name};

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "system calls")]
 
 use super::super::check::check;
-use super::super::process::process_id;
+use super::super::process::{block_signals, process_id, restore_signals};
 use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
 use libc::{c_int, c_void};
@@ -21,6 +21,15 @@ pub(in crate::sys::syscalls) fn with_room(make: impl Fn() -> Result<c_int>) -> R
 /// Makes a call while the limit of descriptors is `wanted`, or the hard limit if that is lower (getrlimit(2)). A
 /// descriptor above the limit stays valid after the limit is lowered again.
 fn above_limit<T>(wanted: impl Fn(u64) -> u64, call: impl Fn() -> Result<T>) -> Result<T> {
+    // A handler that left here by siglongjmp(3) would leave the limit raised.
+    let signals = block_signals();
+    let result = while_raised(wanted, call);
+    restore_signals(&signals);
+    result
+}
+
+/// [`above_limit`] without signals.
+fn while_raised<T>(wanted: impl Fn(u64) -> u64, call: impl Fn() -> Result<T>) -> Result<T> {
     use core::sync::atomic::{AtomicBool, Ordering};
     /// Whether a thread has raised the limit. A child that is forked at that moment cannot raise it any more.
     static RAISED: AtomicBool = AtomicBool::new(false);

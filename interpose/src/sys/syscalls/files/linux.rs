@@ -7,6 +7,7 @@ use super::super::process::no_new_rights;
 use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
 use core::ffi::CStr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use libc::{c_int, c_void};
 
 /// access(2) with `F_OK`.
@@ -110,14 +111,36 @@ pub(crate) fn inode(fd: c_int) -> Option<u64> {
     Some(unsafe { status.assume_init() }.st_ino)
 }
 
-/// Size of an open file in bytes.
-pub(crate) fn size(fd: c_int) -> Option<i64> {
-    let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat(2) fills the structure.
-    check(unsafe { libc::syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) }).ok()?;
-    // SAFETY: fstat(2) succeeded, so the structure is filled in.
-    Some(unsafe { status.assume_init() }.st_size)
+/// Whether the umask is known to leave the owner the rights to use new files.
+static USABLE: AtomicBool = AtomicBool::new(false);
+
+/// The program has changed the umask.
+pub(crate) fn mask_changed() {
+    USABLE.store(false, Ordering::Relaxed);
 }
 
-/// Wakes the watcher of a new socket file. Nothing to do: inotify reports new files.
-pub(crate) fn announce(_name: &crate::rawaddr::UnixName) {}
+/// Makes a new socket file usable by its owner: connecting asks for the right to write, which the umask may have taken.
+/// The file is looked at once, and again after a change of the umask. (inotify reports new files to the watcher.)
+pub(crate) fn announce(name: &crate::rawaddr::UnixName) {
+    const USED: libc::mode_t = libc::S_IRUSR | libc::S_IWUSR;
+    if USABLE.load(Ordering::Relaxed) {
+        return;
+    }
+    let path = name.c_path();
+    let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
+    let nofollow = libc::AT_SYMLINK_NOFOLLOW;
+    // SAFETY: the path ends in NUL, and newfstatat(2) fills the structure.
+    let found = check(unsafe {
+        libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, path.as_ptr(), status.as_mut_ptr(), nofollow)
+    });
+    if found.is_err() {
+        return;
+    }
+    // SAFETY: newfstatat(2) succeeded, so the structure is filled in.
+    let mode = unsafe { status.assume_init() }.st_mode & 0o7777;
+    if mode & USED == USED {
+        USABLE.store(true, Ordering::Relaxed);
+    } else {
+        let _ = change_mode(path, mode | USED);
+    }
+}

@@ -73,11 +73,6 @@ pub(crate) fn inode(fd: c_int) -> Option<u64> {
     status(fd).map(|status| status.st_ino)
 }
 
-/// Size of an open file in bytes.
-pub(crate) fn size(fd: c_int) -> Option<i64> {
-    status(fd).map(|status| status.st_size)
-}
-
 /// Wakes the watcher of a new socket file: FSEvents does not report new sockets, but it reports a change of mode.
 pub(crate) fn announce(name: &crate::rawaddr::UnixName) {
     // SAFETY: the path ends in NUL.

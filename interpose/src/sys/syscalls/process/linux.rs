@@ -5,6 +5,9 @@ use super::super::check::check;
 use core::ffi::CStr;
 use libc::{c_int, c_void};
 
+/// Bytes that are mapped of a file.
+const PAGE_BYTES: usize = 4096;
+
 /// The process id, asked each time: a cached one is wrong after fork.
 pub(crate) fn process_id() -> u32 {
     // SAFETY: getpid(2) takes no arguments.
@@ -67,22 +70,43 @@ pub(crate) fn pause_us(microseconds: u32) {
     });
 }
 
-/// Maps the first page of a file for reading, shared.
-pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
+/// Maps the first page of a file for reading, shared. Returns its address.
+pub(crate) fn map_page(fd: c_int) -> Option<usize> {
     // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
     let page = unsafe {
         libc::syscall(
             libc::SYS_mmap,
             core::ptr::null_mut::<c_void>(),
-            4096_usize,
+            PAGE_BYTES,
             libc::PROT_READ,
             libc::MAP_SHARED,
             fd,
             0_usize,
         )
     };
-    let address = usize::try_from(page).ok()?;
-    Some(core::ptr::with_exposed_provenance(address))
+    usize::try_from(page).ok()
+}
+
+/// Unmaps what [`map_page`] mapped; 0 stands for nothing.
+pub(crate) fn unmap_page(address: usize) {
+    if address != 0 {
+        // SAFETY: nothing points into the mapping; [`word_is`] has the kernel check the address.
+        unsafe { unmap_memory(address, PAGE_BYTES) };
+    }
+}
+
+/// Whether the word at an address has this value. EFAULT if there is no memory: the kernel looks (futex(2)), and raises
+/// no signal.
+pub(crate) fn word_is(address: usize, value: u32) -> crate::sys::errno::Result<bool> {
+    const OPERATION: c_int = libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG;
+    // If the word has the value, nobody is woken, and nobody is moved to the other word.
+    let (wake, requeue, other) = (0, 0_usize, address.wrapping_add(size_of::<u32>()));
+    // SAFETY: the kernel checks both addresses, and only reads.
+    match check(unsafe { libc::syscall(libc::SYS_futex, address, OPERATION, wake, requeue, other, value) }) {
+        Ok(_) => Ok(true),
+        Err(libc::EAGAIN) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Maps private memory, zeroed.
@@ -102,4 +126,33 @@ pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
 pub(in crate::sys) unsafe fn unmap_memory(address: usize, length: usize) {
     // SAFETY: as the caller vouches.
     let _ = check(unsafe { libc::syscall(libc::SYS_munmap, address, length) });
+}
+
+/// A thread's blocked signals, as the kernel has them. libc's functions leave out two signals of its own, with one of
+/// which it cancels threads.
+pub(in crate::sys) struct SignalMask(u64);
+
+/// Blocks all signals of this thread. Returns what was blocked before.
+pub(in crate::sys) fn block_signals() -> SignalMask {
+    let mut before = SignalMask(0);
+    // If a filter of the program (seccomp(2)) refuses, nothing was blocked, and nothing is restored.
+    if mask_signals(libc::SIG_SETMASK, Some(u64::MAX), Some(&mut before.0)).is_err() {
+        return SignalMask(u64::MAX);
+    }
+    before
+}
+
+/// Restores what [`block_signals`] returned.
+pub(in crate::sys) fn restore_signals(before: &SignalMask) {
+    if before.0 != u64::MAX {
+        let _ = mask_signals(libc::SIG_SETMASK, Some(before.0), None);
+    }
+}
+
+/// rt_sigprocmask(2).
+fn mask_signals(how: c_int, new: Option<u64>, old: Option<&mut u64>) -> crate::sys::errno::Result<()> {
+    let new = new.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+    let old = old.map_or(core::ptr::null_mut(), core::ptr::from_mut);
+    // SAFETY: the kernel reads and writes eight bytes each, where the pointer is not NULL.
+    check(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, new, old, size_of::<u64>()) }).map(|_| ())
 }

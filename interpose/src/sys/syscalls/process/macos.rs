@@ -3,7 +3,6 @@
 
 use super::super::check::check;
 use core::ffi::CStr;
-use libc::c_int;
 
 /// The process id.
 pub(crate) fn process_id() -> u32 {
@@ -66,13 +65,6 @@ pub(crate) fn pause_us(microseconds: u32) {
     let _ = check(unsafe { libc::nanosleep(&raw const time, core::ptr::null_mut()) });
 }
 
-/// Maps the first page of a file for reading, shared.
-pub(crate) fn map_page(fd: c_int) -> Option<*const u8> {
-    // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
-    let page = unsafe { libc::mmap(core::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
-    (page != libc::MAP_FAILED).then_some(page.cast::<u8>().cast_const())
-}
-
 /// Maps private memory, zeroed.
 pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
     let rights = libc::PROT_READ | libc::PROT_WRITE;
@@ -89,4 +81,21 @@ pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
 pub(in crate::sys) unsafe fn unmap_memory(address: usize, length: usize) {
     // SAFETY: as the caller vouches.
     let _ = unsafe { libc::munmap(core::ptr::with_exposed_provenance_mut(address), length) };
+}
+
+/// A thread's blocked signals.
+pub(in crate::sys) struct SignalMask(libc::sigset_t);
+
+/// Blocks all signals of this thread (XNU keeps a mask for each). Returns what was blocked before.
+pub(in crate::sys) fn block_signals() -> SignalMask {
+    let (all, mut before): (libc::sigset_t, libc::sigset_t) = (!0, 0);
+    // SAFETY: reads one set and fills the other.
+    let _ = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
+    SignalMask(before)
+}
+
+/// Restores what [`block_signals`] returned.
+pub(in crate::sys) fn restore_signals(before: &SignalMask) {
+    // SAFETY: reads the set.
+    let _ = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const before.0, core::ptr::null_mut()) };
 }

@@ -182,3 +182,86 @@ pub(crate) fn receive_with_descriptors(
 pub(crate) fn control_length(header: &libc::cmsghdr) -> usize {
     header.cmsg_len
 }
+
+/// Bytes that were not read (`FIONREAD`, unix(7)).
+pub(crate) fn unread(fd: c_int) -> c_int {
+    let mut count: c_int = 0;
+    // SAFETY: the kernel writes an integer.
+    match check(unsafe { libc::syscall(libc::SYS_ioctl, fd, libc::FIONREAD, &raw mut count) }) {
+        Ok(_) => count,
+        Err(_) => 0,
+    }
+}
+
+/// shutdown(2) for reading.
+pub(crate) fn end_reading(fd: c_int) {
+    // SAFETY: shutdown(2) takes two integers.
+    let _ = check(unsafe { libc::syscall(libc::SYS_shutdown, fd, libc::SHUT_RD) });
+}
+
+/// Receives what is there, without waiting.
+pub(crate) fn receive_now(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
+    let nobody = core::ptr::null_mut::<c_void>();
+    let (data, size) = (buffer.as_mut_ptr(), buffer.len());
+    // SAFETY: pointer and length describe `buffer`, which the kernel writes; no address is asked for.
+    let count = check(unsafe {
+        libc::syscall(libc::SYS_recvfrom, fd, data, size, libc::MSG_DONTWAIT, nobody, nobody)
+    })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// How many connections wait at a listening Unix socket, and how many may (sock_diag(7)).
+pub(crate) fn queue_of(inode: u64) -> Option<(u32, u32)> {
+    // linux/sock_diag.h, linux/unix_diag.h. All systems that are built for are little-endian.
+    const SOCK_DIAG_BY_FAMILY: u32 = 20;
+    const NLM_F_REQUEST: u32 = 1;
+    const UDIAG_SHOW_RQLEN: u32 = 16;
+    const UNIX_DIAG_RQLEN: u32 = 4;
+    const RQLEN_BYTES: u32 = 12;
+    const AF_UNIX: u32 = 1;
+    let (domain, kind, protocol) =
+        (libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG);
+    // SAFETY: socket(2) takes three integers.
+    let socket =
+        with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, domain, kind, protocol) })).ok()?;
+    // struct nlmsghdr: length, type and flags, sequence, sender. struct unix_diag_req: family, states, inode, what to
+    // show, a cookie that fits any.
+    let (kind, family) = (SOCK_DIAG_BY_FAMILY | NLM_F_REQUEST << 16, AF_UNIX);
+    let any = u32::MAX;
+    let request = [40, kind, 0, 0, family, any, u32::try_from(inode).ok()?, UDIAG_SHOW_RQLEN, any, any];
+    // SAFETY: pointer and length describe `request`, which the kernel reads; no address: the kernel itself answers.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sendto,
+            socket.number(),
+            request.as_ptr(),
+            size_of_val(&request),
+            0,
+            core::ptr::null::<c_void>(),
+            0,
+        )
+    })
+    .ok()?;
+    let mut answer = [0_u32; 64];
+    let nobody = core::ptr::null_mut::<c_void>();
+    // SAFETY: pointer and length describe `answer`, which the kernel writes.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_recvfrom,
+            socket.number(),
+            answer.as_mut_ptr(),
+            size_of_val(&answer),
+            libc::MSG_DONTWAIT,
+            nobody,
+            nobody,
+        )
+    })
+    .ok()?;
+    // The header, struct unix_diag_msg (4 words), then attributes: length and type, and here two words.
+    let head = RQLEN_BYTES | UNIX_DIAG_RQLEN << 16;
+    let is_answer = answer.get(1).is_some_and(|word| word & 0xffff == SOCK_DIAG_BY_FAMILY);
+    match answer.get(8..11) {
+        Some(&[found, waiting, room]) if is_answer && found == head => Some((waiting, room)),
+        _ => None,
+    }
+}
