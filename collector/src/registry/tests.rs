@@ -6,6 +6,7 @@ use agentfs_wire::event::EventKind;
 use agentfs_wire::url::UrlStyle;
 
 mod faces;
+mod view;
 
 const LISTENS: FileState = FileState::Socket { inode: 7, accepting: true };
 
