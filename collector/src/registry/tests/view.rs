@@ -247,6 +247,11 @@ fn sockets_by_hand_of_one_moment_share_the_name() {
         see(&mut registry, &format!("shop-{instance}.80.sock"), LISTENS);
     }
     assert_eq!(ends(&registry, "shop.localhost"), ["two", "one"], "in the order of first sight");
+    let title = |registry: &Registry| registry.route_of("shop.localhost").unwrap().title;
+    assert_eq!(title(&registry), "shop/two");
+    registry.apply(1000, Event::ProcessExited { pid: 7 });
+    see(&mut registry, "shop-two.80.sock", FileState::Gone);
+    assert_eq!(title(&registry), "shop/one", "one that lives has a better claim");
 }
 
 #[test]
@@ -277,7 +282,8 @@ fn what_ended_is_remembered_by_its_name() {
     // The same name once more is one memory.
     start(&mut registry, "main", 9, "/main");
     end(&mut registry, "main", 9);
-    assert_eq!(registry.dead.len(), 2);
+    let remembered: Vec<_> = registry.dead.iter().map(|dead| dead.key.instance.as_str()).collect();
+    assert_eq!(remembered, ["fork", "main"]);
 }
 
 #[test]
@@ -337,5 +343,36 @@ fn hosts_and_targets_have_limits() {
     for target in ["./a", "../a", "a.sock"] {
         let refused = HandRoute::parse(&by_hand("a.localhost", target)).unwrap_err();
         assert!(refused.message.contains("absolute"), "{refused}");
+    }
+}
+
+#[test]
+fn labels_of_digits_are_ports_only_as_they_are_written() {
+    let mut registry = registry();
+    see(&mut registry, "shop-k3f9.80.sock", LISTENS);
+    for (label, known) in [("80", true), ("080", false), ("81", false), ("+80", false), ("0", false)] {
+        for host in [format!("{label}.shop.localhost"), format!("{label}.k3f9.shop.localhost")] {
+            assert_eq!(registry.route_of(&host).is_some(), known, "{host}");
+        }
+    }
+}
+
+#[test]
+fn a_listener_is_renamed_where_another_is_the_face() {
+    let mut registry = registry();
+    let renamed = |effects: Vec<Effect>| {
+        kinds(&effects).iter().filter(|kind| **kind == EventKind::ListenerRenamed).count()
+    };
+    for (file, state, count) in [
+        ("shop-k3f9.9000.sock", LISTENS, 0),
+        ("shop-k3f9.9001.sock", LISTENS, 0),
+        ("shop-k3f9.3000.sock", LISTENS, 1),
+        ("shop-k3f9.3000.sock", FileState::Gone, 1),
+        ("shop-k3f9.sock", LISTENS, 1),
+        ("shop-k3f9.5173.sock", LISTENS, 0),
+        ("shop-k3f9.9000.sock", FileState::Gone, 0),
+        ("shop-k3f9.sock", FileState::Gone, 1),
+    ] {
+        assert_eq!(renamed(see(&mut registry, file, state)), count, "{file}");
     }
 }
