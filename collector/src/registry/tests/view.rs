@@ -376,3 +376,15 @@ fn a_listener_is_renamed_where_another_is_the_face() {
         assert_eq!(renamed(see(&mut registry, file, state)), count, "{file}");
     }
 }
+
+#[test]
+fn a_drained_instance_that_ends_leaves_the_others_drained() {
+    let mut registry = registry();
+    start(&mut registry, "main", 7, "/main");
+    start(&mut registry, "fork", 8, "/fork");
+    for (instance, until_ms) in [("main", 5000), ("fork", 6000)] {
+        registry.apply(1000, Event::Drained { keys: vec![named(instance)], until_ms });
+    }
+    end(&mut registry, "main", 7);
+    assert_eq!(registry.next_drain_end(), Some(6000));
+}
