@@ -180,6 +180,9 @@ mod tests {
             Some("--app agentfs-app")
         );
         assert_eq!(names(&Facts { worktree: Some("1234".to_owned()), ..facts() }).1, "x1234");
+        let digits = "7".repeat(INSTANCE_BYTES);
+        let name = names(&Facts { worktree: Some(digits.clone()), ..facts() }).1;
+        assert_eq!(name, format!("x{}", &digits[1..]));
         let failure = resolve(&Facts { instance: Some("8080".to_owned()), ..facts() }).unwrap_err();
         assert_eq!((failure.exit, failure.hint.as_deref()), (Exit::Usage, Some("--instance x8080")));
     }

@@ -199,4 +199,24 @@ mod tests {
         assert_eq!(file_of(b"/h/run", b"/h/runs/a-b.80.l.sock"), None);
         assert_eq!(file_of(b"/h/run", b"/tmp/x"), None);
     }
+
+    #[test]
+    fn a_bound_socket_shows_its_file() {
+        let run = std::env::temp_dir().join(format!("agentfs-names-{}", std::process::id()));
+        std::fs::create_dir(&run).unwrap();
+        let config = Config::of_shop(run.to_str().unwrap());
+        let own = std::os::unix::net::UnixListener::bind(run.join("shop-one.80.l.sock")).unwrap();
+        let deeper = run.with_extension("d");
+        let foreign = std::os::unix::net::UnixListener::bind(&deeper).unwrap();
+        let inet = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (own, foreign, inet) = {
+            use std::os::fd::AsRawFd as _;
+            let of = |fd| file_of_socket(&config, fd);
+            (of(own.as_raw_fd()), of(foreign.as_raw_fd()), of(inet.as_raw_fd()))
+        };
+        std::fs::remove_file(&deeper).unwrap();
+        std::fs::remove_dir_all(&run).unwrap();
+        assert_eq!(own.unwrap().as_str(), "shop-one.80.l.sock");
+        assert!(foreign.is_none() && inet.is_none());
+    }
 }

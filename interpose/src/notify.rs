@@ -3,6 +3,7 @@
 //! A notice is one datagram: socket, sendto, close. A notice that cannot be sent is dropped, and the next one says
 //! how many were. Notices about listeners and about ports that are in use are always sent, all others only while
 //! somebody traces.
+mod page;
 
 use crate::config::Config;
 use crate::rawaddr::UnixName;

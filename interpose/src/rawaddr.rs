@@ -256,6 +256,13 @@ mod tests {
         Endpoint { ip: address.ip(), port: address.port() }
     }
 
+    #[test]
+    fn memory_begins_behind_the_first_page() {
+        for (address, nowhere) in [(0, true), (1, true), (FIRST_PAGE - 1, true), (FIRST_PAGE, false)] {
+            assert_eq!(is_nowhere(core::ptr::without_provenance::<u8>(address)), nowhere, "{address}");
+        }
+    }
+
     fn read_bytes(bytes: &[u8], length: usize) -> Given {
         // SAFETY: `bytes` has at least `length` bytes in every test.
         unsafe { read(bytes.as_ptr().cast(), socklen(length)) }

@@ -177,7 +177,15 @@ mod tests {
         let text = r#"{"app":"a","instance":"b","directory":"/w","checkout":"/","fork":false,"branch":null,
             "command":["x"],"wrap_pid":7,"child_pid":8,"started_ms":9,"version":"0.1.0"}"#;
         let old: Companion = serde_json::from_str(text).unwrap();
-        assert_eq!((old.started().len(), old.processes()), (1, vec![(7, 9), (8, 9)]));
+        let first = Started {
+            command: vec!["x".to_owned()],
+            directory: "/w".into(),
+            wrap_pid: 7,
+            child_pid: 8,
+            started_ms: 9,
+            ..Started::default()
+        };
+        assert_eq!((old.started(), old.processes()), (vec![first], vec![(7, 9), (8, 9)]));
         assert_eq!((old.folder(), old.closed), (Path::new("/"), false));
         let second = Started {
             command: vec!["y".to_owned()],
@@ -199,6 +207,7 @@ mod tests {
         );
         let read: Companion = serde_json::from_str(&text).unwrap();
         assert_eq!(read.processes(), [(7, 9), (8, 9), (17, 19)]);
+        assert_eq!(read.started(), new.commands);
         let own = Started { port: Some(3000), no_interpose: true, ..Started::default() };
         let text = serde_json::to_string(&own).unwrap();
         assert!(text.ends_with(r#""started_ms":0,"port":3000,"no_interpose":true}"#), "{text}");

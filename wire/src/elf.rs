@@ -300,6 +300,9 @@ mod tests {
         let mut foreign = elf(&[segment(PT_INTERP, 512, 28)], b"");
         foreign[18] ^= 1;
         assert_eq!(both(&foreign), [Some(Reach::OtherMachine); 2]);
+        // A table of segments that is cut off: the loader decides.
+        let cut = &elf(&[segment(PT_LOAD, 0, 0)], b"")[..64 + PROGRAM_HEADER_BYTES - 1];
+        assert_eq!(both(cut), [Some(Reach::Loads); 2]);
         assert_eq!(both(b"MZ"), [None; 2]);
         assert_eq!(both(b""), [None; 2]);
     }
@@ -309,6 +312,9 @@ mod tests {
         // The segment begins at offset 512 of the file and at address 0x1200 of memory.
         let mut load = segment(PT_LOAD, 512, 512);
         load[16..24].copy_from_slice(&0x1200_u64.to_ne_bytes());
+        // A second one elsewhere, as every program has.
+        let mut other = segment(PT_LOAD, 1024, 512);
+        other[16..24].copy_from_slice(&0x5400_u64.to_ne_bytes());
         let program = |names: &[u8], needed: &[u64]| {
             let mut list: Vec<u64> = needed.iter().flat_map(|name| [DT_NEEDED, *name]).collect();
             list.extend([DT_STRTAB, 0x1200 + 256, 0, 0]);
@@ -316,7 +322,7 @@ mod tests {
             let dynamic = segment(PT_DYNAMIC, 512, u64::try_from(data.len()).unwrap());
             data.resize(256, 0);
             data.extend_from_slice(names);
-            elf(&[segment(PT_INTERP, 512, 28), load.clone(), dynamic], &data)
+            elf(&[segment(PT_INTERP, 512, 28), load.clone(), other.clone(), dynamic], &data)
         };
         let plain = program(b"\0libc.so.6\0libasan_not.so\0", &[1, 11]);
         assert_eq!(both(&plain), [Some(Reach::Loads); 2]);
@@ -352,7 +358,7 @@ mod tests {
 
     #[test]
     fn go_is_known_by_its_section() {
-        // Names at 512; section headers at 640: the names', and Go's.
+        // Names at 512; section headers at 640: the names', others, and Go's as the last that is looked at.
         let mut data = b"\0.shstrtab\0.go.buildinfo\0".to_vec();
         data.resize(128, 0);
         let mut section = |name: u32, place: u64| {
@@ -362,14 +368,20 @@ mod tests {
             data.extend(header);
         };
         section(1, 512);
+        for _ in 2..SECTIONS {
+            section(0, 0);
+        }
         section(11, 0);
         let mut file = elf(&[segment(PT_INTERP, 0, 1)], &data);
         file[40..48].copy_from_slice(&640_u64.to_ne_bytes());
         file[58..60].copy_from_slice(&64_u16.to_ne_bytes());
-        file[60..62].copy_from_slice(&2_u16.to_ne_bytes());
+        file[60..62].copy_from_slice(&u16::try_from(SECTIONS).unwrap().to_ne_bytes());
         assert_eq!(both(&file), [Some(Reach::Loads), Some(Reach::Go)]);
-        file[523] = b'x';
-        assert_eq!(both(&file), [Some(Reach::Loads); 2]);
+        for (at, byte) in [(523, b'x'), (58, 65)] {
+            let mut other = file.clone();
+            other[at] = byte;
+            assert_eq!(both(&other), [Some(Reach::Loads); 2], "{at}");
+        }
     }
 
     #[test]

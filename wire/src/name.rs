@@ -328,6 +328,28 @@ mod tests {
     }
 
     #[test]
+    fn the_usual_address_has_the_shortest_tag() {
+        let name = parse("shop-main.80.l.w1.sock");
+        let scope = Scope::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(name.kind, Kind::Listener { port: 80, scope, worker: Some(1) });
+        assert_eq!(name.to_string(), "shop-main.80.l.w1.sock");
+    }
+
+    #[test]
+    fn it_is_said_what_is_malformed() {
+        for (file, words) in [
+            ("a-b.txt", "does not end in .sock"),
+            ("a.sock", "no dash"),
+            ("A-b.sock", "the app"),
+            ("a-b!.sock", "the instance"),
+            ("a-b.x.sock", "malformed"),
+        ] {
+            let message = SocketName::parse(file).unwrap_err().to_string();
+            assert!(message.contains(words), "{file}: {message}");
+        }
+    }
+
+    #[test]
     fn an_address_of_the_host_has_a_name() {
         let name = SocketName::parse("shop-main.80.hc0000202.sock").unwrap();
         let scope = Scope::V4(Ipv4Addr::new(192, 0, 2, 2));
@@ -344,6 +366,7 @@ mod tests {
             Just(Scope::AnyDual),
             Just(Scope::AnyV6),
             Just(Scope::LoopbackV6),
+            Just(Scope::V4(Ipv4Addr::LOCALHOST)),
             (0_u32..=0x00ff_ffff).prop_map(|low| Scope::V4(Ipv4Addr::from(0x7f00_0000 | low))),
         ]
     }

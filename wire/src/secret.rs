@@ -95,6 +95,10 @@ mod tests {
         for other in ["", "0", "00102030405060708090a0b0c0d0e0f1", "00102030405060708090a0b0c0d0e0f00"] {
             assert!(!secret.is(other), "{other}");
         }
+        // Differences do not cancel each other out.
+        let other = "11102030405060708090a0b0c0d0e0f0";
+        assert!(!secret.is(other) && secret.reveal()[2..] == other[2..]);
+        assert_ne!(Secret::parse(other), Some(secret));
         for bad in ["", "00102030405060708090A0B0C0D0E0F0", "00102030405060708090a0b0c0d0e0fg"] {
             assert_eq!(Secret::parse(bad), None, "{bad}");
         }

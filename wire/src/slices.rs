@@ -115,6 +115,8 @@ mod tests {
             let head = universal(magic, &[(CPU_X86_64, 3), (CPU_ARM64, 0)]);
             assert_eq!(Slices::read(&head), Some(BOTH));
             assert_eq!(Slices::read(&head[..head.len() - 30]), None, "cut short");
+            let head = universal(magic, &[(CPU_X86_64, 3), (CPU_ARM64, 0x8000_0002)]);
+            assert_eq!(Slices::read(&head), Some(SYSTEM));
         }
         let java = [0xcafe_babe_u32, 52, 1, 1].iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<_>>();
         for head in [b"".as_slice(), b"#!/bin/sh\n", b"\x7fELF", &java] {

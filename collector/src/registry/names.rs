@@ -141,7 +141,9 @@ impl Registry {
         if port.is_none() {
             route.owner = None;
         }
-        let Some((key, instance)) = first.and_then(|key| Some((key, self.instances.get(key)?))) else {
+        let Some(key) = first else { return route };
+        let Some(instance) = self.instances.get(key) else {
+            route.dead = self.last_seen(key);
             return route;
         };
         if port.is_none() {

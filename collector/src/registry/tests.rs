@@ -5,6 +5,9 @@ use agentfs_wire::companion::{Companion, Started};
 use agentfs_wire::event::EventKind;
 use agentfs_wire::url::UrlStyle;
 
+mod faces;
+mod view;
+
 const LISTENS: FileState = FileState::Socket { inode: 7, accepting: true };
 
 fn registry() -> Registry {

@@ -233,6 +233,12 @@ pub(crate) fn is_token(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    /// What is left out and what is data of the front of a chunked body.
+    fn read(text: &str) -> Result<(usize, usize), Malformed> {
+        let mut body = Body::CHUNKED;
+        body.data(text.as_bytes())
+    }
+
     /// Bytes taken, bytes passed as they were, data, and whether the body is finished.
     fn take_in_pieces(bytes: &[u8], piece: usize) -> Result<(usize, Vec<u8>, Vec<u8>, bool), Malformed> {
         let mut whole = Body::CHUNKED;
@@ -344,5 +350,46 @@ mod tests {
         assert_eq!(body.take(b"abc", |_| {}), Ok(Part::Pass(3)));
         assert_eq!(body.take(b"defg", |_| {}), Ok(Part::Pass(2)));
         assert!(body.is_finished());
+    }
+
+    #[test]
+    fn it_is_said_what_is_malformed() {
+        for (bytes, what) in [
+            ("g\r\n", "chunk size"),
+            ("5 \r\n", "chunk size"),
+            ("0\r\n fold: 1\r\n", "trailer"),
+            ("0\r\nName\r\n", "trailer"),
+            ("5\r\nhelloX", "chunk"),
+            ("5;a\0\r\n", "chunk extension or trailer"),
+        ] {
+            assert_eq!(take_in_pieces(bytes.as_bytes(), 64), Err(Malformed(what)), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_up_to_sixty_bits() {
+        for (size, count) in [("1a", 26), ("00000000000000000010", 16), ("FFFFFFFFFFFFFFF", u64::MAX >> 4)] {
+            let mut body = Body::CHUNKED;
+            let line = format!("{size}\r\n");
+            assert_eq!(body.data(line.as_bytes()), Ok((line.len(), 0)), "{size}");
+            assert_eq!(body.expected(), count, "{size}");
+        }
+        assert_eq!(read("1000000000000000\r\n"), Err(Malformed("chunk size")));
+    }
+
+    #[test]
+    fn extensions_and_trailers_end() {
+        let extended = |bytes: usize| format!("5;{}\r\n", "x".repeat(bytes));
+        let trailed = |bytes: usize| format!("0\r\nA{}\r\n", ":".repeat(bytes));
+        for text in [extended(TRAILER_BYTES), trailed(TRAILER_BYTES)] {
+            assert_eq!(read(&text), Ok((text.len(), 0)));
+        }
+        for text in [extended(TRAILER_BYTES + 1), trailed(TRAILER_BYTES + 1)] {
+            let refused = Err(Malformed("chunk extension or trailer"));
+            assert_eq!(read(&text), refused);
+        }
+        // Each chunk has its own extension.
+        let text = format!("{}hello\r\n{}", extended(TRAILER_BYTES), extended(TRAILER_BYTES));
+        assert!(take_in_pieces(text.as_bytes(), text.len()).is_ok());
     }
 }

@@ -234,6 +234,7 @@ mod tests {
             (&["max-forwards"], Kind::MaxForwards),
             (&["content-length"], Kind::ContentLength),
             (&["transfer-encoding"], Kind::TransferEncoding),
+            (&["sec-fetch-mode"], Kind::FetchMode),
             (&["upgrade-insecure-requests"], Kind::WantsSecure),
             (&["keep-alive", "http2-settings", "proxy-connection", "proxy-authenticate"], Kind::HopByHop),
             (&["forwarded"], Kind::Forwarding),
@@ -343,5 +344,23 @@ mod tests {
         for value in ["", "+5", "5, 5", "5 5", "0x5", "-1", "9999999999999999999"] {
             assert_eq!(content_length(value.as_bytes()), None, "{value}");
         }
+    }
+
+    #[test]
+    fn pages_are_known_by_their_media_type() {
+        for media in ["text/html", " Text/HTML ; charset=utf-8", "application/xhtml+xml", "text/html;"] {
+            assert!(is_html(media.as_bytes()), "{media}");
+        }
+        for media in ["", "text/plain", "text/html2", "application/json; a=text/html", ";text/html"] {
+            assert!(!is_html(media.as_bytes()), "{media}");
+        }
+    }
+
+    #[test]
+    fn lines_may_be_short() {
+        let mut out = Vec::new();
+        put(&mut out, "a", b"");
+        put(&mut out, "B", b"c");
+        assert_eq!(out, b"a: \r\nB: c\r\n");
     }
 }

@@ -27,3 +27,50 @@ pub(crate) fn host_name(host: &str) -> Option<&str> {
     (!name.is_empty() && name.len() <= 255 && (name.starts_with('[') || name.bytes().all(valid)))
         .then_some(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_and_a_port() {
+        for (host, name) in [
+            ("shop.localhost", "shop.localhost"),
+            ("Shop.localhost.:4280", "Shop.localhost"),
+            ("a:65535", "a"),
+            ("a:", "a"),
+            ("a~b_c-1", "a~b_c-1"),
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("[::1]", "[::1]"),
+            ("[::ffff:127.0.0.1]:80", "[::ffff:127.0.0.1]"),
+        ] {
+            assert_eq!(host_name(host), Some(name), "{host}");
+        }
+        for host in [
+            "",
+            ".",
+            ":80",
+            "a b",
+            "a/b",
+            "u@a",
+            "a:b",
+            "a:+1",
+            "a:80:80",
+            "a:123456",
+            "a:0000080",
+            "[]",
+            "[]:80",
+            "[::1",
+            "[::g]",
+            "[::1]80",
+            "[::1]x:80",
+            "[::1]:x",
+            "::1",
+        ] {
+            assert_eq!(host_name(host), None, "{host}");
+        }
+        let long = "a".repeat(255);
+        assert_eq!(host_name(&long), Some(long.as_str()));
+        assert_eq!(host_name(&format!("{long}a")), None);
+    }
+}

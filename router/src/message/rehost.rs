@@ -181,4 +181,20 @@ mod tests {
         assert_eq!(names.url("http://localhost/x").as_deref(), Some("http://a.localhost/x"));
         assert_eq!(names.url("http://localhost:80/x"), None);
     }
+
+    #[test]
+    fn other_headers_of_the_same_length_stay() {
+        let names = Rehost::new("localhost:3000", "a.localhost:4280", "https");
+        let url = b"http://localhost:3000/";
+        for (name, other, value) in [
+            ("Refresh", "X-Fresh", b"5; url=http://localhost:3000/".as_slice()),
+            ("Location", "X-Locate", url),
+            ("Set-Cookie", "Set-Cookir", b"a=b; Domain=localhost"),
+            ("Content-Location", "Content-Locatiom", url),
+            ("Access-Control-Allow-Origin", "Access-Control-Allow-Origim", url),
+        ] {
+            assert!(names.outward(name, value).is_some(), "{name}");
+            assert_eq!(names.outward(other, value), None, "{other}");
+        }
+    }
 }

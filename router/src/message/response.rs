@@ -358,4 +358,136 @@ mod tests {
             assert!(run(head, &GET).is_err(), "{head}");
         }
     }
+
+    #[test]
+    fn what_can_become_an_answer_is_told_from_other_protocols() {
+        for bytes in [b"H".as_slice(), b"HTTP/1.", b"HTTP/1.1 200 OK\r\n", b"\0", b"\0\0\x12\x04\0\0\0\0"] {
+            assert!(may_begin(bytes), "{bytes:?}");
+        }
+        for bytes in [b"h".as_slice(), b"HTTP/2", b"SSH-2.0", b"220 mail", b"\0\0\x12\x04\0\0\0\0\0", b"\x01"]
+        {
+            assert!(!may_begin(bytes), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn protocols_are_named_where_they_change() {
+        let upgrade = Facts { upgrade: true, ..GET };
+        let switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\n\r\n";
+        let (answer, out) = run(switching, &upgrade).unwrap();
+        assert_eq!(out, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: Upgrade\r\n\r\n");
+        assert!(answer.switched && answer.long_lived && !answer.interim && answer.body == Body::NONE);
+        let (answer, out) =
+            run("HTTP/1.1 426 Upgrade Required\r\nUpgrade: chat\r\nContent-Length: 0\r\n\r\n", &GET).unwrap();
+        assert_eq!(
+            out,
+            "HTTP/1.1 426 Upgrade Required\r\nUpgrade: chat\r\nContent-Length: 0\r\nConnection: Upgrade\r\n\r\n"
+        );
+        assert!(!answer.switched && !answer.long_lived && !answer.interim);
+    }
+
+    #[test]
+    fn interim_answers_have_neither_length_nor_connection() {
+        let head = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 5\r\n\r\n";
+        let (answer, out) = run(head, &Facts { keep_alive: false, ..GET }).unwrap();
+        assert_eq!(out, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+        assert!(answer.interim && answer.body == Body::NONE && !answer.long_lived);
+        let (answer, out) = run(head, &Facts { is_http10: true, ..GET }).unwrap();
+        assert!(answer.interim && out.is_empty(), "{out}");
+    }
+
+    #[test]
+    fn some_answers_have_no_body() {
+        for (status, request, body) in [
+            (200, GET, Body::Length(5)),
+            (201, GET, Body::Length(5)),
+            (204, GET, Body::NONE),
+            (304, GET, Body::NONE),
+            (404, GET, Body::Length(5)),
+            (200, Facts { is_head: true, ..GET }, Body::NONE),
+        ] {
+            let (answer, out) =
+                run(&format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n"), &request).unwrap();
+            assert_eq!(answer.body, body, "{status}");
+            // The length tells what a GET would get; 204 has none (RFC 9110 8.6).
+            assert_eq!(out.contains("Content-Length: 5\r\n"), status != 204, "{out}");
+        }
+    }
+
+    #[test]
+    fn the_length_is_written_once_and_not_beside_a_coding() {
+        for (lines, written) in [
+            ("Content-Length: 5, 5\r\n", "Content-Length: 5\r\n"),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", "Content-Length: 5\r\n"),
+            ("Transfer-Encoding: identity\r\nContent-Length: 5\r\n", "Content-Length: 5\r\n"),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\n"),
+            ("Transfer-Encoding: identity\r\n", "Transfer-Encoding: chunked\r\n"),
+        ] {
+            let (_, out) = run(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n"), &GET).unwrap();
+            assert_eq!(out, format!("HTTP/1.1 200 OK\r\n{written}\r\n"), "{lines}");
+        }
+    }
+
+    #[test]
+    fn connections_are_used_again_only_where_their_end_is_sure() {
+        for (head, reusable) in [
+            ("1.1 200 OK\r\nContent-Length: 5", true),
+            ("1.1 200 OK\r\nTransfer-Encoding: chunked", true),
+            ("1.1 200 OK\r\nX: y", false),
+            ("1.1 200 OK\r\nContent-Length: 5\r\nConnection: close", false),
+            ("1.1 200 OK\r\nConnection: close", false),
+            ("1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked", false),
+            ("1.0 200 OK\r\nContent-Length: 5", false),
+            ("1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive", true),
+            ("1.0 200 OK\r\nConnection: keep-alive", false),
+        ] {
+            let (answer, _) = run(&format!("HTTP/{head}\r\n\r\n"), &GET).unwrap();
+            assert_eq!(answer.reusable, reusable, "{head}");
+        }
+    }
+
+    #[test]
+    fn clients_of_http_1_0_keep_a_connection_whose_body_has_a_length() {
+        let old = Facts { is_http10: true, ..GET };
+        for (line, coding, keep_alive) in [
+            ("Content-Length: 5\r\n", Coding::Same, true),
+            ("", Coding::Same, false),
+            ("Transfer-Encoding: chunked\r\n", Coding::Unchunk, false),
+        ] {
+            let (answer, out) = run(&format!("HTTP/1.1 200 OK\r\n{line}\r\n"), &old).unwrap();
+            assert_eq!((answer.coding, answer.keep_alive), (coding, keep_alive), "{line}");
+            let connection = if keep_alive { "keep-alive" } else { "close" };
+            assert!(out.ends_with(&format!("\r\nConnection: {connection}\r\n\r\n")), "{out}");
+        }
+    }
+
+    #[test]
+    fn the_media_type_tells_pages_and_streams() {
+        for (status, lines, is_page, long_lived) in [
+            (200, "Content-Type: text/html; charset=utf-8\r\n", true, false),
+            (299, "Content-Type: text/html\r\n", true, false),
+            (404, "Content-Type: text/html\r\n", false, false),
+            (200, "Content-Type: text/event-stream\r\n", false, true),
+            (200, "Content-Type: text/plain\r\n", false, false),
+            (200, "X-Type: text/html\r\nX-Other: text/event-stream\r\n", false, false),
+            (200, "", false, false),
+        ] {
+            let (answer, _) = run(&format!("HTTP/1.1 {status} X\r\n{lines}\r\n"), &GET).unwrap();
+            assert_eq!((answer.is_page, answer.long_lived), (is_page, long_lived), "{status} {lines}");
+        }
+    }
+
+    #[test]
+    fn clients_of_http_2_get_what_it_knows() {
+        let read = |lines: &str| super::read(format!("HTTP/1.1 426 X\r\n{lines}\r\n").as_bytes(), &GET);
+        let (answer, response) =
+            read("Upgrade: chat\r\nConnection: upgrade\r\nX-A: 1\r\nX-A: 2\r\n").unwrap();
+        assert_eq!((answer.status, response.status().as_u16()), (426, 426));
+        let headers: Vec<_> =
+            response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(headers, [("x-a", b"1".as_slice()), ("x-a", b"2")]);
+        // A name that no client takes, with another header behind it.
+        let long = "x".repeat(1 << 16);
+        assert_eq!(read(&format!("{long}: 1\r\nX-A: 1\r\n")).err(), Some("header line"));
+    }
 }

@@ -319,7 +319,7 @@ impl Shared {
             (_, Some(name)) => {
                 let path = request.path();
                 // `*` is no path.
-                let path = if path.starts_with('/') { path } else { "/" };
+                let path = if path.starts_with('/') { &path } else { "/" };
                 pages::redirect(out, reply, moved, &format!("{}{path}", table.secure_url(name)))
             }
         };
