@@ -207,10 +207,10 @@ mod tests {
         );
         let read: Companion = serde_json::from_str(&text).unwrap();
         assert_eq!(read.processes(), [(7, 9), (8, 9), (17, 19)]);
-        assert_eq!(read.started(), new.commands);
         let own = Started { port: Some(3000), no_interpose: true, ..Started::default() };
         let text = serde_json::to_string(&own).unwrap();
         assert!(text.ends_with(r#""started_ms":0,"port":3000,"no_interpose":true}"#), "{text}");
         assert_eq!(serde_json::from_str::<Started>(&text).unwrap(), own);
+        assert_eq!(read.started(), new.commands);
     }
 }
