@@ -121,6 +121,7 @@ fn lives_of_one_name_are_told_apart() {
     assert_eq!(registry.life_of(&key()), None);
     see(&mut registry, "shop-k3f9.json", companion("k3f9", 7, "/main"));
     assert_eq!(registry.life_of(&key()), Some((7, 500)));
+    assert_eq!(registry.folders().collect::<Vec<_>>(), [(key(), "/main".into())]);
 }
 
 #[test]
