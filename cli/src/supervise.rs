@@ -9,7 +9,6 @@
 //! it directly and is not sent twice. No handler is installed and no disposition is changed: we block signals
 //! and wait for them, and the child gets the mask that we were started with.
 use crate::exit::Exit;
-use agentfs_system::process;
 use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -384,7 +383,7 @@ fn forward(handled: &SigSet, children: &Living) {
 /// Whether a process is stopped.
 #[cfg(target_os = "linux")]
 fn is_stopped(pid: Pid) -> bool {
-    let stat = u32::try_from(pid.as_raw()).ok().and_then(process::stat);
+    let stat = u32::try_from(pid.as_raw()).ok().and_then(agentfs_system::process::stat);
     stat.is_some_and(|stat| stat.is_stopped())
 }
 

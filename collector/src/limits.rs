@@ -149,7 +149,6 @@ pub(crate) const WARNINGS: usize = 256;
 
 /// Milliseconds by which a process may seem younger than the companion that names it: clocks tick
 /// coarsely.
-#[cfg(target_os = "linux")]
 pub(crate) const BIRTH_SLACK_MS: u64 = 2_000;
 
 /// Time for the parts to stop at shutdown. Parts that have not stopped by then are named in the log and

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_page_that_is_cut_short_or_replaced_is_found_again() {
-        let home = std::env::temp_dir().join(format!("af-page-{}", std::process::id()));
+        let home = std::path::Path::new("/tmp").join(format!("af-page-{}", std::process::id()));
         fs::create_dir_all(&home).unwrap();
         let config = Config::of_shop(&format!("{}/run", home.display()));
         let path = home.join("trace.page");
