@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The barred ports of one home, shared by those who bar them.
@@ -33,7 +34,12 @@ struct Rows {
     others: BTreeSet<(u16, u64)>,
     /// Whether the file is older than this.
     changed: bool,
+    /// The file as we wrote it: what it is, its length and its time.
+    written: Option<Stamp>,
 }
+
+/// What tells a file from one that was put in its place, cut short or written into: device, inode, bytes, time.
+type Stamp = (u64, u64, u64, i64, i64);
 
 // === impl Bars ===
 
@@ -114,11 +120,22 @@ impl Bars {
     /// Writes the page if something changed.
     pub(crate) fn write(&self) {
         let mut rows = self.lock();
-        if !rows.changed {
-            return;
+        if rows.changed {
+            self.replace(&mut rows);
         }
+    }
+
+    /// Writes the page again if the file is not the one that we wrote: it was removed, cut short or replaced.
+    pub(crate) fn restore(&self) {
+        let mut rows = self.lock();
+        if rows.written.is_some() && rows.written != stamp(&self.page) {
+            self.replace(&mut rows);
+        }
+    }
+
+    fn replace(&self, rows: &mut Rows) {
         match replace(&self.page, &rows.encode(), Durable::No) {
-            Ok(()) => rows.changed = false,
+            Ok(()) => (rows.changed, rows.written) = (false, stamp(&self.page)),
             // The next change tries again; until then the old page holds.
             Err(error) => log::warning!("cannot write {}: {error}", self.page.display()),
         }
@@ -159,8 +176,13 @@ impl Rows {
     }
 }
 
+fn stamp(page: &Path) -> Option<Stamp> {
+    let file = fs::symlink_metadata(page).ok()?;
+    Some((file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
+}
+
 /// The rows of a page.
-fn read(page: &std::path::Path) -> io::Result<Vec<Row>> {
+fn read(page: &Path) -> io::Result<Vec<Row>> {
     let mut bytes = Vec::new();
     fs::File::open(page)?.take(BARRED_PAGE_BYTES).read_to_end(&mut bytes)?;
     let rows = bytes.strip_prefix(&MAGIC).unwrap_or_default();
@@ -215,6 +237,26 @@ mod tests {
         assert_eq!((barred(&bars, "a"), barred(&bars, "b")), (vec![(5, Bar::OtherCheckout)], vec![]));
         bars.close();
         assert_eq!(barred(&bars, "a"), []);
+    }
+
+    #[test]
+    fn a_page_that_is_not_ours_any_more_is_written_again() {
+        let home = tempfile::tempdir_in("/tmp").unwrap();
+        let paths = Paths::new(home.path(), 0);
+        let bars = Bars::open(&paths);
+        bars.hold("127.0.0.1:4", 4, &key("a"));
+        let whole = fs::read(&bars.page).unwrap();
+        let spoil: [fn(&Path) -> io::Result<()>; 4] = [
+            |page| fs::remove_file(page),
+            |page| fs::write(page, "torn"),
+            |page| fs::OpenOptions::new().write(true).open(page)?.set_len(3),
+            |page| fs::remove_file(page).and_then(|()| std::os::unix::fs::symlink("/nowhere", page)),
+        ];
+        for spoil in spoil {
+            spoil(&bars.page).unwrap();
+            bars.restore();
+            assert_eq!(fs::read(&bars.page).unwrap(), whole);
+        }
     }
 
     #[test]

@@ -179,7 +179,8 @@ fn a_port_that_is_own_at_one_loopback_address_is_not_the_hosts_at_the_other() {
     assert!(reaches("::1") && !reaches("127.0.0.1"));
 }
 
-/// "a page of the collector's that is missing, torn or old": nothing is barred, and nothing breaks.
+/// "a page of the collector's that is missing, torn or old": nothing is barred, nothing breaks, and the collector writes
+/// it again.
 #[test]
 fn a_page_that_is_no_page_bars_nothing() {
     let home = Home::new();
@@ -198,6 +199,10 @@ fn a_page_that_is_no_page_bars_nothing() {
     let shell = format!("rm {}; exec python3 -c \"$0\"", page.display());
     let run = home.exec("shop/green", &["sh", "-c", &shell, &connect]).output();
     assert_eq!(run.success().stdout, "of the host");
+    let is_whole = || fs::read(&page).is_ok_and(|bytes| bytes.starts_with(b"afsbar1\n")).then_some(());
+    until("the page is back", is_whole);
+    fs::write(&page, "torn").unwrap();
+    until("the page is whole again", is_whole);
 }
 
 /// "`isolate = true | [5432, 6379]` in agentfs.toml"

@@ -64,7 +64,8 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     let router_metrics = Arc::new(RouterMetrics::default());
 
     let mut troubles = Vec::new();
-    watch_home(&mut files, &router_metrics, &page, &mut troubles);
+    let bars = Bars::open(&paths);
+    watch_home(&mut files, &router_metrics, (&page, &bars), &mut troubles);
     let ports = Ports::open(&mut config, &mut troubles);
     let info = ports.describe(&config, &paths);
     let journal = Journal::new();
@@ -76,7 +77,6 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     let urls = info.urls();
     let (info_tx, info_rx) = watch::channel(info);
     let (end_tx, end_rx) = watch::channel(false);
-    let bars = Bars::open(&paths);
     let mut hub = Hub {
         registry: Registry::new(paths.run.clone()),
         files,
@@ -281,7 +281,12 @@ fn queues(
 }
 
 /// Starts the watcher and the patrol.
-fn watch_home(files: &mut Files, metrics: &Arc<RouterMetrics>, page: &TracePage, troubles: &mut Vec<String>) {
+fn watch_home(
+    files: &mut Files,
+    metrics: &Arc<RouterMetrics>,
+    (page, bars): (&TracePage, &Bars),
+    troubles: &mut Vec<String>,
+) {
     match Watcher::start(&files.paths.run, files.hints.clone()) {
         Ok(watcher) => files.watcher = Some(watcher),
         Err(error) => troubles.push(format!(
@@ -291,9 +296,12 @@ fn watch_home(files: &mut Files, metrics: &Arc<RouterMetrics>, page: &TracePage,
     }
     let metrics = Arc::clone(metrics);
     let answered = Box::new(move || metrics.responses.iter().map(Counter::get).sum());
-    let page = page.clone();
-    let keep_page = Box::new(move || page.restore());
-    let post = Post { paths: files.paths.clone(), alone: files.watcher.is_none(), answered, keep_page };
+    let (page, bars) = (page.clone(), bars.clone());
+    let keep_pages = Box::new(move || {
+        page.restore();
+        bars.restore();
+    });
+    let post = Post { paths: files.paths.clone(), alone: files.watcher.is_none(), answered, keep_pages };
     match Patrol::start(post, files.hints.clone()) {
         Ok(patrol) => files.patrol = Some(patrol),
         Err(error) => troubles.push(format!("cannot start a thread: {error}; closed sockets stay listed")),

@@ -65,8 +65,8 @@ pub(crate) struct Post {
     pub(crate) alone: bool,
     /// Number of requests that the router has answered.
     pub(crate) answered: Box<dyn Fn() -> u64 + Send>,
-    /// Restores the trace page if somebody removed it or cut it short.
-    pub(crate) keep_page: Box<dyn Fn() + Send>,
+    /// Restores the pages that programs read if somebody removed them or cut them short.
+    pub(crate) keep_pages: Box<dyn Fn() + Send>,
 }
 
 /// Properties of the run dir that show changes.
@@ -226,7 +226,7 @@ impl Rounds {
             self.hints.send(Hint::Everything);
         }
         if ours {
-            (self.post.keep_page)();
+            (self.post.keep_pages)();
         }
         self.look_at_folder();
         for file in beat.sockets.iter() {
@@ -312,8 +312,8 @@ mod tests {
         settle(&paths.run);
         let (hints, hint_rx) = Hints::pair();
         let page = paths.trace_page.clone();
-        let keep_page = Box::new(move || fs::write(&page, "").unwrap());
-        let post = Post { paths: paths.clone(), alone: false, answered: Box::new(|| 0), keep_page };
+        let keep_pages = Box::new(move || fs::write(&page, "").unwrap());
+        let post = Post { paths: paths.clone(), alone: false, answered: Box::new(|| 0), keep_pages };
         let (run, folder) = (paths.run.clone(), folder(&paths.run));
         let rounds = Rounds {
             post,
