@@ -38,13 +38,8 @@ pub(crate) fn is_inhabited(paths: &Paths, companion: &Companion) -> bool {
         variable(env::APP, companion.app.as_bytes()),
         variable(env::INSTANCE, companion.instance.as_bytes()),
     ];
-    fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| {
-        let is_process = entry.file_name().as_bytes().iter().all(u8::is_ascii_digit);
-        // Processes of other users, and processes that ended meanwhile, cannot be read.
-        let environment = is_process.then(|| fs::read(entry.path().join("environ")).ok()).flatten();
-        environment.is_some_and(|environment| {
-            wanted.iter().all(|wanted| environment.split(|byte| *byte == 0).any(|found| found == &wanted[..]))
-        })
+    process::numbers().into_iter().filter_map(process::environment).any(|environment| {
+        wanted.iter().all(|wanted| environment.split(|byte| *byte == 0).any(|found| found == &wanted[..]))
     })
 }
 

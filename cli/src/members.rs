@@ -3,16 +3,14 @@
 //! became another user.
 //!
 //! A process is a member if the collector names it, if its environment names the instance, if it has one of the
-//! instance's listeners open, if its parent is a member, or if a member leads its session. Once a member, it stays
-//! one: its parent may end first. Nobody is a member who is older than the instance, or whose own environment names
+//! instance's listeners open, if its parent is a member, or if a member leads its session. A member stays a
+//! member when its parent ends. A process is not a member if it is older than the instance, or if its environment names
 //! another instance.
 use agentfs_system::process::{self, Clock, Stat};
 use agentfs_wire::control::InstanceInfo;
 use agentfs_wire::environ::membership;
 use agentfs_wire::text::visible;
-use nix::unistd::geteuid;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// An instance, by app and name.
@@ -172,7 +170,7 @@ pub(crate) fn command(pid: u32) -> String {
 
 /// The instance that the environment of a process names. Nothing without `/proc`.
 pub(crate) fn instance_of(pid: u32, run: &Path) -> Option<Key> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environment = process::environment(pid)?;
     membership(&environment, run).map(|member| (member.app.to_owned(), member.instance.to_owned()))
 }
 
@@ -191,9 +189,7 @@ fn table(run: &Path) -> BTreeMap<u32, Process> {
 /// The instance that a process of ours says it belongs to. Every user can set his own environment, so that of another
 /// user's process proves nothing.
 fn claim(pid: u32, run: &Path) -> Option<Key> {
-    let is_ours =
-        std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|entry| entry.uid() == geteuid().as_raw());
-    is_ours.then(|| instance_of(pid, run))?
+    process::is_ours(pid).then(|| instance_of(pid, run))?
 }
 
 #[cfg(test)]

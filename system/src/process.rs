@@ -63,6 +63,23 @@ fn running(pid: u32) -> Option<Option<Stat>> {
     }
 }
 
+/// The number of every process, also of those that have ended. Empty where there is no `/proc`.
+pub fn numbers() -> Vec<u32> {
+    sys::numbers()
+}
+
+/// The environment of a process as it was when its program started: `NAME=VALUE`, each ended by a zero byte. `None` if
+/// it belongs to another user, has ended, or the system does not show it.
+pub fn environment(pid: u32) -> Option<Vec<u8>> {
+    sys::environment(pid)
+}
+
+/// Whether the process runs as our own user. A process that changed its user but has not executed a program since still
+/// belongs to the user before (proc(5)). `false` where the system does not say.
+pub fn is_ours(pid: u32) -> bool {
+    sys::is_ours(pid)
+}
+
 /// The command line of a process: the program and its arguments; `None` if it has ended or the system does not show it.
 /// At most `bytes` bytes are read.
 pub fn command(pid: u32, bytes: u64) -> Option<Vec<String>> {
@@ -134,11 +151,14 @@ mod tests {
         assert!(all().iter().any(|(pid, other)| *pid == own && other.parent == stat.parent));
         let words = command(own, 1 << 20).unwrap().join(" ");
         assert_eq!(words, std::env::args().collect::<Vec<_>>().join(" "));
+        if cfg!(target_os = "linux") {
+            assert!(numbers().contains(&own) && is_ours(own) && environment(own).is_some());
+        }
         assert_eq!(folder(own).unwrap(), std::env::current_dir().unwrap().canonicalize().unwrap());
         assert!(lives(own) && lives_since(own, u64::MAX));
         assert_eq!(lives_since(own, 1_000), cfg!(not(target_os = "linux")), "we did not run in 1970");
         for nobody in [0, u32::MAX] {
-            assert!(!lives(nobody));
+            assert!(!lives(nobody) && !is_ours(nobody) && environment(nobody).is_none());
             assert!(super::stat(nobody).is_none() && command(nobody, 100).is_none());
             assert_eq!(end_of(nobody).err(), Some(Errno::ESRCH));
         }

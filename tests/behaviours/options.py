@@ -14,13 +14,8 @@ UNKNOWN = 9999
 LISTEN, ESTABLISHED = 10, 1
 
 
-@case
-def opt_tcp_survive():
-    """Options of TCP that were set before bind or connect read back after it."""
-    wanted = {(IPPROTO_TCP, socket.TCP_NODELAY): 1, (SOL_SOCKET, SO_KEEPALIVE): 1,
-              (IPPROTO_TCP, socket.TCP_KEEPIDLE): 33, (IPPROTO_TCP, socket.TCP_KEEPINTVL): 7,
-              (IPPROTO_TCP, socket.TCP_KEEPCNT): 4, (IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 5000}
-
+def keeping(wanted):
+    """Two functions: one sets the wanted options, (level, name) → value; the other asserts that they read back."""
     def prepare(sock):
         for (level, name), value in wanted.items():
             sock.setsockopt(level, name, value)
@@ -30,6 +25,11 @@ def opt_tcp_survive():
         for (level, name), value in wanted.items():
             equal(sock.getsockopt(level, name), value, f'option {level}/{name} {what}')
 
+    return prepare, kept
+
+
+def kept_by_both(prepare, kept):
+    """Port, listener and client whose options were set first and read back after each step."""
     port = free_port()
     listener = prepare(tcp())
     listener.bind((LOCAL, port))
@@ -39,6 +39,18 @@ def opt_tcp_survive():
     client = prepare(tcp())
     client.connect((LOCAL, port))
     kept(client, 'after connect')
+    return port, listener, client
+
+
+@case
+def opt_tcp_survive():
+    """Options of TCP that were set before bind or connect read back after it."""
+    wanted = {(IPPROTO_TCP, socket.TCP_NODELAY): 1, (SOL_SOCKET, SO_KEEPALIVE): 1,
+              (IPPROTO_TCP, socket.TCP_KEEPIDLE): 33, (IPPROTO_TCP, socket.TCP_KEEPINTVL): 7,
+              (IPPROTO_TCP, socket.TCP_KEEPCNT): 4, (IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 5000}
+
+    prepare, kept = keeping(wanted)
+    port, _listener, client = kept_by_both(prepare, kept)
     kept(client.dup(), 'of a dup')
     bound = prepare(tcp())
     bound.bind((LOCAL, 0))
@@ -398,24 +410,8 @@ def opt_rare_survive():
     wanted = {(SOL_SOCKET, socket.SO_BROADCAST): 1, (SOL_SOCKET, 29): 1, (SOL_SOCKET, socket.SO_PRIORITY): 3,
               (SOL_SOCKET, socket.SO_REUSEPORT): 1, (IPPROTO_TCP, socket.TCP_LINGER2): 7}
 
-    def prepare(sock):
-        for (level, name), value in wanted.items():
-            sock.setsockopt(level, name, value)
-        return sock
-
-    def kept(sock, what):
-        for (level, name), value in wanted.items():
-            equal(sock.getsockopt(level, name), value, f'option {level}/{name} {what}')
-
-    port = free_port()
-    listener = prepare(tcp())
-    listener.bind((LOCAL, port))
-    kept(listener, 'after bind')
-    listener.listen()
-    kept(listener, 'after listen')
-    client = prepare(tcp())
-    client.connect((LOCAL, port))
-    kept(client, 'after connect')
+    prepare, kept = keeping(wanted)
+    _, listener, _client = kept_by_both(prepare, kept)
     accepted, _ = listener.accept()
     equal(accepted.getsockopt(IPPROTO_TCP, socket.TCP_LINGER2), 7, 'TCP_LINGER2 of what it accepts')
 

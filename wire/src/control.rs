@@ -255,7 +255,7 @@ fn is_false(option: &bool) -> bool {
 }
 
 /// Adds a route.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteParams {
     /// Host name, `myapp.localhost`.
     pub host: String,

@@ -5,11 +5,9 @@
 //! environment. On systems without `/proc` it finds nothing, and an instance ends with the processes that are known.
 use crate::registry::Key;
 use crate::secret;
+use agentfs_system::process;
 use agentfs_wire::environ::membership;
-use nix::unistd::geteuid;
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The processes of the run dir `run` that belong to one of `asked`. Takes milliseconds: call it only where
@@ -17,20 +15,14 @@ use std::path::Path;
 pub(crate) fn survey(run: &Path, asked: &[Key]) -> Vec<(Key, u32)> {
     let mut living = Vec::new();
     let asked: HashSet<&Key> = asked.iter().collect();
-    let Ok(processes) = fs::read_dir("/proc") else { return living };
-    for entry in processes.flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let Some(pid) = pid else { continue };
-        // Processes of other users cannot be read, and some have ended meanwhile.
-        let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
+    for pid in process::numbers() {
+        let Some(environment) = process::environment(pid) else { continue };
         let Some(member) = membership(&environment, run) else { continue };
         let key = Key { app: member.app.to_owned(), instance: member.instance.to_owned() };
         if !asked.contains(&key) {
             continue;
         }
-        // proc(5): a process that changed its user but has not executed a program still belongs to root here.
-        let is_ours = entry.metadata().is_ok_and(|process| process.uid() == geteuid().as_raw());
-        if is_ours || proves(member.secret, &key, run) {
+        if process::is_ours(pid) || proves(member.secret, &key, run) {
             living.push((key, pid));
         }
     }

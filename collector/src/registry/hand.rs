@@ -190,15 +190,7 @@ mod tests {
     use super::*;
 
     fn parse(host: &str, target: &str) -> Result<HandRoute, ErrorCode> {
-        let params = RouteParams {
-            host: host.into(),
-            target: target.into(),
-            wildcard: false,
-            replace: false,
-            policy: Policy::default(),
-            handoff: false,
-            rewrite_host: false,
-        };
+        let params = RouteParams { host: host.into(), target: target.into(), ..RouteParams::default() };
         HandRoute::parse(&params).map_err(|error| error.code)
     }
 

@@ -2,11 +2,12 @@
 use super::{Clock, Stat};
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::unistd::{SysconfVar, geteuid, sysconf};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 pub(super) fn stat(pid: u32) -> Option<Stat> {
@@ -14,9 +15,20 @@ pub(super) fn stat(pid: u32) -> Option<Stat> {
 }
 
 pub(super) fn all() -> Vec<(u32, Stat)> {
+    numbers().into_iter().filter_map(|pid| Some((pid, stat(pid)?))).collect()
+}
+
+pub(super) fn numbers() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter_map(|pid| Some((pid, stat(pid)?))).collect()
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+pub(super) fn environment(pid: u32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/environ")).ok()
+}
+
+pub(super) fn is_ours(pid: u32) -> bool {
+    fs::metadata(format!("/proc/{pid}")).is_ok_and(|entry| entry.uid() == geteuid().as_raw())
 }
 
 /// A process that exists, unless it has ended. Its page may be hidden from us.

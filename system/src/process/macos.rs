@@ -17,6 +17,18 @@ pub(super) fn all() -> Vec<(u32, Stat)> {
     text.lines().filter_map(parse).collect()
 }
 
+pub(super) fn numbers() -> Vec<u32> {
+    Vec::new()
+}
+
+pub(super) fn environment(_pid: u32) -> Option<Vec<u8>> {
+    None
+}
+
+pub(super) fn is_ours(_pid: u32) -> bool {
+    false
+}
+
 /// A process that exists, unless it has ended: kqueue(2) refuses to wait for one (ESRCH), though kill(2) still finds it.
 pub(super) fn running(pid: u32) -> Option<Option<Stat>> {
     (end_of(pid).err() != Some(Errno::ESRCH)).then_some(None)

@@ -7,22 +7,14 @@ fn named(instance: &str) -> Key {
 }
 
 fn by_hand(host: &str, target: &str) -> RouteParams {
-    RouteParams {
-        host: host.into(),
-        target: target.into(),
-        wildcard: false,
-        replace: false,
-        policy: Policy::default(),
-        handoff: false,
-        rewrite_host: false,
-    }
+    RouteParams { host: host.into(), target: target.into(), ..RouteParams::default() }
 }
 
 fn add(registry: &mut Registry, params: &RouteParams) -> Vec<Effect> {
     registry.apply(1, Event::RouteAdded { route: HandRoute::parse(params).unwrap() })
 }
 
-/// An instance whose process is gone, and so is the instance.
+/// Ends an instance: its socket goes, its process ends, and a search finds no other process of it.
 fn end(registry: &mut Registry, instance: &str, pid: u32) {
     let file = instance.replace('-', "_");
     see(registry, &format!("shop-{file}.80.sock"), FileState::Gone);

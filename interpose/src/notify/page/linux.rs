@@ -73,7 +73,7 @@ mod tests {
             now += AGAIN_MS;
             look(&config, now)
         };
-        assert!(!traces(), "there is no file");
+        assert!(!traces(), "the file does not exist yet");
         let page = |first: u8| {
             fs::write(&path, [&[first][..], &[0; 4095]].concat()).unwrap();
             fs::File::options().write(true).open(&path).unwrap()
