@@ -155,6 +155,10 @@ pub(crate) const BIRTH_SLACK_MS: u64 = 2_000;
 /// abandoned.
 pub(crate) const DRAIN: Duration = Duration::from_secs(4);
 
+/// Bytes of a client's requests that are read with one system call. Each announcer of a `wrap` keeps a connection open,
+/// so a thousand instances have a thousand such buffers.
+pub(crate) const CONTROL_READ: usize = 1024;
+
 /// Time that a client of the control socket may take to read a reply. Then its connection is closed, so that
 /// a client which never reads cannot hold it for ever.
 pub(crate) const CONTROL_WRITE: Duration = Duration::from_secs(30);

@@ -32,7 +32,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -58,38 +58,58 @@ const LAST_LINES: u8 = 50;
 /// Milliseconds between two looks whether the program has ended, where the system does not tell.
 const LOOK_MS: u8 = 50;
 
-/// Starts a process that reports on the instance until our own process, which becomes the program, has ended. It misses
-/// no event since `started_ms`. It asks the collector how URLs are written if we do not know.
+/// The shell that starts the reporting process. It takes as long as the rest of `wrap` does, so it runs beside that.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    shell: Child,
+}
+
+/// Begins to start a process that reports on the instance until our own process, which becomes the program, has ended.
+/// It misses no event since `started_ms`. It asks the collector how URLs are written if we do not know.
 ///
 /// # Errors
 /// Why it could not be started.
-pub(crate) fn start(
+pub(crate) fn begin(
     settings: &Settings,
     companion: &Companion,
     urls: Option<UrlStyle>,
     started_ms: u64,
-) -> Result<(), Failure> {
-    let run = || -> io::Result<()> {
-        let own = autostart::own_command(settings)?;
-        // The shell ends at once, so that the program has no child that it did not start.
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", "\"$0\" \"$@\" &"]).arg(own.get_program()).env_clear();
-        shell.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        shell.arg("tell").args(["--app", &companion.app, "--instance", &companion.instance]);
-        shell.args(["--pid", &std::process::id().to_string(), "--started-ms", &started_ms.to_string()]);
-        if let Some(urls) = urls {
-            shell.args(["--http-port", &urls.http_port.to_string()]);
-        }
-        if let Some(port) = urls.and_then(|urls| urls.https_port) {
-            shell.args(["--https-port", &port.to_string()]);
-        }
-        match shell.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/").status() {
+) -> Result<Starting, Failure> {
+    let own = autostart::own_command(settings).map_err(|error| cannot_report(&error))?;
+    // The shell ends at once, so that the program has no child that it did not start.
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "\"$0\" \"$@\" &"]).arg(own.get_program()).env_clear();
+    shell.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.arg("tell").args(["--app", &companion.app, "--instance", &companion.instance]);
+    shell.args(["--pid", &std::process::id().to_string(), "--started-ms", &started_ms.to_string()]);
+    if let Some(urls) = urls {
+        shell.args(["--http-port", &urls.http_port.to_string()]);
+    }
+    if let Some(port) = urls.and_then(|urls| urls.https_port) {
+        shell.args(["--https-port", &port.to_string()]);
+    }
+    shell.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
+    Ok(Starting { shell: shell.spawn().map_err(|error| cannot_report(&error))? })
+}
+
+// === impl Starting ===
+
+impl Starting {
+    /// Waits until the process is started and the shell has ended.
+    ///
+    /// # Errors
+    /// What wait(2) says.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        match self.shell.wait() {
             // Who ignores SIGCHLD gets no status (wait(2)).
-            Err(error) if error.raw_os_error() != Some(Errno::ECHILD as i32) => Err(error),
+            Err(error) if error.raw_os_error() != Some(Errno::ECHILD as i32) => Err(cannot_report(&error)),
             _ => Ok(()),
         }
-    };
-    run().map_err(|error| Failure::of(format_args!("cannot report where the program listens: {error}")))
+    }
+}
+
+fn cannot_report(error: &io::Error) -> Failure {
+    Failure::of(format_args!("cannot report where the program listens: {error}"))
 }
 
 /// Runs the command.
