@@ -1,6 +1,8 @@
 //! `agentfs exec`: becomes a program inside a running instance.
 use crate::args::ExecArguments;
 use crate::autostart;
+use crate::commands::tell::{self, Told};
+use crate::duration::now_ms;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
@@ -32,7 +34,7 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
         return Err(reference::nothing_runs(name));
     };
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let target = here::choose(name, settings, &snapshot.instances)?;
+    let target = here::choose(name, settings, &mut client, &snapshot)?;
     let program = command.first().cloned().unwrap_or_default();
     let path = program::find(&program, settings.search_path.as_deref())?;
     let library = interposer::unpack(settings, |text| printer.warn(text))?;
@@ -58,6 +60,12 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     program::settle(&start.path, &mut variables);
     instance::look_at_host(&mut client, &target.app, &target.instance);
     drop(client);
+    if printer.speaks()
+        && let Err(error) =
+            tell::start(settings, (&target.app, &target.instance), None, now_ms(), Told::Warnings)
+    {
+        printer.detail(&error.message);
+    }
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))
 }

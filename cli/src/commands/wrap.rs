@@ -11,7 +11,7 @@ use crate::autostart;
 use crate::choice::{Before, Mode, Request};
 use crate::claim::{Claim, claim};
 use crate::client::Client;
-use crate::commands::tell;
+use crate::commands::tell::{self, Told};
 use crate::environment::{self, Engine};
 use crate::exit::Exit;
 use crate::follow::{Followed, Follower, Tell};
@@ -259,9 +259,10 @@ impl Wrap<'_> {
     fn become_it(self, prepared: &Prepared, claim: &Claim) -> Failure {
         let Self { settings, printer, tell, start, .. } = self;
         let started_ms = claim.own.started_ms;
+        let of = (claim.companion.app.as_str(), claim.companion.instance.as_str());
         if tell == Tell::Listeners
             && prepared.has_collector
-            && let Err(error) = tell::start(settings, &claim.companion, prepared.urls, started_ms)
+            && let Err(error) = tell::start(settings, of, prepared.urls, started_ms, Told::Everything)
         {
             printer.warn(&error.message);
         }
