@@ -33,7 +33,10 @@ const LATER_PAUSE: Duration = Duration::from_secs(1);
 const CONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// After this time looks become rare.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(1);
+
+/// Pause before a collector is started again that could not be started.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Waits until a collector answers again. False: the program has ended before.
 pub(crate) fn await_collector(settings: &Settings, lost: Option<&DaemonInfo>, program: (u32, u64)) -> bool {
@@ -55,7 +58,7 @@ pub(crate) fn await_collector(settings: &Settings, lost: Option<&DaemonInfo>, pr
                 if autostart::revive(settings) {
                     return true;
                 }
-                due = begin.elapsed() + SOON;
+                due = begin.elapsed() + AGAIN;
             }
             Err(_) => {}
         }

@@ -34,6 +34,8 @@ fn who_says_of_a_host_name_what_the_router_does() {
         let nobody = nobody.names(&["nobody answers at shop.localhost", "http://blue.shop.localhost:"]);
         assert_eq!(nobody.stdout, "");
     }
+    let own = home.agentfs(&["who", "http://agentfs.localhost/"]).text();
+    assert!(own.contains("is the router of agentfs"), "{own}");
     let port = home.agentfs(&["who", &url("5000.shop.localhost")]).output().code(3);
     assert_eq!(home.get("5000.shop.localhost").status, 404);
     let _ = port.names(&["nobody answers"]);

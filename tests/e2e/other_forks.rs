@@ -133,9 +133,9 @@ fn a_forward_of_one_fork_is_not_another_forks_port() {
     let (free, _) = host(&home, &home.work(), port, "a database");
     let reached = asks("shop/green").success();
     assert_eq!((reached.stdout.as_str(), reached.stderr.as_str()), ("a database", ""));
-    green.write(b"\n");
     let reached = format!("localhost:{port} is the host's: python3 (pid ");
     until("its terminal is told", || green.stderr().contains(&reached).then_some(()));
+    green.write(b"\n");
     green.close_input();
     let told = green.finish().success().stderr;
     assert_eq!(told.matches("localhost:").count(), 2, "each once: {told}");

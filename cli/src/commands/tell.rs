@@ -331,14 +331,23 @@ impl Teller {
             self.printer.warn(&line);
         }
         let Some(news) = host_port::news(call) else { return };
-        // An older library does not say which command it is of.
-        let is_ours = match call.command {
-            Some(command) => command == self.arguments.pid,
+        let is_told = match call.command {
+            Some(command) if command == self.arguments.pid => news.is_refused || !warnings,
+            // What a program of `exec` is refused is told there; what it reaches is told by the commands of `wrap`.
+            Some(command) => !warnings && !news.is_refused && !self.is_wraps(command),
+            // An older library does not say which command it is of.
             None => !warnings,
         };
-        if is_ours && (news.is_refused || !warnings) && memory.ports.insert((news.port, news.is_refused)) {
+        if is_told && memory.ports.insert((news.port, news.is_refused)) {
             if news.is_refused { self.printer.warn(&news.text) } else { self.printer.say(&news.text) }
         }
+    }
+
+    /// Whether a command of the instance was started by `wrap`: it has an announcer of its own.
+    fn is_wraps(&self, command: u32) -> bool {
+        let TellArguments { app, instance, .. } = &self.arguments;
+        let companion = instance::companion_in(&self.settings.paths, app, instance);
+        companion.is_some_and(|companion| companion.started().iter().any(|one| one.wrap_pid == command))
     }
 
     /// The process of a listener that the event does not name: the collector may see a socket before it is told whose it

@@ -1,6 +1,6 @@
 //! `agentfs who`: which process of which fork answers on a port or at a URL, as seen from where it is run. At a host name
 //! it is what the router would ask, and nobody where the router would answer itself.
-use crate::answer::{Answer, at_port, of_listener, of_socket};
+use crate::answer::{Answer, at_port, of_listener, of_socket, on_host};
 use crate::args::WhoArguments;
 use crate::autostart;
 use crate::exit::Exit;
@@ -13,6 +13,7 @@ use crate::printer::Printer;
 use crate::reference;
 use crate::settings::Settings;
 use agentfs_wire::control::{InstanceInfo, ListenerInfo, RouteInfo};
+use agentfs_wire::host::OWN_APP;
 
 /// Runs the command.
 ///
@@ -69,6 +70,10 @@ fn is_other(port: u16, known: &Known, settings: &Settings) -> bool {
 
 /// Who answers at a host name below `.localhost`: every listener that the router may choose.
 fn at_host(place: &str, name: &str, known: &Known, settings: &Settings) -> Result<Vec<Answer>, Failure> {
+    if let Some(daemon) = known.daemon.as_ref().filter(|_| name == OWN_APP) {
+        let router = on_host(Local::of_port(daemon.http_port), known, settings)?;
+        return Ok(vec![Answer { place: place.to_owned(), ..router }]);
+    }
     let (found, port) = match meaning(name, &known.routes, &known.instances) {
         Meaning::Route(route) => return by_route(place, route, known, settings),
         Meaning::Instances(found, port) => (found, port),
@@ -145,7 +150,7 @@ fn by_route(
     let target = route.target.as_str();
     let answers = if let Some(local) = Local::read(target) {
         // The router asks, which is not in an instance.
-        vec![Answer { place: place.to_owned(), ..crate::answer::on_host(local, known, settings)? }]
+        vec![Answer { place: place.to_owned(), ..on_host(local, known, settings)? }]
     } else if target.starts_with('/') {
         let listens = |info: &&InstanceInfo| info.listeners.iter().any(|it| it.socket == target);
         match known.instances.iter().find(listens) {
