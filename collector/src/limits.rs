@@ -41,9 +41,6 @@ pub(crate) const LOOK_AGAIN_MS: [u32; 8] = [1, 2, 5, 10, 20, 50, 100, 200];
 /// Ports without a listener any more that are kept from the host, of each instance; the oldest are forgotten first.
 pub(crate) const BARRED_OWN_PORTS: usize = 1024;
 
-/// Bytes of the page of barred ports that are read when the collector starts.
-pub(crate) const BARRED_PAGE_BYTES: u64 = 64 * 1024 * 1024;
-
 /// Milliseconds after which the removal of a stale socket is tried again if somebody else holds the run lock.
 pub(crate) const RUN_LOCK_RETRY_MS: u32 = 5;
 

@@ -11,7 +11,7 @@ use crate::autostart;
 use crate::choice::{Before, Mode, Request};
 use crate::claim::{Claim, claim};
 use crate::client::Client;
-use crate::commands::tell;
+use crate::commands::tell::{self, Told};
 use crate::environment::{self, Engine};
 use crate::exit::Exit;
 use crate::follow::{Followed, Follower, Tell};
@@ -260,8 +260,10 @@ impl Wrap<'_> {
     /// Begins to start who reports where the program listens, if that is wanted.
     fn announce(self, claim: &Claim, urls: Option<UrlStyle>) -> Option<tell::Starting> {
         let Self { settings, printer, .. } = self;
+        let (of, since) =
+            ((claim.companion.app.as_str(), claim.companion.instance.as_str()), claim.own.started_ms);
         let begun = (self.tell == Tell::Listeners)
-            .then(|| tell::begin(settings, &claim.companion, urls, claim.own.started_ms))?;
+            .then(|| tell::begin(settings, of, urls, since, Told::Everything))?;
         begun.inspect_err(|error| printer.warn(&error.message)).ok()
     }
 

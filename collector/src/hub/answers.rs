@@ -61,35 +61,23 @@ impl Hub {
     }
 
     fn add_route(&mut self, params: &RouteParams) -> Answer {
-        let mut route = HandRoute::parse(params)?;
+        let route = HandRoute::parse(params)?;
         if let Some(owner) = self.registry.owner_of(&route.host).filter(|_| !params.replace) {
             let message = format!("`{}` is already routed to {owner}", route.host);
             return Err(error(ErrorCode::Conflict, message, Some("choose another name or use --replace")));
         }
         let missing = match &route.target {
             RouteTarget::Instance(key) => (!self.registry.knows(key)).then(|| key.to_string()),
-            RouteTarget::App(app) if self.registry.leaders(app).is_empty() => {
-                match self.registry.only_fork(app) {
-                    // As in other commands, the app is enough where only one instance is running. The route stays with it.
-                    Some(key) => {
-                        route.given = key.to_string();
-                        route.target = RouteTarget::Instance(key);
-                        None
-                    }
-                    None => Some(app.clone()),
-                }
-            }
-            RouteTarget::App(_) => None,
+            // It follows the app's own name, which never means a fork.
+            RouteTarget::App(app) => self.registry.named(app).is_empty().then(|| app.clone()),
             RouteTarget::Socket(_) | RouteTarget::Tcp(_) => None,
         };
         if let Some(name) = missing {
-            if self.registry.has_forks(&name) {
+            let forks = self.registry.forks(&name);
+            if !forks.is_empty() {
                 let message = format!("`{name}` is its instance main, which is not running");
-                return Err(error(
-                    ErrorCode::NotFound,
-                    message,
-                    Some("name an instance, as in `APP/INSTANCE`"),
-                ));
+                let hint = format!("running: {}; name one of them", forks.join(", "));
+                return Err(error(ErrorCode::NotFound, message, Some(&hint)));
             }
             let message = format!("no running app or instance is named `{name}`");
             return Err(error(ErrorCode::NotFound, message, Some("run `agentfs ps` to see all")));
