@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// Bytes of a manifest that are read. A longer one is ignored.
 const MANIFEST_BYTES: u64 = 1024 * 1024;
@@ -29,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) folder: PathBuf,
     /// The main checkout; `None` if the repository is bare.
     pub(crate) main: Option<PathBuf>,
+    /// Unix milliseconds when the worktree was made. One that was removed and made again may have the same folders.
+    pub(crate) made_ms: Option<u64>,
 }
 
 /// What names an app.
@@ -155,11 +158,18 @@ fn read(root: &Path) -> Option<Checkout> {
     };
     let common = common.canonicalize().ok();
     let link = Link {
+        made_ms: made_ms(&folder),
         folder: folder.canonicalize().unwrap_or(folder),
         main: common.as_deref().and_then(main_checkout),
     };
     let repository = common.as_deref().and_then(repository_name);
     Some(Checkout { root: root.to_owned(), repository, branch, link: Some(link) })
+}
+
+/// When the worktree with git's folder `folder` was made: git writes this file then, and never again.
+fn made_ms(folder: &Path) -> Option<u64> {
+    let made = fs::metadata(folder.join("commondir")).and_then(|file| file.modified()).ok()?;
+    u64::try_from(made.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 /// The main checkout of the repository in the folder `common`, unless the repository is bare.

@@ -67,6 +67,8 @@ fn in_place<'a>(place: &Place, settings: &Settings, all: &'a [InstanceInfo]) -> 
     let companion = |info: &InstanceInfo| instance::companion(settings, &info.app, &info.instance);
     let known: Vec<(Option<Companion>, &InstanceInfo)> =
         all.iter().map(|info| (companion(info), info)).collect();
+    // A worktree that was removed had this folder: what still runs of it is another fork's.
+    let is_replaced = |companion: Option<&Companion>| companion.is_some_and(|one| place.replaced(one));
     let owned = known.iter().filter(|(companion, _)| companion.as_ref().is_some_and(|one| place.owns(one)));
     let owned: Vec<&InstanceInfo> = owned.map(|(_, info)| *info).collect();
     if !owned.is_empty() {
@@ -74,6 +76,7 @@ fn in_place<'a>(place: &Place, settings: &Settings, all: &'a [InstanceInfo]) -> 
     }
     let places: Vec<(PathBuf, &InstanceInfo)> = known
         .iter()
+        .filter(|(companion, _)| !is_replaced(companion.as_ref()))
         .filter_map(|(companion, info)| Some((place_of(companion.as_ref(), info)?, *info)))
         .collect();
     match &place.checkout {

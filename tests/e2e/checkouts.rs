@@ -30,6 +30,38 @@ fn a_living_instance_keeps_its_name_and_its_folder() {
     assert_eq!(home.exec("shop/feature-cart", &[&client(), "5000"]).text(), "cart");
 }
 
+/// A worktree that was removed and made again has the old one's folder, and git gives it the old one's name. What still runs
+/// of the old one is another fork's copy.
+#[test]
+fn a_worktree_that_was_made_again_is_another_one() {
+    let home = Home::new();
+    let (main, _) = repository(&home);
+    let [first, second] = ["a/tree", "b/tree"].map(|name| home.work().join(name));
+    let add = |options: &[&str]| git(&home, &main, &[&["worktree", "add", "-q"], options].concat());
+    add(&["-b", "one", "../a/tree"]);
+    let _running = serve(&home, &first, 5000, "one");
+    home.listener("shop", "one", 5000);
+    git(&home, &main, &["worktree", "remove", "--force", "../a/tree"]);
+    add(&["-b", "two", "../b/tree"]);
+    let link = |folder: &Path| std::fs::read_to_string(folder.join(".git")).unwrap();
+    assert!(link(&second).trim().ends_with("/worktrees/tree"), "the name of the first: {}", link(&second));
+    assert_eq!(named(&home, &second, &[]), "shop/two");
+    let asked = home.agentfs(&["wrap", "--", &client(), "5000"]).directory(&second).output();
+    assert!(!asked.status.success(), "{}", asked.explain());
+    let exec = home.agentfs(&["exec", "--", &client(), "5000"]).directory(&second).output().code(125);
+    let _ = exec.names(&["no instance is running", "shop/one"]);
+    // The same folder, and the same branch.
+    add(&["../a/tree", "one"]);
+    let told = home.agentfs(&["wrap", "--"]).args(NAMES).directory(&first).speaking().output().success();
+    assert!(told.stdout.starts_with("shop/one-x"), "{}", told.explain());
+    let _ =
+        told.names(&["shop/one belongs to a worktree that was removed from", &first.display().to_string()]);
+    for command in ["url", "stop"] {
+        let _ = home.agentfs(&[command]).directory(&first).output().code(3).names(&["shop/one"]);
+    }
+    assert_eq!(home.exec("shop/one", &[&client(), "5000"]).text(), "one");
+}
+
 /// "two checkouts with equal names": of different repositories. They never share an instance.
 #[test]
 fn two_checkouts_with_equal_names_never_share_an_instance() {
