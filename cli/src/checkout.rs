@@ -114,6 +114,19 @@ const READERS: [(&str, NameReader); 3] = [
 /// # Errors
 /// What is wrong with the file.
 fn own_name(file: &Path) -> Result<Option<Option<String>>, String> {
+    let Some(table) = project_table(file)? else { return Ok(None) };
+    let Some(value) = table.get("name") else { return Ok(Some(None)) };
+    match value.as_str().and_then(usable) {
+        Some(name) => Ok(Some(Some(name))),
+        None => Err(format!("`name` in {} is not a name: it is `{value}`", file.display())),
+    }
+}
+
+/// What `agentfs.toml` says; `None` if there is no such file.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn project_table(file: &Path) -> Result<Option<toml::Table>, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", file.display());
     match fs::metadata(file) {
         Ok(metadata) if metadata.is_file() => {}
@@ -125,8 +138,11 @@ fn own_name(file: &Path) -> Result<Option<Option<String>>, String> {
         Ok(None) => return Err(wrong(&format_args!("it is longer than {MANIFEST_BYTES} bytes"))),
         Err(error) => return Err(wrong(&error)),
     };
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(&error.message()))?;
-    Ok(Some(table.get("name").and_then(|name| usable(name.as_str()?))))
+    text.parse().map(Some).map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        wrong(&format_args!("line {line}: {}", error.message()))
+    })
 }
 
 fn json_name(text: &str) -> Option<String> {

@@ -1,11 +1,15 @@
 //! `agentfs exec`: becomes a program inside a running instance.
 use crate::args::ExecArguments;
 use crate::autostart;
+use crate::commands::wrap::union;
 use crate::exit::Exit;
 use crate::hint::Failure;
+use crate::place::Place;
 use crate::printer::Printer;
+use crate::project_file::{self, Isolation};
 use crate::settings::Settings;
 use crate::{environment, here, instance, interposer, program, protection, reference, supervise};
+use agentfs_wire::companion::Companion;
 use agentfs_wire::control::{Snapshot, method};
 use serde_json::json;
 use std::ffi::OsString;
@@ -42,8 +46,9 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
         instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
     }
     let companion = instance::companion(settings, &target.app, &target.instance);
+    let isolation = isolation_here(companion.as_ref())?;
     let (rules, secret) = companion.map(|companion| (companion.rules, companion.secret)).unwrap_or_default();
-    let isolate = arguments.isolate || rules.isolate;
+    let isolate = arguments.isolate || rules.isolate || isolation.all;
     let engine = instance::preload(settings, printer, &start.path, library, isolate, unreached);
     let engine = start.adjust(engine);
     let place = (target.host.clone(), target.url.clone());
@@ -51,7 +56,7 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     plan.secret = secret;
     plan.only = rules.only;
     plan.except = rules.except;
-    plan.isolated = rules.isolated;
+    plan.isolated = union(&rules.isolated, &isolation.ports);
     plan.allow_host = rules.allow_host;
     // The instance's rules, whatever our own environment says.
     let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
@@ -60,6 +65,16 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     drop(client);
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))
+}
+
+/// What agentfs.toml of our folder isolates, if the folder is the instance's: the file may have changed since the
+/// instance started, and a package may have one of its own.
+fn isolation_here(companion: Option<&Companion>) -> Result<Isolation, Failure> {
+    let place = Place::current();
+    match companion {
+        Some(companion) if place.owns(companion) => project_file::isolation(&place),
+        _ => Ok(Isolation::default()),
+    }
 }
 
 /// Whether the command line names no instance: `--` is the first word of `exec` that is not an option.

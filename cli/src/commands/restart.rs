@@ -135,6 +135,9 @@ impl Again<'_> {
         let Self { shown, settings, .. } = self;
         let running = || format!("{shown} is still running");
         self.enter(one).map_err(|failure| failure.hint(running()))?;
+        let place = Place::current();
+        let read = project_file::isolation(&place).and_then(|_| project_file::main(&place));
+        read.map_err(|failure| failure.exit(Exit::Failure).hint(running()))?;
         if !wrap::is_whole(&one.command) {
             return Err(Failure::of(format_args!("a command line of {shown} is too long or not text"))
                 .hint(format_args!("{}; stop it and start it as you did before", running())));

@@ -63,15 +63,15 @@ pub(crate) fn run_telling(
     let name = arguments.command.first().cloned().unwrap_or_default();
     let path = program::find(&name, settings.search_path.as_deref())?;
     let place = Place::current();
-    if let Some(problem) = &place.app.problem {
-        printer.warn(problem);
-    }
     let names = place.names(arguments.app.as_deref(), arguments.instance.as_deref(), &file_name(&path))?;
     let isolation = project_file::isolation(&place)?;
     let main = match arguments.main {
         Some(port) => Some(port),
         None => project_file::main(&place)?,
     };
+    for problem in place.app.problem.iter().chain(&project_file::unknown(&place)?) {
+        printer.warn(problem);
+    }
     let mut wanted = Companion {
         main,
         ..describe(rules(&arguments, settings, isolation), &arguments, settings, &place, &names)
@@ -100,7 +100,7 @@ pub(crate) fn run_telling(
     let mut claim = claim(&settings.paths, &place, &request, &wanted)?;
     joining::tell_name(printer, &claim);
     joining::tell_orphans(settings, printer, &mut claim);
-    let wrap = Wrap { arguments: &arguments, settings, printer, tell, start: &start };
+    let wrap = Wrap { arguments: &arguments, rules: &wanted.rules, settings, printer, tell, start: &start };
     let done = wrap.prepare(library, client, &claim).and_then(|prepared| {
         if stays { wrap.stay(prepared, &mut claim) } else { Err(wrap.become_it(&prepared, &claim)) }
     });
@@ -124,6 +124,8 @@ pub(crate) fn run_telling(
 #[derive(Clone, Copy, Debug)]
 struct Wrap<'a> {
     arguments: &'a WrapArguments,
+    /// What the command line, the environment and agentfs.toml ask for.
+    rules: &'a Rules,
     settings: &'a Settings,
     printer: &'a Printer,
     tell: Tell,
@@ -225,7 +227,7 @@ impl Wrap<'_> {
             (None, None) => Some(instance::free_port()?),
             (None, Some(_)) => None,
         };
-        let rules = joined_rules(arguments, settings, claim);
+        let rules = joined_rules(self.rules, claim);
         let unreached = library.as_ref().and_then(|_| program::beyond_reach(&start.path));
         let engine = match library {
             Some(library) => {
@@ -427,22 +429,27 @@ fn rules(arguments: &WrapArguments, settings: &Settings, isolation: Isolation) -
     }
 }
 
-/// The rules of this command: its own, and those of an instance that it joins.
-fn joined_rules(arguments: &WrapArguments, settings: &Settings, claim: &Claim) -> Rules {
-    // The project's isolation is among the rules of the instance, whose folder is this one.
-    let (own, of_instance) = (rules(arguments, settings, Isolation::default()), &claim.companion.rules);
+/// The rules of this command: its own, and those of an instance that it joins. Its folder may have another agentfs.toml
+/// than that of the first command, or the file has changed.
+fn joined_rules(own: &Rules, claim: &Claim) -> Rules {
+    let of_instance = &claim.companion.rules;
     if !claim.choice.joins {
         return of_instance.clone();
     }
     let has_ports = !own.only.is_empty() || !own.except.is_empty();
-    let ports = if has_ports { own.clone() } else { of_instance.clone() };
+    let ports = if has_ports { own } else { of_instance };
     Rules {
         isolate: own.isolate || of_instance.isolate,
-        isolated: of_instance.isolated.clone(),
-        allow_host: [own.allow_host, of_instance.allow_host.clone()].concat(),
-        only: ports.only,
-        except: ports.except,
+        isolated: union(&own.isolated, &of_instance.isolated),
+        allow_host: union(&own.allow_host, &of_instance.allow_host),
+        only: ports.only.clone(),
+        except: ports.except.clone(),
     }
+}
+
+/// The ports of both lists, each once.
+pub(crate) fn union(some: &[u16], others: &[u16]) -> Vec<u16> {
+    some.iter().chain(others).copied().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Tells the collector that the program has ended. Cleans up itself if no collector is running.
