@@ -17,7 +17,7 @@ pub(crate) struct Checkout {
     pub(crate) root: PathBuf,
     /// Name of the folder of the repository's main checkout: the same for all its worktrees.
     pub(crate) repository: Option<String>,
-    /// The branch that is checked out, if any.
+    /// The branch that is checked out, if any. Unknown if git's folder cannot be read.
     pub(crate) branch: Option<String>,
     /// What a linked worktree is linked to; `None` for a main checkout.
     pub(crate) link: Option<Link>,
@@ -166,7 +166,7 @@ fn usable(name: &str) -> Option<String> {
 
 fn read(root: &Path) -> Option<Checkout> {
     let Git { folder, common } = git::at(root)?;
-    let head = git::text(&folder.join("HEAD"))?;
+    let Some(head) = git::text(&folder.join("HEAD")) else { return lost(root, folder) };
     let branch = head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned);
     // A submodule has no common folder: it is its own checkout.
     let Some(common) = common else {
@@ -180,6 +180,17 @@ fn read(root: &Path) -> Option<Checkout> {
     };
     let repository = common.as_deref().and_then(repository_name);
     Some(Checkout { root: root.to_owned(), repository, branch, link: Some(link) })
+}
+
+/// A linked worktree whose git folder `folder` cannot be read: its repository was moved, or is closed to us. It is not part
+/// of a checkout above it, which may be another fork's.
+fn lost(root: &Path, folder: PathBuf) -> Option<Checkout> {
+    if root.join(".git").is_dir() || folder.parent()?.file_name()? != "worktrees" {
+        return None;
+    }
+    let repository = repository_name(folder.parent()?.parent()?);
+    let link = Link { folder, main: None, made_ms: None };
+    Some(Checkout { root: root.to_owned(), repository, branch: None, link: Some(link) })
 }
 
 /// When the worktree with git's folder `folder` was made: git writes this file then, and never again.

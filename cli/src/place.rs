@@ -30,7 +30,8 @@ impl Place {
         let app = if directory.as_os_str().is_empty() {
             AppName::default()
         } else {
-            checkout::app_name(&directory, checkout.as_ref())
+            let app = checkout::app_name(&directory, checkout.as_ref());
+            AppName { problem: checkout.as_ref().and_then(lost).or(app.problem), ..app }
         };
         Self { directory, checkout, app }
     }
@@ -62,7 +63,8 @@ impl Place {
         !self.directory.as_os_str().is_empty() && companion.folder() == self.folder()
     }
 
-    fn is_worktree_of(&self, companion: &Companion) -> bool {
+    /// Whether an instance belongs to this worktree, wherever that was when the instance started.
+    pub(crate) fn is_worktree_of(&self, companion: &Companion) -> bool {
         self.worktree().is_some() && companion.worktree.as_deref() == self.worktree()
     }
 
@@ -119,6 +121,18 @@ impl Place {
             None => format!("{} is not in a git checkout", self.directory.display()),
         }
     }
+}
+
+/// What is wrong with a linked worktree whose git folder cannot be read.
+fn lost(checkout: &Checkout) -> Option<String> {
+    let git = &checkout.link.as_ref()?.folder;
+    (!git.join("HEAD").is_file()).then(|| {
+        let (root, git) = (checkout.root.display(), git.display());
+        format!(
+            "cannot read {git}, so the branch of the worktree {root} is unknown and its folder names the instance; if \
+             the repository was moved, run `git worktree repair` there"
+        )
+    })
 }
 
 /// The instance that this process belongs to, by app and name, if it is one of this home.

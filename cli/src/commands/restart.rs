@@ -136,6 +136,11 @@ impl Again<'_> {
         let running = || format!("{shown} is still running");
         self.enter(one).map_err(|failure| failure.hint(running()))?;
         let place = Place::current();
+        if place.replaced(&self.companion) {
+            let folder = place.folder().display();
+            let message = format_args!("the worktree of {shown} was removed, and {folder} is another one");
+            return Err(Failure::of(message).hint(running()));
+        }
         let read = project_file::isolation(&place).and_then(|_| project_file::main(&place));
         read.map_err(|failure| failure.exit(Exit::Failure).hint(running()))?;
         if !wrap::is_whole(&one.command) {

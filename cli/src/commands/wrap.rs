@@ -24,7 +24,7 @@ use crate::protection::{self, Start};
 use crate::settings::Settings;
 use crate::{instance, interposer, program, supervise};
 use agentfs_wire::companion::{Companion, Rules, Started};
-use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
+use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardInfo, ForwardParams, method};
 use agentfs_wire::env;
 use agentfs_wire::label::hash5;
 use agentfs_wire::notice::Why;
@@ -325,6 +325,7 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
     // IPv6.
     let both = ["127.0.0.1", "[::1]"];
     let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    let mut opened: Vec<String> = Vec::new();
     // A port that is named twice is opened once.
     for port in ports.iter().collect::<BTreeSet<_>>() {
         for address in both.into_iter().take(if has_v6 { 2 } else { 1 }) {
@@ -336,8 +337,18 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
                 handoff: None,
                 lan: false,
             };
-            let _: Value =
-                client.call(method::FORWARD_ADD, params).map_err(|error| error.exit(Exit::Setup))?;
+            match client.call::<ForwardInfo>(method::FORWARD_ADD, params) {
+                Ok(forward) if forward.existed => {}
+                Ok(forward) => opened.push(forward.listen),
+                Err(error) => {
+                    // The instance may have been there before us: nothing of ours stays open.
+                    for listen in opened {
+                        let _: Result<Value, Failure> =
+                            client.call(method::FORWARD_REMOVE, json!({ "listen": listen }));
+                    }
+                    return Err(error.exit(Exit::Setup));
+                }
+            }
         }
     }
     Ok(())

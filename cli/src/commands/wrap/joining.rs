@@ -56,6 +56,12 @@ pub(super) fn replace(
 /// Says what the instance is called, where that is not as usual.
 pub(super) fn tell_name(printer: &Printer, claim: &Claim) {
     let Companion { app, instance, .. } = &claim.companion;
+    if let Some(other) = &claim.other_checkout {
+        let (other, above) = (other.display(), claim.companion.folder().display());
+        printer.note(&format!(
+            "joined {app}/{instance}, which was started in {other}: {above}/agentfs.toml makes both one app"
+        ));
+    }
     match &claim.choice.renamed {
         None if claim.choice.joins => printer.detail(&format!("joined {app}/{instance}")),
         None => {}
