@@ -23,8 +23,9 @@ Examples:
   agentfs ps                                     what is running, and its URLs
 
 Name an instance as APP/INSTANCE, as INSTANCE.APP (as in its host name) or by a URL. APP alone is its
-instance main, as APP.localhost is, and never another fork. Without a name, exec, stop, restart, url,
-wait and forward mean the instance that they run in, or else that of the folder.
+instance main, as APP.localhost is, or, with a warning, the only fork that is running. Without a name,
+exec, stop, restart, url, wait and forward mean the instance that they run in, or else that of the
+folder.
 
 Exit status:
   0    success

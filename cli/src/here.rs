@@ -9,6 +9,7 @@ use crate::instance;
 use crate::known::{self, Known};
 use crate::pasted::{self, Pasted};
 use crate::place::{self, Place};
+use crate::printer::Printer;
 use crate::reference;
 use crate::settings::Settings;
 use agentfs_wire::companion::Companion;
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 /// What to do about a name that is not that of an instance.
 const NAME_ONE: &str = "name an instance, as in APP/INSTANCE; `agentfs ps` shows all";
 
-/// The instance that is named, or the one that is meant without a name.
+/// The instance that is named, or the one that is meant without a name. With `told`, an app whose `main` is not running
+/// may be its only fork, and that is told there.
 ///
 /// # Errors
 /// As for [`named`] and [`find`].
@@ -28,7 +30,17 @@ pub(crate) fn choose<'a>(
     settings: &Settings,
     client: &mut Client,
     snapshot: &'a Snapshot,
+    told: Option<&Printer>,
 ) -> Result<&'a InstanceInfo, Failure> {
+    if let (Some(printer), Some(name)) = (told, name)
+        && let Some(info) = reference::only_fork(name, &snapshot.instances)
+    {
+        let InstanceInfo { app, instance, .. } = info;
+        printer.warn(&format!(
+            "{app}/main is not running; `{name}` is taken as {app}/{instance}, the only instance of {app} that is"
+        ));
+        return Ok(info);
+    }
     match name {
         Some(name) => named(name, settings, client, snapshot),
         None => find(settings, &snapshot.instances),
@@ -135,6 +147,8 @@ fn in_place<'a>(place: &Place, settings: &Settings, all: &'a [InstanceInfo]) -> 
     let companion = |info: &InstanceInfo| instance::companion(settings, &info.app, &info.instance);
     let known: Vec<(Option<Companion>, &InstanceInfo)> =
         all.iter().map(|info| (companion(info), info)).collect();
+    // A worktree that was removed had this folder: what still runs of it is another fork's.
+    let is_replaced = |companion: Option<&Companion>| companion.is_some_and(|one| place.replaced(one));
     let owned = known.iter().filter(|(companion, _)| companion.as_ref().is_some_and(|one| place.owns(one)));
     let owned: Vec<&InstanceInfo> = owned.map(|(_, info)| *info).collect();
     if !owned.is_empty() {
@@ -142,6 +156,7 @@ fn in_place<'a>(place: &Place, settings: &Settings, all: &'a [InstanceInfo]) -> 
     }
     let places: Vec<(PathBuf, &InstanceInfo)> = known
         .iter()
+        .filter(|(companion, _)| !is_replaced(companion.as_ref()))
         .filter_map(|(companion, info)| Some((place_of(companion.as_ref(), info)?, *info)))
         .collect();
     match &place.checkout {

@@ -53,6 +53,14 @@ pub(crate) fn one<'a>(
     found.ok_or_else(|| unknown(text, all))
 }
 
+/// The only running instance of an app whose `main` is not running, where `text` is that app and nothing else.
+pub(crate) fn only_fork<'a>(text: &str, all: &'a [InstanceInfo]) -> Option<&'a InstanceInfo> {
+    let app = text.to_ascii_lowercase();
+    let mut forks = all.iter().filter(|info| info.app == app);
+    let first = forks.next()?;
+    (forks.next().is_none() && of_app(&app, all).is_empty()).then_some(first)
+}
+
 /// The one instance that a host name means. `name` is the host without `.localhost`, `text` what was typed.
 ///
 /// # Errors
@@ -260,6 +268,10 @@ pub(crate) mod tests {
     #[test]
     fn an_app_alone_is_never_a_fork() {
         let all = all();
+        assert_eq!(only_fork("Shop", &all[..1]).unwrap().instance, "blue");
+        for text in ["shop", "shop/blue", "api", "red"] {
+            assert!(only_fork(text, &all).is_none(), "{text}");
+        }
         let none = one("shop", &[], &all[..1]).unwrap_err();
         assert_eq!(
             (none.exit, none.message.as_str()),

@@ -221,7 +221,7 @@ fn stop_ends_an_instance() {
     one.finish();
     home.gone("shop", "one");
     home.expect_body("two.shop.localhost", "two");
-    let _ = home.agentfs(&["stop", "--app", "shop"]).output().success();
+    let _ = home.agentfs(&["stop", "shop"]).output().success();
     two.finish();
     three.finish();
     home.gone("shop", "two");
@@ -237,7 +237,7 @@ fn stop_ends_dozens_at_once() {
     let names: Vec<String> = (0..36).map(|number| format!("f{number}")).collect();
     let running: Vec<Process> = names.iter().map(|name| start(&home, "shop", name)).collect();
     let _till = start(&home, "till", "one");
-    let stopped = home.agentfs(&["stop", "--app", "shop", "--verbose"]).output().success();
+    let stopped = home.agentfs(&["stop", "shop", "--verbose"]).output().success();
     let words: Vec<&str> = names.iter().map(String::as_str).collect();
     let stopped = stopped.names(&words);
     assert!(!stopped.stderr.contains("killing"), "{}", stopped.explain());
@@ -277,14 +277,13 @@ fn stop_kills_what_does_not_end() {
 }
 
 #[test]
-fn an_instance_may_be_named_in_two_ways() {
+fn an_instance_may_be_named_in_three_ways() {
     let home = Home::new();
     let _running = start(&home, "shop", "one");
     let client = artifact::binary("fixture-client").display().to_string();
-    for name in ["shop/one", "one.shop"] {
+    for name in ["shop/one", "one.shop", "shop"] {
         assert_eq!(home.exec(name, &[&client, "5000"]).text(), "one", "{name}");
     }
-    // The app alone is its instance main.
     let _second = start(&home, "shop", "two");
     let output = home.exec("shop", &["true"]).output();
     assert!(!output.status.success(), "{}", output.explain());

@@ -169,17 +169,15 @@ impl Client {
     }
 }
 
-fn route(home: &Home, instance: &str) {
-    // Copies of `main` share the app's name.
-    let target = if instance.starts_with("main") { "shop".to_owned() } else { format!("shop/{instance}") };
-    let _ = home.agentfs(&["route", "shop", &target, "--replace", "--handoff"]).output().success();
+fn route(home: &Home) {
+    let _ = home.agentfs(&["route", "shop", "shop", "--replace", "--handoff"]).output().success();
 }
 
 /// A wrapped program in `shop`, and the route.
 fn start<'home>(home: &'home Home, instance: &str, command: &[&str]) -> Process<'home> {
     let running = home.wrap("shop", instance, command).spawn();
     home.listener("shop", instance, PORT);
-    route(home, instance);
+    route(home);
     running
 }
 
@@ -491,7 +489,7 @@ fn the_option_is_kept_shown_and_checked() {
     {
         let _ = home.agentfs(&["route", name, &socket, "--handoff"]).output().success();
     }
-    let _ = home.agentfs(&["route", "shop", "shop/one", "--replace"]).output().success();
+    let _ = home.agentfs(&["route", "shop", "shop", "--replace"]).output().success();
     assert!(
         listed().as_array().unwrap().iter().any(|route| route["host"] == HOST && route["handoff"] == false)
     );

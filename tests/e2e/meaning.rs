@@ -73,39 +73,50 @@ fn an_app_alone_is_its_main_for_every_command() {
         let again =
             arguments.iter().map(|word| word.replace("shop", "shop/blue")).collect::<Vec<_>>().join(" ");
         let command = format!("`agentfs {again}`");
-        let _ = output.names(&["no instance `shop/main` is running", "running: shop/blue", &command]);
+        let _ =
+            output.names(&["no instance `shop/main` is running", "running: shop/blue, shop/green", &command]);
     };
-    said(&["exec", "shop", "--", "true"], 125);
-    said(&["url", "shop"], 3);
-    said(&["stop", "shop"], 3);
-    said(&["restart", "shop"], 3);
-    said(&["forward", "shop:5000"], 3);
+    // The only fork is taken, and that is told.
+    let client = artifact::binary("fixture-client").display().to_string();
+    let told = ["warning: shop/main is not running", "`shop` is taken as shop/blue"];
+    let asked = home.exec("shop", &[&client, "5000"]).speaking().output().success().names(&told);
+    assert_eq!(asked.stdout, "blue");
+    let _ = home.agentfs(&["url", "shop"]).speaking().output().success().names(&told);
     let waited = home.agentfs(&["wait", "shop", "--timeout", "100ms"]).output().code(124);
     let _ = waited.names(&["`shop/main`", "shop/blue"]);
-    let route = home.agentfs(&["route", "preview", "shop"]).output().code(3);
-    let _ = route.names(&["instance main", "shop/blue"]);
+    let route = home.agentfs(&["route", "preview", "shop"]).speaking().output().success();
+    assert!(route.stdout.contains("shop/blue") || route.stderr.contains("shop/blue"), "{}", route.explain());
+    // Of several, none is.
+    let green = start(&home, "green");
+    said(&["exec", "shop", "--", "true"], 125);
+    said(&["url", "shop"], 3);
+    said(&["restart", "shop"], 3);
+    said(&["forward", "shop:5000"], 3);
+    let route = home.agentfs(&["route", "other", "shop"]).output().code(3);
+    let _ = route.names(&["instance main", "shop/blue, shop/green"]);
+    let _ = home.agentfs(&["stop", "shop/green"]).output().success();
+    drop(green.finish());
     let url = format!("http://shop.localhost:{}/", home.router_port());
     let _ = home.agentfs(&["exec", &url, "--", "true"]).output().code(125).names(&["shop/blue"]);
     // Beside forks and copies, it is main.
     let waiting = home.agentfs(&["wait", "shop"]).spawn();
     let [main, copy] = ["main", "main-2"].map(|copy| start(&home, copy));
     let _ = waiting.finish().success();
-    let client = artifact::binary("fixture-client").display().to_string();
     for name in ["shop", "shop.localhost", &url] {
         assert_eq!(home.exec(name, &[&client, "5000"]).text(), "main", "{name}");
     }
     let shown = home.agentfs(&["url", "shop"]).text();
     assert_eq!(Some(shown.trim()), home.instance("shop", "main").unwrap().url.as_deref());
-    let _ = home.agentfs(&["stop", "shop"]).output().success();
+    let _ = home.agentfs(&["stop", "shop/main"]).output().success();
     home.gone("shop", "main");
     assert!(home.instance("shop", "blue").is_some() && home.instance("shop", "main-2").is_some());
     assert_eq!(home.exec("shop", &[&client, "5000"]).text(), "main-2", "as its host name");
     home.expect_body("shop.localhost", "main-2");
-    let _ = home.agentfs(&["stop", "--app", "shop"]).output().success();
+    let _ = home.agentfs(&["stop", "shop"]).output().success();
     for running in [blue, main, copy] {
         drop(running.finish());
     }
-    let _ = home.agentfs(&["stop", "--app", "shop"]).output().code(3);
+    let _ = home.agentfs(&["stop", "shop"]).output().code(3);
     // Made by hand, its only socket is the app's.
     let by_hand = std::os::unix::net::UnixListener::bind(home.paths().run.join("hand-made.sock")).unwrap();
     until("the socket made by hand", || home.instance("hand", "made"));

@@ -237,3 +237,48 @@ fn the_project_says_which_ports_are_isolated() {
     let wrong = home.wrap("shop", "one", &["true"]).directory(shop).output().code(125);
     assert!(wrong.stderr.contains("agentfs.toml") && wrong.stderr.contains("isolate"), "{}", wrong.explain());
 }
+
+/// The nearest agentfs.toml counts for every command: also for one that joins, and where the file has changed since.
+#[test]
+fn a_command_that_joins_is_isolated_as_its_own_folder_says() {
+    let home = Home::new();
+    let (_host, port) = host(&home, &home.work(), 0, "host");
+    let [shop, ..] = repository(&home);
+    let running = home.wrap("shop", "one", &["cat"]).directory(&shop).open_input().spawn();
+    until("it runs", || home.instance("shop", "one"));
+    let web = home.write("shop/web/agentfs.toml", &format!("isolate = [{port}]\n"));
+    let web = web.parent().unwrap();
+    assert!(refused(&home, "one", web, port, &[]) && !refused(&home, "one", &shop, port, &[]));
+    let exec = |folder| home.exec("shop/one", &client(port)).directory(folder).output().status.success();
+    assert!(!exec(web) && exec(&shop));
+    fs::write(shop.join("agentfs.toml"), "isolate = true\n").unwrap();
+    assert!(refused(&home, "one", &shop, port, &[]) && !exec(&shop));
+    // A restart that could not start it again does not stop it.
+    fs::write(shop.join("agentfs.toml"), "isolate = 'yes'\n").unwrap();
+    let restart = home.agentfs(&["restart", "shop/one"]).output().code(1);
+    let _ = restart.names(&["isolate", "agentfs.toml", "still running"]);
+    assert!(home.instance("shop", "one").is_some());
+    drop(running);
+}
+
+/// A file that cannot be read may isolate ports. In a linked worktree it is another file than the one that names the app.
+#[test]
+fn an_agentfs_toml_that_cannot_be_read_starts_nothing() {
+    let home = Home::new();
+    let [shop, blue, _] = repository(&home);
+    home.write("blue/agentfs.toml", "isolate = true\nx = = \n");
+    home.write("shop/agentfs.toml", "isolate = true\nx = = \n");
+    let web = home.write("shop/web/agentfs.toml", "name = 'front'\n");
+    for folder in [&blue, &shop, web.parent().unwrap()] {
+        let wrong = home.agentfs(&["wrap", "--", "true"]).directory(folder).output().code(125);
+        let wrong = wrong.names(&["agentfs.toml", "line 2: "]);
+        assert_eq!(wrong.stderr.matches("cannot read").count(), 1, "{}", wrong.explain());
+    }
+    let misspelt = home.write("blue/agentfs.toml", "name = 3\nisolated = true\n");
+    fs::copy(&misspelt, shop.join("agentfs.toml")).unwrap();
+    let told = home.agentfs(&["wrap", "--", "true"]).directory(&blue).speaking().output().success();
+    let _ = told.names(&["`isolated`, which has no effect", "`name` in", "is not a name: it is `3`"]);
+    fs::remove_file(&misspelt).unwrap();
+    let _ = home.program("mkfifo").arg(&misspelt).output().success();
+    let _ = home.agentfs(&["wrap", "--", "true"]).directory(&blue).output().success();
+}

@@ -8,8 +8,7 @@ use std::time::Duration;
 Examples:
   agentfs stop               the instance of this folder
   agentfs stop shop/main     one instance
-  agentfs stop shop          the instance main of an app, never another fork
-  agentfs stop --app shop    every instance of an app
+  agentfs stop shop          every instance of an app
   agentfs stop --all --timeout 2
 
 Stopping an instance takes these steps:
@@ -20,17 +19,14 @@ Stopping an instance takes these steps:
 It returns when no process, listener or name of the instance is left. If something cannot be
 stopped, the status is 1 and the message names it.")]
 pub(crate) struct StopArguments {
-    /// APP/INSTANCE, INSTANCE.APP, a URL, or APP for its instance main; without any, the instance of this folder
+    /// APP/INSTANCE, INSTANCE.APP, a URL, or APP for all of its instances; without any, the instance of this folder
     #[arg(value_name = "INSTANCE")]
     pub(crate) instances: Vec<String>,
     /// Seconds to wait before SIGKILL
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = crate::number::within::<0, 86_400>)]
     pub(crate) timeout: u64,
-    /// Stop every instance of this app
-    #[arg(long, value_name = "NAME", conflicts_with = "instances")]
-    pub(crate) app: Option<String>,
     /// Stop every instance
-    #[arg(long, conflicts_with_all = ["instances", "app"])]
+    #[arg(long, conflicts_with = "instances")]
     pub(crate) all: bool,
 }
 

@@ -2,12 +2,16 @@
 use crate::args::ExecArguments;
 use crate::autostart;
 use crate::commands::tell::{self, Told};
+use crate::commands::wrap::union;
 use crate::duration::now_ms;
 use crate::exit::Exit;
 use crate::hint::Failure;
+use crate::place::Place;
 use crate::printer::Printer;
+use crate::project_file::{self, Isolation};
 use crate::settings::Settings;
 use crate::{environment, here, instance, interposer, program, protection, reference, supervise};
+use agentfs_wire::companion::Companion;
 use agentfs_wire::control::{Snapshot, method};
 use serde_json::json;
 use std::ffi::OsString;
@@ -34,7 +38,7 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
         return Err(reference::nothing_runs(name));
     };
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let target = here::choose(name, settings, &mut client, &snapshot)?;
+    let target = here::choose(name, settings, &mut client, &snapshot, Some(printer))?;
     let program = command.first().cloned().unwrap_or_default();
     let path = program::find(&program, settings.search_path.as_deref())?;
     let library = interposer::unpack(settings, |text| printer.warn(text))?;
@@ -46,8 +50,9 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     let of = (target.app.as_str(), target.instance.as_str());
     let announcer = printer.speaks().then(|| tell::begin(settings, of, None, now_ms(), Told::Warnings));
     let companion = instance::companion(settings, &target.app, &target.instance);
+    let isolation = isolation_here(companion.as_ref())?;
     let (rules, secret) = companion.map(|companion| (companion.rules, companion.secret)).unwrap_or_default();
-    let isolate = arguments.isolate || rules.isolate;
+    let isolate = arguments.isolate || rules.isolate || isolation.all;
     let engine = instance::preload(settings, printer, &start.path, library, isolate, unreached);
     let engine = start.adjust(engine);
     let place = (target.host.clone(), target.url.clone());
@@ -55,7 +60,7 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     plan.secret = secret;
     plan.only = rules.only;
     plan.except = rules.except;
-    plan.isolated = rules.isolated;
+    plan.isolated = union(&rules.isolated, &isolation.ports);
     plan.allow_host = rules.allow_host;
     // The instance's rules, whatever our own environment says.
     let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
@@ -67,6 +72,16 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     }
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))
+}
+
+/// What agentfs.toml of our folder isolates, if the folder is the instance's: the file may have changed since the
+/// instance started, and a package may have one of its own.
+fn isolation_here(companion: Option<&Companion>) -> Result<Isolation, Failure> {
+    let place = Place::current();
+    match companion {
+        Some(companion) if place.owns(companion) => project_file::isolation(&place),
+        _ => Ok(Isolation::default()),
+    }
 }
 
 /// Whether the command line names no instance: `--` is the first word of `exec` that is not an option.

@@ -71,7 +71,7 @@ fn add(
         ));
     }
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let instance = here::choose(name, settings, client, &snapshot)?;
+    let instance = here::choose(name, settings, client, &snapshot, Some(printer))?;
     let params = ForwardParams {
         app: instance.app.clone(),
         instance: instance.instance.clone(),

@@ -34,18 +34,18 @@ pub(crate) fn run(
     let mut wanted: BTreeMap<(&str, &str), &InstanceInfo> = BTreeMap::new();
     let chosen: Vec<&InstanceInfo> = if arguments.all {
         all.iter().collect()
-    } else if let Some(app) = &arguments.app {
-        let of_app: Vec<&InstanceInfo> = all.iter().filter(|info| info.app == *app).collect();
-        if of_app.is_empty() {
-            return Err(reference::unknown(app, all));
-        }
-        of_app
     } else if arguments.instances.is_empty() {
         vec![here::find(settings, all)?]
     } else {
         let mut chosen = Vec::new();
         for name in &arguments.instances {
-            chosen.push(here::named(name, settings, &mut client, &snapshot)?);
+            let app = name.to_ascii_lowercase();
+            let of_app: Vec<&InstanceInfo> = all.iter().filter(|info| info.app == app).collect();
+            // Elsewhere an app alone is its `main`. Who ends an app ends all of it, and reads what was ended.
+            if of_app.is_empty() {
+                chosen.push(here::named(name, settings, &mut client, &snapshot)?);
+            }
+            chosen.extend(of_app);
         }
         chosen
     };

@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &UrlArguments, settings: &Settings, printer: &Print
         return Err(reference::nothing_runs(name));
     };
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let instance = here::choose(name, settings, &mut client, &snapshot)?;
+    let instance = here::choose(name, settings, &mut client, &snapshot, Some(printer))?;
     let port = arguments.port.or_else(|| pasted::port_of(name?));
     let listener = reference::listener(instance, port)?;
     let Some(url) = &listener.url else {

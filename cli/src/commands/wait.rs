@@ -83,7 +83,8 @@ fn attempt(
         Exit::NotFound => Ok(Err(failure)),
         _ => Err(failure),
     };
-    let instance = match here::choose(name, settings, connection, &snapshot) {
+    // The instance `main` may be about to start: that is what is waited for.
+    let instance = match here::choose(name, settings, connection, &snapshot, None) {
         Ok(instance) => instance,
         Err(failure) => return missing(failure),
     };

@@ -61,15 +61,26 @@ impl Hub {
     }
 
     fn add_route(&mut self, params: &RouteParams) -> Answer {
-        let route = HandRoute::parse(params)?;
+        let mut route = HandRoute::parse(params)?;
         if let Some(owner) = self.registry.owner_of(&route.host).filter(|_| !params.replace) {
             let message = format!("`{}` is already routed to {owner}", route.host);
             return Err(error(ErrorCode::Conflict, message, Some("choose another name or use --replace")));
         }
         let missing = match &route.target {
             RouteTarget::Instance(key) => (!self.registry.knows(key)).then(|| key.to_string()),
+            RouteTarget::App(app) if self.registry.named(app).is_empty() => {
+                match self.registry.only_fork(app) {
+                    // As in other commands, the app is enough where only one instance is running. The route stays with it.
+                    Some(key) => {
+                        route.given = key.to_string();
+                        route.target = RouteTarget::Instance(key);
+                        None
+                    }
+                    None => Some(app.clone()),
+                }
+            }
             // It follows the app's own name, which never means a fork.
-            RouteTarget::App(app) => self.registry.named(app).is_empty().then(|| app.clone()),
+            RouteTarget::App(_) => None,
             RouteTarget::Socket(_) | RouteTarget::Tcp(_) => None,
         };
         if let Some(name) = missing {

@@ -70,9 +70,20 @@ impl Registry {
 
     /// The running instances of an app.
     pub(crate) fn forks(&self, app: &str) -> Vec<String> {
+        self.living(app).map(Key::to_string).collect()
+    }
+
+    /// The instance of an app, if only one is running.
+    pub(crate) fn only_fork(&self, app: &str) -> Option<Key> {
+        let mut living = self.living(app);
+        let first = living.next().cloned();
+        first.filter(|_| living.next().is_none())
+    }
+
+    fn living(&self, app: &str) -> impl Iterator<Item = &Key> {
         let first = Key { app: app.to_owned(), instance: String::new() };
-        let of_app = self.instances.range(first..).take_while(|(key, _)| key.app == app);
-        of_app.filter(|(_, instance)| instance.is_alive()).map(|(key, _)| key.to_string()).collect()
+        let of_app = self.instances.range(first..).take_while(move |(key, _)| key.app == app);
+        of_app.filter(|(_, instance)| instance.is_alive()).map(|(key, _)| key)
     }
 
     /// Number of routes made by hand.

@@ -94,8 +94,10 @@ fn instances_and_listeners_are_counted() {
         see(&mut registry, file, state);
     }
     assert_eq!((registry.counts(), registry.forks("shop")), ((1, 2), vec!["shop/k3f9".to_owned()]));
+    assert_eq!(registry.only_fork("shop"), Some(key()));
     see(&mut registry, "shop-two.80.sock", LISTENS);
     assert_eq!((registry.counts(), registry.forks("shop").len()), ((2, 3), 2));
+    assert!(registry.only_fork("shop").is_none());
     assert!(registry.forks("sho").is_empty() && registry.forks("shoq").is_empty());
     assert!(registry.knows(&key()) && !registry.knows(&named("three")));
     let accepting = |file: &str, inode| registry.is_accepting(file, inode);
