@@ -33,18 +33,28 @@ pub(crate) fn choose<'a>(
     told: Option<&Printer>,
 ) -> Result<&'a InstanceInfo, Failure> {
     if let (Some(printer), Some(name)) = (told, name)
-        && let Some(info) = reference::only_fork(name, &snapshot.instances)
+        && let Some(info) = only_fork(name, snapshot, printer)
     {
-        let InstanceInfo { app, instance, .. } = info;
-        printer.warn(&format!(
-            "{app}/main is not running; `{name}` is taken as {app}/{instance}, the only instance of {app} that is"
-        ));
         return Ok(info);
     }
     match name {
         Some(name) => named(name, settings, client, snapshot),
         None => find(settings, &snapshot.instances),
     }
+}
+
+/// The only fork of an app whose `main` is not running, where `name` is that app. It is told that this one is taken.
+pub(crate) fn only_fork<'a>(
+    name: &str,
+    snapshot: &'a Snapshot,
+    printer: &Printer,
+) -> Option<&'a InstanceInfo> {
+    let info = reference::only_fork(name, &snapshot.instances)?;
+    let InstanceInfo { app, instance, .. } = info;
+    printer.warn(&format!(
+        "{app}/main is not running; `{name}` is taken as {app}/{instance}, the only instance of {app} that is"
+    ));
+    Some(info)
 }
 
 /// The instance that is named, also by a URL.

@@ -84,8 +84,7 @@ fn an_app_alone_is_its_main_for_every_command() {
     let _ = home.agentfs(&["url", "shop"]).speaking().output().success().names(&told);
     let waited = home.agentfs(&["wait", "shop", "--timeout", "100ms"]).output().code(124);
     let _ = waited.names(&["`shop/main`", "shop/blue"]);
-    let route = home.agentfs(&["route", "preview", "shop"]).speaking().output().success();
-    assert!(route.stdout.contains("shop/blue") || route.stderr.contains("shop/blue"), "{}", route.explain());
+    let _ = home.agentfs(&["route", "preview", "shop"]).speaking().output().success().names(&told);
     // Of several, none is.
     let green = start(&home, "green");
     said(&["exec", "shop", "--", "true"], 125);

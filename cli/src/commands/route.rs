@@ -9,7 +9,7 @@ use crate::hint::Failure;
 use crate::pasted::{self, Pasted, port_label};
 use crate::printer::Printer;
 use crate::settings::Settings;
-use agentfs_wire::control::{Policy, RouteInfo, RouteParams, method};
+use agentfs_wire::control::{Policy, RouteInfo, RouteParams, Snapshot, method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -48,6 +48,9 @@ pub(crate) fn run(
     let (Some(name), Some(target)) = (&arguments.name, &arguments.target) else {
         return Err(Failure::new(Exit::Usage, "a route needs a name and a target"));
     };
+    // The collector takes it, too.
+    let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
+    let _ = here::only_fork(target, &snapshot, printer);
     let params = RouteParams {
         host: host(name),
         target: target_of(target, settings, &mut client)?,
