@@ -67,6 +67,19 @@ fn at_address(address: SocketAddr, known: &Known, settings: &Settings) -> Result
     }
 }
 
+/// Whether a connect of this process reaches the router: of an isolated instance it is refused.
+///
+/// # Errors
+/// [`Exit::NotFound`] if it does not.
+pub(crate) fn reaches_router(known: &Known, settings: &Settings) -> Result<(), Failure> {
+    let (Some(info), Some(daemon)) = (known.own(settings), known.daemon.as_ref()) else { return Ok(()) };
+    let address = Local::of_port(daemon.http_port).address;
+    match inside::meets(info, address, settings) {
+        Meets::Refused(why) => Err(refused(address, why, info, known, settings)),
+        Meets::Own(_) | Meets::Host => Ok(()),
+    }
+}
+
 /// A connect that is refused, though the host may have such a port.
 fn refused(
     address: SocketAddr,

@@ -20,7 +20,7 @@ use once_cell::race::OnceBool;
 /// library switches itself off: a truncated environment would be worse.
 const KEPT_BYTES: usize = 4096;
 /// Strings that are passed on.
-const KEPT_STRINGS: usize = 24;
+const KEPT_STRINGS: usize = 32;
 /// Ports in one of the lists `--only`, `--except`, `--expose`.
 const LIST_PORTS: usize = 32;
 

@@ -153,6 +153,10 @@ fn who_says_inside_what_a_connect_would_meet() {
     let isolated =
         who("red", port).code(3).names(&["is refused: the instance is isolated", "on the host, port"]);
     assert_eq!(isolated.stdout, "");
+    let url = format!("http://feature-cart.shop.localhost:{}/", home.router_port());
+    let at = |instance: &str| home.exec(instance, &[&agentfs, "who", &url]).output();
+    assert!(at("shop/feature-cart").success().stdout.contains("through the router"));
+    let _ = at("shop/red").code(3).names(&["is refused: the instance is isolated", "the router of agentfs"]);
     // One of another checkout of the repository.
     let script = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); print('PORT', s.getsockname()[1], flush=True); exec('while 1: s.accept()')";
     let mut fork = home.program("python3").args(["-c", script]).directory(&main).spawn();

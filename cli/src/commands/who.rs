@@ -1,6 +1,6 @@
 //! `agentfs who`: which process of which fork answers on a port or at a URL, as seen from where it is run. At a host name
 //! it is what the router would ask, and nobody where the router would answer itself.
-use crate::answer::{Answer, at_port, of_listener, of_socket, on_host};
+use crate::answer::{Answer, at_port, of_listener, of_socket, on_host, reaches_router};
 use crate::args::WhoArguments;
 use crate::autostart;
 use crate::exit::Exit;
@@ -53,7 +53,10 @@ fn find(place: &str, known: &Known, settings: &Settings) -> Result<Vec<Answer>, 
         Some(Pasted::Host { port: Some(port), .. }) if is_other(port, known, settings) => {
             Ok(vec![at_port(Local::of_port(port), known, settings)?])
         }
-        Some(Pasted::Host { name, .. }) => at_host(place, &name, known, settings),
+        Some(Pasted::Host { name, .. }) => {
+            reaches_router(known, settings)?;
+            at_host(place, &name, known, settings)
+        }
         _ => Err(Failure::new(
             Exit::Usage,
             format_args!("`{place}` is not a port of this machine or a URL of an app"),
