@@ -117,13 +117,17 @@ impl Members {
         });
         // While a session has a process, no other gets its number.
         self.sessions.retain(|session, _| table.values().any(|process| process.session == *session));
+        let known: BTreeMap<u32, Key> = self
+            .wanted
+            .iter()
+            .flat_map(|(key, wanted)| wanted.known.iter().map(|pid| (*pid, key.clone())))
+            .collect();
         for (pid, process) in table {
-            let by_name = self.wanted.iter().find(|(key, wanted)| {
-                wanted.known.contains(pid)
-                    || process.claims.as_ref() == Some(key) && is_young(process, wanted)
-            });
-            let key = by_name.map(|(key, _)| key.clone());
-            if let Some(key) = key {
+            let claimed = || {
+                let (key, wanted) = self.wanted.get_key_value(process.claims.as_ref()?)?;
+                is_young(process, wanted).then(|| key.clone())
+            };
+            if let Some(key) = known.get(pid).cloned().or_else(claimed) {
                 self.add(*pid, process, key);
             }
         }

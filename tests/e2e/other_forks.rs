@@ -108,19 +108,34 @@ fn a_forward_of_one_fork_is_not_another_forks_port() {
     drop(probe);
     let listen = port.to_string();
     let _ = home.agentfs(&["forward", "shop/blue:5000", &listen]).output().success();
-    let mut green = home.wrap("shop", "green", &["cat"]).open_input().speaking().spawn();
+    let [program, number] = client(port);
+    let command = ["sh", "-c", "while read line; do \"$0\" \"$1\"; done", &program, &number];
+    let mut green = home.wrap("shop", "green", &command).open_input().speaking().spawn();
     until("green is known", || home.instance("shop", "green"));
-    let asks = |instance: &str| home.exec(instance, &client(port)).output();
-    assert!(!asks("shop/green").status.success(), "{}", asks("shop/green").explain());
-    let refused = format!("warning: localhost:{port} is refused: agentfs holds it for another instance");
+    let asks = |instance: &str| home.exec(instance, &client(port)).speaking().output();
+    let refused = format!("warning: localhost:{port} is refused: agentfs holds it for shop/blue; ");
+    // Who ran the program is told, also where a child of it asked, and nobody else.
+    let script = ["sh", "-c", "\"$0\" \"$1\"; exit 7", &program, &number];
+    for command in [&client(port).each_ref().map(String::as_str)[..], &script] {
+        let mut run = home.exec("shop/green", command).speaking().spawn();
+        run.wait();
+        // It may be told a moment after the program's end.
+        until("the caller is told", || run.stderr().contains(&refused).then_some(()));
+        let run = run.finish();
+        assert!(!run.status.success() && run.stderr.matches("localhost:").count() == 1, "{}", run.explain());
+    }
+    assert!(!green.stderr().contains("localhost:"), "{}", green.stderr());
+    green.write(b"\n");
     until("its terminal is told", || green.stderr().contains(&refused).then_some(()));
     assert_eq!(home.program(&client(port)[0]).arg(&listen).text(), "blue", "outside of instances");
     assert_eq!(asks("shop/blue").success().stdout, "blue", "its own");
     let _ = home.agentfs(&["forward", "--remove", &format!("127.0.0.1:{port}")]).output().success();
     let (free, _) = host(&home, &home.work(), port, "a database");
-    assert_eq!(asks("shop/green").success().stdout, "a database");
+    let reached = asks("shop/green").success();
+    assert_eq!((reached.stdout.as_str(), reached.stderr.as_str()), ("a database", ""));
     let reached = format!("localhost:{port} is the host's: python3 (pid ");
     until("its terminal is told", || green.stderr().contains(&reached).then_some(()));
+    green.write(b"\n");
     green.close_input();
     let told = green.finish().success().stderr;
     assert_eq!(told.matches("localhost:").count(), 2, "each once: {told}");

@@ -1,7 +1,9 @@
 //! `agentfs exec`: becomes a program inside a running instance.
 use crate::args::ExecArguments;
 use crate::autostart;
+use crate::commands::tell::{self, Told};
 use crate::commands::wrap::union;
+use crate::duration::now_ms;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::place::Place;
@@ -36,7 +38,7 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
         return Err(reference::nothing_runs(name));
     };
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let target = here::choose(name, settings, &snapshot.instances)?;
+    let target = here::choose(name, settings, &mut client, &snapshot, Some(printer))?;
     let program = command.first().cloned().unwrap_or_default();
     let path = program::find(&program, settings.search_path.as_deref())?;
     let library = interposer::unpack(settings, |text| printer.warn(text))?;
@@ -45,6 +47,8 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     if let Some(why) = unreached {
         instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
     }
+    let of = (target.app.as_str(), target.instance.as_str());
+    let announcer = printer.speaks().then(|| tell::begin(settings, of, None, now_ms(), Told::Warnings));
     let companion = instance::companion(settings, &target.app, &target.instance);
     let isolation = isolation_here(companion.as_ref())?;
     let (rules, secret) = companion.map(|companion| (companion.rules, companion.secret)).unwrap_or_default();
@@ -63,6 +67,9 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     program::settle(&start.path, &mut variables);
     instance::look_at_host(&mut client, &target.app, &target.instance);
     drop(client);
+    if let Some(Err(error)) = announcer.map(|begun| begun.and_then(tell::Starting::finish)) {
+        printer.detail(&error.message);
+    }
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))
 }

@@ -71,7 +71,7 @@ pub(crate) fn run(
         return Err(reference::nothing_runs(name));
     };
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let info = here::choose(name, settings, &snapshot.instances)?;
+    let info = here::choose(name, settings, &mut client, &snapshot, Some(printer))?;
     let shown = format!("{}/{}", info.app, info.instance);
     if place::own(settings).is_some_and(|own| own == (info.app.clone(), info.instance.clone())) {
         return Err(Failure::of(format_args!("{shown} cannot restart itself"))
