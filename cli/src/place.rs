@@ -118,6 +118,7 @@ impl Place {
                 }
                 (Some(_), None) => format!("the folder of the detached worktree {}", checkout.root.display()),
             },
+            None if self.directory.as_os_str().is_empty() => "the current folder was removed".to_owned(),
             None => format!("{} is not in a git checkout", self.directory.display()),
         }
     }

@@ -118,6 +118,8 @@ fn text(answer: &Answer<'_>) -> String {
     ];
     let line = |(what, value, from): (&str, &str, &str)| match from {
         "" => format!("{what:<10}  {}\n", visible(value)),
+        // It is a sentence.
+        why if what == "instance" => format!("{what:<10}  {}  ({})\n", visible(value), visible(why)),
         from => format!("{what:<10}  {}  (from {})\n", visible(value), visible(from)),
     };
     lines.into_iter().map(line).collect()
