@@ -461,25 +461,10 @@ pub(crate) enum ProbeAction {
 /// `agentfs tell`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TellArguments {
-    /// App of the instance
-    #[arg(long)]
-    pub(crate) app: String,
-    /// The instance
-    #[arg(long)]
-    pub(crate) instance: String,
     /// The process whose exit ends it
     #[arg(long)]
     pub(crate) pid: u32,
-    /// Unix time in milliseconds when the process was started
-    #[arg(long)]
-    pub(crate) started_ms: u64,
     /// Only warnings, and only about what the process started: for `exec`
     #[arg(long)]
     pub(crate) warnings: bool,
-    /// The router's port; asked of the collector if absent
-    #[arg(long)]
-    pub(crate) http_port: Option<u16>,
-    /// The router's port for TLS, if TLS is on
-    #[arg(long)]
-    pub(crate) https_port: Option<u16>,
 }

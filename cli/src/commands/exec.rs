@@ -1,7 +1,7 @@
 //! `agentfs exec`: becomes a program inside a running instance.
 use crate::args::ExecArguments;
 use crate::autostart;
-use crate::commands::tell::{self, Told};
+use crate::commands::tell::{self, Subject, Told};
 use crate::commands::wrap::union;
 use crate::duration::now_ms;
 use crate::exit::Exit;
@@ -37,6 +37,7 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     let Some(mut client) = autostart::where_needed(settings)? else {
         return Err(reference::nothing_runs(name));
     };
+    let announcer = printer.speaks().then(|| tell::begin(settings, Told::Warnings));
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
     let target = here::choose(name, settings, &mut client, &snapshot, Some(printer))?;
     let program = command.first().cloned().unwrap_or_default();
@@ -47,8 +48,6 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     if let Some(why) = unreached {
         instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
     }
-    let of = (target.app.as_str(), target.instance.as_str());
-    let announcer = printer.speaks().then(|| tell::begin(settings, of, None, now_ms(), Told::Warnings));
     let companion = instance::companion(settings, &target.app, &target.instance);
     let isolation = isolation_here(companion.as_ref())?;
     let (rules, secret) = companion.map(|companion| (companion.rules, companion.secret)).unwrap_or_default();
@@ -67,7 +66,8 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     program::settle(&start.path, &mut variables);
     instance::look_at_host(&mut client, &target.app, &target.instance);
     drop(client);
-    if let Some(Err(error)) = announcer.map(|begun| begun.and_then(tell::Starting::finish)) {
+    let subject = Subject::of((&target.app, &target.instance), now_ms(), None);
+    if let Some(Err(error)) = announcer.map(|begun| begun.and_then(|begun| begun.finish(Some(&subject)))) {
         printer.detail(&error.message);
     }
     let error = supervise::replace(&start.path, &start.arguments, &variables);

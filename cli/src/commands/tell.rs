@@ -1,10 +1,12 @@
 //! `agentfs tell` (hidden): reports on standard error where a wrapped program listens, because `wrap` itself has become
-//! that program. For `exec` it reports only what the program could not do. It is a separate process and not the program's child, so the program never sees it.
+//! that program. For `exec` it reports only what the program could not do. It is a separate process and not the program's
+//! child, so the program never sees it.
 //!
 //! ```text
-//! wrap ── runs ──► sh ── starts ──► tell      asks for all events since the start of the program
-//!  │               └─ ends at once      │
-//!  └─ becomes the program               └─ ends with the program, at once
+//! wrap ── runs ──► sh ── starts ──► tell      waits until it is told what about
+//!  │               └─ ends at once   │
+//!  ├─ joins or makes an instance ───►│        asks for all events since the start of the program
+//!  └─ becomes the program            └─ ends with the program, at once
 //! ```
 //! If the collector is killed, it waits for the next one and goes on there (`revive`).
 //!
@@ -27,6 +29,7 @@ use agentfs_wire::event::{Call, Event, Listener, What};
 use agentfs_wire::url::UrlStyle;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -68,57 +71,84 @@ pub(crate) enum Told {
     Warnings,
 }
 
-/// The shell that starts the reporting process. It takes as long as the rest of `wrap` does, so it runs beside that.
+/// What there is to report about. The process is told on its standard input, because it is started before we know: its
+/// start takes as long as the rest of `wrap`, and so runs beside that.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Subject {
+    pub(crate) app: String,
+    pub(crate) instance: String,
+    /// Unix milliseconds since when no event is missed: when the program was started.
+    pub(crate) started_ms: u64,
+    /// The router's port, as far as it is known. Else the collector is asked.
+    pub(crate) http_port: Option<u16>,
+    /// The router's port for TLS, if TLS is on.
+    pub(crate) https_port: Option<u16>,
+}
+
+/// The shell that starts the reporting process.
 #[derive(Debug)]
 pub(crate) struct Starting {
     shell: Child,
 }
 
-/// Begins to start a process that reports on the instance until our own process, which becomes the program, has ended.
-/// It misses no event since `started_ms`. It asks the collector how URLs are written if we do not know.
+/// Begins to start a process that reports until our own process, which becomes the program, has ended. It ends at once if it
+/// is not told what about ([`Starting::finish`]).
 ///
 /// # Errors
 /// Why it could not be started.
-pub(crate) fn begin(
-    settings: &Settings,
-    (app, instance): (&str, &str),
-    urls: Option<UrlStyle>,
-    started_ms: u64,
-    what: Told,
-) -> Result<Starting, Failure> {
+pub(crate) fn begin(settings: &Settings, what: Told) -> Result<Starting, Failure> {
     let own = autostart::own_command(settings).map_err(|error| cannot_report(&error))?;
-    // The shell ends at once, so that the program has no child that it did not start.
+    // The shell ends at once, so that the program has no child that it did not start. It gives no standard input to what
+    // runs in its background, except by another number.
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "\"$0\" \"$@\" &"]).arg(own.get_program()).env_clear();
+    shell.args(["-c", "{ \"$0\" \"$@\" <&3 3<&- & } 3<&0"]).arg(own.get_program()).env_clear();
     shell.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    shell.arg("tell").args(["--app", app, "--instance", instance]);
-    shell.args(["--pid", &std::process::id().to_string(), "--started-ms", &started_ms.to_string()]);
+    shell.args(["tell", "--pid", &std::process::id().to_string()]);
     if what == Told::Warnings {
         shell.arg("--warnings");
     }
-    if let Some(urls) = urls {
-        shell.args(["--http-port", &urls.http_port.to_string()]);
-    }
-    if let Some(port) = urls.and_then(|urls| urls.https_port) {
-        shell.args(["--https-port", &port.to_string()]);
-    }
-    shell.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).current_dir("/");
     Ok(Starting { shell: shell.spawn().map_err(|error| cannot_report(&error))? })
+}
+
+// === impl Subject ===
+
+impl Subject {
+    /// The subject of an instance, whose program was started at `started_ms` (Unix milliseconds).
+    pub(crate) fn of((app, instance): (&str, &str), started_ms: u64, urls: Option<UrlStyle>) -> Self {
+        Self {
+            app: app.to_owned(),
+            instance: instance.to_owned(),
+            started_ms,
+            http_port: urls.map(|urls| urls.http_port),
+            https_port: urls.and_then(|urls| urls.https_port),
+        }
+    }
+
+    /// Reads it from standard input. `None`: there is nothing to report.
+    fn read() -> Option<Self> {
+        serde_json::from_reader(io::stdin().lock()).ok()
+    }
 }
 
 // === impl Starting ===
 
 impl Starting {
-    /// Waits until the process is started and the shell has ended.
+    /// Says what to report about, if there is anything, and waits until the shell has ended.
     ///
     /// # Errors
-    /// What wait(2) says.
-    pub(crate) fn finish(mut self) -> Result<(), Failure> {
-        match self.shell.wait() {
-            // Who ignores SIGCHLD gets no status (wait(2)).
-            Err(error) if error.raw_os_error() != Some(Errno::ECHILD as i32) => Err(cannot_report(&error)),
+    /// The process is not there any more, or what wait(2) says.
+    pub(crate) fn finish(mut self, subject: Option<&Subject>) -> Result<(), Failure> {
+        let told = match (self.shell.stdin.take(), subject) {
+            (Some(input), Some(subject)) => serde_json::to_writer(input, subject).map_err(io::Error::from),
             _ => Ok(()),
-        }
+        };
+        let waited = match self.shell.wait() {
+            // Who ignores SIGCHLD gets no status (wait(2)).
+            Err(error) if error.raw_os_error() != Some(Errno::ECHILD as i32) => Err(error),
+            _ => Ok(()),
+        };
+        told.and(waited).map_err(|error| cannot_report(&error))
     }
 }
 
@@ -139,11 +169,13 @@ pub(crate) fn run(
     // Signals from the terminal are for the program's job, not for us. Fails only if we lead a process group.
     let _ = nix::unistd::setsid();
     let end = process::end_of(arguments.pid).ok();
-    let pid = (arguments.pid, arguments.started_ms);
+    let Some(subject) = Subject::read() else { return Ok(Exit::Success) };
+    let pid = (arguments.pid, subject.started_ms);
     let (done_tx, done_rx) = UnixStream::pair().map_err(|error| Failure::of(&error))?;
     let progress = Arc::new(Progress::default());
     let mut teller = Teller {
         arguments: arguments.clone(),
+        subject: subject.clone(),
         settings: settings.clone(),
         printer: *printer,
         progress: Arc::clone(&progress),
@@ -159,7 +191,7 @@ pub(crate) fn run(
     // A program whose port is in use may have ended before we started.
     let has_ended = !liveness::is_running(pid.0, pid.1);
     if has_ended || wait_for_one(end.as_ref(), &done_rx, pid) == Ended::Program {
-        let last = last_event(settings, arguments);
+        let last = last_event(settings, subject);
         progress.last.store(last, Ordering::SeqCst);
         if progress.seen.load(Ordering::SeqCst) < last {
             wait_within(&done_rx, LAST_EVENTS);
@@ -176,8 +208,8 @@ pub(crate) fn run(
 
 /// Number of the last event that is about what the instance did so far. The collector may be searching for who has a port
 /// that the program could not bind. 0 if it does not answer in time.
-fn last_event(settings: &Settings, arguments: &TellArguments) -> u64 {
-    let TellArguments { app, instance, started_ms: since_ms, .. } = arguments.clone();
+fn last_event(settings: &Settings, subject: Subject) -> u64 {
+    let Subject { app, instance, started_ms: since_ms, .. } = subject;
     let params = SettleParams { app, instance, since_ms };
     let ask = |mut client: Client| client.call(method::CALLS_SETTLED, params).ok();
     let client = Client::connect_within(&settings.paths, Duration::from_millis(LAST_EVENTS.into())).ok();
@@ -188,6 +220,7 @@ fn last_event(settings: &Settings, arguments: &TellArguments) -> u64 {
 #[derive(Debug)]
 struct Teller {
     arguments: TellArguments,
+    subject: Subject,
     settings: Settings,
     printer: Printer,
     progress: Arc<Progress>,
@@ -243,8 +276,8 @@ impl Progress {
 impl Teller {
     /// Tells until there are no events any more. If the collector is lost, goes on with the next one.
     fn run(&mut self) {
-        let TellArguments { app, instance, pid, started_ms, http_port, https_port, .. } =
-            self.arguments.clone();
+        let pid = self.arguments.pid;
+        let Subject { app, instance, started_ms, http_port, https_port } = self.subject.clone();
         let mut known = http_port.map(|http_port| UrlStyle { http_port, https_port });
         let mut ours = Ours::new(self.settings.paths.clone(), app.clone(), instance.clone(), pid);
         let mut memory = Memory::default();
@@ -336,7 +369,7 @@ impl Teller {
             return;
         }
         let owner = listener.pid.or_else(|| self.owner(&listener.socket));
-        if is_ours(owner, ours, self.arguments.pid, self.arguments.started_ms) {
+        if is_ours(owner, ours, self.arguments.pid, self.subject.started_ms) {
             self.printer.say(&line);
         }
     }
@@ -365,7 +398,7 @@ impl Teller {
 
     /// Whether a command of the instance was started by `wrap`: it has an announcer of its own.
     fn is_wraps(&self, command: u32) -> bool {
-        let TellArguments { app, instance, .. } = &self.arguments;
+        let Subject { app, instance, .. } = &self.subject;
         let companion = instance::companion_in(&self.settings.paths, app, instance);
         companion.is_some_and(|companion| companion.started().iter().any(|one| one.wrap_pid == command))
     }
@@ -373,7 +406,7 @@ impl Teller {
     /// The process of a listener that the event does not name: the collector may see a socket before it is told whose it
     /// is. That matters only where the instance has other commands as well.
     fn owner(&self, socket: &str) -> Option<u32> {
-        let TellArguments { app, instance, .. } = &self.arguments;
+        let Subject { app, instance, .. } = &self.subject;
         let companion = instance::companion_in(&self.settings.paths, app, instance)?;
         if companion.started().len() < 2 {
             return None;

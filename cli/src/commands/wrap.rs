@@ -11,7 +11,7 @@ use crate::autostart;
 use crate::choice::{Before, Mode, Request};
 use crate::claim::{Claim, claim};
 use crate::client::Client;
-use crate::commands::tell::{self, Told};
+use crate::commands::tell::{self, Subject, Told};
 use crate::environment::{self, Engine};
 use crate::exit::Exit;
 use crate::follow::{Followed, Follower, Tell};
@@ -62,6 +62,8 @@ pub(crate) fn run_telling(
 ) -> Result<Exit, Failure> {
     let name = arguments.command.first().cloned().unwrap_or_default();
     let path = program::find(&name, settings.search_path.as_deref())?;
+    let begun = (tell == Tell::Listeners).then(|| tell::begin(settings, Told::Everything));
+    let announcer = begun.and_then(|begun| begun.inspect_err(|error| printer.warn(&error.message)).ok());
     let place = Place::current();
     let names = place.names(arguments.app.as_deref(), arguments.instance.as_deref(), &file_name(&path))?;
     let isolation = project_file::isolation(&place)?;
@@ -102,7 +104,11 @@ pub(crate) fn run_telling(
     joining::tell_orphans(settings, printer, &mut claim);
     let wrap = Wrap { arguments: &arguments, rules: &wanted.rules, settings, printer, tell, start: &start };
     let done = wrap.prepare(library, client, &claim).and_then(|prepared| {
-        if stays { wrap.stay(prepared, &mut claim) } else { Err(wrap.become_it(prepared, &claim)) }
+        if stays {
+            wrap.stay(prepared, &mut claim)
+        } else {
+            Err(wrap.become_it(&prepared, &claim, announcer))
+        }
     });
     let (child, follower) = done.inspect_err(|_| claim.withdraw(&settings.paths))?;
     let end = child.wait();
@@ -139,8 +145,8 @@ struct Prepared {
     variables: Vec<(OsString, OsString)>,
     /// How URLs are written, if a collector answered.
     urls: Option<UrlStyle>,
-    /// Who reports where the program listens, once it is the program.
-    announcer: Option<tell::Starting>,
+    /// Whether there is a collector. One that starts hundreds of programs may be too busy to say how URLs are written.
+    has_collector: bool,
     /// Why the library does not reach the program.
     unreached: Option<Why>,
 }
@@ -222,8 +228,6 @@ impl Wrap<'_> {
         }
         open_forwards(&arguments.forwards, client.as_mut(), printer);
         let urls = info.as_ref().map(DaemonInfo::urls);
-        // A collector that starts hundreds of programs may be too busy to say how URLs are written.
-        let announcer = client.as_ref().and_then(|_| self.announce(claim, urls));
         let chosen_port = match (arguments.port, &library) {
             (Some(port), _) => Some(port),
             (None, None) => Some(instance::free_port()?),
@@ -256,23 +260,15 @@ impl Wrap<'_> {
         // The rules say it again, whatever our own environment says.
         let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
         program::settle(&start.path, &mut variables);
-        Ok(Prepared { variables, urls, announcer, unreached })
-    }
-
-    /// Begins to start who reports where the program listens, if that is wanted.
-    fn announce(self, claim: &Claim, urls: Option<UrlStyle>) -> Option<tell::Starting> {
-        let Self { settings, printer, .. } = self;
-        let (of, since) =
-            ((claim.companion.app.as_str(), claim.companion.instance.as_str()), claim.own.started_ms);
-        let begun = (self.tell == Tell::Listeners)
-            .then(|| tell::begin(settings, of, urls, since, Told::Everything))?;
-        begun.inspect_err(|error| printer.warn(&error.message)).ok()
+        Ok(Prepared { variables, urls, has_collector: client.is_some(), unreached })
     }
 
     /// Becomes the program. Returns only if that fails.
-    fn become_it(self, mut prepared: Prepared, claim: &Claim) -> Failure {
+    fn become_it(self, prepared: &Prepared, claim: &Claim, announcer: Option<tell::Starting>) -> Failure {
         let Self { settings, printer, start, .. } = self;
-        if let Some(Err(error)) = prepared.announcer.take().map(tell::Starting::finish) {
+        let of = (claim.companion.app.as_str(), claim.companion.instance.as_str());
+        let subject = prepared.has_collector.then(|| Subject::of(of, claim.own.started_ms, prepared.urls));
+        if let Some(Err(error)) = announcer.map(|announcer| announcer.finish(subject.as_ref())) {
             printer.warn(&error.message);
         }
         prepared.tell_unreached(settings, &start.path, claim);
