@@ -46,6 +46,10 @@ const ENDED: u64 = 2048;
 /// An option was set that few programs set.
 const RARE: u64 = 4096;
 
+/// It was bound here, and is a listener of the instance.
+#[cfg(target_os = "linux")]
+const BOUND: u64 = 8192;
+
 /// The part of a hint that is the backlog that listen(2) was given, at most [`BACKLOG_LARGEST`]; 0 for none.
 #[cfg(target_os = "linux")]
 const BACKLOG: u64 = 0xffff_0000;
@@ -61,6 +65,10 @@ const MADE: u64 = !0xffff_ffff;
 
 /// Grows whenever this process may have passed on copies of its descriptors: by a fork, or a program that it starts.
 static GENERATION: AtomicU32 = AtomicU32::new(1);
+
+/// The last descriptor that was bound: the upper half of the fingerprint of its file, then its number.
+#[cfg(target_os = "linux")]
+static LAST_BOUND: AtomicU64 = AtomicU64::new(0);
 
 static HINTS: [AtomicU64; FOLLOWED] = [const { AtomicU64::new(0) }; FOLLOWED];
 
@@ -143,6 +151,21 @@ pub(crate) fn spawns() {
 /// The generation, to be asked before a connection is made.
 pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// A socket was bound to a file of the instance with this fingerprint.
+#[cfg(target_os = "linux")]
+pub(crate) fn bound(fd: c_int, file: u64) {
+    add(fd, BOUND, true);
+    LAST_BOUND.store(file & MADE | u64::try_from(fd).unwrap_or(0), Ordering::Relaxed);
+}
+
+/// The upper half of the fingerprint of the file that a descriptor was bound to, if it was the last one.
+#[cfg(target_os = "linux")]
+pub(crate) fn last_bound(fd: c_int) -> Option<u64> {
+    let last = LAST_BOUND.load(Ordering::Relaxed);
+    let is_bound = of(fd)?.load(Ordering::Relaxed) & BOUND != 0;
+    (is_bound && u64::try_from(fd) == Ok(last & !MADE)).then_some(last & MADE)
 }
 
 /// A listener was given a backlog.
@@ -324,6 +347,31 @@ mod tests {
         }
         forget(fd);
         assert_eq!(backlog(fd), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_the_last_bound_socket_is_known_to_be_bound() {
+        // Another test of this process may bind meanwhile, but none does.
+        let (one, other) = (number(23), number(24));
+        let file = 0x1234_5678_9abc_def0;
+        assert_eq!(last_bound(one), None);
+        fresh_tcp(one);
+        bound(one, file);
+        assert_eq!(
+            (last_bound(one), last_bound(other), last_bound(-1)),
+            (Some(0x1234_5678_0000_0000), None, None)
+        );
+        for stands_for_another in
+            [&|| forget(one) as (), &|| fresh_tcp(one), &|| duplicated(other, one)] as [&dyn Fn(); 3]
+        {
+            bound(one, file);
+            stands_for_another();
+            assert_eq!(last_bound(one), None);
+        }
+        bound(one, file);
+        bound(other, file);
+        assert_eq!(last_bound(one), None);
     }
 
     #[test]

@@ -17,6 +17,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 static DROPPED: AtomicU32 = AtomicU32::new(0);
 /// The listener of the last notice, and its time: the upper half of its file's fingerprint, then milliseconds.
 static LAST_LISTENER: AtomicU64 = AtomicU64::new(0);
+/// The part of it that is the file's.
+const LISTENER: u64 = !0xffff_ffff;
 
 /// What a notice says beyond the process.
 #[derive(Clone, Copy, Debug)]
@@ -63,16 +65,20 @@ pub(crate) fn trace(config: &Config, news: News<'_>) {
 /// Sends a notice about a listener, unless the last one was about the same listener a moment ago. A program that opens
 /// and closes one port again and again pays for it once. The watcher sees the new file anyway.
 pub(crate) fn tell_listener(config: &Config, news: News<'_>) {
-    const LISTENER: u64 = !0xffff_ffff;
-    let now = sys::coarse_ms() & !LISTENER;
-    let listener = crate::rundir::fingerprint(news.file.as_bytes()) & LISTENER;
-    let last = LAST_LISTENER.load(Ordering::Relaxed);
-    let again = last & LISTENER == listener && now.wrapping_sub(last & !LISTENER) < NOTICE_QUIET_MS;
-    if again && !tracing(config) {
+    let listener = crate::rundir::fingerprint(news.file.as_bytes());
+    if has_told(config, listener) {
         return;
     }
-    LAST_LISTENER.store(listener | now, Ordering::Relaxed);
+    LAST_LISTENER.store(listener & LISTENER | sys::coarse_ms() & !LISTENER, Ordering::Relaxed);
     tell(config, news);
+}
+
+/// Whether a notice about the listener whose file has this fingerprint would not be sent, because the last one was
+/// about it, a moment ago, and nobody traces.
+pub(crate) fn has_told(config: &Config, listener: u64) -> bool {
+    let last = LAST_LISTENER.load(Ordering::Relaxed);
+    let age = sys::coarse_ms().wrapping_sub(last) & !LISTENER;
+    last & LISTENER == listener & LISTENER && age < NOTICE_QUIET_MS && !tracing(config)
 }
 
 /// Sends a notice.

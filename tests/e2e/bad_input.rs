@@ -95,8 +95,9 @@ fn a_full_disk_is_named() {
         export AGENTFS_HOME=\"$1/home\"\n\
         \"$0\" wrap --app shop -- echo started\n\
         status=$?\n\
-        # The collector that it began to start may have found room. Nobody else sees this disk.\n\
-        { \"$0\" daemon start; \"$0\" daemon stop; } >/dev/null 2>&1\n\
+        # The collector that it began to start may have found room. Nobody else sees this disk, and without room\n\
+        # that collector could not be met and stopped.\n\
+        { rm \"$1/ballast\"; \"$0\" daemon start; \"$0\" daemon stop; } >/dev/null 2>&1\n\
         exit $status";
     let output = home.program("unshare").args(unshare).args(["sh", "-c", script]);
     let output = output.arg(home.agentfs_path()).arg(&full).output();

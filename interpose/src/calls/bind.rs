@@ -177,6 +177,8 @@ fn rewrite_bound(config: &Config, fd: c_int, endpoint: Endpoint, scope: Scope) -
     options::carry(fd, new.number(), v6);
     sys::announce(&crate::names::path_of(config, file.as_bytes(), false));
     convert::replace(fd, new).inspect_err(|_| rundir::release(config, file.as_bytes()))?;
+    #[cfg(target_os = "linux")]
+    crate::hints::bound(fd, rundir::fingerprint(file.as_bytes()));
     notify::trace(
         config,
         News {
@@ -223,6 +225,11 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         return unsafe { real::listen(fd, backlog) };
     };
     let errno = Errno::keep();
+    #[cfg(target_os = "linux")]
+    if is_told(config, fd) {
+        drop(errno);
+        return start_to_listen(fd, backlog);
+    }
     let fact = match facts::of(config, fd) {
         Fact::Tcp { v6, name } if name.port == 0 => {
             let v6_only =
@@ -243,12 +250,7 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         // SAFETY: the program's own arguments.
         return unsafe { real::listen(fd, backlog) };
     };
-    #[cfg(target_os = "linux")]
-    crate::hints::listens(fd, backlog);
-    // A Unix socket refuses connections that TCP would queue, and a negative backlog means none.
-    let backlog = if backlog < 0 { LISTEN_BACKLOG } else { backlog.max(LISTEN_BACKLOG) };
-    // SAFETY: listen(2) takes two integers.
-    let result = unsafe { real::listen(fd, backlog) };
+    let result = start_to_listen(fd, backlog);
     if result == 0 {
         let _errno = Errno::keep();
         let mut file = crate::names::own_file(
@@ -270,4 +272,21 @@ pub(crate) unsafe fn listen(fd: c_int, backlog: c_int) -> c_int {
         );
     }
     result
+}
+
+/// Whether a descriptor is the listener that was bound last and whose notice was sent a moment ago: there is nothing to
+/// find out and nothing to say. If the number stands for another socket by now, which only a raw system call can make
+/// of it, that one gets a longer queue.
+#[cfg(target_os = "linux")]
+fn is_told(config: &Config, fd: c_int) -> bool {
+    crate::hints::last_bound(fd).is_some_and(|file| notify::has_told(config, file))
+}
+
+fn start_to_listen(fd: c_int, backlog: c_int) -> c_int {
+    #[cfg(target_os = "linux")]
+    crate::hints::listens(fd, backlog);
+    // A Unix socket refuses connections that TCP would queue, and a negative backlog means none.
+    let backlog = if backlog < 0 { LISTEN_BACKLOG } else { backlog.max(LISTEN_BACKLOG) };
+    // SAFETY: listen(2) takes two integers.
+    unsafe { real::listen(fd, backlog) }
 }

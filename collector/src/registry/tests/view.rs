@@ -383,3 +383,19 @@ fn a_drained_instance_that_ends_leaves_the_others_drained() {
     end(&mut registry, "main", 7);
     assert_eq!(registry.next_drain_end(), Some(6000));
 }
+
+#[test]
+fn who_has_the_name_of_the_app_is_said_for_each_app() {
+    let mut registry = registry();
+    start(&mut registry, "main", 7, "/main");
+    start(&mut registry, "fork", 8, "/fork");
+    see(&mut registry, "blog-fork.80.sock", LISTENS);
+    see(&mut registry, "wiki-main.80.sock", LISTENS);
+    let told: Vec<_> =
+        list(&registry).into_iter().map(|info| (info.app, info.instance, info.has_app_name)).collect();
+    let expected =
+        [("blog", "fork", true), ("shop", "fork", false), ("shop", "main", true), ("wiki", "main", true)];
+    let expected =
+        expected.map(|(app, instance, named)| (app.to_owned(), instance.to_owned(), Some(named))).to_vec();
+    assert_eq!(told, expected);
+}
