@@ -25,6 +25,13 @@ pub(crate) struct Client {
     next: u64,
 }
 
+/// A request that was sent.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    id: u64,
+    method: &'static str,
+}
+
 /// A subscription.
 #[derive(Debug)]
 pub(crate) struct Events {
@@ -93,10 +100,35 @@ impl Client {
     /// What the collector answers, or that it does not answer.
     pub(crate) fn call<R: DeserializeOwned>(
         &mut self,
-        method: &str,
+        method: &'static str,
         params: impl Serialize,
     ) -> Result<R, Failure> {
-        let value = self.exchange(method, params)?;
+        let asked = self.ask(method, params)?;
+        self.answer(&asked)
+    }
+
+    /// Sends a request and does not wait: the collector works on it while we do something else, and several requests
+    /// are answered in their order.
+    ///
+    /// # Errors
+    /// The collector has gone.
+    pub(crate) fn ask(&mut self, method: &'static str, params: impl Serialize) -> Result<Asked, Failure> {
+        let params = serde_json::to_value(params).map_err(|error| lost(method, &error.into()))?;
+        let id = self.send(method, params).map_err(|error| lost(method, &error))?;
+        Ok(Asked { id, method })
+    }
+
+    /// Waits for the answer to a request. Answers to earlier ones that nobody has waited for are dropped.
+    ///
+    /// # Errors
+    /// What the collector answers, or that it does not answer.
+    pub(crate) fn answer<R: DeserializeOwned>(&mut self, asked: &Asked) -> Result<R, Failure> {
+        let Asked { id, method } = *asked;
+        let reply = self.receive(id).map_err(|error| lost(method, &error))?;
+        let value = match (reply.result, reply.error) {
+            (_, Some(error)) => return Err(error.into()),
+            (result, None) => result.unwrap_or(Value::Null),
+        };
         serde_json::from_value(value)
             .map_err(|error| Failure::of(format_args!("cannot read the answer to {method}: {error}")))
     }
@@ -117,32 +149,35 @@ impl Client {
     /// `UnexpectedEof`, `ConnectionReset` or `BrokenPipe` if the collector goes away; else what the system
     /// says.
     pub(crate) fn ping(&mut self) -> io::Result<()> {
-        self.round(method::PING, Value::Null).map(drop)
+        let id = self.send(method::PING, Value::Null)?;
+        self.receive(id).map(drop)
     }
 
-    fn exchange(&mut self, method: &str, params: impl Serialize) -> Result<Value, Failure> {
-        let params = serde_json::to_value(params).map_err(|error| lost(method, &error.into()))?;
-        let reply = self.round(method, params).map_err(|error| lost(method, &error))?;
-        match (reply.result, reply.error) {
-            (_, Some(error)) => Err(error.into()),
-            (result, None) => Ok(result.unwrap_or(Value::Null)),
-        }
-    }
-
-    /// Writes one request and reads its reply.
-    fn round(&mut self, method: &str, params: Value) -> io::Result<Reply> {
+    /// Writes one request. Returns its number.
+    fn send(&mut self, method: &str, params: Value) -> io::Result<u64> {
         let id = self.next;
         self.next += 1;
         let request = Request { id: id.into(), method: method.to_owned(), params };
         let mut line = serde_json::to_vec(&request)?;
         line.push(b'\n');
         self.stream.get_mut().write_all(&line)?;
-        let mut answer = Vec::new();
-        let limit = u64::try_from(CONTROL_LINE_BYTES).unwrap_or(u64::MAX);
-        if (&mut self.stream).take(limit).read_until(b'\n', &mut answer)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        Ok(id)
+    }
+
+    /// Reads the reply to the request with this number.
+    fn receive(&mut self, id: u64) -> io::Result<Reply> {
+        loop {
+            let mut answer = Vec::new();
+            let limit = u64::try_from(CONTROL_LINE_BYTES).unwrap_or(u64::MAX);
+            if (&mut self.stream).take(limit).read_until(b'\n', &mut answer)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let reply: Reply = serde_json::from_slice(&answer)?;
+            // One without a number is about a line that could not be read.
+            if reply.id.as_u64().is_none_or(|replied| replied >= id) {
+                return Ok(reply);
+            }
         }
-        Ok(serde_json::from_slice(&answer)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a program of an instance is told: host name, URL, socket, port and how it is reached.
 //! Shared by `wrap` and `exec`.
-use crate::client::Client;
+use crate::client::{Asked, Client};
 use crate::duration::now_ms;
 use crate::environment::{Engine, Plan};
 use crate::exit::Exit;
@@ -8,7 +8,7 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
 use agentfs_wire::companion::Companion;
-use agentfs_wire::control::{InstanceName, RouteInfo, method};
+use agentfs_wire::control::{DaemonInfo, InstanceName, RouteInfo, method};
 use agentfs_wire::host::{MAIN, app_host, shown_host};
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
@@ -30,8 +30,11 @@ pub(crate) fn host(client: Option<&mut Client>, app: &str, instance: &str) -> St
 
 /// Whether the name of an app still means the app: no route added by hand has it.
 fn is_app_name_free(client: Option<&mut Client>, app: &str) -> bool {
+    is_free(client.and_then(|client| client.call(method::ROUTE_LIST, json!({})).ok()).as_ref(), app)
+}
+
+fn is_free(routes: Option<&Routes>, app: &str) -> bool {
     let host = app_host(app);
-    let routes = client.and_then(|client| client.call::<Routes>(method::ROUTE_LIST, json!({})).ok());
     routes.is_none_or(|answer| answer.routes.iter().all(|route| route.host != host))
 }
 
@@ -74,8 +77,54 @@ pub(crate) fn plan(
 /// Lets the collector see which programs hold the host's ports, so that an instance does not reach another fork's from its
 /// first call. Where it fails, the collector sees them a little later.
 pub(crate) fn look_at_host(client: &mut Client, app: &str, instance: &str) {
+    if let Ok(asked) = ask_to_look(client, app, instance) {
+        let _: Result<Value, Failure> = client.answer(&asked);
+    }
+}
+
+fn ask_to_look(client: &mut Client, app: &str, instance: &str) -> Result<Asked, Failure> {
     let of = InstanceName { app: app.to_owned(), instance: instance.to_owned() };
-    let _: Result<Value, Failure> = client.call(method::HOST_LOOK, of);
+    client.ask(method::HOST_LOOK, of)
+}
+
+/// What `wrap` asks the collector, all at once: each answer alone would take as long as all of them.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    info: Result<Asked, Failure>,
+    look: Result<Asked, Failure>,
+    /// Only where the answer decides the host name.
+    routes: Option<Result<Asked, Failure>>,
+}
+
+/// The answers.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    /// `None`: the collector did not answer.
+    pub(crate) info: Option<DaemonInfo>,
+    /// The host name of the instance, as everything shows it.
+    pub(crate) host: String,
+}
+
+// === impl Questions ===
+
+impl Questions {
+    /// Sends them. The collector works on them meanwhile.
+    pub(crate) fn ask(client: &mut Client, app: &str, instance: &str) -> Self {
+        Self {
+            info: client.ask(method::DAEMON_INFO, json!({})),
+            look: ask_to_look(client, app, instance),
+            routes: (instance == MAIN).then(|| client.ask(method::ROUTE_LIST, json!({}))),
+        }
+    }
+
+    /// Waits for all answers.
+    pub(crate) fn answers(self, client: &mut Client, app: &str, instance: &str) -> Answers {
+        let info = self.info.and_then(|asked| client.answer(&asked)).ok();
+        let _: Result<Value, Failure> = self.look.and_then(|asked| client.answer(&asked));
+        let routes = self.routes.map(|asked| asked.and_then(|asked| client.answer::<Routes>(&asked)));
+        let is_free = routes.is_some_and(|routes| is_free(routes.ok().as_ref(), app));
+        Answers { info, host: shown_host(app, instance, instance != MAIN || is_free) }
+    }
 }
 
 /// How the program at `path` is reached; warns if it cannot be.

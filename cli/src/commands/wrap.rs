@@ -16,6 +16,7 @@ use crate::environment::{self, Engine};
 use crate::exit::Exit;
 use crate::follow::{Followed, Follower, Tell};
 use crate::hint::Failure;
+use crate::instance::Questions;
 use crate::naming::Names;
 use crate::place::{self, Place};
 use crate::printer::Printer;
@@ -220,12 +221,16 @@ impl Wrap<'_> {
         let Self { arguments, settings, printer, start, .. } = self;
         let (app, name) = (&claim.companion.app, &claim.companion.instance);
         let mut client = client;
-        let info =
-            client.as_mut().and_then(|client| client.call::<DaemonInfo>(method::DAEMON_INFO, json!({})).ok());
         expose(&arguments.expose, client.as_mut(), app, name)?;
-        if let Some(client) = &mut client {
-            instance::look_at_host(client, app, name);
-        }
+        let questions = client.as_mut().map(|client| Questions::ask(client, app, name));
+        let unreached = library.as_ref().and_then(|_| program::beyond_reach(&start.path));
+        let (info, host) = match client.as_mut().zip(questions) {
+            Some((client, questions)) => {
+                let answers = questions.answers(client, app, name);
+                (answers.info, answers.host)
+            }
+            None => (None, instance::host(None, app, name)),
+        };
         open_forwards(&arguments.forwards, client.as_mut(), printer);
         let urls = info.as_ref().map(DaemonInfo::urls);
         let chosen_port = match (arguments.port, &library) {
@@ -234,7 +239,6 @@ impl Wrap<'_> {
             (None, Some(_)) => None,
         };
         let rules = joined_rules(self.rules, claim);
-        let unreached = library.as_ref().and_then(|_| program::beyond_reach(&start.path));
         let engine = match library {
             Some(library) => {
                 let path = &start.path;
@@ -245,7 +249,6 @@ impl Wrap<'_> {
         if let Some(cause) = info.as_ref().and_then(|info| info.router_error.as_deref()) {
             printer.warn(&format!("the program has no URL, because the router does not listen: {cause}"));
         }
-        let host = instance::host(client.as_mut(), app, name);
         let url = urls.and_then(|urls| urls.url(&host));
         let mut plan = instance::plan(settings, app, name, (host, url), engine)?;
         plan.port = chosen_port;
