@@ -20,6 +20,7 @@ pub(crate) mod who;
 pub(crate) mod wrap;
 
 use crate::args::{Arguments, Command};
+use crate::engine;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
@@ -50,5 +51,9 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) 
         Command::Doctor(arguments) => doctor::run(&arguments, settings, printer),
         Command::Probe(arguments) => probe::run(&arguments, printer),
         Command::Tell(arguments) => tell::run(&arguments, settings, printer),
+        Command::EngineServe(arguments) => {
+            engine::detach_and_serve(settings, &arguments.app, &arguments.instance)
+        }
+        Command::EngineRun(arguments) => engine::launch(settings, &arguments.path, &arguments.arguments),
     }
 }

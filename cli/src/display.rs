@@ -199,6 +199,11 @@ fn reason(why: &str) -> String {
         "cannot_reach_machine" => "cannot intercept: built for another kind of machine".to_owned(),
         "cannot_reach_rights" => "cannot intercept: changes its user or gains rights".to_owned(),
         "cannot_reach_out_of_sight" => "cannot intercept: the library is not in its file system".to_owned(),
+        "engine" => "served by the seccomp engine".to_owned(),
+        "engine_ended" => "the supervisor of the seccomp engine was killed: programs that it served can no longer bind or connect; \
+                           restart them"
+            .to_owned(),
+        "unreadable" => "the seccomp engine may not read the program's memory".to_owned(),
         why => why.replace('_', " "),
     }
 }

@@ -100,6 +100,32 @@ pub(crate) fn can_wait() -> bool {
     !was_ignored(Signal::SIGCHLD)
 }
 
+/// The same for a program that the seccomp engine serves: a library that is loaded into us does not see it.
+pub(crate) fn replace_past_library(
+    path: &Path,
+    arguments: &[OsString],
+    environment: &[(OsString, OsString)],
+) -> io::Error {
+    #[cfg(target_os = "linux")]
+    {
+        if let Err(error) = restore_pipe_signal() {
+            return error;
+        }
+        agentfs_engine::become_program(path, arguments, environment)
+    }
+    #[cfg(not(target_os = "linux"))]
+    replace(path, arguments, environment)
+}
+
+/// SIGPIPE as it was before Rust's runtime ignored it.
+fn restore_pipe_signal() -> io::Result<()> {
+    if !was_ignored(Signal::SIGPIPE) {
+        // execve(2) resets a signal that has a handler to its default.
+        signal_hook::flag::register(Signal::SIGPIPE as i32, Arc::default())?;
+    }
+    Ok(())
+}
+
 /// Becomes a program, with the dispositions and the mask that we were started with. Returns only on failure.
 pub(crate) fn replace(
     path: &Path,
@@ -107,10 +133,7 @@ pub(crate) fn replace(
     environment: &[(OsString, OsString)],
 ) -> io::Error {
     let become_it = || -> io::Result<Infallible> {
-        if !was_ignored(Signal::SIGPIPE) {
-            // execve(2) resets a signal that has a handler to its default.
-            signal_hook::flag::register(Signal::SIGPIPE as i32, Arc::default())?;
-        }
+        restore_pipe_signal()?;
         let path_text = c_string(path.as_os_str().as_bytes())?;
         let (arguments, environment) = c_strings(arguments, environment)?;
         match execve(&path_text, &arguments, &environment) {

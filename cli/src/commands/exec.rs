@@ -5,8 +5,10 @@ use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::{environment, here, instance, interposer, program, protection, reference, supervise};
+use crate::{engine, environment, here, instance, interposer, program, protection, reference, supervise};
+use agentfs_wire::companion::Rules;
 use agentfs_wire::control::{Snapshot, method};
+use agentfs_wire::notice::Why;
 use serde_json::json;
 use std::ffi::OsString;
 
@@ -38,17 +40,17 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     let library = interposer::unpack(settings, |text| printer.warn(text))?;
     let start = protection::prepare(settings, printer, path, command);
     let unreached = program::beyond_reach(&start.path);
-    if let Some(why) = unreached {
-        instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
-    }
     let companion = instance::companion(settings, &target.app, &target.instance);
     let (rules, secret) = companion.map(|companion| (companion.rules, companion.secret)).unwrap_or_default();
     let isolate = arguments.isolate || rules.isolate;
-    let engine = instance::preload(settings, printer, &start.path, library, isolate, unreached);
+    let engine = instance::engine(settings, (arguments.engine, library), isolate, unreached);
     let engine = start.adjust(engine);
     let place = (target.host.clone(), target.url.clone());
     let mut plan = instance::plan(settings, &target.app, &target.instance, place, engine)?;
     plan.secret = secret;
+    plan.launcher = instance::launcher(arguments.engine);
+    let rules = Rules { isolate, ..rules };
+    let of_engine = rules.clone();
     plan.only = rules.only;
     plan.except = rules.except;
     plan.isolated = rules.isolated;
@@ -58,6 +60,25 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     program::settle(&start.path, &mut variables);
     instance::look_at_host(&mut client, &target.app, &target.instance);
     drop(client);
+    if engine::serves(arguments.engine, unreached) {
+        let place = engine::Place { app: &target.app, instance: &target.instance, rules: of_engine };
+        let why = match engine::begin(settings, &place, &mut variables) {
+            Ok(()) => Some(Why::Engine),
+            Err(failure) => {
+                instance::warn_unreached(printer, &start.path, unreached, Some(&failure));
+                unreached
+            }
+        };
+        if let Some(why) = why {
+            instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
+        }
+        let error = supervise::replace_past_library(&start.path, &start.arguments, &variables);
+        return Err(program::cannot_start(&start.path, &error));
+    }
+    if let Some(why) = unreached {
+        instance::warn_unreached(printer, &start.path, Some(why), None);
+        instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
+    }
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))
 }
