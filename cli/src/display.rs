@@ -38,6 +38,12 @@ pub(crate) fn taken_line(call: &Call) -> Option<String> {
     Some(format!("{}: cannot bind {address}: {holder}", call.of.app))
 }
 
+/// What `wrap` says when the supervisor of the seccomp engine was killed.
+pub(crate) fn engine_line(call: &Call) -> Option<String> {
+    (call.why.as_deref() == Some("engine_ended"))
+        .then(|| format!("{}/{}: {}", call.of.app, call.of.instance, reason("engine_ended")))
+}
+
 /// One line of `agentfs trace`: time, instance, program, call, address, result.
 pub(crate) fn trace_line(event: &Event) -> String {
     let time = duration::time_of_day(event.time_ms);

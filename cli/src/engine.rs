@@ -33,10 +33,10 @@ impl Choice {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Place, begin, detach_and_serve, launch, serves};
+pub(crate) use linux::{Place, available, begin, detach_and_serve, launch, serves};
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Place, begin, detach_and_serve, launch, serves};
+pub(crate) use other::{Place, available, begin, detach_and_serve, launch, serves};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -117,6 +117,16 @@ mod linux {
             }
         };
         Err(failure)
+    }
+
+    /// Whether the engine can serve programs, for `doctor`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn available() -> Result<&'static str, Failure> {
+        agentfs_engine::check()
+            .map(|()| "serves static programs and Go")
+            .map_err(|error| Failure::of(error).hint(hint_for_spaces()))
     }
 
     /// What lets a system give name spaces to its users.
@@ -237,6 +247,14 @@ mod other {
     /// There is no engine on this system; who asks for it is told why.
     pub(crate) fn serves(choice: Choice, _unreached: Option<Why>) -> bool {
         choice == Choice::Seccomp
+    }
+
+    /// macOS has none and needs none for Go.
+    ///
+    /// # Errors
+    /// None.
+    pub(crate) fn available() -> Result<&'static str, Failure> {
+        Ok("not needed here")
     }
 
     /// It cannot begin.

@@ -2,6 +2,7 @@
 //! descriptor there. Then it becomes the program.
 use crate::filter;
 use crate::limits::{ANSWER, BACKLOG, ENTRY_TRIES, MESSAGE_BYTES};
+use crate::port_space::PortSpace;
 use crate::protocol::{Answer, Ask, Member};
 use crate::supervisor::{Places, entry_files};
 use crate::sys::{exec, seccomp};
@@ -80,6 +81,15 @@ pub fn enter(entry: &Entry<'_>, start: impl Fn(OwnedFd) -> io::Result<()>) -> Re
         Ok(Answer { errno: Some(errno) }) => Err(Refusal::Supervisor(io::Error::from_raw_os_error(errno))),
         Err(error) => Err(Refusal::Supervisor(error)),
     }
+}
+
+/// Whether the system gives us a port space. The caller has one thread.
+///
+/// # Errors
+/// Why not.
+pub fn check() -> io::Result<()> {
+    let (space, _) = PortSpace::make(Vec::new(), || ());
+    space.map(|space| space.end())
 }
 
 /// Becomes the program, past our own library. Returns only if that fails.

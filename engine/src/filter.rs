@@ -1,6 +1,7 @@
 //! The seccomp filter (seccomp(2), bpf): which system calls ask the supervisor. Pure.
 //!
-//! Only `bind`, `connect` and `listen` ask, and sends that connect (`MSG_FASTOPEN`). Everything else, and every call of a
+//! `bind`, `connect` and `listen` ask, sends that connect (`MSG_FASTOPEN`), and `epoll_create`, which is only noted. Everything
+//! else, and every call of a
 //! program for another machine (32 bit), goes on as if there were no filter.
 use libc::sock_filter;
 
@@ -39,13 +40,16 @@ pub(crate) fn program() -> Option<Vec<sock_filter>> {
     }
     let number = |number: libc::c_long| u32::try_from(number).unwrap_or(u32::MAX);
     let step = |code, k, jt, jf| sock_filter { code, jt, jf, k };
-    Some(vec![
-        step(LOAD, MACHINE, 0, 0),
-        step(IS, ARCHITECTURE, 0, 7),
-        step(LOAD, NUMBER, 0, 0),
-        step(IS, number(libc::SYS_bind), 10, 0),
-        step(IS, number(libc::SYS_connect), 9, 0),
-        step(IS, number(libc::SYS_listen), 8, 0),
+    let asks = [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_epoll_create1];
+    #[cfg(target_arch = "x86_64")]
+    let asks = [&asks[..], &[libc::SYS_epoll_create]].concat();
+    let count = u8::try_from(asks.len()).ok()?;
+    // Jumps count the instructions that they leave out.
+    let mut program =
+        vec![step(LOAD, MACHINE, 0, 0), step(IS, ARCHITECTURE, 0, count + 4), step(LOAD, NUMBER, 0, 0)];
+    let last = (0..count).rev();
+    program.extend(asks.iter().zip(last).map(|(call, after)| step(IS, number(*call), after + 8, 0)));
+    program.extend([
         step(IS, number(libc::SYS_sendto), 3, 0),
         step(IS, number(libc::SYS_sendmmsg), 2, 0),
         step(IS, number(libc::SYS_sendmsg), 3, 0),
@@ -58,7 +62,8 @@ pub(crate) fn program() -> Option<Vec<sock_filter>> {
         step(HAS, FAST_OPEN, 0, 1),
         step(RETURN, ASK, 0, 0),
         step(RETURN, ALLOW, 0, 0),
-    ])
+    ]);
+    Some(program)
 }
 
 /// Where the lower half of an argument is.
@@ -97,7 +102,7 @@ mod tests {
 
     #[test]
     fn only_calls_that_name_ports_ask() {
-        for number in [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen] {
+        for number in [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_epoll_create1] {
             assert_eq!(run(ARCHITECTURE, number, [0; 6]), ASK, "{number}");
             assert_eq!(run(ARCHITECTURE ^ 1, number, [0; 6]), ALLOW, "{number} of another machine");
         }

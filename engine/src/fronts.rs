@@ -4,8 +4,9 @@
 //! (`SO_REUSEPORT`, or `SO_REUSEADDR` before either listens).
 use crate::limits::BACKLOG;
 use crate::sys::options;
-use agentfs_home::{Probe, Prober, RunLock};
+use agentfs_home::{PRIVATE, Probe, Prober, RunLock};
 use agentfs_wire::address::Scope;
+use agentfs_wire::handoff::FRONT;
 use agentfs_wire::limits::REUSEPORT_WORKERS;
 use agentfs_wire::name::{Kind, SocketName};
 use agentfs_wire::rewrite;
@@ -15,7 +16,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A place in the instance's ports.
@@ -119,7 +120,8 @@ impl Fronts {
     /// Takes the name for a socket that is bound in the port space, or adds the socket to those of the front.
     ///
     /// # Errors
-    /// `EADDRINUSE` if another program of the instance has it; else what the system says.
+    /// `EADDRINUSE` if another program of the instance has it; `WouldBlock` if somebody holds the lock of the run dir; else
+    /// what the system says.
     pub(crate) fn take(&mut self, place: Place, holder: u64) -> io::Result<()> {
         let (port, scope) = place;
         if let Some(front) = self.all.get_mut(&place) {
@@ -127,7 +129,7 @@ impl Fronts {
             return Ok(());
         }
         let path = self.path(port, scope, None);
-        let lock = RunLock::take(&self.lock)?;
+        let lock = RunLock::try_take(&self.lock)?.ok_or(io::ErrorKind::WouldBlock)?;
         let made = self.bind(&path).and_then(|socket| {
             if self.has_rival(port, scope, Some(&path)) {
                 fs::remove_file(&path)?;
@@ -137,6 +139,7 @@ impl Fronts {
         });
         drop(lock);
         let socket = made?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(PRIVATE | FRONT))?;
         let inode = fs::symlink_metadata(&path).map_or(0, |metadata| metadata.ino());
         let holders = BTreeSet::from([holder]);
         let front = Front { socket, listens: false, path, inode, holders, owner: (0, String::new()) };
@@ -144,7 +147,8 @@ impl Fronts {
         Ok(())
     }
 
-    /// Drops the fronts of which no socket is open any more. Returns them.
+    /// Drops the fronts of which no socket is open any more. Returns them. While somebody holds the lock of the run dir, they
+    /// stay.
     pub(crate) fn sweep(&mut self, open: &BTreeSet<u64>) -> Vec<(Place, Front)> {
         for front in self.all.values_mut() {
             front.holders.retain(|holder| open.contains(holder));
@@ -154,8 +158,11 @@ impl Fronts {
         if gone.is_empty() {
             return Vec::new();
         }
-        // Without the lock the files stay; they are stale once their sockets are closed.
-        let lock = RunLock::take(&self.lock);
+        // Where there is no lock at all, the files stay; they are stale once their sockets are closed.
+        let lock = match RunLock::try_take(&self.lock) {
+            Ok(None) => return Vec::new(),
+            lock => lock,
+        };
         let gone = gone.into_iter().filter_map(|place| {
             let front = self.all.remove(&place)?;
             let is_own = || fs::symlink_metadata(&front.path).is_ok_and(|file| file.ino() == front.inode);

@@ -28,6 +28,10 @@ pub(crate) const MESSAGE_BYTES: usize = 16 * 1024;
 /// Ports that a bind to port 0 tries if another program of the instance has the first. Then `EADDRINUSE`.
 pub(crate) const PORT_TRIES: u32 = 16;
 
+/// Times that a call tries to get the run dir's lock, about 1 ms apart. A process holds it for a few system calls; after
+/// this many tries it was stopped, and the call fails with `EADDRINUSE`.
+pub(crate) const LOCK_TRIES: u32 = 5000;
+
 /// Times that a descriptor is replaced whose number is above the limit of open files, while the program lowers that limit
 /// in another thread. Then the call fails with `EBADF`.
 pub(crate) const ROOM_TRIES: u32 = 16;

@@ -23,6 +23,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Asks for IPv4 sockets, and for IPv6 ones.
 const V4: u8 = b'4';
 const V6: u8 = b'6';
+/// The supervisor ends because nobody needs it any more.
+const END: u8 = b'.';
 
 /// The supervisor's end.
 #[derive(Debug)]
@@ -53,8 +55,9 @@ impl PortSpace {
         if let ForkResult::Child = fork::fork()? {
             close.clear();
             drop(ours);
-            help(&theirs);
-            ended();
+            if help(&theirs) == End::Unexpected {
+                ended();
+            }
             std::process::exit(0)
         }
         drop(theirs);
@@ -63,6 +66,11 @@ impl PortSpace {
         let first = space.v4.first().ok_or_else(gone)?;
         space.network = options::network(first)?;
         Ok(space)
+    }
+
+    /// Ends the helper, which otherwise tells of an unexpected end.
+    pub(crate) fn end(&self) {
+        let _ = send(&self.helper, &[END], SendFlags::NOSIGNAL);
     }
 
     /// Readable when the helper is gone.
@@ -117,16 +125,24 @@ fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the process that holds the ports has ended")
 }
 
+/// How the supervisor ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Asked,
+    Unexpected,
+}
+
 /// The helper: makes the port space and hands out sockets until the other end is closed.
-fn help(supervisor: &OwnedFd) {
+fn help(supervisor: &OwnedFd) -> End {
     let _ = nix::sys::prctl::set_name(c"agentfs-ports");
     let made = make_space();
     let mut asked = [0; 1];
     loop {
         match rustix::net::recv(supervisor, &mut asked[..], RecvFlags::empty()) {
+            Ok((1.., _)) if asked == [END] => return End::Asked,
             Ok((1.., _)) => {}
             Err(rustix::io::Errno::INTR) => continue,
-            Ok(_) | Err(_) => return,
+            Ok(_) | Err(_) => return End::Unexpected,
         }
         let family = if asked == [V6] { AddressFamily::INET6 } else { AddressFamily::INET };
         let made = made.as_ref().map_err(|error| error.raw_os_error().unwrap_or(libc::EPERM)).copied();
@@ -140,7 +156,7 @@ fn help(supervisor: &OwnedFd) {
             one().map(|one| vec![one]).map_err(rustix::io::Errno::raw_os_error)
         });
         if give(supervisor, batch).is_err() {
-            return;
+            return End::Unexpected;
         }
     }
 }

@@ -2,8 +2,10 @@
 //! registered it, before it binds or connects it.
 use crate::facts;
 use crate::process::Caller;
+use crate::sys::kcmp;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -16,34 +18,75 @@ pub(crate) struct Others {
     places: Vec<(OwnedFd, i32, u32, u64)>,
 }
 
+/// What a descriptor of an epoll instance is called in /proc.
+const EPOLL: &str = "anon_inode:[eventpoll]";
+
+/// Threads whose epoll instances are remembered. At the limit all are forgotten.
+const REMEMBERED: usize = 1024;
+
+/// The epoll instances of threads, so that not every connect looks through all descriptors. The filter reports new ones.
+/// One that a program gets in another way (a copy, `SCM_RIGHTS`) after its first connect is not seen.
+#[derive(Debug, Default)]
+pub(crate) struct EpollInstances(HashMap<(u32, u64), Vec<i32>>);
+
+// === impl EpollInstances ===
+
+impl EpollInstances {
+    /// A program makes one.
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    fn of(&mut self, caller: Caller) -> Vec<i32> {
+        let look = || {
+            let all = caller.descriptors().into_iter();
+            all.filter(|(_, what)| what == EPOLL).map(|(number, _)| number).collect::<Vec<_>>()
+        };
+        let Some(identity) = caller.identity() else { return look() };
+        if self.0.len() >= REMEMBERED {
+            self.0.clear();
+        }
+        self.0.entry((caller.0, identity)).or_insert_with(look).clone()
+    }
+}
+
 // === impl Others ===
 
 impl Others {
-    /// Looks for them. `number` is the descriptor that the call named, `socket` the socket.
-    pub(crate) fn of(caller: Caller, number: i32, socket: impl AsFd) -> Self {
+    /// Looks for all of them. `number` is the descriptor that the call named, `socket` the socket.
+    pub(crate) fn all(caller: Caller, number: i32, socket: impl AsFd) -> Self {
         let mut others = Self::default();
         let name = facts::inode(socket).map(|inode| format!("socket:[{inode}]"));
         let all = caller.descriptors();
-        for (other, what) in &all {
-            if *other != number && Some(what) == name.as_ref() {
-                others.copies.push(*other);
-            }
+        let same = all.iter().filter(|(other, what)| *other != number && Some(what) == name.as_ref());
+        others.copies = same.map(|(other, _)| *other).collect();
+        for (place, _) in all.iter().filter(|(_, what)| what == EPOLL) {
+            others.find_in(caller, number, *place);
         }
-        for (place, what) in &all {
-            if what != "anon_inode:[eventpoll]" {
-                continue;
-            }
-            let text =
-                std::fs::read_to_string(format!("/proc/{}/fdinfo/{place}", caller.0)).unwrap_or_default();
-            for (target, events, data) in text.lines().filter_map(entry) {
-                if (target == number || others.copies.contains(&target))
-                    && let Ok(epoll) = caller.descriptor(*place)
-                {
-                    others.places.push((epoll, target, events, data));
-                }
+        others
+    }
+
+    /// Looks only for places in epoll instances, since programs seldom copy a socket before they connect it.
+    pub(crate) fn places(caller: Caller, number: i32, known: &mut EpollInstances) -> Self {
+        let mut others = Self::default();
+        for place in known.of(caller) {
+            if kcmp::may_watch(caller.0, place, number) {
+                others.find_in(caller, number, place);
             }
         }
         others
+    }
+
+    /// Looks at the list of one epoll instance.
+    fn find_in(&mut self, caller: Caller, number: i32, place: i32) {
+        let text = std::fs::read_to_string(format!("/proc/{}/fdinfo/{place}", caller.0)).unwrap_or_default();
+        for (target, events, data) in text.lines().filter_map(entry) {
+            if (target == number || self.copies.contains(&target))
+                && let Ok(epoll) = caller.descriptor(place)
+            {
+                self.places.push((epoll, target, events, data));
+            }
+        }
     }
 
     /// Registers the new socket where the old one was. epoll(7) knows a socket together with the number under which it was
@@ -124,8 +167,13 @@ mod tests {
         let epoll = Epoll::new(EpollCreateFlags::empty()).unwrap();
         epoll.add(&old, EpollEvent::new(EpollFlags::EPOLLIN, 77)).unwrap();
         let number = old.as_raw_fd();
-        let others = Others::of(Caller(std::process::id()), number, &old);
+        let others = Others::all(Caller(std::process::id()), number, &old);
         assert_eq!(others.places.len(), 1);
+        let mut known = EpollInstances::default();
+        for (fd, count) in [(number, 1), (new.as_raw_fd(), 0)] {
+            let own = Others::places(Caller(std::process::id()), fd, &mut known);
+            assert_eq!(own.places.len(), count);
+        }
         others.register(&old.try_clone().unwrap().into(), &new.try_clone().unwrap().into()).unwrap();
         drop(old);
         let _client = std::net::TcpStream::connect(new.local_addr().unwrap()).unwrap();

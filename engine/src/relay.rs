@@ -89,6 +89,12 @@ impl Relay {
         interest
     }
 
+    /// Whether a side reported that nothing more can be sent to it. The kernel reports that again and again, so the caller
+    /// stops to wait for that side; everything else about it is known.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.hung_up
+    }
+
     /// Goes on after an event.
     pub(crate) fn go_on(&mut self, events: EpollFlags, buffer: &mut [u8]) -> State {
         if self.connecting {
@@ -99,8 +105,8 @@ impl Relay {
             }
         }
         self.hung_up |= events.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
-        let up = self.up.pass(&self.unix, &self.tcp, buffer);
-        let down = self.down.pass(&self.tcp, &self.unix, buffer);
+        let up = self.up.pass(&self.unix, &self.tcp, buffer, self.hung_up);
+        let down = self.down.pass(&self.tcp, &self.unix, buffer, self.hung_up);
         if up.is_err() || down.is_err() {
             self.reset();
             return State::Over;
@@ -123,7 +129,8 @@ impl Relay {
 
 impl Flow {
     /// Passes on what is there. An error ends the connection.
-    fn pass(&mut self, from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8]) -> nix::Result<()> {
+    /// `all`: until there is nothing left, because no event will come for the rest.
+    fn pass(&mut self, from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8], all: bool) -> nix::Result<()> {
         loop {
             if !self.kept.is_empty() {
                 let rest = self.kept.get(self.taken..).unwrap_or(&[]);
@@ -157,7 +164,7 @@ impl Flow {
                 return Ok(());
             }
             // There is rarely more than what was read at once; the next event says so.
-            if count < RELAY_BYTES {
+            if count < RELAY_BYTES && !all {
                 return Ok(());
             }
         }

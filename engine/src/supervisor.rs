@@ -20,7 +20,9 @@ use crate::fronts::{Fronts, Place};
 use crate::limits::{EVENTS, LOOK, RELAY_BYTES};
 use crate::notices::{News, Notices};
 use crate::port_space::PortSpace;
+use crate::registration::EpollInstances;
 use crate::relay::{Relay, Side};
+use crate::sys::seccomp::Notification;
 use crate::sys::{fork, seccomp};
 use crate::watched::Watched;
 use agentfs_wire::companion::Rules;
@@ -40,6 +42,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// Whose supervisor it is.
 #[derive(Clone, Debug)]
@@ -88,6 +91,8 @@ struct Filter {
 struct Passed {
     relay: Relay,
     waits: [Option<(u64, EpollFlags)>; 2],
+    /// A side that hung up and is not waited for.
+    silent: Option<Side>,
     place: Option<Place>,
 }
 
@@ -110,14 +115,22 @@ struct Supervisor {
     front_tokens: HashMap<Place, u64>,
     bridges: HashMap<Bridge, (OwnedFd, u64)>,
     relays: HashMap<u64, Passed>,
-    processes: HashMap<u64, OwnedFd>,
+    /// Processes that have listeners: number, descriptor.
+    processes: HashMap<u64, (u32, OwnedFd)>,
+    /// When nothing was reported and we looked.
+    looked: Instant,
     /// Sockets of programs that are bound in the port space.
     watched: Watched,
     notices: Notices,
-    /// Number of the collector's notice socket, by which a new collector is known.
-    collector: Option<u64>,
+    epolls: EpollInstances,
+    /// The collector's notice socket: its number and its time, by which a new collector is known.
+    collector: Option<(u64, i64, i64)>,
+    /// Calls that wait for the run dir's lock: the filter, the call, and how often it was tried.
+    waiting: Vec<(u64, Notification, u32)>,
     /// Whether a program of another instance may call.
     has_foreigners: bool,
+    /// Whether the helper was killed.
+    is_crippled: bool,
     /// Whether a program was ever served, or asked to be.
     has_begun: bool,
     buffer: Vec<u8>,
@@ -139,18 +152,19 @@ pub fn supervise(places: &Places, entrance: OwnedFd) -> io::Result<()> {
     // The sockets of the run dir are the user's alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let mut notices = Notices::new(&places.paths, &places.app, &places.instance);
-    let own = std::process::id();
-    let ended = || {
-        let news = News::of(Call::Exec, Outcome::Passed, Why::EngineEnded);
-        notices.tell(own, "agentfs", News { file: "agentfs", ..news });
-    };
-    let (space, entrance) = match PortSpace::make(vec![entrance], ended) {
+    let (space, entrance) = match PortSpace::make(vec![entrance], || tell_of_end(&mut notices)) {
         (Ok(space), entrance) => (Ok(space), entrance),
         (Err(error), entrance) => (Err(error.raw_os_error().unwrap_or(libc::EPERM)), entrance),
     };
     let entrance = entrance.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
     let mut supervisor = Supervisor::new(places, entrance, space)?;
     supervisor.run()
+}
+
+/// Tells that programs are no longer served.
+fn tell_of_end(notices: &mut Notices) {
+    let news = News::of(Call::Bind, Outcome::Refused, Why::EngineEnded);
+    notices.tell(std::process::id(), "agentfs-engine", News { errno: libc::ENOSYS, ..news });
 }
 
 /// Leaves the process that started us, and its session. `false` in the process that ends now. The caller has one thread.
@@ -195,10 +209,14 @@ impl Supervisor {
             bridges: HashMap::new(),
             relays: HashMap::new(),
             processes: HashMap::new(),
+            looked: Instant::now(),
             watched: Watched::new()?,
             notices: Notices::new(&places.paths, &places.app, &places.instance),
+            epolls: EpollInstances::default(),
             collector: None,
+            waiting: Vec::new(),
             has_foreigners: false,
+            is_crippled: false,
             has_begun: false,
             buffer: vec![0; RELAY_BYTES],
         };
@@ -222,6 +240,8 @@ impl Supervisor {
             let limit = if is_idle {
                 // Who started us asks at once.
                 if self.has_begun { 0 } else { i32::try_from(crate::limits::ANSWER.as_millis()).unwrap_or(0) }
+            } else if !self.waiting.is_empty() {
+                1
             } else if has_listeners {
                 i32::try_from(LOOK.as_millis()).unwrap_or(0)
             } else {
@@ -239,14 +259,19 @@ impl Supervisor {
                     self.handle(event.data(), source, event.events());
                 }
             }
-            if count == 0 {
-                if is_idle {
-                    if self.leave()? {
-                        return Ok(());
-                    }
-                } else {
-                    self.look();
-                }
+            if self.is_crippled {
+                tell_of_end(&mut self.notices);
+                return Ok(());
+            }
+            if !self.waiting.is_empty() {
+                self.try_again();
+            }
+            if count == 0 && is_idle && self.leave()? {
+                return Ok(());
+            }
+            if has_listeners && self.looked.elapsed() >= LOOK {
+                self.look();
+                self.looked = Instant::now();
             }
         }
     }
@@ -267,17 +292,14 @@ impl Supervisor {
             }
             Source::Front(place) => self.accept_at_front(place),
             Source::Bridge(bridge) => self.accept_at_bridge(bridge),
-            Source::Relay(which, _) => self.pass_on(which, events),
+            Source::Relay(which, side) => self.pass_on(which, side, events),
             Source::Process(which) => {
                 self.processes.remove(&which);
                 self.forget(token);
                 self.sweep();
             }
-            Source::Helper => {
-                // Without it there are no further sockets. What programs have goes on.
-                self.space = Err(libc::EPIPE);
-                self.forget(token);
-            }
+            // Without it there are no further sockets. A program that took the host's ports instead would be worse.
+            Source::Helper => self.is_crippled = true,
         }
     }
 
@@ -306,8 +328,9 @@ impl Supervisor {
         self.collector = now;
     }
 
-    fn collector_now(&self) -> Option<u64> {
-        std::fs::metadata(&self.places.paths.notice).ok().map(|metadata| metadata.ino())
+    fn collector_now(&self) -> Option<(u64, i64, i64)> {
+        let metadata = std::fs::metadata(&self.places.paths.notice).ok()?;
+        Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
     }
 
     /// Drops the fronts whose listeners are closed.
@@ -356,6 +379,9 @@ impl Supervisor {
         }
         self.sweep();
         let _ = std::fs::remove_file(socket);
+        if let Ok(space) = &self.space {
+            space.end();
+        }
         Ok(true)
     }
 }

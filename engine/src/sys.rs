@@ -2,5 +2,6 @@
 //! bytes, fork(2) and execve(2).
 pub(crate) mod exec;
 pub(crate) mod fork;
+pub(crate) mod kcmp;
 pub(crate) mod options;
 pub(crate) mod seccomp;

@@ -217,6 +217,11 @@ impl Teller {
                     {
                         self.printer.warn(&line);
                     }
+                    if let Some(line) = display::engine_line(call)
+                        && taken.insert(line.clone())
+                    {
+                        self.printer.warn(&line);
+                    }
                     let news = host_port::news(call);
                     match news.filter(|news| told.insert((news.port, news.is_refused))) {
                         Some(news) if news.is_refused => self.printer.warn(&news.text),

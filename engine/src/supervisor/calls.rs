@@ -3,7 +3,7 @@
 use super::{Filter, Source, Supervisor};
 use crate::address;
 use crate::facts::{self, Tcp};
-use crate::limits::{ADDRESS_BYTES, PORT_TRIES};
+use crate::limits::{ADDRESS_BYTES, LOCK_TRIES, PORT_TRIES};
 use crate::notices::News;
 use crate::process::Caller;
 use crate::registration::Others;
@@ -37,6 +37,18 @@ impl Supervisor {
     pub(super) fn serve(&mut self, which: u64) {
         let Some(Filter { notifications, rules }) = self.filters.get(&which) else { return };
         let Ok(Some(notification)) = seccomp::receive(notifications) else { return };
+        self.serve_one(which, notification, 0);
+    }
+
+    /// Answers the calls that waited for the run dir's lock. A program that holds it may wait for us, so we never do.
+    pub(super) fn try_again(&mut self) {
+        for (which, notification, tries) in std::mem::take(&mut self.waiting) {
+            self.serve_one(which, notification, tries + 1);
+        }
+    }
+
+    fn serve_one(&mut self, which: u64, notification: Notification, tries: u32) {
+        let Some(Filter { notifications, rules }) = self.filters.get(&which) else { return };
         let (rules, filter) = (Rc::clone(rules), notifications.try_clone());
         let Notification { id, thread, arguments, .. } = notification;
         let number = lower_half(arguments[0]);
@@ -50,6 +62,12 @@ impl Supervisor {
             }
             Err(_) => Answer::Continue,
         };
+        let answer = match answer {
+            // As the library: whoever holds the lock for so long was stopped.
+            Answer::Later if tries >= LOCK_TRIES => Answer::Fail(libc::EADDRINUSE),
+            Answer::Later => return self.waiting.push((which, notification, tries)),
+            answer => answer,
+        };
         if let Some(Filter { notifications, .. }) = self.filters.get(&which) {
             seccomp::answer(notifications, id, answer);
         }
@@ -61,6 +79,15 @@ impl Supervisor {
         }
         let arguments = &notification.arguments;
         match notification.number {
+            libc::SYS_epoll_create1 => {
+                self.epolls.forget();
+                Answer::Continue
+            }
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_epoll_create => {
+                self.epolls.forget();
+                Answer::Continue
+            }
             libc::SYS_listen => self.listen(asked, lower_half(arguments[1])),
             libc::SYS_bind => match self.address(asked, arguments[1], arguments[2]) {
                 Some((bytes, endpoint)) => self.bind(asked, &bytes, endpoint),
@@ -130,6 +157,7 @@ impl Supervisor {
             Action::Replace(scope) => match self.bind_inside(asked, &old, tcp, bytes, (endpoint.port, scope))
             {
                 Ok(()) => Answer::Done,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Answer::Later,
                 Err(error) => {
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
                     if errno == libc::EADDRINUSE {
@@ -191,7 +219,7 @@ impl Supervisor {
             self.fronts.take((port, scope), holder)?;
             self.watch_process(asked.caller);
         }
-        let given = self.give(asked, old, &new);
+        let given = give(asked, Others::all(asked.caller, asked.number, old), old, &new);
         if given.is_err() {
             drop(new);
             self.sweep();
@@ -249,6 +277,7 @@ impl Supervisor {
         };
         match result {
             Ok(()) => Answer::Done,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Answer::Later,
             Err(error) => Answer::Fail(error.raw_os_error().unwrap_or(libc::EIO)),
         }
     }
@@ -341,7 +370,7 @@ impl Supervisor {
                 if tcp.name.port != 0 {
                     options::bind(&new, &facts::spelled(tcp.name, tcp.v6))?;
                 }
-                self.give(asked, old, &new)
+                give(asked, Others::places(asked.caller, asked.number, &mut self.epolls), old, &new)
             });
             if let Err(error) = swapped {
                 if error.raw_os_error() == Some(libc::EADDRINUSE) {
@@ -366,7 +395,7 @@ impl Supervisor {
             if tcp.name.port != 0 && options::bind(&new, &facts::spelled(tcp.name, tcp.v6)).is_err() {
                 let _ = options::bind(&new, &facts::spelled(Endpoint { port: 0, ..tcp.name }, tcp.v6));
             }
-            self.give(asked, old, &new)
+            give(asked, Others::places(asked.caller, asked.number, &mut self.epolls), old, &new)
         });
         match swapped {
             Ok(()) => Answer::Continue,
@@ -408,30 +437,17 @@ impl Supervisor {
         self.space.as_ref().is_ok_and(|space| space.has(tcp.network))
     }
 
-    /// Puts a socket in the place of the program's, under all of its descriptors and in its epoll instances.
-    fn give(&self, asked: &Asked, old: &OwnedFd, new: &OwnedFd) -> io::Result<()> {
-        let Asked { filter, id, caller, number, .. } = asked;
-        let others = Others::of(*caller, *number, old);
-        let put = || seccomp::replace(filter, *id, new, *number, caller.closes_on_exec(*number));
-        match put() {
-            // The number is above the limit of open files, which the program lowered after it opened the socket.
-            Err(error) if error.raw_os_error() == Some(libc::EBADF) => caller.with_room_for(*number, put)?,
-            result => result?,
-        }
-        for copy in &others.copies {
-            let _ = seccomp::replace(filter, *id, new, *copy, caller.closes_on_exec(*copy));
-        }
-        let _ = others.register(old, new);
-        Ok(())
-    }
-
     /// Watches for the end of a process that has a listener.
     fn watch_process(&mut self, caller: Caller) {
         let which = self.last + 1;
+        let leader = caller.leader();
+        if self.processes.values().any(|(known, _)| *known == leader) {
+            return;
+        }
         if let Ok(end) = caller.end()
             && self.wait_for(&end, Source::Process(which), EpollFlags::EPOLLIN).is_ok()
         {
-            self.processes.insert(which, end);
+            self.processes.insert(which, (leader, end));
         }
     }
 }
@@ -439,6 +455,22 @@ impl Supervisor {
 /// The part of an argument that the kernel takes for an `int`.
 fn lower_half(argument: u64) -> u32 {
     u32::try_from(argument & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+/// Puts a socket in the place of the program's, under all of its descriptors and in its epoll instances.
+fn give(asked: &Asked, others: Others, old: &OwnedFd, new: &OwnedFd) -> io::Result<()> {
+    let Asked { filter, id, caller, number, .. } = asked;
+    let put = || seccomp::replace(filter, *id, new, *number, caller.closes_on_exec(*number));
+    match put() {
+        // The number is above the limit of open files, which the program lowered after it opened the socket.
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => caller.with_room_for(*number, put)?,
+        result => result?,
+    }
+    for copy in &others.copies {
+        let _ = seccomp::replace(filter, *id, new, *copy, caller.closes_on_exec(*copy));
+    }
+    let _ = others.register(old, new);
+    Ok(())
 }
 
 /// A fresh TCP socket of the host.

@@ -10,10 +10,11 @@ use agentfs_wire::peer::Peer;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, getpeername, socket};
-use rustix::net::{SocketFlags, accept_with};
-use std::io;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, accept_with, sendmsg};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 impl Supervisor {
     /// Accepts what waits at a front, and connects to the listener that it stands for.
@@ -23,12 +24,15 @@ impl Supervisor {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let Ok(unix) = accept_with(&front.socket, flags) else { return };
             let client = name_of(&unix);
-            // The collector offers a descriptor. A program that speaks TCP takes none, so it is told at once.
-            if matches!(client, Some(Peer::Forwarded { handed_over: true, .. })) {
-                continue;
-            }
+            let wants_descriptor = matches!(client, Some(Peer::Forwarded { handed_over: true, .. }));
             let connected = self.connect_inside(place, client);
             match connected {
+                // The collector gets the connection itself. It reads the end if there is none.
+                Ok((tcp, _)) if wants_descriptor => {
+                    if !is_refused(&tcp) {
+                        let _ = hand_out(&unix, &tcp);
+                    }
+                }
                 Ok((tcp, connecting)) => self.add_relay(Relay::new(unix, tcp, connecting), Some(place)),
                 Err(_) => self.sweep(),
             }
@@ -130,14 +134,18 @@ impl Supervisor {
     fn add_relay(&mut self, relay: Relay, place: Option<Place>) {
         self.last += 1;
         let which = self.last;
-        self.relays.insert(which, Passed { relay, waits: [None, None], place });
-        self.pass_on(which, EpollFlags::empty());
+        self.relays.insert(which, Passed { relay, waits: [None, None], place, silent: None });
+        self.pass_on(which, Side::Unix, EpollFlags::empty());
     }
 
     /// Goes on with a connection.
-    pub(super) fn pass_on(&mut self, which: u64, events: EpollFlags) {
+    pub(super) fn pass_on(&mut self, which: u64, side: Side, events: EpollFlags) {
         let Some(mut passed) = self.relays.remove(&which) else { return };
         let state = passed.relay.go_on(events, &mut self.buffer);
+        if state == State::Open && passed.silent.is_none() && passed.relay.has_hung_up() {
+            let _ = self.epoll.delete(passed.relay.socket(side));
+            passed.silent = Some(side);
+        }
         if state == State::Open && self.await_relay(which, &mut passed).is_ok() {
             self.relays.insert(which, passed);
             return;
@@ -161,6 +169,9 @@ impl Supervisor {
     /// Waits for what the connection needs next.
     fn await_relay(&mut self, which: u64, passed: &mut Passed) -> io::Result<()> {
         for (slot, side) in [Side::Unix, Side::Tcp].into_iter().enumerate() {
+            if passed.silent == Some(side) {
+                continue;
+            }
             let interest = passed.relay.interest(side);
             let Some(waits) = passed.waits.get_mut(slot) else { continue };
             match waits {
@@ -186,6 +197,21 @@ fn name_of(unix: &OwnedFd) -> Option<Peer> {
     let name: UnixAddr = getpeername(unix.as_raw_fd()).ok()?;
     let text = name.as_abstract()?;
     Peer::parse(&[b"\0", text].concat())
+}
+
+/// Whether nobody listened. Over loopback that is known when connect returns.
+fn is_refused(tcp: &OwnedFd) -> bool {
+    options::get_number(tcp, libc::SOL_SOCKET, libc::SO_ERROR).is_ok_and(|error| error != 0)
+}
+
+/// Sends a connection to the collector.
+fn hand_out(unix: &OwnedFd, tcp: &OwnedFd) -> io::Result<()> {
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut room);
+    let sockets = [tcp.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&sockets));
+    sendmsg(unix, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+    Ok(())
 }
 
 /// Where a listener is reached by whoever does not say.

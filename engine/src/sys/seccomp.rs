@@ -40,6 +40,8 @@ pub(crate) enum Answer {
     Done,
     /// The call fails with this errno.
     Fail(i32),
+    /// None yet.
+    Later,
 }
 
 /// Installs a filter in this thread and what it starts, and returns the descriptor of its notifications.
@@ -99,6 +101,7 @@ pub(crate) fn answer(notifications: impl AsFd, id: u64, answer: Answer) {
         Answer::Continue => (0, u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(1)),
         Answer::Done => (0, 0),
         Answer::Fail(errno) => (-errno, 0),
+        Answer::Later => return,
     };
     let mut response = libc::seccomp_notif_resp { id, val: 0, error, flags };
     // SAFETY: `response` lives until the call returns.
