@@ -22,9 +22,10 @@ Examples:
   agentfs exec shop/main -- curl localhost:8080  a client in that localhost
   agentfs ps                                     what is running, and its URLs
 
-Name an instance as APP/INSTANCE, as INSTANCE.APP (as in its host name) or by a URL. APP is enough if
-only one is running. Without a name, exec, stop, restart, url, wait and forward mean the instance
-that they run in, or else that of the folder.
+Name an instance as APP/INSTANCE, as INSTANCE.APP (as in its host name) or by a URL. APP alone is its
+instance main, as APP.localhost is, or, with a warning, the only fork that is running. Without a name,
+exec, stop, restart, url, wait and forward mean the instance that they run in, or else that of the
+folder.
 
 Exit status:
   0    success
@@ -218,7 +219,7 @@ pub(crate) struct ExecArguments {
     /// How the program's calls are reached, as for `wrap`
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t)]
     pub(crate) engine: crate::engine::Choice,
-    /// The instance (APP/INSTANCE, INSTANCE.APP, a URL, or APP if only one is running), `--`, the program and its
+    /// The instance (APP/INSTANCE, INSTANCE.APP, a URL, or APP for its instance main), `--`, the program and its
     /// arguments; without an instance, that of this folder
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub(crate) words: Vec<OsString>,
@@ -494,22 +495,10 @@ pub(crate) struct EngineRunArguments {
 /// `agentfs tell`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TellArguments {
-    /// App of the instance
-    #[arg(long)]
-    pub(crate) app: String,
-    /// The instance
-    #[arg(long)]
-    pub(crate) instance: String,
     /// The process whose exit ends it
     #[arg(long)]
     pub(crate) pid: u32,
-    /// Unix time in milliseconds when the process was started
+    /// Only warnings, and only about what the process started: for `exec`
     #[arg(long)]
-    pub(crate) started_ms: u64,
-    /// The router's port; asked of the collector if absent
-    #[arg(long)]
-    pub(crate) http_port: Option<u16>,
-    /// The router's port for TLS, if TLS is on
-    #[arg(long)]
-    pub(crate) https_port: Option<u16>,
+    pub(crate) warnings: bool,
 }

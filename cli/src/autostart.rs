@@ -125,6 +125,15 @@ pub(crate) fn where_needed(settings: &Settings) -> Result<Option<Client>, Failur
     }
 }
 
+/// Starts a collector that was killed, by `agentfs daemon start`, so that it is not a child of ours. Whether one answers.
+pub(crate) fn revive(settings: &Settings) -> bool {
+    let status = own_command(settings).and_then(|mut command| {
+        command.args(["daemon", "start", "--quiet"]).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()
+    });
+    status.is_ok_and(|status| status.success()) || answer(settings).is_some()
+}
+
 /// Starts a collector as a child of this process and waits until it answers. If another collector is
 /// starting, or a killed one is not quite gone, waits for that first.
 ///

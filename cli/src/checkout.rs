@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// Bytes of a manifest that are read. A longer one is ignored.
 const MANIFEST_BYTES: u64 = 1024 * 1024;
@@ -16,7 +17,7 @@ pub(crate) struct Checkout {
     pub(crate) root: PathBuf,
     /// Name of the folder of the repository's main checkout: the same for all its worktrees.
     pub(crate) repository: Option<String>,
-    /// The branch that is checked out, if any.
+    /// The branch that is checked out, if any. Unknown if git's folder cannot be read.
     pub(crate) branch: Option<String>,
     /// What a linked worktree is linked to; `None` for a main checkout.
     pub(crate) link: Option<Link>,
@@ -29,6 +30,8 @@ pub(crate) struct Link {
     pub(crate) folder: PathBuf,
     /// The main checkout; `None` if the repository is bare.
     pub(crate) main: Option<PathBuf>,
+    /// Unix milliseconds when the worktree was made. One that was removed and made again may have the same folders.
+    pub(crate) made_ms: Option<u64>,
 }
 
 /// What names an app.
@@ -111,6 +114,19 @@ const READERS: [(&str, NameReader); 3] = [
 /// # Errors
 /// What is wrong with the file.
 fn own_name(file: &Path) -> Result<Option<Option<String>>, String> {
+    let Some(table) = project_table(file)? else { return Ok(None) };
+    let Some(value) = table.get("name") else { return Ok(Some(None)) };
+    match value.as_str().and_then(usable) {
+        Some(name) => Ok(Some(Some(name))),
+        None => Err(format!("`name` in {} is not a name: it is `{value}`", file.display())),
+    }
+}
+
+/// What `agentfs.toml` says; `None` if there is no such file.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn project_table(file: &Path) -> Result<Option<toml::Table>, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", file.display());
     match fs::metadata(file) {
         Ok(metadata) if metadata.is_file() => {}
@@ -122,8 +138,11 @@ fn own_name(file: &Path) -> Result<Option<Option<String>>, String> {
         Ok(None) => return Err(wrong(&format_args!("it is longer than {MANIFEST_BYTES} bytes"))),
         Err(error) => return Err(wrong(&error)),
     };
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(&error.message()))?;
-    Ok(Some(table.get("name").and_then(|name| usable(name.as_str()?))))
+    text.parse().map(Some).map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        wrong(&format_args!("line {line}: {}", error.message()))
+    })
 }
 
 fn json_name(text: &str) -> Option<String> {
@@ -147,7 +166,7 @@ fn usable(name: &str) -> Option<String> {
 
 fn read(root: &Path) -> Option<Checkout> {
     let Git { folder, common } = git::at(root)?;
-    let head = git::text(&folder.join("HEAD"))?;
+    let Some(head) = git::text(&folder.join("HEAD")) else { return lost(root, folder) };
     let branch = head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned);
     // A submodule has no common folder: it is its own checkout.
     let Some(common) = common else {
@@ -155,11 +174,29 @@ fn read(root: &Path) -> Option<Checkout> {
     };
     let common = common.canonicalize().ok();
     let link = Link {
+        made_ms: made_ms(&folder),
         folder: folder.canonicalize().unwrap_or(folder),
         main: common.as_deref().and_then(main_checkout),
     };
     let repository = common.as_deref().and_then(repository_name);
     Some(Checkout { root: root.to_owned(), repository, branch, link: Some(link) })
+}
+
+/// A linked worktree whose git folder `folder` cannot be read: its repository was moved, or is closed to us. It is not part
+/// of a checkout above it, which may be another fork's.
+fn lost(root: &Path, folder: PathBuf) -> Option<Checkout> {
+    if root.join(".git").is_dir() || folder.parent()?.file_name()? != "worktrees" {
+        return None;
+    }
+    let repository = repository_name(folder.parent()?.parent()?);
+    let link = Link { folder, main: None, made_ms: None };
+    Some(Checkout { root: root.to_owned(), repository, branch: None, link: Some(link) })
+}
+
+/// When the worktree with git's folder `folder` was made: git writes this file then, and never again.
+fn made_ms(folder: &Path) -> Option<u64> {
+    let made = fs::metadata(folder.join("commondir")).and_then(|file| file.modified()).ok()?;
+    u64::try_from(made.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
 }
 
 /// The main checkout of the repository in the folder `common`, unless the repository is bare.

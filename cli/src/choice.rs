@@ -76,6 +76,8 @@ pub(crate) enum State {
 pub(crate) struct Holder {
     /// Its folder; unknown for sockets made by hand.
     pub(crate) folder: Option<PathBuf>,
+    /// Whether it is of a worktree that was there before, and was removed.
+    pub(crate) is_removed: bool,
     /// A process of it.
     pub(crate) pid: Option<u32>,
     /// The command of that process.
@@ -102,6 +104,8 @@ pub(crate) struct Choice {
 pub(crate) enum Renamed {
     /// The same command line runs in that instance.
     Copy(String),
+    /// `--new`, and that instance is running.
+    New(String),
     /// Another folder's instance has the name.
     Aside(String, Holder),
     /// The checkout's instance is running under the name that it got when it started.
@@ -126,6 +130,9 @@ pub(crate) enum Refusal {
 impl fmt::Display for Holder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(folder) = &self.folder else { return formatter.write_str("a socket made by hand") };
+        if self.is_removed {
+            formatter.write_str("a worktree that was removed from ")?;
+        }
         write!(formatter, "{}", folder.display())?;
         match self.pid {
             Some(pid) => write!(formatter, " (`{}`, pid {pid})", self.command),
@@ -158,7 +165,10 @@ pub(crate) fn choose(request: &Request<'_>, look: &mut dyn FnMut(&str) -> State)
                 return Ok(joined(&name, renamed));
             }
             (State::Free, Mode::Usual | Mode::New) => {
-                let copy = (number > 1).then(|| Renamed::Copy(stem.clone()));
+                let copy = (number > 1).then(|| match request.mode {
+                    Mode::New => Renamed::New(stem.clone()),
+                    _ => Renamed::Copy(stem.clone()),
+                });
                 return Ok(Choice {
                     instance: name,
                     joins: false,
@@ -239,7 +249,8 @@ mod tests {
     }
 
     fn taken() -> State {
-        State::Taken(Holder { folder: Some("/v/blue".into()), pid: Some(7), command: "x".to_owned() })
+        let holder = Holder { folder: Some("/v/blue".into()), pid: Some(7), ..Holder::default() };
+        State::Taken(Holder { command: "x".to_owned(), ..holder })
     }
 
     fn ask(request: &Request<'_>, names: &[(&str, State)]) -> Result<Choice, Refusal> {
@@ -300,7 +311,8 @@ mod tests {
     fn new_and_join_decide() {
         let new = Request { mode: Mode::New, ..free() };
         assert_eq!(decided(&new, &[("blue", own(false))]), "make blue-2");
-        assert!(ask(&new, &[("blue", own(false))]).unwrap().closed);
+        let beside = ask(&new, &[("blue", own(false))]).unwrap();
+        assert_eq!((beside.closed, beside.renamed), (true, Some(Renamed::New("blue".to_owned()))));
         assert!(!ask(&new, &[]).unwrap().closed, "it is the folder's usual instance");
         let join = Request { mode: Mode::Join, ..free() };
         assert_eq!(decided(&join, &[]), "NothingToJoin");

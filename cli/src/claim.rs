@@ -41,6 +41,9 @@ pub(crate) struct Claim {
     pub(crate) choice: Choice,
     /// Whether commands of the instance have ended that were not seen to leave nothing behind.
     pub(crate) has_ended_commands: bool,
+    /// The checkout that the instance was started in, if we joined it from another one: an agentfs.toml above makes both
+    /// one app.
+    pub(crate) other_checkout: Option<PathBuf>,
     /// The companion file.
     path: PathBuf,
 }
@@ -143,11 +146,18 @@ fn join(
     companion.commands = commands;
     // Whoever names the port last decides.
     companion.main = wanted.main.or(companion.main);
-    // The worktree may have been moved.
-    companion.checkout =
-        companion.checkout.and(place.checkout.as_ref().map(|checkout| checkout.root.clone()));
+    let root = place.checkout.as_ref().map(|checkout| checkout.root.clone());
+    let mut other_checkout = None;
+    if companion.checkout.is_some() && companion.checkout != root {
+        // The worktree may have been moved.
+        if place.is_worktree_of(&companion) {
+            companion.checkout = root;
+        } else {
+            other_checkout = companion.checkout.clone();
+        }
+    }
     rewrite(path, &companion)?;
-    Ok(Claim { companion, own, choice, has_ended_commands, path: path.to_owned() })
+    Ok(Claim { companion, own, choice, has_ended_commands, other_checkout, path: path.to_owned() })
 }
 
 /// Makes an instance: a new one, or in the place of one that is dead.
@@ -186,7 +196,8 @@ fn make(
     };
     let _ = fs::remove_file(&temporary);
     result?;
-    Ok(Claim { companion, own, choice, has_ended_commands: false, path: path.to_owned() })
+    let (has_ended_commands, other_checkout) = (false, None);
+    Ok(Claim { companion, own, choice, has_ended_commands, other_checkout, path: path.to_owned() })
 }
 
 fn started(wanted: &Companion) -> Started {

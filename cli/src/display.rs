@@ -276,6 +276,7 @@ mod tests {
         Call {
             of: Who::new("shop", "blue"),
             pid: Some(4711),
+            command: None,
             program: Some("python3".to_owned()),
             call: "bind".to_owned(),
             fd: Some(3),

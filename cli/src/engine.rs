@@ -90,8 +90,14 @@ mod linux {
             app: place.app.to_owned(),
             instance: place.instance.to_owned(),
         };
-        let member =
-            Member { app: places.app.clone(), instance: places.instance.clone(), rules: place.rules.clone() };
+        let command = variables.iter().find(|(name, _)| name == env::COMMAND).map(|(_, value)| value);
+        let command = command.map(|command| command.to_string_lossy().into_owned()).unwrap_or_default();
+        let member = Member {
+            app: places.app.clone(),
+            instance: places.instance.clone(),
+            rules: place.rules.clone(),
+            command,
+        };
         let outer = outer(settings);
         let entry = Entry { places: &places, member: &member, outer: outer.as_ref() };
         let entered = agentfs_engine::enter(&entry, |entrance| start(settings, &places, entrance));

@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) url: Option<String>,
     /// `PORT`, if the program should get one.
     pub(crate) port: Option<u16>,
+    /// The process of the command: what is refused below it is told to whoever runs it.
+    pub(crate) command: u32,
     /// The secret that proves that a program belongs to the instance, if the instance has one.
     pub(crate) secret: Option<Secret>,
     /// The only ports of the instance; empty: all ports.
@@ -133,6 +135,7 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
             if let Some(launcher) = &plan.launcher {
                 set(env::ENGINE, launcher.as_os_str());
             }
+            set(env::COMMAND, OsStr::new(&plan.command.to_string()));
             if let Some(secret) = &plan.secret {
                 set(env::SECRET, OsStr::new(secret.reveal()));
             }
@@ -231,6 +234,7 @@ mod tests {
             host: "blue.shop.localhost".to_owned(),
             url: Some("http://blue.shop.localhost".to_owned()),
             port: None,
+            command: 7,
             secret: None,
             only: Vec::new(),
             except: Vec::new(),

@@ -85,7 +85,7 @@ impl Follower {
         tell: Tell,
         followed: Followed<'_>,
     ) -> Result<Self, Failure> {
-        let events = subscribe(settings, tell, followed, None)?;
+        let events = subscribe(settings, tell, followed, Begin::Now)?;
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
         let view = View::new(settings, printer, tell, followed);
@@ -113,7 +113,18 @@ impl Follower {
     }
 }
 
-/// Subscribes to the events of an instance: new ones, or all since a time (Unix milliseconds).
+/// Which events a subscription begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// The next new one.
+    Now,
+    /// The first since a time (Unix milliseconds).
+    Since(u64),
+    /// The one after this number.
+    After(u64),
+}
+
+/// Subscribes to the events of an instance.
 ///
 /// # Errors
 /// The collector does not answer, or refuses.
@@ -121,15 +132,20 @@ pub(crate) fn subscribe(
     settings: &Settings,
     tell: Tell,
     followed: Followed<'_>,
-    since_ms: Option<u64>,
+    begin: Begin,
 ) -> Result<Events, Failure> {
+    let (since_ms, after) = match begin {
+        Begin::Now => (None, None),
+        Begin::Since(time) => (Some(time), None),
+        Begin::After(sequence) => (None, Some(sequence)),
+    };
     let params = SubscribeParams {
         since_ms,
+        after,
         app: Some(followed.app.to_owned()),
         instance: Some(followed.instance.to_owned()),
         calls: matches!(tell, Tell::Trace { requests: false, .. }),
         requests: matches!(tell, Tell::Trace { requests: true, .. }),
-        ..SubscribeParams::default()
     };
     Client::connect_within(&settings.paths, PATIENCE)
         .map_err(|error| Failure::of(format_args!("cannot follow the program: {error}")))?
@@ -169,12 +185,17 @@ impl View {
         Self { printer, tell, urls: followed.urls, user_home: settings.user_home.clone() }
     }
 
+    /// The line that tells of a listener.
+    pub(crate) fn listener(&self, event: &Event) -> Option<String> {
+        display::listener_line(event, self.urls, self.user_home.as_deref())
+    }
+
     /// Shows an event, if it is of the kind that is reported.
     pub(crate) fn say(&self, event: &Event) {
         match self.tell {
             Tell::Nothing => {}
             Tell::Listeners => {
-                if let Some(line) = display::listener_line(event, self.urls, self.user_home.as_deref()) {
+                if let Some(line) = self.listener(event) {
                     self.printer.say(&line);
                 }
             }

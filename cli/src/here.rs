@@ -1,29 +1,119 @@
-//! Which instance a command means that names none: its own, if it runs in one; else the one of its folder, that is, of
-//! the checkout around it.
+//! Which instance a command means. One that names none means its own, if it runs in one; else the one of its folder, that
+//! is, of the checkout around it.
+use crate::answer;
 use crate::checkout;
+use crate::client::Client;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::instance;
+use crate::known::{self, Known};
+use crate::pasted::{self, Pasted};
 use crate::place::{self, Place};
+use crate::printer::Printer;
 use crate::reference;
 use crate::settings::Settings;
 use agentfs_wire::companion::Companion;
-use agentfs_wire::control::InstanceInfo;
+use agentfs_wire::control::{DaemonInfo, InstanceInfo, Snapshot, method};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// The instance that is named, or the one that is meant without a name.
+/// What to do about a name that is not that of an instance.
+const NAME_ONE: &str = "name an instance, as in APP/INSTANCE; `agentfs ps` shows all";
+
+/// The instance that is named, or the one that is meant without a name. With `told`, an app whose `main` is not running
+/// may be its only fork, and that is told there.
 ///
 /// # Errors
-/// As for [`reference::one`] and [`find`].
+/// As for [`named`] and [`find`].
 pub(crate) fn choose<'a>(
     name: Option<&str>,
     settings: &Settings,
-    all: &'a [InstanceInfo],
+    client: &mut Client,
+    snapshot: &'a Snapshot,
+    told: Option<&Printer>,
 ) -> Result<&'a InstanceInfo, Failure> {
-    match name {
-        Some(name) => reference::one(name, all),
-        None => find(settings, all),
+    if let (Some(printer), Some(name)) = (told, name)
+        && let Some(info) = only_fork(name, snapshot, printer)
+    {
+        return Ok(info);
     }
+    match name {
+        Some(name) => named(name, settings, client, snapshot),
+        None => find(settings, &snapshot.instances),
+    }
+}
+
+/// The only fork of an app whose `main` is not running, where `name` is that app. It is told that this one is taken.
+pub(crate) fn only_fork<'a>(
+    name: &str,
+    snapshot: &'a Snapshot,
+    printer: &Printer,
+) -> Option<&'a InstanceInfo> {
+    let info = reference::only_fork(name, &snapshot.instances)?;
+    let InstanceInfo { app, instance, .. } = info;
+    printer.warn(&format!(
+        "{app}/main is not running; `{name}` is taken as {app}/{instance}, the only instance of {app} that is"
+    ));
+    Some(info)
+}
+
+/// The instance that is named, also by a URL.
+///
+/// # Errors
+/// As for [`reference::one`]; [`Exit::Usage`] for a URL that leads elsewhere than to an instance, with what is there.
+pub(crate) fn named<'a>(
+    text: &str,
+    settings: &Settings,
+    client: &mut Client,
+    snapshot: &'a Snapshot,
+) -> Result<&'a InstanceInfo, Failure> {
+    let line: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let all = &snapshot.instances;
+    match pasted::read(text) {
+        None => reference::one(text, &line, all),
+        Some(Pasted::Host { name, port, .. }) => {
+            if let Some(port) = port {
+                router_port(text, port, settings, client)?;
+            }
+            reference::by_host(text, &name, &line, &snapshot.routes, all)
+        }
+        Some(Pasted::Local(local)) => {
+            let known = Known::ask(client, settings)?;
+            let answer = answer::at_port(local, &known, settings)?;
+            let found = all.iter().find(|info| {
+                (Some(&info.app), Some(&info.instance)) == (answer.app.as_ref(), answer.instance.as_ref())
+            });
+            found.ok_or_else(|| {
+                Failure::new(Exit::Usage, format_args!("`{text}` is not an instance: {}", answer.line()))
+                    .hint(NAME_ONE)
+            })
+        }
+        Some(Pasted::Foreign) => Err(reference::unknown(text, all)),
+    }
+}
+
+/// Checks that the port of a URL is the router's: elsewhere, the host name says nothing about who answers.
+///
+/// # Errors
+/// [`Exit::Usage`] with what the port is.
+pub(crate) fn router_port(
+    text: &str,
+    port: u16,
+    settings: &Settings,
+    client: &mut Client,
+) -> Result<(), Failure> {
+    let daemon: DaemonInfo = client.call(method::DAEMON_INFO, json!({}))?;
+    if known::is_router(&daemon, port) {
+        return Ok(());
+    }
+    let known = Known::ask(client, settings)?;
+    let what = answer::described(port, &known, settings);
+    let message = format!("`{text}` is not the URL of an instance: port {port} is not the router's; {what}");
+    let failure = Failure::new(Exit::Usage, message);
+    Err(match daemon.http_port {
+        0 => failure.hint(NAME_ONE),
+        http => failure.hint(format_args!("the router listens on port {http}; `agentfs ps` shows all URLs")),
+    })
 }
 
 /// The instance that is meant without a name.
@@ -67,6 +157,8 @@ fn in_place<'a>(place: &Place, settings: &Settings, all: &'a [InstanceInfo]) -> 
     let companion = |info: &InstanceInfo| instance::companion(settings, &info.app, &info.instance);
     let known: Vec<(Option<Companion>, &InstanceInfo)> =
         all.iter().map(|info| (companion(info), info)).collect();
+    // A worktree that was removed had this folder: what still runs of it is another fork's.
+    let is_replaced = |companion: Option<&Companion>| companion.is_some_and(|one| place.replaced(one));
     let owned = known.iter().filter(|(companion, _)| companion.as_ref().is_some_and(|one| place.owns(one)));
     let owned: Vec<&InstanceInfo> = owned.map(|(_, info)| *info).collect();
     if !owned.is_empty() {
@@ -74,6 +166,7 @@ fn in_place<'a>(place: &Place, settings: &Settings, all: &'a [InstanceInfo]) -> 
     }
     let places: Vec<(PathBuf, &InstanceInfo)> = known
         .iter()
+        .filter(|(companion, _)| !is_replaced(companion.as_ref()))
         .filter_map(|(companion, info)| Some((place_of(companion.as_ref(), info)?, *info)))
         .collect();
     match &place.checkout {

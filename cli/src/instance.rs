@@ -62,6 +62,7 @@ pub(crate) fn plan(
         url,
         host,
         port: None,
+        command: std::process::id(),
         secret: None,
         only: Vec::new(),
         except: Vec::new(),

@@ -1,4 +1,5 @@
 //! The agentfs command: reads the command line and the environment, runs one command, reports.
+mod answer;
 mod args;
 mod autostart;
 #[cfg(test)]
@@ -20,9 +21,12 @@ mod follow;
 mod guardian;
 mod here;
 mod hint;
+mod host_name;
 mod host_port;
+mod inside;
 mod instance;
 mod interposer;
+mod known;
 mod launch_agent;
 mod launchctl;
 mod liveness;
@@ -31,12 +35,14 @@ mod naming;
 mod number;
 mod orphans;
 mod ours;
+mod pasted;
 mod place;
 mod printer;
 mod program;
 mod project_file;
 mod protection;
 mod reference;
+mod revive;
 mod self_test;
 mod settings;
 mod sip;

@@ -6,9 +6,12 @@
 //! instance's listeners open, if its parent is a member, or if a member leads its session. A member stays a
 //! member when its parent ends. A process is not a member if it is older than the instance, or if its environment names
 //! another instance.
+use crate::instance::companion_in;
 use agentfs_system::process::{self, Clock, Stat};
 use agentfs_wire::control::InstanceInfo;
-use agentfs_wire::environ::membership;
+use agentfs_wire::environ::{Membership, membership};
+use agentfs_wire::paths::Paths;
+use agentfs_wire::secret::Secret;
 use agentfs_wire::text::visible;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -64,6 +67,8 @@ pub(crate) struct Members {
     /// The run dir that their environments name.
     run: PathBuf,
     wanted: BTreeMap<Key, Wanted>,
+    /// Secrets of the instances that have one.
+    secrets: BTreeMap<Key, Secret>,
     living: BTreeMap<u32, Member>,
     /// Sessions that a member leads or led.
     sessions: BTreeMap<u32, Key>,
@@ -73,12 +78,19 @@ pub(crate) struct Members {
 
 impl Members {
     /// The members of `instances`. Nothing is looked for yet.
-    pub(crate) fn of(run: PathBuf, instances: &[&InstanceInfo]) -> Self {
+    pub(crate) fn of(paths: &Paths, instances: &[&InstanceInfo]) -> Self {
+        // Read now: the companion is gone before the last process may be.
+        let secret = |info: &&InstanceInfo| {
+            let secret = companion_in(paths, &info.app, &info.instance)?.secret?;
+            Some(((info.app.clone(), info.instance.clone()), secret))
+        };
+        let secrets = instances.iter().filter_map(secret).collect();
         let wanted = instances.iter().map(|info| {
             let key = (info.app.clone(), info.instance.clone());
             (key, Wanted { started_ms: info.started_ms, known: BTreeSet::new() })
         });
-        Self { run, wanted: wanted.collect(), living: BTreeMap::new(), sessions: BTreeMap::new() }
+        let (run, wanted) = (paths.run.clone(), wanted.collect());
+        Self { run, wanted, secrets, living: BTreeMap::new(), sessions: BTreeMap::new() }
     }
 
     /// Adds processes that the collector or a socket names.
@@ -90,7 +102,7 @@ impl Members {
 
     /// Looks again: who has ended is dropped, who is new is added. Without `/proc`, those that are known.
     pub(crate) fn look(&mut self) {
-        self.take(&table(&self.run));
+        self.take(&table(&self.run, &self.secrets));
     }
 
     /// The living members of one instance, or of all.
@@ -105,13 +117,17 @@ impl Members {
         });
         // While a session has a process, no other gets its number.
         self.sessions.retain(|session, _| table.values().any(|process| process.session == *session));
+        let known: BTreeMap<u32, Key> = self
+            .wanted
+            .iter()
+            .flat_map(|(key, wanted)| wanted.known.iter().map(|pid| (*pid, key.clone())))
+            .collect();
         for (pid, process) in table {
-            let by_name = self.wanted.iter().find(|(key, wanted)| {
-                wanted.known.contains(pid)
-                    || process.claims.as_ref() == Some(key) && is_young(process, wanted)
-            });
-            let key = by_name.map(|(key, _)| key.clone());
-            if let Some(key) = key {
+            let claimed = || {
+                let (key, wanted) = self.wanted.get_key_value(process.claims.as_ref()?)?;
+                is_young(process, wanted).then(|| key.clone())
+            };
+            if let Some(key) = known.get(pid).cloned().or_else(claimed) {
                 self.add(*pid, process, key);
             }
         }
@@ -175,21 +191,25 @@ pub(crate) fn instance_of(pid: u32, run: &Path) -> Option<Key> {
 }
 
 /// Every process that is not only waiting to be reaped.
-fn table(run: &Path) -> BTreeMap<u32, Process> {
+fn table(run: &Path, secrets: &BTreeMap<Key, Secret>) -> BTreeMap<u32, Process> {
     let clock = Clock::read();
     let running = process::all().into_iter().filter(|(_, stat)| !stat.has_ended());
     let processes = running.map(|(pid, stat)| {
         let born_ms = clock.and_then(|clock| clock.born_ms(&stat));
         let Stat { parent, session, start_ticks, .. } = stat;
-        (pid, Process { parent, session, start_ticks, born_ms, claims: claim(pid, run) })
+        (pid, Process { parent, session, start_ticks, born_ms, claims: claim(pid, run, secrets) })
     });
     processes.collect()
 }
 
-/// The instance that a process of ours says it belongs to. Every user can set his own environment, so that of another
-/// user's process proves nothing.
-fn claim(pid: u32, run: &Path) -> Option<Key> {
-    process::is_ours(pid).then(|| instance_of(pid, run))?
+/// The instance that a process says it belongs to. Every user can set his own environment, so that of another user's
+/// process proves nothing without the instance's secret.
+fn claim(pid: u32, run: &Path, secrets: &BTreeMap<Key, Secret>) -> Option<Key> {
+    let environment = process::environment(pid)?;
+    let Membership { app, instance, secret } = membership(&environment, run)?;
+    let key = (app.to_owned(), instance.to_owned());
+    let proves = || secret.zip(secrets.get(&key)).is_some_and(|(claimed, secret)| secret.is(claimed));
+    (process::is_ours(pid) || proves()).then_some(key)
 }
 
 #[cfg(test)]
@@ -209,6 +229,7 @@ mod tests {
         Members {
             run: PathBuf::new(),
             wanted: BTreeMap::from([(key("blue"), wanted)]),
+            secrets: BTreeMap::new(),
             living: BTreeMap::new(),
             sessions: BTreeMap::new(),
         }

@@ -54,6 +54,11 @@ impl Ours {
         ours
     }
 
+    /// Whether a process is certainly the command's: it is there to be asked.
+    pub(crate) fn certainly_has(&self, pid: u32) -> bool {
+        orphans::starter(pid, &[self.wrap_pid]).is_some()
+    }
+
     /// Whether an event is the command's. Events that name no process are everybody's.
     pub(crate) fn is_told(&mut self, what: &What) -> bool {
         let pid = match what {

@@ -30,7 +30,8 @@ impl Place {
         let app = if directory.as_os_str().is_empty() {
             AppName::default()
         } else {
-            checkout::app_name(&directory, checkout.as_ref())
+            let app = checkout::app_name(&directory, checkout.as_ref());
+            AppName { problem: checkout.as_ref().and_then(lost).or(app.problem), ..app }
         };
         Self { directory, checkout, app }
     }
@@ -47,10 +48,29 @@ impl Place {
         link.map(|link| link.folder.as_path())
     }
 
-    /// Whether an instance belongs to this folder. A worktree that was moved is still the same.
+    /// Whether an instance belongs to this folder. A worktree that was moved is still the same; one that was made after the
+    /// instance is another one, even in the same folder.
     pub(crate) fn owns(&self, companion: &Companion) -> bool {
-        let same_folder = !self.directory.as_os_str().is_empty() && companion.folder() == self.folder();
-        same_folder || (self.worktree().is_some() && companion.worktree.as_deref() == self.worktree())
+        (self.is_folder_of(companion) || self.is_worktree_of(companion)) && !self.is_newer_than(companion)
+    }
+
+    /// Whether an instance belongs to a worktree that was in this folder before, and was removed.
+    pub(crate) fn replaced(&self, companion: &Companion) -> bool {
+        self.is_folder_of(companion) && self.is_newer_than(companion)
+    }
+
+    fn is_folder_of(&self, companion: &Companion) -> bool {
+        !self.directory.as_os_str().is_empty() && companion.folder() == self.folder()
+    }
+
+    /// Whether an instance belongs to this worktree, wherever that was when the instance started.
+    pub(crate) fn is_worktree_of(&self, companion: &Companion) -> bool {
+        self.worktree().is_some() && companion.worktree.as_deref() == self.worktree()
+    }
+
+    fn is_newer_than(&self, companion: &Companion) -> bool {
+        let link = self.checkout.as_ref().and_then(|checkout| checkout.link.as_ref());
+        link.and_then(|link| link.made_ms).is_some_and(|made_ms| made_ms > companion.started_ms)
     }
 
     /// The branch or the folder that names the instance of a linked worktree.
@@ -98,9 +118,22 @@ impl Place {
                 }
                 (Some(_), None) => format!("the folder of the detached worktree {}", checkout.root.display()),
             },
+            None if self.directory.as_os_str().is_empty() => "the current folder was removed".to_owned(),
             None => format!("{} is not in a git checkout", self.directory.display()),
         }
     }
+}
+
+/// What is wrong with a linked worktree whose git folder cannot be read.
+fn lost(checkout: &Checkout) -> Option<String> {
+    let git = &checkout.link.as_ref()?.folder;
+    (!git.join("HEAD").is_file()).then(|| {
+        let (root, git) = (checkout.root.display(), git.display());
+        format!(
+            "cannot read {git}, so the branch of the worktree {root} is unknown and its folder names the instance; if \
+             the repository was moved, run `git worktree repair` there"
+        )
+    })
 }
 
 /// The instance that this process belongs to, by app and name, if it is one of this home.

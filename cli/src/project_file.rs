@@ -1,13 +1,17 @@
 //! What `agentfs.toml` says of a folder's instances, apart from the app's name (`checkout`): `isolate` and `main`. Each is
-//! searched for in the same way: the nearest file that has it counts, from the folder up to the root of its checkout.
+//! searched for in the same way: the nearest file that has it counts, from the folder up to the root of its checkout. A file
+//! that cannot be read is an error: it may say which ports are isolated.
+use crate::checkout::project_table;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::place::Place;
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The file.
 const FILE: &str = "agentfs.toml";
+
+/// What it may say.
+const KEYS: [&str; 3] = ["name", "isolate", "main"];
 
 /// Which of the host's ports are refused where the instance has no listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,9 +25,9 @@ pub(crate) struct Isolation {
 /// What it says of the host's ports: `isolate = true`, or `isolate = [5432, 6379]`.
 ///
 /// # Errors
-/// The value is neither a truth value nor a list of ports.
+/// The value is neither a truth value nor a list of ports, or a file cannot be read.
 pub(crate) fn isolation(place: &Place) -> Result<Isolation, Failure> {
-    let Some((file, value)) = nearest(place, "isolate") else { return Ok(Isolation::default()) };
+    let Some((file, value)) = nearest(place, "isolate")? else { return Ok(Isolation::default()) };
     if let Some(all) = value.as_bool() {
         return Ok(Isolation { all, ports: Vec::new() });
     }
@@ -38,23 +42,56 @@ pub(crate) fn isolation(place: &Place) -> Result<Isolation, Failure> {
 /// What it says of the port that the instance's host name means: `main = 5173`.
 ///
 /// # Errors
-/// The value is not a port.
+/// The value is not a port, or a file cannot be read.
 pub(crate) fn main(place: &Place) -> Result<Option<u16>, Failure> {
-    let Some((file, value)) = nearest(place, "main") else { return Ok(None) };
+    let Some((file, value)) = nearest(place, "main")? else { return Ok(None) };
     port(&value).map(Some).ok_or_else(|| {
         let message = format!("`main` in {} is not a port: it is `{value}`", file.display());
         Failure::new(Exit::Setup, message).hint("write a number, as in `main = 5173`")
     })
 }
 
-/// The nearest file that has `key`, with its value. Without a checkout, the search ends at the folder that names the app.
-fn nearest(place: &Place, key: &str) -> Option<(PathBuf, toml::Value)> {
+/// What the files say that agentfs does not know, a line for each file: a misspelt `isolate` isolates nothing.
+///
+/// # Errors
+/// A file cannot be read.
+pub(crate) fn unknown(place: &Place) -> Result<Vec<String>, Failure> {
+    let mut lines = Vec::new();
+    for file in files(place) {
+        let Some(table) = read(&file)? else { continue };
+        let unknown: Vec<String> =
+            table.keys().filter(|key| !KEYS.contains(&key.as_str())).map(|key| format!("`{key}`")).collect();
+        if !unknown.is_empty() {
+            let (file, known) = (file.display(), KEYS.join("`, `"));
+            lines.push(format!(
+                "{file} says {}, which has no effect; it may say `{known}`",
+                unknown.join(", ")
+            ));
+        }
+    }
+    Ok(lines)
+}
+
+/// The nearest file that has `key`, with its value.
+fn nearest(place: &Place, key: &str) -> Result<Option<(PathBuf, toml::Value)>, Failure> {
+    for file in files(place) {
+        if let Some(value) = read(&file)?.and_then(|mut table| table.remove(key)) {
+            return Ok(Some((file, value)));
+        }
+    }
+    Ok(None)
+}
+
+/// Where a file may be, the nearest first. Without a checkout, the search ends at the folder that names the app.
+fn files(place: &Place) -> impl Iterator<Item = PathBuf> {
     let top = place.checkout.as_ref().map_or_else(|| place.folder(), |checkout| &checkout.root);
-    let folders = place.directory.ancestors().take_while(|folder| folder.starts_with(top));
-    folders.map(|folder| folder.join(FILE)).find_map(|file| {
-        // A missing file says nothing; a broken one is reported by whoever reads the name in it.
-        let mut table: toml::Table = fs::read_to_string(&file).ok()?.parse().ok()?;
-        Some((file, table.remove(key)?))
+    let folders = place.directory.ancestors().take_while(move |folder| folder.starts_with(top));
+    folders.map(|folder| folder.join(FILE))
+}
+
+fn read(file: &Path) -> Result<Option<toml::Table>, Failure> {
+    project_table(file).map_err(|problem| {
+        Failure::new(Exit::Setup, problem).hint("correct the file: it may say which ports are isolated")
     })
 }
 
@@ -66,7 +103,7 @@ fn port(value: &toml::Value) -> Option<u16> {
 mod tests {
     use super::*;
     use crate::checkout::{AppName, Checkout};
-    use std::path::Path;
+    use std::fs;
 
     fn place(folder: &Path, root: Option<&Path>) -> Place {
         let checkout =
@@ -128,5 +165,35 @@ mod tests {
             let failure = isolation(&place).unwrap_err();
             assert!(failure.message.contains("agentfs.toml") && failure.exit == Exit::Setup, "{failure:?}");
         }
+    }
+    /// "broken TOML, wrong types, unreadable file"
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_and_an_unknown_word_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let inner = root.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let place = place(&inner, Some(root.path()));
+        for bad in [&b"isolate = true\nx = = \n"[..], b"isolate = true # \xff\n", &[b'#'; (1 << 20) + 1]] {
+            fs::write(root.path().join(FILE), bad).unwrap();
+            let failures =
+                [isolation(&place).unwrap_err(), main(&place).unwrap_err(), unknown(&place).unwrap_err()];
+            for failure in failures {
+                assert!(
+                    failure.message.contains("agentfs.toml") && failure.exit == Exit::Setup,
+                    "{failure:?}"
+                );
+            }
+        }
+        fs::write(root.path().join(FILE), "x = 1\n\ny = = 2\n").unwrap();
+        assert!(main(&place).unwrap_err().message.contains("line 3: "));
+        fs::write(root.path().join(FILE), "isolated = true\nname = 'x'\n[agentfs]\nmain = 3\n").unwrap();
+        let told = unknown(&place).unwrap();
+        assert!(
+            told.len() == 1 && told[0].contains("`agentfs`, `isolated`, which has no effect"),
+            "{told:?}"
+        );
+        fs::remove_file(root.path().join(FILE)).unwrap();
+        nix::unistd::mkfifo(&root.path().join(FILE), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!((isolation(&place).unwrap(), main(&place).unwrap()), (Isolation::default(), None));
     }
 }

@@ -68,7 +68,7 @@ pub(crate) fn end(
         settings,
         printer,
         lives: instances.iter().map(|info| (key(info), (info.started_ms, info.wrap_pid))).collect(),
-        members: Members::of(settings.paths.run.clone(), instances),
+        members: Members::of(&settings.paths, instances),
         told: BTreeSet::new(),
         killed: BTreeMap::new(),
         refused: BTreeMap::new(),

@@ -20,7 +20,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Signals that are forwarded or mirrored. The others keep their effect on us.
@@ -43,6 +43,10 @@ const SIGNALS: [Signal; 13] = [
 /// Signals that were ignored when we were started, bit n-1 for signal n. Rust's runtime ignores SIGPIPE
 /// before `main`, so this is read earlier. Empty if the system cannot tell (macOS).
 static IGNORED: AtomicU64 = AtomicU64::new(0);
+
+/// Standard streams that were closed when we were started, bit n for descriptor n. Rust's runtime opens `/dev/null` for
+/// them before `main`. Empty if the system cannot tell (macOS).
+static CLOSED: AtomicU8 = AtomicU8::new(0);
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +98,26 @@ fn remember_ignored() {
     IGNORED.store(mask, Ordering::Relaxed);
 }
 
+/// Reads which standard streams we were given.
+#[cfg(target_os = "linux")]
+#[ctor::ctor(unsafe)]
+fn remember_closed() {
+    let is_closed = |stream: &u8| {
+        let error = std::fs::symlink_metadata(format!("/proc/self/fd/{stream}")).err();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    if std::fs::symlink_metadata("/proc/self/fd").is_ok() {
+        let closed = (0..3).filter(is_closed).fold(0, |closed, stream| closed | 1 << stream);
+        CLOSED.store(closed, Ordering::Relaxed);
+    }
+}
+
+/// The standard streams that a program is not to have, because we were not given them.
+fn closed_streams() -> impl Iterator<Item = i32> {
+    let closed = CLOSED.load(Ordering::Relaxed);
+    (0..3).filter(move |stream| closed & 1 << stream != 0)
+}
+
 /// Whether the system keeps a child's status for us. It does not if we were started with SIGCHLD ignored
 /// (wait(2)); then only [`replace`] preserves the program's status.
 pub(crate) fn can_wait() -> bool {
@@ -136,6 +160,9 @@ pub(crate) fn replace(
         restore_pipe_signal()?;
         let path_text = c_string(path.as_os_str().as_bytes())?;
         let (arguments, environment) = c_strings(arguments, environment)?;
+        for stream in closed_streams() {
+            nix::unistd::close(stream)?;
+        }
         match execve(&path_text, &arguments, &environment) {
             // A script without `#!`: a shell runs it, as with execvp(3).
             Err(Errno::ENOEXEC) => {
@@ -326,7 +353,10 @@ fn start(
     environment: &[(OsString, OsString)],
     mask: &SigSet,
 ) -> io::Result<Pid> {
-    let actions = PosixSpawnFileActions::init()?;
+    let mut actions = PosixSpawnFileActions::init()?;
+    for stream in closed_streams() {
+        actions.add_close(stream)?;
+    }
     let mut attributes = PosixSpawnAttr::init()?;
     attributes.set_sigmask(mask)?;
     let mut defaults = SigSet::empty();

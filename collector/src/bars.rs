@@ -1,16 +1,16 @@
 //! Ports of the host that instances must not reach, because another fork is behind them. Owns the page that the library
 //! reads ([`agentfs_wire::barred`]); `hub` and `forward` say what is barred. A change is on disk when the call returns,
 //! so whoever is told of a forward finds its port barred.
-use crate::limits::{BARRED_OWN_PORTS, BARRED_PAGE_BYTES};
+use crate::limits::BARRED_OWN_PORTS;
 use crate::log;
 use crate::registry::Key;
+use agentfs_home::barred::read;
 use agentfs_home::{Durable, replace};
-use agentfs_wire::barred::{Bar, MAGIC, ROW_BYTES, Row};
+use agentfs_wire::barred::{Bar, MAGIC, Row};
 use agentfs_wire::paths::Paths;
 use agentfs_wire::peer::space;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
-use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ struct Rows {
     /// By instance: the ports whose listener is gone, the oldest first.
     own: BTreeMap<u64, VecDeque<u16>>,
     /// By listening address: port and instance of a forward.
-    held: BTreeMap<String, (u16, u64)>,
+    held: BTreeMap<String, (u16, Key)>,
     /// Ports that another checkout's program holds, and the instance that must not reach it.
     others: BTreeSet<(u16, u64)>,
     /// Whether the file is older than this.
@@ -73,7 +73,7 @@ impl Bars {
     pub(crate) fn ended(&self, key: &Key) {
         let (number, mut rows) = (self.number(key), self.lock());
         let held = rows.held.len();
-        rows.held.retain(|_, (_, instance)| *instance != number);
+        rows.held.retain(|_, (_, instance)| instance != key);
         rows.changed |= rows.own.remove(&number).is_some() || rows.held.len() != held;
     }
 
@@ -95,7 +95,7 @@ impl Bars {
     /// `listen` of the host is now a way into an instance.
     pub(crate) fn hold(&self, listen: &str, port: u16, key: &Key) {
         let mut rows = self.lock();
-        rows.held.insert(listen.to_owned(), (port, self.number(key)));
+        rows.held.insert(listen.to_owned(), (port, key.clone()));
         rows.changed = true;
         drop(rows);
         self.write();
@@ -107,6 +107,13 @@ impl Bars {
         rows.changed |= rows.held.remove(listen).is_some();
         drop(rows);
         self.write();
+    }
+
+    /// The instance that agentfs holds a port of the host for, other than `key`.
+    pub(crate) fn holder(&self, port: u16, key: &Key) -> Option<Key> {
+        let rows = self.lock();
+        let mut held = rows.held.values().filter(|(held, of)| *held == port && of != key);
+        held.next().map(|(_, of)| of.clone())
     }
 
     /// The ports that programs of other checkouts hold, with the instances that must not reach them.
@@ -134,7 +141,7 @@ impl Bars {
     }
 
     fn replace(&self, rows: &mut Rows) {
-        match replace(&self.page, &rows.encode(), Durable::No) {
+        match replace(&self.page, &rows.encode(|key| self.number(key)), Durable::No) {
             Ok(()) => (rows.changed, rows.written) = (false, stamp(&self.page)),
             // The next change tries again; until then the old page holds.
             Err(error) => log::warning!("cannot write {}: {error}", self.page.display()),
@@ -163,11 +170,11 @@ impl Bars {
 // === impl Rows ===
 
 impl Rows {
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, number: impl Fn(&Key) -> u64) -> Vec<u8> {
         let own = self.own.iter().flat_map(|(instance, ports)| {
             ports.iter().map(|port| Row { port: *port, bar: Bar::OwnPort, instance: *instance })
         });
-        let held = self.held.values().map(|(port, instance)| (Bar::HeldFor, *port, *instance));
+        let held = self.held.values().map(|(port, key)| (Bar::HeldFor, *port, number(key)));
         let others = self.others.iter().map(|(port, instance)| (Bar::OtherCheckout, *port, *instance));
         let more = held.chain(others).map(|(bar, port, instance)| Row { port, bar, instance });
         let mut bytes = MAGIC.to_vec();
@@ -181,17 +188,10 @@ fn stamp(page: &Path) -> Option<Stamp> {
     Some((file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
 }
 
-/// The rows of a page.
-fn read(page: &Path) -> io::Result<Vec<Row>> {
-    let mut bytes = Vec::new();
-    fs::File::open(page)?.take(BARRED_PAGE_BYTES).read_to_end(&mut bytes)?;
-    let rows = bytes.strip_prefix(&MAGIC).unwrap_or_default();
-    Ok(rows.chunks_exact(ROW_BYTES).filter_map(Row::decode).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     fn key(instance: &str) -> Key {
         Key { app: "shop".to_owned(), instance: instance.to_owned() }
@@ -217,6 +217,7 @@ mod tests {
         bars.gone(&key("a"), 3);
         bars.gone(&key("a"), 3);
         bars.hold("127.0.0.1:4", 4, &key("a"));
+        assert_eq!((bars.holder(4, &key("b")), bars.holder(4, &key("a"))), (Some(key("a")), None));
         bars.set_others([(5, key("a"))].into_iter());
         assert_eq!(barred(&bars, "a"), [(3, Bar::OwnPort), (5, Bar::OtherCheckout)]);
         assert_eq!(barred(&bars, "b"), [(4, Bar::HeldFor)]);

@@ -16,6 +16,7 @@ mod calls;
 mod drive;
 mod faces;
 mod files;
+mod former;
 mod hosts;
 mod listen;
 mod recheck;

@@ -41,9 +41,6 @@ pub(crate) const LOOK_AGAIN_MS: [u32; 8] = [1, 2, 5, 10, 20, 50, 100, 200];
 /// Ports without a listener any more that are kept from the host, of each instance; the oldest are forgotten first.
 pub(crate) const BARRED_OWN_PORTS: usize = 1024;
 
-/// Bytes of the page of barred ports that are read when the collector starts.
-pub(crate) const BARRED_PAGE_BYTES: u64 = 64 * 1024 * 1024;
-
 /// Milliseconds after which the removal of a stale socket is tried again if somebody else holds the run lock.
 pub(crate) const RUN_LOCK_RETRY_MS: u32 = 5;
 
@@ -154,6 +151,10 @@ pub(crate) const BIRTH_SLACK_MS: u64 = 2_000;
 /// Time for the parts to stop at shutdown. Parts that have not stopped by then are named in the log and
 /// abandoned.
 pub(crate) const DRAIN: Duration = Duration::from_secs(4);
+
+/// Bytes of a client's requests that are read with one system call. Each announcer of a `wrap` keeps a connection open,
+/// so a thousand instances have a thousand such buffers.
+pub(crate) const CONTROL_READ: usize = 1024;
 
 /// Time that a client of the control socket may take to read a reply. Then its connection is closed, so that
 /// a client which never reads cannot hold it for ever.

@@ -39,6 +39,9 @@ pub(crate) const ROOM_TRIES: u32 = 16;
 /// Bytes of a socket address that are read from a program: a `sockaddr_storage`, the most that the kernel takes.
 pub(crate) const ADDRESS_BYTES: usize = 128;
 
+/// Ports of the host that a supervisor remembers as told, for each command. At the limit all are forgotten, and told again.
+pub(crate) const TOLD_PORTS: usize = 4096;
+
 /// Most connections that wait for the supervisor to accept them. The kernel cuts it to `somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
 

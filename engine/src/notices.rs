@@ -1,4 +1,5 @@
 //! Notices to the collector about the calls of programs, as the library sends them.
+use crate::limits::TOLD_PORTS;
 use crate::process::Caller;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::NOTICE_BYTES;
@@ -26,7 +27,7 @@ pub(crate) struct News<'a> {
     pub(crate) fd: i32,
     /// The address that the call named.
     pub(crate) address: Option<Endpoint>,
-    /// The listener's file.
+    /// The listener's file; for a port of the host the command.
     pub(crate) file: &'a str,
 }
 
@@ -39,8 +40,8 @@ pub(crate) struct Notices {
     app: String,
     instance: String,
     dropped: u32,
-    /// Ports of the host that were told once.
-    told: BTreeSet<u16>,
+    /// Ports of the host that were told once: for which command, and whether they were refused.
+    told: BTreeSet<(String, u16, bool)>,
 }
 
 // === impl News ===
@@ -112,8 +113,12 @@ impl Notices {
     }
 
     /// Tells of a connect to a port of the host: always the first time, then only while somebody traces.
-    pub(crate) fn tell_host(&mut self, caller: Caller, port: u16, news: News<'_>) {
-        if self.told.insert(port) {
+    pub(crate) fn tell_host(&mut self, caller: Caller, news: News<'_>) {
+        if self.told.len() >= TOLD_PORTS {
+            self.told.clear();
+        }
+        let port = news.address.map_or(0, |address| address.port);
+        if self.told.insert((news.file.to_owned(), port, news.outcome == Outcome::Refused)) {
             self.tell_of(caller, news);
         } else {
             self.trace(caller, news);

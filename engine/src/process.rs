@@ -42,10 +42,10 @@ impl Caller {
     /// A number that no other thread ever has. Nothing before Linux 6.9.
     pub(crate) fn identity(self) -> Option<u64> {
         /// `PID_FS_MAGIC`: each thread has a file of its own there.
-        const THREADS: i64 = 0x5049_4446;
+        const THREADS: rustix::fs::FsWord = 0x5049_4446;
         let handle = open(self.0, PidfdFlags::from_bits_retain(THREAD)).ok()?;
         let system = rustix::fs::fstatfs(&handle).ok()?;
-        (i64::try_from(system.f_type).ok()? == THREADS).then_some(())?;
+        (system.f_type == THREADS).then_some(())?;
         rustix::fs::fstat(&handle).ok().map(|status| status.st_ino)
     }
 

@@ -4,7 +4,7 @@ use agentfs_wire::companion::Rules;
 use serde::{Deserialize, Serialize};
 
 /// Which instance a program belongs to, and by which rules.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The app.
     pub app: String,
@@ -12,6 +12,8 @@ pub struct Member {
     pub instance: String,
     /// Its rules.
     pub rules: Rules,
+    /// The process that `wrap` or `exec` became (`AGENTFS_COMMAND`): notices of refused connects name it.
+    pub command: String,
 }
 
 /// A question to a supervisor.

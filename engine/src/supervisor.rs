@@ -20,12 +20,12 @@ use crate::fronts::{Fronts, Place};
 use crate::limits::{EVENTS, LOOK, RELAY_BYTES};
 use crate::notices::{News, Notices};
 use crate::port_space::PortSpace;
+use crate::protocol::Member;
 use crate::registration::EpollInstances;
 use crate::relay::{Relay, Side};
 use crate::sys::seccomp::Notification;
 use crate::sys::{fork, seccomp};
 use crate::watched::Watched;
-use agentfs_wire::companion::Rules;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::notice::{Call, Outcome, Why};
 use agentfs_wire::paths::Paths;
@@ -83,7 +83,7 @@ type Bridge = (IpAddr, u16);
 #[derive(Debug)]
 struct Filter {
     notifications: OwnedFd,
-    rules: Rc<Rules>,
+    member: Rc<Member>,
 }
 
 /// A connection, and what is waited for at its sides.
@@ -359,11 +359,11 @@ impl Supervisor {
     }
 
     /// Prepares a filter's notifications.
-    fn add_filter(&mut self, notifications: OwnedFd, rules: Rules) -> io::Result<()> {
+    fn add_filter(&mut self, notifications: OwnedFd, member: Member) -> io::Result<()> {
         seccomp::prepare(&notifications);
         let which = self.last + 1;
         self.wait_for(&notifications, Source::Filter(which), EpollFlags::EPOLLIN)?;
-        self.filters.insert(which, Filter { notifications, rules: Rc::new(rules) });
+        self.filters.insert(which, Filter { notifications, member: Rc::new(member) });
         self.has_begun = true;
         Ok(())
     }

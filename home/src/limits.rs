@@ -19,6 +19,9 @@ pub(crate) const RUN_LOCK_PAUSE_MS: u8 = 2;
 /// damaged.
 pub(crate) const STORED_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Bytes of the page of barred ports that are read by the collector when it starts, and by `agentfs who`.
+pub(crate) const BARRED_PAGE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Time below which the list of the machine's Unix sockets is read whenever a socket may have begun to listen.
 pub(crate) const ACCEPTING_CHEAP: Duration = Duration::from_micros(200);
 

@@ -20,7 +20,7 @@ use once_cell::race::OnceBool;
 /// library switches itself off: a truncated environment would be worse.
 const KEPT_BYTES: usize = 4096;
 /// Strings that are passed on.
-const KEPT_STRINGS: usize = 24;
+const KEPT_STRINGS: usize = 32;
 /// Ports in one of the lists `--only`, `--except`, `--expose`.
 const LIST_PORTS: usize = 32;
 
@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) instance: InstanceName,
     /// The secret that proves to root's broker that this process belongs to the instance, if it has one.
     pub(crate) secret: Option<Secret>,
+    /// The process that `wrap` or `exec` became and that started this one, as a number; empty if unknown.
+    pub(crate) command: Text<10>,
     /// Name space of the instance's client sockets.
     pub(crate) space: u64,
     /// Whether ports without a listener of the instance are refused.
@@ -150,6 +152,7 @@ impl Config {
         app: Text::new(),
         instance: Text::new(),
         secret: None,
+        command: Text::new(),
         space: 0,
         isolate: false,
         isolated: Ports::NONE,
@@ -183,6 +186,7 @@ impl Config {
         }
         self.space = peer::space(self.run.as_bytes(), self.app.as_str(), self.instance.as_str());
         self.secret = text(env::SECRET).and_then(Secret::parse);
+        self.command = text(env::COMMAND).and_then(Text::of).unwrap_or_default();
         self.isolate = text(env::ISOLATE) == Some("1");
         // `1` is no port that a program could want isolated alone.
         self.isolated = text(env::ISOLATE).filter(|_| !self.isolate).map_or(Ports::NONE, Ports::parse);

@@ -35,7 +35,7 @@ pub(crate) struct News<'a> {
     pub(crate) address: Option<Endpoint>,
     /// The other end.
     pub(crate) peer: Option<Endpoint>,
-    /// Listener's file, or the program of an exec.
+    /// As [`Notice::file`].
     pub(crate) file: &'a str,
 }
 

@@ -249,7 +249,10 @@ pub(crate) fn failed(
     let shown = |text: &str| (sees == Sees::Everything).then(|| text.to_owned());
     let mut facts = String::new();
     let age = (seen.when_ms > 0).then(|| format!("{} ago", duration(now_ms.saturating_sub(seen.when_ms))));
-    let next = (status == 503).then(|| format!("retry in {RETRY_SECONDS} s; this page reloads itself"));
+    let next = (status == 503).then(|| match reply.facts.format {
+        Format::Html => format!("retry in {RETRY_SECONDS} s; this page reloads itself"),
+        Format::Text | Format::Json => format!("retry in {RETRY_SECONDS} s"),
+    });
     let start = (!seen.command.is_empty()).then(|| format!("agentfs wrap -- {}", seen.command));
     for (label, value) in [
         ("socket", Some(&seen.socket)),
@@ -302,7 +305,9 @@ pub(crate) fn forks_only(out: &mut Vec<u8>, reply: Reply, sees: Sees, entry: &En
             }
         }
     }
-    let _ = writeln!(facts, "next: this page reloads itself; the instances below are running");
+    // Only a browser does.
+    let reloads = if reply.facts.format == Format::Html { "this page reloads itself; " } else { "" };
+    let _ = writeln!(facts, "next: {reloads}the instances below are running");
     let fields =
         json!({ "error": "main_not_running", "host": host, "running": live.json(), "message": title });
     page(out, reply, 503, &title, &facts, &live, fields)

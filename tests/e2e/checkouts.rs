@@ -30,6 +30,86 @@ fn a_living_instance_keeps_its_name_and_its_folder() {
     assert_eq!(home.exec("shop/feature-cart", &[&client(), "5000"]).text(), "cart");
 }
 
+/// A worktree that was removed and made again has the old one's folder, and git gives it the old one's name. What still runs
+/// of the old one is another fork's copy.
+#[test]
+fn a_worktree_that_was_made_again_is_another_one() {
+    let home = Home::new();
+    let (main, _) = repository(&home);
+    let [first, second] = ["a/tree", "b/tree"].map(|name| home.work().join(name));
+    let add = |options: &[&str]| git(&home, &main, &[&["worktree", "add", "-q"], options].concat());
+    add(&["-b", "one", "../a/tree"]);
+    let _running = serve(&home, &first, 5000, "one");
+    home.listener("shop", "one", 5000);
+    git(&home, &main, &["worktree", "remove", "--force", "../a/tree"]);
+    add(&["-b", "two", "../b/tree"]);
+    let link = |folder: &Path| std::fs::read_to_string(folder.join(".git")).unwrap();
+    assert!(link(&second).trim().ends_with("/worktrees/tree"), "the name of the first: {}", link(&second));
+    assert_eq!(named(&home, &second, &[]), "shop/two");
+    let asked = home.agentfs(&["wrap", "--", &client(), "5000"]).directory(&second).output();
+    assert!(!asked.status.success(), "{}", asked.explain());
+    let exec = home.agentfs(&["exec", "--", &client(), "5000"]).directory(&second).output().code(125);
+    let _ = exec.names(&["no instance is running", "shop/one"]);
+    // The same folder, and the same branch.
+    add(&["../a/tree", "one"]);
+    let told = home.agentfs(&["wrap", "--"]).args(NAMES).directory(&first).speaking().output().success();
+    assert!(told.stdout.starts_with("shop/one-x"), "{}", told.explain());
+    let _ =
+        told.names(&["shop/one belongs to a worktree that was removed from", &first.display().to_string()]);
+    let restart = home.agentfs(&["restart", "shop/one"]).directory(&first).output().code(1);
+    let _ = restart.names(&["was removed", &first.display().to_string(), "still running"]);
+    for command in ["url", "stop"] {
+        let _ = home.agentfs(&[command]).directory(&first).output().code(3).names(&["shop/one"]);
+    }
+    assert_eq!(home.exec("shop/one", &[&client(), "5000"]).text(), "one");
+}
+
+/// An agentfs.toml above two checkouts makes them one app with one instance. They may be two forks, so it is told.
+#[test]
+fn checkouts_below_one_agentfs_toml_share_an_instance_and_are_told() {
+    let home = Home::new();
+    home.write("agentfs.toml", "name = 'kit'\n");
+    let [first, second] = ["a", "b"].map(|name| {
+        home.write(&format!("{name}/readme"), "");
+        git(&home, &home.work().join(name), &["init", "-q", "-b", "main"]);
+        home.work().join(name)
+    });
+    let _running = serve(&home, &first, 5000, "a");
+    home.listener("kit", "main", 5000);
+    let word = "joined kit/main, which was started in";
+    for (folder, is_told) in [(&second, true), (&first, false), (&second, true)] {
+        let told = home.agentfs(&["wrap", "--"]).args(NAMES).directory(folder).speaking().output().success();
+        assert_eq!(
+            (told.stdout.as_str(), told.stderr.contains(word)),
+            ("kit/main", is_told),
+            "{}",
+            told.explain()
+        );
+    }
+}
+
+/// The pointer of a linked worktree leads nowhere once its repository was moved. The worktree is told, and stays what it was:
+/// also one inside the main checkout does not become a part of that.
+#[test]
+fn a_worktree_without_its_repository_is_told_and_no_part_of_another_checkout() {
+    let home = Home::new();
+    let (main, cart) = repository(&home);
+    git(&home, &main, &["worktree", "add", "-q", "-b", "inner", ".trees/inner"]);
+    let moved = home.work().join("elsewhere");
+    std::fs::rename(&main, &moved).unwrap();
+    home.write("elsewhere/agentfs.toml", "name = 'shop'\n");
+    let _running = serve(&home, &moved, 5000, "main");
+    home.listener("shop", "main", 5000);
+    for (folder, name) in [(&cart, "shop/cart"), (&moved.join(".trees/inner"), "shop/inner")] {
+        let told = home.agentfs(&["wrap", "--"]).args(NAMES).directory(folder).speaking().output().success();
+        assert_eq!(told.stdout, name, "{}", told.explain());
+        let _ = told.names(&["cannot read", "/worktrees/", "git worktree repair"]);
+        let _ = home.agentfs(&["exec", "--", "true"]).directory(folder).output().code(125);
+    }
+    git(&home, &moved, &["worktree", "repair", "../cart"]);
+    assert_eq!(named(&home, &cart, &[]), "shop/feature-cart");
+}
+
 /// "two checkouts with equal names": of different repositories. They never share an instance.
 #[test]
 fn two_checkouts_with_equal_names_never_share_an_instance() {

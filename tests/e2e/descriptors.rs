@@ -100,3 +100,22 @@ fn a_program_at_its_hard_limit_loses_nothing() {
     let output = running.finish().success();
     assert_eq!(output.stderr, "", "{}", output.explain());
 }
+
+/// "The program keeps its own … standard streams": also where it has none of them.
+#[cfg_attr(not(target_os = "linux"), ignore = "lists descriptors in /proc")]
+#[test]
+fn a_closed_stream_stays_closed() {
+    let home = Home::new();
+    let _running = home.wrap("shop", "one", &["cat"]).open_input().spawn();
+    agentfs_tests::wait::until("it runs", || home.instance("shop", "one"));
+    let agentfs = home.agentfs_path().display().to_string();
+    let lists = "for n in 0 1 2; do [ -e /proc/$$/fd/$n ] && echo $n >>open; done; exit 7";
+    for (streams, open) in [("<&- >&- 2>&-", ""), (">&-", "0\n2\n"), ("", "0\n1\n2\n")] {
+        for command in ["wrap --app shop --", "trace --", "exec shop/one --"] {
+            let file = home.write("open", "");
+            let script = format!("exec \"$0\" {command} sh -c '{lists}' {streams}");
+            let _ = home.program("sh").args(["-c", &script, &agentfs]).output().code(7);
+            assert_eq!(std::fs::read_to_string(file).unwrap(), open, "{command} {streams}");
+        }
+    }
+}

@@ -192,6 +192,18 @@ fn a_given_name_means_exactly_that_instance() {
     running.wait();
 }
 
+/// `--instance NAME --replace` stops whoever has the name: told, if that is another folder's.
+#[test]
+fn what_was_stopped_for_a_name_is_told() {
+    let home = Home::new();
+    let (main, cart) = repository(&home);
+    let _running = server(&home, &main, &["--instance", "demo"], "exec \"$0\"");
+    home.listener("shop", "demo", 5000);
+    let replace = ["wrap", "--instance", "demo", "--replace", "--"];
+    let told = home.agentfs(&replace).args(NAMES).directory(&cart).speaking().output().success();
+    let _ = told.names(&["stopped shop/demo, which was running in", &main.display().to_string()]);
+}
+
 /// "`--new` and `--join` decide explicitly"
 #[test]
 fn new_and_join_decide() {

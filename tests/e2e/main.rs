@@ -26,6 +26,7 @@ mod hostile;
 mod interposer;
 mod joining;
 mod lifecycle;
+mod meaning;
 mod names;
 mod other_forks;
 mod pages;

@@ -108,19 +108,34 @@ fn a_forward_of_one_fork_is_not_another_forks_port() {
     drop(probe);
     let listen = port.to_string();
     let _ = home.agentfs(&["forward", "shop/blue:5000", &listen]).output().success();
-    let mut green = home.wrap("shop", "green", &["cat"]).open_input().speaking().spawn();
+    let [program, number] = client(port);
+    let command = ["sh", "-c", "while read line; do \"$0\" \"$1\"; done", &program, &number];
+    let mut green = home.wrap("shop", "green", &command).open_input().speaking().spawn();
     until("green is known", || home.instance("shop", "green"));
-    let asks = |instance: &str| home.exec(instance, &client(port)).output();
-    assert!(!asks("shop/green").status.success(), "{}", asks("shop/green").explain());
-    let refused = format!("warning: localhost:{port} is refused: agentfs holds it for another instance");
+    let asks = |instance: &str| home.exec(instance, &client(port)).speaking().output();
+    let refused = format!("warning: localhost:{port} is refused: agentfs holds it for shop/blue; ");
+    // Who ran the program is told, also where a child of it asked, and nobody else.
+    let script = ["sh", "-c", "\"$0\" \"$1\"; exit 7", &program, &number];
+    for command in [&client(port).each_ref().map(String::as_str)[..], &script] {
+        let mut run = home.exec("shop/green", command).speaking().spawn();
+        run.wait();
+        // It may be told a moment after the program's end.
+        until("the caller is told", || run.stderr().contains(&refused).then_some(()));
+        let run = run.finish();
+        assert!(!run.status.success() && run.stderr.matches("localhost:").count() == 1, "{}", run.explain());
+    }
+    assert!(!green.stderr().contains("localhost:"), "{}", green.stderr());
+    green.write(b"\n");
     until("its terminal is told", || green.stderr().contains(&refused).then_some(()));
     assert_eq!(home.program(&client(port)[0]).arg(&listen).text(), "blue", "outside of instances");
     assert_eq!(asks("shop/blue").success().stdout, "blue", "its own");
     let _ = home.agentfs(&["forward", "--remove", &format!("127.0.0.1:{port}")]).output().success();
     let (free, _) = host(&home, &home.work(), port, "a database");
-    assert_eq!(asks("shop/green").success().stdout, "a database");
+    let reached = asks("shop/green").success();
+    assert_eq!((reached.stdout.as_str(), reached.stderr.as_str()), ("a database", ""));
     let reached = format!("localhost:{port} is the host's: python3 (pid ");
     until("its terminal is told", || green.stderr().contains(&reached).then_some(()));
+    green.write(b"\n");
     green.close_input();
     let told = green.finish().success().stderr;
     assert_eq!(told.matches("localhost:").count(), 2, "each once: {told}");
@@ -221,4 +236,49 @@ fn the_project_says_which_ports_are_isolated() {
     fs::write(&toml, "isolate = 'yes'\n").unwrap();
     let wrong = home.wrap("shop", "one", &["true"]).directory(shop).output().code(125);
     assert!(wrong.stderr.contains("agentfs.toml") && wrong.stderr.contains("isolate"), "{}", wrong.explain());
+}
+
+/// The nearest agentfs.toml counts for every command: also for one that joins, and where the file has changed since.
+#[test]
+fn a_command_that_joins_is_isolated_as_its_own_folder_says() {
+    let home = Home::new();
+    let (_host, port) = host(&home, &home.work(), 0, "host");
+    let [shop, ..] = repository(&home);
+    let running = home.wrap("shop", "one", &["cat"]).directory(&shop).open_input().spawn();
+    until("it runs", || home.instance("shop", "one"));
+    let web = home.write("shop/web/agentfs.toml", &format!("isolate = [{port}]\n"));
+    let web = web.parent().unwrap();
+    assert!(refused(&home, "one", web, port, &[]) && !refused(&home, "one", &shop, port, &[]));
+    let exec = |folder| home.exec("shop/one", &client(port)).directory(folder).output().status.success();
+    assert!(!exec(web) && exec(&shop));
+    fs::write(shop.join("agentfs.toml"), "isolate = true\n").unwrap();
+    assert!(refused(&home, "one", &shop, port, &[]) && !exec(&shop));
+    // A restart that could not start it again does not stop it.
+    fs::write(shop.join("agentfs.toml"), "isolate = 'yes'\n").unwrap();
+    let restart = home.agentfs(&["restart", "shop/one"]).output().code(1);
+    let _ = restart.names(&["isolate", "agentfs.toml", "still running"]);
+    assert!(home.instance("shop", "one").is_some());
+    drop(running);
+}
+
+/// A file that cannot be read may isolate ports. In a linked worktree it is another file than the one that names the app.
+#[test]
+fn an_agentfs_toml_that_cannot_be_read_starts_nothing() {
+    let home = Home::new();
+    let [shop, blue, _] = repository(&home);
+    home.write("blue/agentfs.toml", "isolate = true\nx = = \n");
+    home.write("shop/agentfs.toml", "isolate = true\nx = = \n");
+    let web = home.write("shop/web/agentfs.toml", "name = 'front'\n");
+    for folder in [&blue, &shop, web.parent().unwrap()] {
+        let wrong = home.agentfs(&["wrap", "--", "true"]).directory(folder).output().code(125);
+        let wrong = wrong.names(&["agentfs.toml", "line 2: "]);
+        assert_eq!(wrong.stderr.matches("cannot read").count(), 1, "{}", wrong.explain());
+    }
+    let misspelt = home.write("blue/agentfs.toml", "name = 3\nisolated = true\n");
+    fs::copy(&misspelt, shop.join("agentfs.toml")).unwrap();
+    let told = home.agentfs(&["wrap", "--", "true"]).directory(&blue).speaking().output().success();
+    let _ = told.names(&["`isolated`, which has no effect", "`name` in", "is not a name: it is `3`"]);
+    fs::remove_file(&misspelt).unwrap();
+    let _ = home.program("mkfifo").arg(&misspelt).output().success();
+    let _ = home.agentfs(&["wrap", "--", "true"]).directory(&blue).output().success();
 }

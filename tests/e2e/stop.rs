@@ -133,6 +133,22 @@ fn what_cannot_be_stopped_is_named_and_the_status_says_so() {
     home.gone("shop", "one");
 }
 
+/// A daemon of root's instance that became another user and lost its parents proves with the secret that it belongs to it.
+#[cfg_attr(not(target_os = "linux"), ignore = "environments are read in /proc")]
+#[test]
+fn a_daemon_that_became_another_user_is_stopped() {
+    if !skip::is_root() {
+        return;
+    }
+    let home = Home::new();
+    // Everything but `sleep` has ended when `su` returns.
+    let daemon = "su nobody -s /bin/sh -c 'setsid sh -c \"sleep 1000 & echo \\$!\"' >>pids";
+    let (running, pids) = beside(&home, daemon);
+    assert_eq!(pids.len(), 1);
+    stop_and_expect_nothing(&home, &pids);
+    running.finish();
+}
+
 /// A name is free when `stop` returns, also for somebody who takes it while the old one is still being looked at.
 #[test]
 fn the_name_is_free_when_stop_returns() {

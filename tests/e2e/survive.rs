@@ -120,6 +120,77 @@ fn the_guardian_may_be_killed_too() {
     home.expect_body("one.shop.localhost", "one");
 }
 
+/// "Guardian and collector killed together do not come back until the next command", and "the announcer does not subscribe
+/// again": both are back at once, and a listener that opens later is told; none is told twice.
+#[test]
+fn an_announcer_starts_both_again_and_goes_on() {
+    let home = Home::new();
+    let server = artifact::binary("fixture-wait").display().to_string();
+    let script = "\"$0\" & read line; FIXTURE_PORT=5001 \"$0\" & wait";
+    let mut running =
+        home.wrap("shop", "one", &["sh", "-c", script, &server]).body("one").open_input().speaking().spawn();
+    home.listener("shop", "one", PORT);
+    until("the first listener is told", || running.stderr().contains(":5000 →").then_some(()));
+    let router = home.router_port();
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        let before = home.daemon().unwrap();
+        for victim in [before.guardian.unwrap(), before.pid] {
+            kill(Pid::from_raw(pid(victim)), signal).unwrap();
+        }
+        let again = || home.daemon().filter(|again| again.pid != before.pid);
+        let again = until("another collector answers", again);
+        assert!(again.guardian.is_some() && again.guardian != before.guardian, "{again:?}");
+        // "AGENTFS_URL of running programs": its port is the same.
+        assert_eq!(again.http_port, router);
+        home.expect_body("one.shop.localhost", "one");
+    }
+    running.write(b"\n");
+    until("the second listener is told", || running.stderr().contains(":5001 →").then_some(()));
+    let said = running.stderr();
+    assert_eq!((said.matches(":5000 →").count(), said.matches(":5001 →").count()), (1, 1), "{said}");
+    // Only the collector: its guardian is faster.
+    let guardian = home.daemon().unwrap().guardian;
+    let killed = home.kill_collector();
+    let again = until("another collector answers", || home.daemon().filter(|again| again.pid != killed.pid));
+    assert_eq!(again.guardian, guardian);
+    // One that was asked to stop stays away: longer than an announcer waits.
+    let _ = home.agentfs(&["daemon", "stop"]).output().success();
+    let begin = std::time::Instant::now();
+    until("a moment has passed", || {
+        assert!(home.daemon().is_none());
+        (begin.elapsed() > std::time::Duration::from_millis(800)).then_some(())
+    });
+    home.start_daemon();
+    let _ = home.exec("shop/one", &["true"]).output().success();
+}
+
+/// "With AGENTFS_ROUTER=127.0.0.1:0 a restarted collector takes a new port, so AGENTFS_URL of running programs is dead."
+#[test]
+fn the_next_collector_takes_the_routers_port_again() {
+    let home = Home::new();
+    let _one = start(&home, "one");
+    let port = home.router_port();
+    home.kill_daemon();
+    assert_eq!(home.start_daemon().http_port, port);
+    let _ = home.agentfs(&["daemon", "stop"]).output().success();
+    // Somebody else has it: then it is another one, and that is told.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let other = home.start_daemon().http_port;
+    assert_ne!(other, port);
+    let log = std::fs::read_to_string(&home.paths().log).unwrap();
+    let told = format!("cannot use port {port}");
+    assert!(log.lines().any(|line| line.contains(&told) && line.contains(&other.to_string())), "{log}");
+    drop(taken);
+    home.kill_daemon();
+    assert_eq!(home.start_daemon().http_port, other);
+    // A damaged file is put aside.
+    home.kill_daemon();
+    std::fs::write(&home.paths().router, "{\"http\":").unwrap();
+    home.start_daemon();
+    home.expect_body("one.shop.localhost", "one");
+    assert!(home.paths().router.with_extension("json.torn").exists());
+}
+
 /// A forward of an instance that ended while no collector ran is forgotten, also if another took its name.
 #[test]
 fn a_forward_does_not_outlive_its_instance() {

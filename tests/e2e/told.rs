@@ -57,7 +57,10 @@ fn a_copy_says_what_it_is_called() {
     let second =
         home.agentfs(&["wrap", "--app", "shop", "--", "cat"]).input(b"").speaking().output().success();
     assert_eq!(second.stdout, "");
-    let _ = second.names(&["shop/main-2", "shop/main"]);
+    let _ = second.names(&["shop/main-2", "another copy", "shop/main"]);
+    let new = ["wrap", "--app", "shop", "--new", "--", "true"];
+    let new = home.agentfs(&new).speaking().output().success();
+    let _ = new.names(&["shop/main-2, a new instance beside shop/main"]);
 }
 
 /// "Under `exec` only warnings."

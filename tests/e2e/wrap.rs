@@ -282,3 +282,19 @@ fn an_exposed_port_is_reached_by_both_addresses_of_localhost() {
     assert!(second.stderr.contains("already in use"), "{}", second.explain());
     let _ = server.terminate();
 }
+
+/// A command that cannot expose its port leaves nothing open in the instance that it joined.
+#[test]
+fn a_port_that_is_exposed_in_part_is_closed_again() {
+    let home = Home::new();
+    let Ok(held) = TcpListener::bind("[::1]:0") else {
+        agentfs_tests::skip::skipped("this machine has no IPv6, so only the IPv4 address is opened");
+        return;
+    };
+    let port = held.local_addr().unwrap().port().to_string();
+    let _running = home.wrap("shop", "one", &["cat"]).open_input().spawn();
+    agentfs_tests::wait::until("it runs", || home.instance("shop", "one"));
+    let expose = ["wrap", "--app", "shop", "--instance", "one", "--expose", &port, "--", "true"];
+    let _ = home.agentfs(&expose).output().code(125).names(&["already in use"]);
+    assert_eq!(home.agentfs(&["forward", "list", "--json"]).text().trim(), "[]");
+}

@@ -194,6 +194,10 @@ pub struct InstanceInfo {
     pub started_ms: u64,
     /// Its listeners, main one first.
     pub listeners: Vec<ListenerInfo>,
+    /// Whether the host name of its app leads to it: it is `main` or a copy, or its sockets were made by hand. An older
+    /// collector does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_app_name: Option<bool>,
 }
 
 /// A running command of an instance.

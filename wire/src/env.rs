@@ -12,6 +12,8 @@ pub const INSTANCE: &str = "AGENTFS_INSTANCE";
 /// Proof that a process belongs to its instance: 32 hexadecimal digits, set by `wrap` and `exec` for programs of root,
 /// which can change their user. Root's collector requires it before it opens a socket for them. Keep it secret.
 pub const SECRET: &str = "AGENTFS_SECRET";
+/// Process that `wrap` or `exec` became, which started this one: refused connects are told to whoever runs it.
+pub const COMMAND: &str = "AGENTFS_COMMAND";
 /// Path that a cooperative program may bind as its main listener.
 pub const SOCKET: &str = "AGENTFS_SOCKET";
 /// URL under which the instance's main listener is reached.

@@ -144,6 +144,8 @@ pub struct Call {
     pub of: Who,
     /// The process, if known.
     pub pid: Option<u32>,
+    /// For a connect to a port of the host: the process that `wrap` or `exec` became and that started this one, if known.
+    pub command: Option<u32>,
     /// Name of the process.
     pub program: Option<String>,
     /// `bind`, `listen`, `accept`, `connect`, `exec` or `start`.

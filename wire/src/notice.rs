@@ -120,7 +120,8 @@ pub struct Notice<'a> {
     pub app: &'a str,
     /// The instance of the process.
     pub instance: &'a str,
-    /// File name of the listener in the run dir; for exec the program.
+    /// File name of the listener in the run dir; for exec the program; for a connect that asks for a port of the host, the
+    /// number in `AGENTFS_COMMAND`.
     pub file: &'a str,
     /// Name of the process (`comm`, at most 15 bytes on Linux).
     pub program: &'a str,

@@ -36,6 +36,8 @@ pub struct Paths {
     pub faces: PathBuf,
     /// Forwards, `home/forwards.json`: written in the same way.
     pub forwards: PathBuf,
+    /// Ports that the router had last, where it was to take any, `home/router.json`: written in the same way.
+    pub router: PathBuf,
     /// Unpacked interposers, `home/lib`.
     pub lib: PathBuf,
 }
@@ -66,6 +68,7 @@ impl Paths {
             routes: home.join("routes.json"),
             faces: home.join("faces.json"),
             forwards: home.join("forwards.json"),
+            router: home.join("router.json"),
             lib: home.join("lib"),
             base,
         }

@@ -44,7 +44,7 @@ becomes the program if there is one. Several share this terminal; it ends with t
 its status is that of the first that failed. If a program or a folder cannot be found, nothing is
 stopped.")]
 pub(crate) struct RestartArguments {
-    /// APP/INSTANCE, INSTANCE.APP, a URL, or APP if only one is running; without it, the instance of this folder
+    /// APP/INSTANCE, INSTANCE.APP, a URL, or APP for its instance main; without it, the instance of this folder
     #[arg(value_name = "INSTANCE")]
     pub(crate) instance: Option<String>,
     /// Seconds to wait before SIGKILL
@@ -63,7 +63,7 @@ Examples:
 If the instance has several listeners, the URL is that of its main one; a message lists the others.
 The status is 3 if the instance or the listener is not found, and 1 if no router listens.")]
 pub(crate) struct UrlArguments {
-    /// APP/INSTANCE, INSTANCE.APP, a URL, or APP if only one is running; without it, the instance of this folder
+    /// APP/INSTANCE, INSTANCE.APP, a URL, or APP for its instance main; without it, the instance of this folder
     #[arg(value_name = "INSTANCE")]
     pub(crate) instance: Option<String>,
     /// The listener on this port
@@ -83,7 +83,7 @@ The instance may start later: wait also waits for that. The status is 0 as soon 
 and 124 if that did not happen in time; the message says what was missing. With --http, reachable
 means that a GET of PATH is answered with a status from 200 to 399.")]
 pub(crate) struct WaitArguments {
-    /// APP/INSTANCE, INSTANCE.APP, a URL, or APP if only one is running; without it, the instance of this folder
+    /// APP/INSTANCE, INSTANCE.APP, a URL, or APP for its instance main; without it, the instance of this folder
     #[arg(value_name = "INSTANCE")]
     pub(crate) instance: Option<String>,
     /// Wait for the listener on this port
@@ -106,7 +106,10 @@ Examples:
   agentfs exec shop/blue -- agentfs who 3000       the same port, as seen in that instance
   agentfs who                                      every listener of the instance of this folder
 
-Says also when the process is not wrapped, with its folder. The status is 3 if nothing answers.")]
+Says also when the process is not wrapped, with its folder. In an instance it says what a connection
+would reach: the instance's own listener, the host's program, or nothing because it is refused, and
+why. At a host name it is the router's choice: at APP.localhost that is never a fork. The status is 3
+if nobody answers.")]
 pub(crate) struct WhoArguments {
     /// A port of localhost, ADDRESS:PORT, or a URL
     #[arg(value_name = "PORT|URL")]

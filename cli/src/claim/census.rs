@@ -132,7 +132,7 @@ impl<'a> Census<'a> {
         let lives = found.lives(companion);
         // What nobody listens for may still run unseen. Only another folder's has to be kept apart.
         if lives || liveness::is_inhabited(self.paths, companion) {
-            State::Taken(holder(companion))
+            State::Taken(Holder { is_removed: self.place.replaced(companion), ..holder(companion) })
         } else {
             State::Free
         }
@@ -189,6 +189,7 @@ fn holder(companion: &Companion) -> Holder {
         folder: Some(companion.folder().to_owned()),
         pid: running.map(|one| if one.child_pid == 0 { one.wrap_pid } else { one.child_pid }),
         command: shown.map(|one| one.command.join(" ")).unwrap_or_default(),
+        is_removed: false,
     }
 }
 

@@ -1,12 +1,17 @@
 //! `agentfs exec`: becomes a program inside a running instance.
 use crate::args::ExecArguments;
 use crate::autostart;
+use crate::commands::tell::{self, Subject, Told};
+use crate::commands::wrap::union;
+use crate::duration::now_ms;
 use crate::exit::Exit;
 use crate::hint::Failure;
+use crate::place::Place;
 use crate::printer::Printer;
+use crate::project_file::{self, Isolation};
 use crate::settings::Settings;
 use crate::{engine, environment, here, instance, interposer, program, protection, reference, supervise};
-use agentfs_wire::companion::Rules;
+use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{Snapshot, method};
 use agentfs_wire::notice::Why;
 use serde_json::json;
@@ -33,23 +38,25 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     let Some(mut client) = autostart::where_needed(settings)? else {
         return Err(reference::nothing_runs(name));
     };
+    let announcer = printer.speaks().then(|| tell::begin(settings, Told::Warnings));
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let target = here::choose(name, settings, &snapshot.instances)?;
+    let target = here::choose(name, settings, &mut client, &snapshot, Some(printer))?;
     let program = command.first().cloned().unwrap_or_default();
     let path = program::find(&program, settings.search_path.as_deref())?;
     let library = interposer::unpack(settings, |text| printer.warn(text))?;
     let start = protection::prepare(settings, printer, path, command);
     let unreached = program::beyond_reach(&start.path);
     let companion = instance::companion(settings, &target.app, &target.instance);
+    let isolation = isolation_here(companion.as_ref())?;
     let (rules, secret) = companion.map(|companion| (companion.rules, companion.secret)).unwrap_or_default();
-    let isolate = arguments.isolate || rules.isolate;
+    let isolate = arguments.isolate || rules.isolate || isolation.all;
     let engine = instance::engine(settings, (arguments.engine, library), isolate, unreached);
     let engine = start.adjust(engine);
     let place = (target.host.clone(), target.url.clone());
     let mut plan = instance::plan(settings, &target.app, &target.instance, place, engine)?;
     plan.secret = secret;
     plan.launcher = instance::launcher(arguments.engine);
-    let rules = Rules { isolate, ..rules };
+    let rules = Rules { isolate, isolated: union(&rules.isolated, &isolation.ports), ..rules };
     let of_engine = rules.clone();
     plan.only = rules.only;
     plan.except = rules.except;
@@ -60,6 +67,10 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     program::settle(&start.path, &mut variables);
     instance::look_at_host(&mut client, &target.app, &target.instance);
     drop(client);
+    let subject = Subject::of((&target.app, &target.instance), now_ms(), None);
+    if let Some(Err(error)) = announcer.map(|begun| begun.and_then(|begun| begun.finish(Some(&subject)))) {
+        printer.detail(&error.message);
+    }
     if engine::serves(arguments.engine, unreached) {
         let place = engine::Place { app: &target.app, instance: &target.instance, rules: of_engine };
         let why = match engine::begin(settings, &place, &mut variables) {
@@ -81,6 +92,16 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     }
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))
+}
+
+/// What agentfs.toml of our folder isolates, if the folder is the instance's: the file may have changed since the
+/// instance started, and a package may have one of its own.
+fn isolation_here(companion: Option<&Companion>) -> Result<Isolation, Failure> {
+    let place = Place::current();
+    match companion {
+        Some(companion) if place.owns(companion) => project_file::isolation(&place),
+        _ => Ok(Isolation::default()),
+    }
 }
 
 /// Whether the command line names no instance: `--` is the first word of `exec` that is not an option.

@@ -6,10 +6,11 @@ use crate::display;
 use crate::exit::Exit;
 use crate::here;
 use crate::hint::Failure;
+use crate::known;
+use crate::pasted::{self, Pasted, port_label};
 use crate::printer::Printer;
-use crate::reference;
 use crate::settings::Settings;
-use agentfs_wire::control::{ForwardInfo, ForwardParams, Snapshot, method};
+use agentfs_wire::control::{DaemonInfo, ForwardInfo, ForwardParams, Snapshot, method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -55,7 +56,12 @@ fn add(
     settings: &Settings,
     printer: &Printer,
 ) -> Result<Exit, Failure> {
-    let (name, port) = arguments.target.as_deref().map_or(Ok((None, None)), target_of)?;
+    let target = arguments.target.as_deref();
+    let is_router = |port| {
+        let daemon = client.call::<DaemonInfo>(method::DAEMON_INFO, json!({}));
+        daemon.is_ok_and(|daemon| known::is_router(&daemon, port))
+    };
+    let (name, port) = target.map_or(Ok((None, None)), |target| target_of(target, is_router))?;
     if let (None, Some(listen)) = (port, &arguments.listen) {
         let name = name.unwrap_or("the instance");
         let failure =
@@ -65,7 +71,7 @@ fn add(
         ));
     }
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let instance = here::choose(name, settings, &snapshot.instances)?;
+    let instance = here::choose(name, settings, client, &snapshot, Some(printer))?;
     let params = ForwardParams {
         app: instance.app.clone(),
         instance: instance.instance.clone(),
@@ -104,10 +110,15 @@ fn add(
 }
 
 /// Divides `INSTANCE:PORT`. `INSTANCE` alone means all ports, `:PORT` the instance of the folder. A URL has the port of
-/// the router, which is not the instance's.
-fn target_of(target: &str) -> Result<(Option<&str>, Option<u16>), Failure> {
-    if let Some((_, port)) = reference::host_of(target) {
-        return Ok((Some(target), port));
+/// the router, which is not the instance's; without a scheme it looks like `INSTANCE:PORT`, and its port tells.
+fn target_of(
+    target: &str,
+    is_router: impl FnOnce(u16) -> bool,
+) -> Result<(Option<&str>, Option<u16>), Failure> {
+    if let Some(Pasted::Host { name, port, is_url }) = pasted::read(target)
+        && (is_url || port.is_none_or(is_router))
+    {
+        return Ok((Some(target), port_label(&name).1));
     }
     let Some((name, port)) = target.rsplit_once(':') else { return Ok((Some(target), None)) };
     let name = Some(name).filter(|name| !name.is_empty());
@@ -171,12 +182,17 @@ mod tests {
 
     #[test]
     fn targets_and_addresses_are_read() {
-        assert_eq!(target_of("shop/k3f9:5432").unwrap(), (Some("shop/k3f9"), Some(5432)));
-        assert_eq!(target_of("shop").unwrap(), (Some("shop"), None));
-        assert_eq!(target_of(":5432").unwrap(), (None, Some(5432)));
-        let url = "http://blue.shop.localhost:4280/";
-        assert_eq!(target_of(url).unwrap(), (Some(url), None));
-        assert!(target_of("shop:0").is_err() && target_of("shop:http").is_err());
+        let of = |target| target_of(target, |port| port == 4280);
+        assert_eq!(of("shop/k3f9:5432").unwrap(), (Some("shop/k3f9"), Some(5432)));
+        assert_eq!(of("shop").unwrap(), (Some("shop"), None));
+        assert_eq!(of(":5432").unwrap(), (None, Some(5432)));
+        for url in ["http://blue.shop.localhost:4280/", "blue.shop.localhost:4280", "blue.shop.localhost:7/x"]
+        {
+            assert_eq!(of(url).unwrap(), (Some(url), None));
+        }
+        assert_eq!(of("5173.blue.shop.localhost").unwrap().1, Some(5173));
+        assert_eq!(of("blue.shop.localhost:5432").unwrap(), (Some("blue.shop.localhost"), Some(5432)));
+        assert!(of("shop:0").is_err() && of("shop:http").is_err());
         assert_eq!(listen_of("5432").unwrap(), "127.0.0.1:5432");
         assert_eq!(listen_of("[::1]:80").unwrap(), "[::1]:80");
         assert!(listen_of("localhost").is_err());

@@ -97,6 +97,7 @@ fn source(choice: &Choice, place: &Place, names: &Names, settings: &Settings) ->
     match &choice.renamed {
         None => usual,
         Some(Renamed::Copy(stem)) => format!("the same command is running in {stem}; {usual}"),
+        Some(Renamed::New(stem)) => format!("{stem} is running; {usual}"),
         Some(Renamed::Aside(stem, holder)) => format!("{stem} belongs to {holder}; {usual}"),
         Some(Renamed::Kept(_)) => format!("it is running in this folder under that name; {usual}"),
     }
@@ -117,6 +118,8 @@ fn text(answer: &Answer<'_>) -> String {
     ];
     let line = |(what, value, from): (&str, &str, &str)| match from {
         "" => format!("{what:<10}  {}\n", visible(value)),
+        // It is a sentence.
+        why if what == "instance" => format!("{what:<10}  {}  ({})\n", visible(value), visible(why)),
         from => format!("{what:<10}  {}  (from {})\n", visible(value), visible(from)),
     };
     lines.into_iter().map(line).collect()

@@ -187,6 +187,7 @@ mod tests {
             pids: vec![4712],
             started_ms: 0,
             listeners: vec![listener],
+            has_app_name: Some(true),
         };
         let home = Some(Path::new("/home/ada"));
         let shown = table(std::slice::from_ref(&instance), 120_000, home);

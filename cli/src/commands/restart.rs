@@ -72,7 +72,7 @@ pub(crate) fn run(
         return Err(reference::nothing_runs(name));
     };
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let info = here::choose(name, settings, &snapshot.instances)?;
+    let info = here::choose(name, settings, &mut client, &snapshot, Some(printer))?;
     let shown = format!("{}/{}", info.app, info.instance);
     if place::own(settings).is_some_and(|own| own == (info.app.clone(), info.instance.clone())) {
         return Err(Failure::of(format_args!("{shown} cannot restart itself"))
@@ -136,6 +136,14 @@ impl Again<'_> {
         let Self { shown, settings, .. } = self;
         let running = || format!("{shown} is still running");
         self.enter(one).map_err(|failure| failure.hint(running()))?;
+        let place = Place::current();
+        if place.replaced(&self.companion) {
+            let folder = place.folder().display();
+            let message = format_args!("the worktree of {shown} was removed, and {folder} is another one");
+            return Err(Failure::of(message).hint(running()));
+        }
+        let read = project_file::isolation(&place).and_then(|_| project_file::main(&place));
+        read.map_err(|failure| failure.exit(Exit::Failure).hint(running()))?;
         if !wrap::is_whole(&one.command) {
             return Err(Failure::of(format_args!("a command line of {shown} is too long or not text"))
                 .hint(format_args!("{}; stop it and start it as you did before", running())));

@@ -4,11 +4,12 @@ use crate::autostart;
 use crate::client::Client;
 use crate::display;
 use crate::exit::Exit;
+use crate::here;
 use crate::hint::Failure;
+use crate::pasted::{self, Pasted, port_label};
 use crate::printer::Printer;
-use crate::reference;
 use crate::settings::Settings;
-use agentfs_wire::control::{Policy, RouteInfo, RouteParams, method};
+use agentfs_wire::control::{Policy, RouteInfo, RouteParams, Snapshot, method};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -47,9 +48,12 @@ pub(crate) fn run(
     let (Some(name), Some(target)) = (&arguments.name, &arguments.target) else {
         return Err(Failure::new(Exit::Usage, "a route needs a name and a target"));
     };
+    // The collector takes it, too.
+    let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
+    let _ = here::only_fork(target, &snapshot, printer);
     let params = RouteParams {
         host: host(name),
-        target: absolute(target)?,
+        target: target_of(target, settings, &mut client)?,
         wildcard: arguments.wildcard,
         replace: arguments.replace,
         policy: arguments.policy.into(),
@@ -126,20 +130,33 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 /// A host name: `myapp` is `myapp.localhost`.
 fn host(name: &str) -> String {
     // As a browser shows it.
-    let url = name.strip_prefix("http://").or_else(|| name.strip_prefix("https://"));
-    let name = url.map_or(name, |url| url.split([':', '/']).next().unwrap_or(url));
+    if let Some(Pasted::Host { name, .. }) = pasted::read(name) {
+        return format!("{name}.localhost");
+    }
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     if name.contains('.') { name } else { format!("{name}.localhost") }
 }
 
-/// The target for the collector. Paths are absolute, because the collector has another working directory.
-fn absolute(target: &str) -> Result<String, Failure> {
-    if let Some((name, _)) = reference::host_of(&target.to_ascii_lowercase()) {
-        return Ok(match name.rsplit_once('.') {
-            Some((instance, app)) => format!("{app}/{instance}"),
-            None => name.to_owned(),
-        });
+/// The target for the collector. A URL is the instance that has it, or the app.
+fn target_of(target: &str, settings: &Settings, client: &mut Client) -> Result<String, Failure> {
+    let Some(Pasted::Host { name, port, .. }) = pasted::read(target) else { return absolute(target) };
+    if let Some(port) = port {
+        here::router_port(target, port, settings, client)?;
     }
+    let (rest, label) = port_label(&name);
+    if label.is_some() {
+        let message = format!("`{target}` is one port of an instance; a route leads to its main one");
+        return Err(Failure::new(Exit::Usage, message)
+            .hint("name the instance, or the path of the port's socket: `agentfs ps --json` has it"));
+    }
+    Ok(match rest.rsplit_once('.') {
+        Some((instance, app)) => format!("{app}/{instance}"),
+        None => rest.to_owned(),
+    })
+}
+
+/// A target that is not a URL. Paths are absolute, because the collector has another working directory.
+fn absolute(target: &str) -> Result<String, Failure> {
     let looks_like_path = target.starts_with(['/', '.', '~'])
         || Path::new(target).extension().is_some_and(|suffix| suffix == "sock")
         || (target.contains('/') && Path::new(target).exists());
@@ -169,6 +186,7 @@ mod tests {
         assert_eq!(host("MyApp"), "myapp.localhost");
         assert_eq!(host("myapp.localhost."), "myapp.localhost");
         assert_eq!(host("http://myapp.localhost:4280/x"), "myapp.localhost");
+        assert_eq!(host("myapp.localhost:4280/x"), "myapp.localhost");
     }
 
     #[test]
@@ -176,7 +194,6 @@ mod tests {
         for name in ["shop/blue", "127.0.0.1:8080", "blue.shop"] {
             assert_eq!(absolute(name).unwrap(), name);
         }
-        assert_eq!(absolute("http://blue.shop.localhost:4280/").unwrap(), "shop/blue");
         let here = std::env::current_dir().unwrap().canonicalize().unwrap();
         assert_eq!(absolute("./app.sock").unwrap(), here.join("app.sock").to_str().unwrap());
         assert_eq!(absolute("app.sock").unwrap(), here.join("app.sock").to_str().unwrap());

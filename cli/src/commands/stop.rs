@@ -1,7 +1,6 @@
 //! `agentfs stop`: chooses instances and ends them (`stopping`).
 use crate::args::StopArguments;
 use crate::autostart;
-use crate::client::Client;
 use crate::exit::Exit;
 use crate::here;
 use crate::hint::Failure;
@@ -30,16 +29,23 @@ pub(crate) fn run(
         }
         return Err(reference::nothing_runs(arguments.instances.first().map(String::as_str)));
     };
-    let all = list(&mut client)?;
+    let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
+    let all = &snapshot.instances;
     let mut wanted: BTreeMap<(&str, &str), &InstanceInfo> = BTreeMap::new();
     let chosen: Vec<&InstanceInfo> = if arguments.all {
         all.iter().collect()
     } else if arguments.instances.is_empty() {
-        vec![here::find(settings, &all)?]
+        vec![here::find(settings, all)?]
     } else {
         let mut chosen = Vec::new();
         for name in &arguments.instances {
-            chosen.extend(reference::matching(name, &all)?);
+            let app = name.to_ascii_lowercase();
+            let of_app: Vec<&InstanceInfo> = all.iter().filter(|info| info.app == app).collect();
+            // Elsewhere an app alone is its `main`. Who ends an app ends all of it, and reads what was ended.
+            if of_app.is_empty() {
+                chosen.push(here::named(name, settings, &mut client, &snapshot)?);
+            }
+            chosen.extend(of_app);
         }
         chosen
     };
@@ -54,8 +60,4 @@ pub(crate) fn run(
         printer.talk(&format!("{app}/{instance} has stopped"));
     }
     Ok(Exit::Success)
-}
-
-fn list(client: &mut Client) -> Result<Vec<InstanceInfo>, Failure> {
-    Ok(client.call::<Snapshot>(method::LIST, json!({}))?.instances)
 }

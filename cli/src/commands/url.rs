@@ -4,6 +4,7 @@ use crate::autostart;
 use crate::exit::Exit;
 use crate::here;
 use crate::hint::Failure;
+use crate::pasted;
 use crate::printer::Printer;
 use crate::reference;
 use crate::settings::Settings;
@@ -20,8 +21,8 @@ pub(crate) fn run(arguments: &UrlArguments, settings: &Settings, printer: &Print
         return Err(reference::nothing_runs(name));
     };
     let snapshot: Snapshot = client.call(method::LIST, json!({}))?;
-    let instance = here::choose(name, settings, &snapshot.instances)?;
-    let port = arguments.port.or_else(|| reference::host_of(name?)?.1);
+    let instance = here::choose(name, settings, &mut client, &snapshot, Some(printer))?;
+    let port = arguments.port.or_else(|| pasted::port_of(name?));
     let listener = reference::listener(instance, port)?;
     let Some(url) = &listener.url else {
         let info: DaemonInfo = client.call(method::DAEMON_INFO, json!({}))?;

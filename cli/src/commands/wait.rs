@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::exit::Exit;
 use crate::here;
 use crate::hint::Failure;
+use crate::pasted;
 use crate::printer::Printer;
 use crate::reference;
 use crate::settings::Settings;
@@ -49,15 +50,16 @@ pub(crate) fn run(
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             let seconds = arguments.timeout.as_secs_f32();
-            let message = format!("waited {seconds} s, but {missing}");
-            return Err(Failure::new(Exit::Timeout, message).hint("run `agentfs ps` to see what is running"));
+            let message = format!("waited {seconds} s, but {}", missing.message);
+            let hint = missing.hint.unwrap_or_else(|| "run `agentfs ps` to see what is running".to_owned());
+            return Err(Failure::new(Exit::Timeout, message).hint(hint));
         }
         std::thread::park_timeout(PAUSE.min(left));
     }
 }
 
 /// What can be reached, or what is missing.
-type Attempt = Result<String, String>;
+type Attempt = Result<String, Failure>;
 
 fn attempt(
     client: &mut Option<Client>,
@@ -74,18 +76,19 @@ fn attempt(
     let Ok(snapshot) = connection.call::<Snapshot>(method::LIST, json!({})) else {
         // Killed a moment ago: the next attempt connects to the next one.
         *client = None;
-        return Ok(Err("the collector does not answer".to_owned()));
+        return Ok(Err(Failure::of("the collector does not answer")));
     };
     let name = arguments.instance.as_deref();
     let missing = |failure: Failure| match failure.exit {
-        Exit::NotFound => Ok(Err(failure.message)),
+        Exit::NotFound => Ok(Err(failure)),
         _ => Err(failure),
     };
-    let instance = match here::choose(name, settings, &snapshot.instances) {
+    // The instance `main` may be about to start: that is what is waited for.
+    let instance = match here::choose(name, settings, connection, &snapshot, None) {
         Ok(instance) => instance,
         Err(failure) => return missing(failure),
     };
-    let port = arguments.port.or_else(|| reference::host_of(name?)?.1);
+    let port = arguments.port.or_else(|| pasted::port_of(name?));
     let listener = match reference::listener(instance, port) {
         Ok(listener) => listener,
         Err(failure) => return missing(failure),
@@ -93,14 +96,14 @@ fn attempt(
     let socket = Path::new(&listener.socket);
     let what = format!("port {} of {}/{}", listener.port, instance.app, instance.instance);
     if Prober::default().probe(socket) != Probe::Live {
-        return Ok(Err(format!("{what} does not accept connections")));
+        return Ok(Err(Failure::of(format_args!("{what} does not accept connections"))));
     }
     let Some(path) = path else { return Ok(Ok(what)) };
     let time = ANSWER_TIME.min(deadline.saturating_duration_since(Instant::now())).max(PAUSE);
     Ok(match get(socket, &instance.host, path, time) {
         Ok(status @ 200..400) => Ok(format!("{what} (GET {path} is answered with {status})")),
-        Ok(status) => Err(format!("{what} answers GET {path} with {status}")),
-        Err(error) => Err(format!("{what} does not answer GET {path}: {error}")),
+        Ok(status) => Err(Failure::of(format_args!("{what} answers GET {path} with {status}"))),
+        Err(error) => Err(Failure::of(format_args!("{what} does not answer GET {path}: {error}"))),
     })
 }
 

@@ -11,7 +11,7 @@ use crate::autostart;
 use crate::choice::{Before, Mode, Request};
 use crate::claim::{Claim, claim};
 use crate::client::Client;
-use crate::commands::tell;
+use crate::commands::tell::{self, Subject, Told};
 use crate::environment::{self, Engine};
 use crate::exit::Exit;
 use crate::follow::{Followed, Follower, Tell};
@@ -24,7 +24,7 @@ use crate::protection::{self, Start};
 use crate::settings::Settings;
 use crate::{engine, instance, interposer, program, supervise};
 use agentfs_wire::companion::{Companion, Rules, Started};
-use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
+use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardInfo, ForwardParams, method};
 use agentfs_wire::env;
 use agentfs_wire::label::hash5;
 use agentfs_wire::notice::Why;
@@ -62,16 +62,18 @@ pub(crate) fn run_telling(
 ) -> Result<Exit, Failure> {
     let name = arguments.command.first().cloned().unwrap_or_default();
     let path = program::find(&name, settings.search_path.as_deref())?;
+    let begun = (tell == Tell::Listeners).then(|| tell::begin(settings, Told::Everything));
+    let announcer = begun.and_then(|begun| begun.inspect_err(|error| printer.warn(&error.message)).ok());
     let place = Place::current();
-    if let Some(problem) = &place.app.problem {
-        printer.warn(problem);
-    }
     let names = place.names(arguments.app.as_deref(), arguments.instance.as_deref(), &file_name(&path))?;
     let isolation = project_file::isolation(&place)?;
     let main = match arguments.main {
         Some(port) => Some(port),
         None => project_file::main(&place)?,
     };
+    for problem in place.app.problem.iter().chain(&project_file::unknown(&place)?) {
+        printer.warn(problem);
+    }
     let mut wanted = Companion {
         main,
         ..describe(rules(&arguments, settings, isolation), &arguments, settings, &place, &names)
@@ -100,9 +102,13 @@ pub(crate) fn run_telling(
     let mut claim = claim(&settings.paths, &place, &request, &wanted)?;
     joining::tell_name(printer, &claim);
     joining::tell_orphans(settings, printer, &mut claim);
-    let wrap = Wrap { arguments: &arguments, settings, printer, tell, start: &start };
+    let wrap = Wrap { arguments: &arguments, rules: &wanted.rules, settings, printer, tell, start: &start };
     let done = wrap.prepare(library, client, &claim).and_then(|prepared| {
-        if stays { wrap.stay(prepared, &mut claim) } else { Err(wrap.become_it(&prepared, &claim)) }
+        if stays {
+            wrap.stay(prepared, &mut claim)
+        } else {
+            Err(wrap.become_it(&prepared, &claim, announcer))
+        }
     });
     let (child, follower) = done.inspect_err(|_| claim.withdraw(&settings.paths))?;
     let end = child.wait();
@@ -124,6 +130,8 @@ pub(crate) fn run_telling(
 #[derive(Clone, Copy, Debug)]
 struct Wrap<'a> {
     arguments: &'a WrapArguments,
+    /// What the command line, the environment and agentfs.toml ask for.
+    rules: &'a Rules,
     settings: &'a Settings,
     printer: &'a Printer,
     tell: Tell,
@@ -229,7 +237,7 @@ impl Wrap<'_> {
             (None, None) => Some(instance::free_port()?),
             (None, Some(_)) => None,
         };
-        let rules = joined_rules(arguments, settings, claim);
+        let rules = joined_rules(self.rules, claim);
         let unreached = library.as_ref().and_then(|_| program::beyond_reach(&start.path));
         let is_served = library.is_some() && engine::serves(arguments.engine, unreached);
         let engine = match library {
@@ -268,13 +276,11 @@ impl Wrap<'_> {
     }
 
     /// Becomes the program. Returns only if that fails.
-    fn become_it(self, prepared: &Prepared, claim: &Claim) -> Failure {
-        let Self { settings, printer, tell, start, .. } = self;
-        let started_ms = claim.own.started_ms;
-        if tell == Tell::Listeners
-            && prepared.has_collector
-            && let Err(error) = tell::start(settings, &claim.companion, prepared.urls, started_ms)
-        {
+    fn become_it(self, prepared: &Prepared, claim: &Claim, announcer: Option<tell::Starting>) -> Failure {
+        let Self { settings, printer, start, .. } = self;
+        let of = (claim.companion.app.as_str(), claim.companion.instance.as_str());
+        let subject = prepared.has_collector.then(|| Subject::of(of, claim.own.started_ms, prepared.urls));
+        if let Some(Err(error)) = announcer.map(|announcer| announcer.finish(subject.as_ref())) {
             printer.warn(&error.message);
         }
         let error = match &prepared.served_by {
@@ -366,6 +372,7 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
     // IPv6.
     let both = ["127.0.0.1", "[::1]"];
     let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    let mut opened: Vec<String> = Vec::new();
     // A port that is named twice is opened once.
     for port in ports.iter().collect::<BTreeSet<_>>() {
         for address in both.into_iter().take(if has_v6 { 2 } else { 1 }) {
@@ -377,8 +384,18 @@ fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str)
                 handoff: None,
                 lan: false,
             };
-            let _: Value =
-                client.call(method::FORWARD_ADD, params).map_err(|error| error.exit(Exit::Setup))?;
+            match client.call::<ForwardInfo>(method::FORWARD_ADD, params) {
+                Ok(forward) if forward.existed => {}
+                Ok(forward) => opened.push(forward.listen),
+                Err(error) => {
+                    // The instance may have been there before us: nothing of ours stays open.
+                    for listen in opened {
+                        let _: Result<Value, Failure> =
+                            client.call(method::FORWARD_REMOVE, json!({ "listen": listen }));
+                    }
+                    return Err(error.exit(Exit::Setup));
+                }
+            }
         }
     }
     Ok(())
@@ -471,22 +488,27 @@ fn rules(arguments: &WrapArguments, settings: &Settings, isolation: Isolation) -
     }
 }
 
-/// The rules of this command: its own, and those of an instance that it joins.
-fn joined_rules(arguments: &WrapArguments, settings: &Settings, claim: &Claim) -> Rules {
-    // The project's isolation is among the rules of the instance, whose folder is this one.
-    let (own, of_instance) = (rules(arguments, settings, Isolation::default()), &claim.companion.rules);
+/// The rules of this command: its own, and those of an instance that it joins. Its folder may have another agentfs.toml
+/// than that of the first command, or the file has changed.
+fn joined_rules(own: &Rules, claim: &Claim) -> Rules {
+    let of_instance = &claim.companion.rules;
     if !claim.choice.joins {
         return of_instance.clone();
     }
     let has_ports = !own.only.is_empty() || !own.except.is_empty();
-    let ports = if has_ports { own.clone() } else { of_instance.clone() };
+    let ports = if has_ports { own } else { of_instance };
     Rules {
         isolate: own.isolate || of_instance.isolate,
-        isolated: of_instance.isolated.clone(),
-        allow_host: [own.allow_host, of_instance.allow_host.clone()].concat(),
-        only: ports.only,
-        except: ports.except,
+        isolated: union(&own.isolated, &of_instance.isolated),
+        allow_host: union(&own.allow_host, &of_instance.allow_host),
+        only: ports.only.clone(),
+        except: ports.except.clone(),
     }
+}
+
+/// The ports of both lists, each once.
+pub(crate) fn union(some: &[u16], others: &[u16]) -> Vec<u16> {
+    some.iter().chain(others).copied().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Tells the collector that the program has ended. Cleans up itself if no collector is running.

@@ -4,7 +4,7 @@ use super::{Ask, Command, Shared};
 use crate::answer::{Answer, error};
 use crate::end::ended;
 use crate::journal::{Filter, Subscription};
-use crate::limits::{CONTROL_WRITE, SUBSCRIPTION_BATCH};
+use crate::limits::{CONTROL_READ, CONTROL_WRITE, SUBSCRIPTION_BATCH};
 use agentfs_wire::control::{
     ControlError, DrainAllParams, DrainParams, Draining, ErrorCode, Reply, Request, Snapshot,
     SubscribeParams, Subscribed, method, parse_request,
@@ -30,7 +30,8 @@ pub(super) async fn serve(
     mut end_rx: watch::Receiver<bool>,
 ) {
     let (input, output) = stream.into_split();
-    let mut connection = Connection { input: BufReader::new(input), output, shared, limits };
+    let mut connection =
+        Connection { input: BufReader::with_capacity(CONTROL_READ, input), output, shared, limits };
     loop {
         let next = tokio::select! {
             next = line::read(&mut connection.input, CONTROL_LINE_BYTES) => next,

@@ -14,15 +14,17 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-/// The listening end. Its file is removed when it is dropped.
+/// The listening end. Its file is removed when it is dropped, unless it is to stay.
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: UnixListener,
     path: PathBuf,
+    stays: Arc<AtomicBool>,
 }
 
 // === impl Server ===
@@ -37,7 +39,12 @@ impl Server {
         clear(path)?;
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), stays: Arc::default() })
+    }
+
+    /// Whether the file stays, and refuses: whoever finds it knows that nobody asked for the end.
+    pub(crate) fn stays(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stays)
     }
 
     /// The queue between connections and hub.
@@ -86,7 +93,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if !self.stays.load(Ordering::Relaxed) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

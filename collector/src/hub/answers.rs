@@ -68,7 +68,7 @@ impl Hub {
         }
         let missing = match &route.target {
             RouteTarget::Instance(key) => (!self.registry.knows(key)).then(|| key.to_string()),
-            RouteTarget::App(app) if self.registry.leaders(app).is_empty() => {
+            RouteTarget::App(app) if self.registry.named(app).is_empty() => {
                 match self.registry.only_fork(app) {
                     // As in other commands, the app is enough where only one instance is running. The route stays with it.
                     Some(key) => {
@@ -79,17 +79,16 @@ impl Hub {
                     None => Some(app.clone()),
                 }
             }
+            // It follows the app's own name, which never means a fork.
             RouteTarget::App(_) => None,
             RouteTarget::Socket(_) | RouteTarget::Tcp(_) => None,
         };
         if let Some(name) = missing {
-            if self.registry.has_forks(&name) {
+            let forks = self.registry.forks(&name);
+            if !forks.is_empty() {
                 let message = format!("`{name}` is its instance main, which is not running");
-                return Err(error(
-                    ErrorCode::NotFound,
-                    message,
-                    Some("name an instance, as in `APP/INSTANCE`"),
-                ));
+                let hint = format!("running: {}; name one of them", forks.join(", "));
+                return Err(error(ErrorCode::NotFound, message, Some(&hint)));
             }
             let message = format!("no running app or instance is named `{name}`");
             return Err(error(ErrorCode::NotFound, message, Some("run `agentfs ps` to see all")));

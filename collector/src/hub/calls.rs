@@ -9,14 +9,17 @@ use std::path::Path;
 /// port of the host that a connect names.
 pub(super) fn event(notice: &VerifiedNotice, run: &Path, holder: Option<String>) -> What {
     let file = text(&notice.file);
+    let of_host = notice.call == Call::Connect && notice.outcome != Outcome::Rewritten;
+    let command = file.as_deref().filter(|_| of_host).and_then(|file| file.parse().ok());
     let (socket, file) = match notice.call {
         Call::Exec | Call::Start => (None, file),
-        Call::Connect if notice.outcome != Outcome::Rewritten => (None, holder),
+        Call::Connect if of_host => (None, holder),
         _ => (file.map(|file| run.join(file).to_string_lossy().into_owned()), None),
     };
     What::Call(Box::new(event::Call {
         of: Who::new(&notice.key.app, &notice.key.instance),
         pid: Some(notice.pid).filter(|pid| *pid != 0),
+        command,
         program: text(&notice.program),
         call: call(notice.call).to_owned(),
         fd: Some(notice.fd).filter(|fd| *fd >= 0),

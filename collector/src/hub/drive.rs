@@ -285,7 +285,7 @@ impl Hub {
         let mut refused = Vec::new();
         for notice in notices.drain(..) {
             let port = notice.address.map(|address| address.port).filter(|_| notice.call == Call::Connect);
-            let holder = port.and_then(|port| self.hosts.holder(port));
+            let holder = port.and_then(|port| self.hosts.holder(port, notice.why, &notice.key));
             let call = calls::event(&notice, self.files.run.path(), holder);
             if is_in_use(&notice) {
                 refused.push((notice, call));

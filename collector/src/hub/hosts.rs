@@ -6,6 +6,7 @@ use crate::host::{self, Checkout, Holders, Sockets};
 use crate::registry::Key;
 use agentfs_wire::event::What;
 use agentfs_wire::name::{Kind, SocketName};
+use agentfs_wire::notice::Why;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -112,8 +113,12 @@ impl Hosts {
         }
     }
 
-    /// Who holds a port of the host, in words.
-    pub(super) fn holder(&self, port: u16) -> Option<String> {
+    /// Who holds a port of the host, in words: the instance that agentfs holds it for, if a connect of `key` is refused
+    /// because of that.
+    pub(super) fn holder(&self, port: u16, why: Why, key: &Key) -> Option<String> {
+        if why == Why::HeldForOther {
+            return self.bars.holder(port, key).map(|of| of.to_string());
+        }
         let holder = self.found.holders.of(&self.found.sockets, port)?;
         Some(format!("{} (pid {})", holder.program, holder.pid))
     }

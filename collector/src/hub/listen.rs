@@ -58,26 +58,28 @@ pub(super) fn choose(
     asked: Option<SocketAddr>,
     sockets: Vec<TcpListener>,
     ports: Ports,
+    former: Option<u16>,
 ) -> Result<Bound, String> {
     match sockets.first().and_then(|first| first.local_addr().ok()) {
         Some(address) if asked.is_none() => Ok(Bound::new(sockets, address.port())),
-        _ => bind(asked, ports),
+        _ => bind(asked, ports, former),
     }
 }
 
 /// Binds the router's sockets: where the user asked for, else the usual port, else the ordinary one, else
-/// any port.
+/// any port. Where the user asked for any, the `former` one if it is free.
 ///
 /// # Errors
 /// A text that names the port and, where it can be seen, who holds it.
-pub(super) fn bind(asked: Option<SocketAddr>, ports: Ports) -> Result<Bound, String> {
+pub(super) fn bind(asked: Option<SocketAddr>, ports: Ports, former: Option<u16>) -> Result<Bound, String> {
     let Some(asked) = asked else { return bind_default(ports) };
     if asked.ip().is_loopback() {
         return match asked.port() {
-            0 => bind_any(),
-            port => bind_loopback(port).map_err(|error| describe(port, &error)),
-        }
-        .map(|(listeners, port)| Bound::new(listeners, port));
+            0 => bind_former(former),
+            port => bind_loopback(port)
+                .map(|(listeners, port)| Bound::new(listeners, port))
+                .map_err(|error| describe(port, &error)),
+        };
     }
     let listener = TcpListener::bind(asked).map_err(|error| describe(asked.port(), &error))?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
@@ -103,6 +105,22 @@ fn bind_default(ports: Ports) -> Result<Bound, String> {
             Ok(Bound { note, ..Bound::new(listeners, port) })
         }
     }
+}
+
+/// Any port, if possible the one that the router had last.
+fn bind_former(former: Option<u16>) -> Result<Bound, String> {
+    let mut note = None;
+    if let Some(port) = former.filter(|port| *port != 0) {
+        match bind_loopback(port) {
+            Ok((listeners, port)) => return Ok(Bound::new(listeners, port)),
+            Err(error) => note = Some(describe(port, &error)),
+        }
+    }
+    let (listeners, port) = bind_any()?;
+    let note = note.map(|why| {
+        format!("{why}, which the router had before; it listens on port {port}, so older URLs do not work")
+    });
+    Ok(Bound { note, ..Bound::new(listeners, port) })
 }
 
 /// Every address of one port. The router closes what other machines open there (`only_local`).
@@ -183,7 +201,7 @@ mod tests {
 
     #[test]
     fn both_families_share_one_port() {
-        let bound = bind(any(), HTTP).unwrap();
+        let bound = bind(any(), HTTP, None).unwrap();
         assert!(!bound.listeners.is_empty());
         for address in addresses(&bound.listeners) {
             let loopback = address.parse::<SocketAddr>().unwrap().ip().is_loopback();
@@ -192,10 +210,23 @@ mod tests {
     }
 
     #[test]
+    fn any_port_is_the_former_one_if_that_is_free() {
+        let first = bind(any(), HTTP, None).unwrap();
+        let second = bind(any(), HTTP, Some(first.port)).unwrap();
+        assert_ne!(second.port, first.port);
+        let note = second.note.unwrap();
+        assert!(note.contains(&first.port.to_string()) && note.contains(&second.port.to_string()), "{note}");
+        let port = first.port;
+        drop(first);
+        let third = bind(any(), HTTP, Some(port)).unwrap();
+        assert_eq!((third.port, third.note), (port, None));
+    }
+
+    #[test]
     fn a_taken_port_that_was_asked_for_is_an_error_that_names_the_holder() {
-        let first = bind(any(), HTTP).unwrap();
+        let first = bind(any(), HTTP, None).unwrap();
         let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, first.port));
-        let error = bind(Some(asked), HTTP).unwrap_err();
+        let error = bind(Some(asked), HTTP, None).unwrap_err();
         assert!(error.contains(&first.port.to_string()), "{error}");
         if cfg!(target_os = "linux") {
             assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
@@ -207,11 +238,11 @@ mod tests {
         let opened = || vec![TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()];
         let given = opened();
         let port = given[0].local_addr().unwrap().port();
-        let bound = choose(None, given, HTTP).unwrap();
+        let bound = choose(None, given, HTTP, None).unwrap();
         assert_eq!((bound.port, bound.listeners.len(), bound.only_local), (port, 1, true));
         let given = opened();
         let port = given[0].local_addr().unwrap().port();
-        assert_ne!(choose(any(), given, HTTP).unwrap().port, port);
+        assert_ne!(choose(any(), given, HTTP, None).unwrap().port, port);
     }
 
     #[test]

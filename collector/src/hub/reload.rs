@@ -1,5 +1,6 @@
 //! Turns TLS on or off, or loads it again, while the collector runs.
 use super::drive::Hub;
+use super::former::{self, Former};
 use super::{listen, secure};
 use crate::answer::{Answer, error};
 use agentfs_router::SecureListeners;
@@ -15,8 +16,8 @@ impl Hub {
         if let Some(cause) = &self.switch.info_tx.borrow().router_error {
             return Err(error(ErrorCode::Conflict, format!("the router does not listen: {cause}"), None));
         }
-        let opened =
-            secure::open(&self.files.paths.home, self.switch.config.as_ref(), self.switch.address, kept);
+        let (home, former) = (&self.files.paths.home, Former::load(&self.files.paths));
+        let opened = secure::open(home, self.switch.config.as_ref(), self.switch.address, kept, former.https);
         let secured = opened.map_err(|cause| {
             self.switch.info_tx.send_modify(|info| info.tls_error = Some(cause.clone()));
             let state = if kept.is_some() { "TLS is unchanged" } else { "TLS stays off" };
@@ -34,6 +35,9 @@ impl Hub {
             self.warn(&note);
         }
         self.naming.urls.https_port = port;
+        if former::is_any(self.switch.address) && port.is_some() {
+            Former { https: port, ..former }.store(&self.files.paths);
+        }
         self.switch.info_tx.send_modify(|info| {
             info.https_port = port;
             info.tls_error = None;

@@ -46,6 +46,7 @@ pub(super) fn open(
     config: Option<&TlsConfig>,
     asked: Option<SocketAddr>,
     kept: Option<u16>,
+    former: Option<u16>,
 ) -> Result<Secured, String> {
     let config = match config {
         Some(config) => Some(config.clone()),
@@ -56,7 +57,7 @@ pub(super) fn open(
     if kept.is_some() {
         return Ok(Secured { config: Some(config), port: kept, ..Secured::default() });
     }
-    let bound = listen::bind(asked, listen::HTTPS)?;
+    let bound = listen::bind(asked, listen::HTTPS, former)?;
     Ok(Secured {
         config: Some(config),
         listeners: bound.listeners,

@@ -1,6 +1,7 @@
 //! Builds the parts, in the order in which they need one another, and ends them again.
 use super::drive::{Hub, Inputs, Stopping};
 use super::files::Files;
+use super::former::{self, Former};
 use super::hosts::Hosts;
 use super::listen;
 use super::routing::Naming;
@@ -39,7 +40,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -97,6 +98,7 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
         stopping: Stopping::No,
     };
     let server = begin(&mut hub, &troubles)?;
+    let (stays, guarded) = (server.stays(), config.guardian.is_some());
     log_start(&info_rx.borrow());
 
     #[cfg(target_os = "linux")]
@@ -132,6 +134,8 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
         hub.store_faces();
     }
 
+    // A guardian starts the next collector. If that is killed too, announcers do, as after SIGKILL.
+    stays.store(guarded && hub.stopping != Stopping::Asked, Ordering::Relaxed);
     // Requests in the queue are told that we end, by the end of the queue.
     drop(inputs);
     let _ = end_tx.send(true);
@@ -196,7 +200,8 @@ struct Outlets {
 impl Ports {
     fn open(config: &mut Config, troubles: &mut Vec<String>) -> Self {
         let sockets = std::mem::take(&mut config.router_sockets);
-        let mut ports = match listen::choose(config.router_address, sockets, listen::HTTP) {
+        let former = Former::load(&config.paths);
+        let mut ports = match listen::choose(config.router_address, sockets, listen::HTTP, former.http) {
             Ok(bound) => {
                 troubles.extend(bound.note);
                 let (listeners, http_port, only_local) = (bound.listeners, bound.port, bound.only_local);
@@ -208,12 +213,18 @@ impl Ports {
                 return Self { listeners, http_port: 0, only_local: true, error: Some(error), secured };
             }
         };
-        let opened = secure::open(&config.paths.home, config.tls.as_ref(), config.tls_address, None);
+        let (home, tls) = (&config.paths.home, config.tls.as_ref());
+        let opened = secure::open(home, tls, config.tls_address, None, former.https);
         ports.secured = opened.unwrap_or_else(|error| {
             troubles.push(format!("TLS is off: {error}"));
             Secured { error: Some(error), ..Secured::default() }
         });
         troubles.extend(ports.secured.note.take());
+        let https = ports.secured.port.filter(|_| former::is_any(config.tls_address));
+        let http = former::is_any(config.router_address).then_some(ports.http_port);
+        if http.is_some() || https.is_some() {
+            Former { http: http.or(former.http), https: https.or(former.https) }.store(&config.paths);
+        }
         ports
     }
 

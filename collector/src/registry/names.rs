@@ -72,14 +72,11 @@ impl Registry {
         if app == OWN_APP {
             return None;
         }
+        let named = self.named(app);
+        if !named.is_empty() {
+            return Some(self.route(host.to_owned(), &named, None));
+        }
         let leaders = self.leaders(app);
-        let alive = |key: &&Key| self.instances.get(*key).is_some_and(Instance::is_alive);
-        if leaders.iter().any(alive) {
-            return Some(self.route(host.to_owned(), &leaders, None));
-        }
-        if let Some(key) = self.claims.starting(app) {
-            return Some(self.route(host.to_owned(), &[key], None));
-        }
         let gone = match leaders.is_empty() {
             true => self.gone_route(host, |dead| dead.key.app == app && dead.named),
             // They have just ended.
@@ -91,6 +88,16 @@ impl Registry {
             return Some(Route { forks_only: true, dead, ..Route::nowhere(host.to_owned(), title) });
         }
         gone
+    }
+
+    /// The instances that the name of an app means: those that serve, else the one that was started for it.
+    pub(crate) fn named(&self, app: &str) -> Vec<&Key> {
+        let leaders = self.leaders(app);
+        let alive = |key: &&Key| self.instances.get(*key).is_some_and(Instance::is_alive);
+        if leaders.iter().any(alive) {
+            return leaders;
+        }
+        self.claims.starting(app).into_iter().collect()
     }
 
     /// `{instance}.{app}.localhost` or `{port}.{app}.localhost`

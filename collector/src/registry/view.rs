@@ -19,7 +19,16 @@ impl Registry {
     /// Everything, as of journal number `sequence`.
     pub(crate) fn snapshot(&self, sequence: u64, urls: UrlStyle, usage: Usage<'_>) -> Snapshot {
         let shown = self.instances.iter().filter(|(_, instance)| instance.is_alive());
-        let instances = shown.map(|(key, instance)| self.instance_info(key, instance, urls, usage)).collect();
+        // Instances of one app follow one another.
+        let mut named: (&str, Vec<&Key>) = ("", Vec::new());
+        let instances = shown.map(|(key, instance)| {
+            if named.0 != key.app {
+                named = (&key.app, self.named(&key.app));
+            }
+            let has_app_name = Some(named.1.contains(&key));
+            InstanceInfo { has_app_name, ..self.instance_info(key, instance, urls, usage) }
+        });
+        let instances = instances.collect();
         Snapshot { sequence, instances, routes: self.route_infos(urls) }
     }
 
@@ -59,9 +68,9 @@ impl Registry {
         alive.filter_map(|(key, instance)| Some((key.clone(), instance.folder()?.to_owned())))
     }
 
-    /// Whether anything of an app is running.
-    pub(crate) fn has_forks(&self, app: &str) -> bool {
-        self.living(app).next().is_some()
+    /// The running instances of an app.
+    pub(crate) fn forks(&self, app: &str) -> Vec<String> {
+        self.living(app).map(Key::to_string).collect()
     }
 
     /// The instance of an app, if only one is running.
@@ -191,6 +200,7 @@ impl Registry {
             pids: instance.pids.iter().copied().filter(|pid| !beside(*pid)).collect(),
             started_ms: instance.started_ms,
             listeners,
+            has_app_name: None,
         }
     }
 }

@@ -229,6 +229,14 @@ impl Collector {
 impl Drop for Collector {
     fn drop(&mut self) {
         self.task.abort();
+        // A thread of it may be at work in there and make a file while the folder is removed.
+        let gone = || std::fs::remove_dir_all(self.home.path()).is_ok() || !self.home.path().exists();
+        for _ in 0..100 {
+            if gone() {
+                break;
+            }
+            std::thread::yield_now();
+        }
     }
 }
 

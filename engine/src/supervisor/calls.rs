@@ -6,12 +6,12 @@ use crate::facts::{self, Tcp};
 use crate::limits::{ADDRESS_BYTES, LOCK_TRIES, PORT_TRIES};
 use crate::notices::News;
 use crate::process::Caller;
+use crate::protocol::Member;
 use crate::registration::Others;
 use crate::sys::options;
 use crate::sys::seccomp::{self, Answer, Notification};
 use agentfs_wire::address::{Endpoint, Scope};
 use agentfs_wire::barred::{Bar, MAGIC, ROW_BYTES, Row};
-use agentfs_wire::companion::Rules;
 use agentfs_wire::environ::membership;
 use agentfs_wire::notice::{Call, Outcome, Why};
 use agentfs_wire::rewrite::{self, Action, Before, HostPort};
@@ -25,7 +25,7 @@ use std::rc::Rc;
 /// A call that is being answered.
 struct Asked {
     filter: OwnedFd,
-    rules: Rc<Rules>,
+    member: Rc<Member>,
     id: u64,
     caller: Caller,
     /// The descriptor that the call names.
@@ -35,7 +35,7 @@ struct Asked {
 impl Supervisor {
     /// Answers the next call of a filter.
     pub(super) fn serve(&mut self, which: u64) {
-        let Some(Filter { notifications, rules }) = self.filters.get(&which) else { return };
+        let Some(Filter { notifications, .. }) = self.filters.get(&which) else { return };
         let Ok(Some(notification)) = seccomp::receive(notifications) else { return };
         self.serve_one(which, notification, 0);
     }
@@ -48,14 +48,14 @@ impl Supervisor {
     }
 
     fn serve_one(&mut self, which: u64, notification: Notification, tries: u32) {
-        let Some(Filter { notifications, rules }) = self.filters.get(&which) else { return };
-        let (rules, filter) = (Rc::clone(rules), notifications.try_clone());
+        let Some(Filter { notifications, member }) = self.filters.get(&which) else { return };
+        let (member, filter) = (Rc::clone(member), notifications.try_clone());
         let Notification { id, thread, arguments, .. } = notification;
         let number = lower_half(arguments[0]);
         let answer = match filter {
             Ok(filter) => {
                 let number = number.cast_signed();
-                let asked = Asked { filter, rules, id, caller: Caller(thread), number };
+                let asked = Asked { filter, member, id, caller: Caller(thread), number };
                 // The program must go on even if there is a mistake of ours.
                 std::panic::catch_unwind(AssertUnwindSafe(|| self.answer(&asked, &notification)))
                     .unwrap_or(Answer::Continue)
@@ -134,7 +134,7 @@ impl Supervisor {
             }
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 let news = News::of(Call::Connect, Outcome::Passed, Why::Unreadable);
-                self.notices.tell_host(asked.caller, 0, News { fd: asked.number, ..news });
+                self.notices.tell_host(asked.caller, News { fd: asked.number, ..news });
                 None
             }
             _ => None,
@@ -153,7 +153,7 @@ impl Supervisor {
         let is_fresh = tcp.name.port == 0 && tcp.closed;
         let before =
             if is_fresh { Before::FreshTcp { v6: tcp.v6, v6_only: tcp.v6_only } } else { Before::Other };
-        match rewrite::bind(endpoint, before, asked.rules.covers(endpoint.port)) {
+        match rewrite::bind(endpoint, before, asked.member.rules.covers(endpoint.port)) {
             Action::Replace(scope) => match self.bind_inside(asked, &old, tcp, bytes, (endpoint.port, scope))
             {
                 Ok(()) => Answer::Done,
@@ -237,7 +237,7 @@ impl Supervisor {
         if port == 0
             || ip.is_multicast()
             || Scope::of(endpoint.ip, false).is_some()
-            || !asked.rules.covers(port)
+            || !asked.member.rules.covers(port)
         {
             return false;
         }
@@ -263,7 +263,7 @@ impl Supervisor {
             self.listen_inside(asked, &old, backlog)
         } else if tcp.name.port == 0
             && tcp.closed
-            && asked.rules.covers(0)
+            && asked.member.rules.covers(0)
             && Scope::of(tcp.name.ip, false).is_some()
         {
             // TCP gives it a port, and here the port is one of the instance.
@@ -328,7 +328,7 @@ impl Supervisor {
             return Answer::Continue;
         }
         let Some(to) = here else { return self.leave_space(asked, &old, tcp) };
-        if asked.rules.covers(to.port) {
+        if asked.member.rules.covers(to.port) {
             if self.fronts.reached_by(to.ip, to.port) {
                 return self.enter_space(asked, &old, tcp, to);
             }
@@ -342,14 +342,15 @@ impl Supervisor {
         let news = |outcome, why| News {
             fd: asked.number,
             address: Some(to),
+            file: &asked.member.command,
             ..News::of(Call::Connect, outcome, why)
         };
         if let Some(why) = self.host_refused(asked, to) {
             let news = News { errno: libc::ECONNREFUSED, ..news(Outcome::Refused, why) };
-            self.notices.tell_host(asked.caller, to.port, news);
+            self.notices.tell_host(asked.caller, news);
             return Answer::Fail(libc::ECONNREFUSED);
         }
-        self.notices.tell_host(asked.caller, to.port, news(Outcome::Passed, Why::NoListener));
+        self.notices.tell_host(asked.caller, news(Outcome::Passed, Why::NoListener));
         self.leave_space(asked, &old, tcp)
     }
 
@@ -404,7 +405,7 @@ impl Supervisor {
     }
 
     fn host_refused(&mut self, asked: &Asked, to: Endpoint) -> Option<Why> {
-        let rules = &asked.rules;
+        let rules = &asked.member.rules;
         let port = HostPort {
             isolated: rules.isolates(to.port),
             allowed: rules.allow_host.contains(&to.port),

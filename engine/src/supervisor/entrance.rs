@@ -56,7 +56,7 @@ impl Supervisor {
             (Ok(Ask::Serve(member)), Some(filter))
                 if (&member.app, &member.instance) == (&self.places.app, &self.places.instance) =>
             {
-                let added = self.add_filter(filter, member.rules);
+                let added = self.add_filter(filter, member);
                 added.err().map(|error| error.raw_os_error().unwrap_or(libc::EIO))
             }
             (Ok(Ask::Foreign), _) => {

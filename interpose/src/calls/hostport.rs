@@ -67,7 +67,8 @@ fn barred(config: &Config, port: u16) -> Option<Bar> {
 
 /// Tells of a connect to a port of the host: always the first time, then only while somebody traces.
 pub(super) fn tell(config: &Config, fd: c_int, to: Endpoint, outcome: Outcome, why: Why, errno: c_int) {
-    let news = News { errno, fd, address: Some(to), ..News::of(Call::Connect, outcome, why) };
+    let file = config.command.as_str();
+    let news = News { errno, fd, address: Some(to), file, ..News::of(Call::Connect, outcome, why) };
     let bit = 1 << (to.port % 64);
     let word = TOLD.get(usize::from(to.port / 64));
     if word.is_some_and(|word| word.fetch_or(bit, Ordering::Relaxed) & bit == 0) {

@@ -26,6 +26,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     program: Text<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Text<'a>,
@@ -108,6 +110,7 @@ impl<'a> Line<'a> {
             }
             What::Call(call) => {
                 line.pid = call.pid;
+                line.command = call.command;
                 line.program = maybe(&call.program);
                 line.call = text(&call.call);
                 line.fd = call.fd;
@@ -151,6 +154,7 @@ impl<'a> Line<'a> {
             app: None,
             instance: None,
             pid: None,
+            command: None,
             program: None,
             call: None,
             fd: None,
@@ -203,6 +207,7 @@ impl<'a> Line<'a> {
             EventKind::Call => What::Call(Box::new(Call {
                 of: who?,
                 pid: self.pid,
+                command: self.command,
                 program: maybe(self.program),
                 call: need(self.call, "call")?,
                 fd: self.fd,

@@ -5,6 +5,7 @@ use crate::claim::{self, Claim};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::hint::Failure;
+use crate::instance;
 use crate::orphans::{self, Orphan};
 use crate::place::Place;
 use crate::printer::Printer;
@@ -37,23 +38,39 @@ pub(super) fn replace(
             .hint("run `agentfs daemon start` to see why"));
     };
     let snapshot: Snapshot = client.call(method::LIST, json!({})).map_err(|error| error.exit(Exit::Setup))?;
+    let companion = instance::companion(settings, app, &name);
     let is_meant = |info: &&InstanceInfo| (&info.app, &info.instance) == (app, &name);
     let running: Vec<&InstanceInfo> = snapshot.instances.iter().filter(is_meant).collect();
     stopping::end(client, &running, stopping::TIMEOUT, settings, printer)
         .map_err(|error| error.exit(Exit::Setup))?;
-    printer.talk(&format!("{app}/{name} has stopped"));
+    // Whoever asks for a name may not know whose it is.
+    match companion.filter(|companion| !place.owns(companion)) {
+        Some(other) => {
+            printer.note(&format!("stopped {app}/{name}, which was running in {}", other.folder().display()));
+        }
+        None => printer.talk(&format!("{app}/{name} has stopped")),
+    }
     Ok(())
 }
 
 /// Says what the instance is called, where that is not as usual.
 pub(super) fn tell_name(printer: &Printer, claim: &Claim) {
     let Companion { app, instance, .. } = &claim.companion;
+    if let Some(other) = &claim.other_checkout {
+        let (other, above) = (other.display(), claim.companion.folder().display());
+        printer.note(&format!(
+            "joined {app}/{instance}, which was started in {other}: {above}/agentfs.toml makes both one app"
+        ));
+    }
     match &claim.choice.renamed {
         None if claim.choice.joins => printer.detail(&format!("joined {app}/{instance}")),
         None => {}
         Some(Renamed::Copy(stem)) => printer.note(&format!(
             "this is {app}/{instance}, another copy: the same command is running in {app}/{stem}"
         )),
+        Some(Renamed::New(stem)) => {
+            printer.note(&format!("this is {app}/{instance}, a new instance beside {app}/{stem}"));
+        }
         Some(Renamed::Aside(stem, holder)) => printer.note(&format!(
             "this is {app}/{instance}, because {app}/{stem} belongs to {holder}"
         )),

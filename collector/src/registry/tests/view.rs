@@ -84,7 +84,7 @@ fn a_name_that_leads_nowhere_has_no_owner() {
 fn instances_and_listeners_are_counted() {
     let mut registry = registry();
     assert_eq!(registry.counts(), (0, 0));
-    assert!(!registry.has_forks("shop") && registry.only_fork("shop").is_none());
+    assert!(registry.forks("shop").is_empty());
     let bound = FileState::Socket { inode: 3, accepting: false };
     for (file, state) in [
         ("shop-k3f9.80.sock", FileState::Socket { inode: 1, accepting: true }),
@@ -93,10 +93,12 @@ fn instances_and_listeners_are_counted() {
     ] {
         see(&mut registry, file, state);
     }
-    assert_eq!((registry.counts(), registry.only_fork("shop")), ((1, 2), Some(key())));
+    assert_eq!((registry.counts(), registry.forks("shop")), ((1, 2), vec!["shop/k3f9".to_owned()]));
+    assert_eq!(registry.only_fork("shop"), Some(key()));
     see(&mut registry, "shop-two.80.sock", LISTENS);
-    assert_eq!((registry.counts(), registry.only_fork("shop")), ((2, 3), None));
-    assert!(registry.has_forks("shop") && !registry.has_forks("sho") && !registry.has_forks("shoq"));
+    assert_eq!((registry.counts(), registry.forks("shop").len()), ((2, 3), 2));
+    assert!(registry.only_fork("shop").is_none());
+    assert!(registry.forks("sho").is_empty() && registry.forks("shoq").is_empty());
     assert!(registry.knows(&key()) && !registry.knows(&named("three")));
     let accepting = |file: &str, inode| registry.is_accepting(file, inode);
     assert_eq!(accepting("shop-k3f9.80.sock", 1), Some(true));
