@@ -1,6 +1,7 @@
 //! One file per command, each with a function from its arguments to an exit status.
 pub(crate) mod daemon;
 pub(crate) mod doctor;
+pub(crate) mod engine_run;
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod mac_tools;
@@ -54,6 +55,6 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) 
         Command::EngineServe(arguments) => {
             engine::detach_and_serve(settings, &arguments.app, &arguments.instance)
         }
-        Command::EngineRun(arguments) => engine::launch(settings, &arguments.path, &arguments.arguments),
+        Command::EngineRun(arguments) => engine_run::run(&arguments, settings),
     }
 }

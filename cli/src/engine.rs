@@ -33,24 +33,23 @@ impl Choice {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Place, available, begin, detach_and_serve, launch, serves};
+pub(crate) use linux::{Place, available, begin, detach_and_serve, serves};
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Place, available, begin, detach_and_serve, launch, serves};
+pub(crate) use other::{Place, available, begin, detach_and_serve, serves};
 
 #[cfg(target_os = "linux")]
 mod linux {
     use super::Choice;
-    use crate::autostart;
     use crate::exit::Exit;
     use crate::hint::Failure;
     use crate::settings::Settings;
-    use crate::{descriptors, environment, program, supervise};
+    use crate::{autostart, descriptors};
     use agentfs_engine::{Entered, Entry, Member, Places, Refusal};
     use agentfs_wire::companion::Rules;
     use agentfs_wire::env;
     use agentfs_wire::notice::Why;
-    use std::ffi::{OsStr, OsString};
+    use std::ffi::OsString;
     use std::io;
     use std::os::fd::{AsFd, OwnedFd};
     use std::path::Path;
@@ -195,37 +194,6 @@ mod linux {
         serve().map_err(|error| Failure::of(&error))?;
         Ok(Exit::Success)
     }
-
-    /// `agentfs engine-run` (hidden): starts a program with the engine, for the library, which cannot install a filter, and for
-    /// `trace -- COMMAND`, whose program is a child. The instance is that of the environment. It prints nothing.
-    ///
-    /// # Errors
-    /// The program cannot be started.
-    pub(crate) fn launch(settings: &Settings, path: &Path, arguments: &[OsString]) -> Result<Exit, Failure> {
-        let mut variables = settings.environment.clone();
-        let text = |name: &str| settings.variable(name).and_then(|value| value.into_string().ok());
-        if let Some((app, instance)) = text(env::APP).zip(text(env::INSTANCE)) {
-            let ports = |name| environment::ports(&settings.environment, name);
-            let isolate = settings.variable(env::ISOLATE).as_deref() == Some(OsStr::new("1"));
-            let rules = Rules {
-                isolate,
-                isolated: if isolate { Vec::new() } else { ports(env::ISOLATE) },
-                allow_host: ports(env::ALLOW_HOST),
-                only: ports(env::ONLY),
-                except: ports(env::EXCEPT),
-            };
-            let place = Place { app: &app, instance: &instance, rules };
-            let why = match begin(settings, &place, &mut variables) {
-                Ok(()) => Some(Why::Engine),
-                Err(_) => program::beyond_reach(path),
-            };
-            if let Some(why) = why {
-                crate::instance::tell_unreached(settings, &app, &instance, path, why);
-            }
-        }
-        let error = supervise::replace_past_library(path, arguments, &variables);
-        Err(program::cannot_start(path, &error))
-    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -281,16 +249,6 @@ mod other {
         _settings: &Settings,
         _app: &str,
         _instance: &str,
-    ) -> Result<Exit, Failure> {
-        Err(absent())
-    }
-
-    /// # Errors
-    /// Always.
-    pub(crate) fn launch(
-        _settings: &Settings,
-        _path: &Path,
-        _arguments: &[OsString],
     ) -> Result<Exit, Failure> {
         Err(absent())
     }

@@ -1,6 +1,5 @@
 //! Programs that do not load the library are started by the engine's launcher: `agentfs engine-run -- FILE ARGUMENTS…`. It
 //! installs a filter and becomes the program. Its arguments are the program's own, their first one included.
-use super::child::ours;
 use super::variables::{Variable, variable};
 use crate::calls::started::Started;
 use crate::config;
@@ -66,12 +65,11 @@ unsafe fn launcher(
     if !program::needs_engine(name, searches, path) || !sys::may_execute(launcher) {
         return None;
     }
-    let own = ours(config);
     // SAFETY: the caller vouches for the array.
     let mut variables = unsafe { entries(environment) }.filter_map(|entry| variable(entry.to_bytes()));
     // Who asks for another instance, or for none, is not ours to serve.
     let is_foreign = variables.any(|variable| match variable {
-        Variable::Instance(value) => value != own.instance,
+        Variable::Instance(value) => value != config.instance.as_bytes(),
         Variable::NoInterpose(value) => value == b"1",
         _ => false,
     });
