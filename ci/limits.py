@@ -42,7 +42,7 @@ NO_LIMITS = {
     "engine/src/address.rs": "IN_BYTES IN6_BYTES IN6_LEAST_BYTES",
     "engine/src/facts.rs": "CLOSE MULTIPATH",
     "engine/src/filter.rs": "ARCHITECTURE NUMBER MACHINE ARGUMENTS LOAD IS HAS RETURN ALLOW ASK FAST_OPEN",
-    "engine/src/port_space.rs": "V4 V6 END LO UP NEW_LINK NEW_ROUTE REQUEST_ACK CREATE OUT LOCAL_TABLE BOOT SCOPE_HOST LOCAL",
+    "engine/src/port_space.rs": "V4 V6 CLOSED END LO UP NEW_LINK NEW_ROUTE REQUEST_ACK CREATE OUT LOCAL_TABLE BOOT SCOPE_HOST LOCAL",
     "engine/src/process.rs": "THREAD THREADS",
     "engine/src/sys/options.rs": "F_SETSIG F_GETSIG OPTION_BYTES SO_NETNS_COOKIE",
     "engine/src/sys/seccomp.rs": "SYNC_WAKE_UP SET_FLAGS",

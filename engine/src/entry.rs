@@ -151,7 +151,11 @@ fn find(places: &Places, start: &impl Fn(OwnedFd) -> io::Result<()>) -> io::Resu
             _ => {}
         }
     }
-    let _lock = RunLock::take(&lock)?;
+    // A supervisor that ends removes the file.
+    let mut taken = RunLock::take(&lock)?;
+    while !taken.is_at(&lock) {
+        taken = RunLock::take(&lock)?;
+    }
     match open(&path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
         result => return result,

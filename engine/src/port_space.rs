@@ -4,6 +4,7 @@
 //! ```text
 //! supervisor (the host's network) ── "4" or "6" ──► helper (the port space)
 //!                                 ◄── a batch of sockets ──
+//!                                 ◄── "!": closed here ──
 //! ```
 //! The helper is a process, because a process that is not root gets a network of its own only together with a user name
 //! space, from which it could no longer read the memory of programs. It ends with the supervisor.
@@ -23,6 +24,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Asks for IPv4 sockets, and for IPv6 ones.
 const V4: u8 = b'4';
 const V6: u8 = b'6';
+/// The helper has closed its own copies of what it handed out. Until then a program cannot close a socket for good, and its
+/// port would stay in use.
+const CLOSED: u8 = b'!';
 /// The supervisor ends because nobody needs it any more.
 const END: u8 = b'.';
 
@@ -113,6 +117,11 @@ impl PortSpace {
             })
             .flatten()
             .collect();
+        let mut closed = [0; 1];
+        if received.bytes > 0 && rustix::net::recv(&self.helper, &mut closed[..], RecvFlags::empty())?.1 == 0
+        {
+            return Err(gone());
+        }
         match (received.bytes, i32::from_ne_bytes(errno)) {
             (0, _) => Err(gone()),
             (_, 0) => Ok(sockets),
@@ -173,6 +182,8 @@ fn give(supervisor: &OwnedFd, batch: Result<Vec<OwnedFd>, i32>) -> io::Result<()
         control.push(SendAncillaryMessage::ScmRights(&borrowed));
     }
     sendmsg(supervisor, &[IoSlice::new(&errno.to_ne_bytes())], &mut control, SendFlags::NOSIGNAL)?;
+    drop(sockets);
+    send(supervisor, &[CLOSED], SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
@@ -266,6 +277,10 @@ mod tests {
             let client = one.socket(false).unwrap();
             options::connect(&client, &facts::spelled(at(address), false)).unwrap();
             assert_eq!(facts::peer(&client).unwrap(), at(address));
+        }
+        // A port is free at once when its socket is closed: nobody else has a copy of it.
+        for _ in 0..40 * STOCK {
+            drop(bind(&mut two, "0.0.0.0:81").unwrap());
         }
         // More than one batch.
         for _ in 0..2 * STOCK {

@@ -371,7 +371,7 @@ impl Supervisor {
     /// Ends, unless somebody wants to enter at this moment. Whoever wants to holds the lock.
     fn leave(&mut self) -> io::Result<bool> {
         let (socket, lock) = entry_files(&self.places);
-        let _lock = agentfs_home::RunLock::take(&lock)?;
+        let taken = agentfs_home::RunLock::take(&lock)?;
         let before = self.entering.len();
         self.let_in();
         if self.entering.len() > before {
@@ -379,6 +379,9 @@ impl Supervisor {
         }
         self.sweep();
         let _ = std::fs::remove_file(socket);
+        if taken.is_at(&lock) {
+            let _ = std::fs::remove_file(lock);
+        }
         if let Ok(space) = &self.space {
             space.end();
         }

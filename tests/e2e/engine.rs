@@ -328,7 +328,10 @@ fn the_supervisor_ends_with_its_last_program() {
     let _ = home.agentfs(&["stop", "shop/one"]).output().success();
     drop(process);
     until("it has ended", || (!agentfs_tests::processes::is_alive(pid)).then_some(()));
-    assert_eq!(std::fs::read_dir(home.paths().run.as_path()).unwrap().count(), 0);
+    for folder in [home.paths().run.clone(), home.paths().base.join("engine")] {
+        let left: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().map(|file| file.path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 }
 
 #[test]

@@ -324,7 +324,7 @@ impl Wrap<'_> {
         let child = match &prepared.served_by {
             // The filter must be installed in the child.
             Some(_) => program::own_binary().and_then(|own| {
-                let words = [own.clone().into(), "engine-run".into(), start.path.clone().into()];
+                let words = [own.clone().into(), "engine-run".into(), "--".into(), start.path.clone().into()];
                 let words = [&words[..], &start.arguments].concat();
                 supervise::spawn(&own, &words, &prepared.variables)
             }),
