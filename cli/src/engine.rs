@@ -205,10 +205,10 @@ mod other {
     use agentfs_wire::companion::Rules;
     use agentfs_wire::notice::Why;
     use std::ffi::OsString;
-    use std::path::Path;
 
     /// The instance that a program enters.
     #[derive(Clone, Debug)]
+    #[expect(dead_code, reason = "without an engine nothing reads it")]
     pub(crate) struct Place<'a> {
         /// The app.
         pub(crate) app: &'a str,

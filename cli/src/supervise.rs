@@ -118,6 +118,14 @@ fn closed_streams() -> impl Iterator<Item = i32> {
     (0..3).filter(move |stream| closed & 1 << stream != 0)
 }
 
+/// Closes the standard streams that we were not given.
+fn close_streams() -> io::Result<()> {
+    for stream in closed_streams() {
+        nix::unistd::close(stream)?;
+    }
+    Ok(())
+}
+
 /// Whether the system keeps a child's status for us. It does not if we were started with SIGCHLD ignored
 /// (wait(2)); then only [`replace`] preserves the program's status.
 pub(crate) fn can_wait() -> bool {
@@ -132,7 +140,7 @@ pub(crate) fn replace_past_library(
 ) -> io::Error {
     #[cfg(target_os = "linux")]
     {
-        if let Err(error) = restore_pipe_signal() {
+        if let Err(error) = restore_pipe_signal().and_then(|()| close_streams()) {
             return error;
         }
         agentfs_engine::become_program(path, arguments, environment)
@@ -160,9 +168,7 @@ pub(crate) fn replace(
         restore_pipe_signal()?;
         let path_text = c_string(path.as_os_str().as_bytes())?;
         let (arguments, environment) = c_strings(arguments, environment)?;
-        for stream in closed_streams() {
-            nix::unistd::close(stream)?;
-        }
+        close_streams()?;
         match execve(&path_text, &arguments, &environment) {
             // A script without `#!`: a shell runs it, as with execvp(3).
             Err(Errno::ENOEXEC) => {
