@@ -22,7 +22,7 @@ declare -A target=(
 )
 declare -A files=(
     [naming]=cli/src/naming.rs
-    [library]='interpose/src/rewrite.rs interpose/src/names.rs interpose/src/rawaddr.rs interpose/src/header.rs interpose/src/hints.rs'
+    [library]='interpose/src/names.rs interpose/src/rawaddr.rs interpose/src/header.rs interpose/src/hints.rs'
     [table]='router/src/table.rs router/src/upstream/retry.rs router/src/upstream/load.rs router/src/upstream/target.rs'
     [message]='router/src/message/*.rs'
     [wire]='wire/src/**/*.rs'

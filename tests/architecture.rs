@@ -18,6 +18,7 @@ use std::process::Command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("agentfs-wire", &[]),
     ("agentfs-interpose", &["agentfs-wire"]),
+    ("agentfs-engine", &["agentfs-home", "agentfs-wire"]),
     ("agentfs-system", &[]),
     ("agentfs-home", &["agentfs-system", "agentfs-wire"]),
     ("agentfs-tls", &[]),
@@ -40,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "agentfs",
         &[
             "agentfs-collector",
+            "agentfs-engine",
             "agentfs-home",
             "agentfs-launchd",
             "agentfs-macos",
@@ -62,8 +64,9 @@ const PURE: &[&str] = &[
     "router/src/upstream/load.rs",
     "router/src/upstream/retry.rs",
     "router/src/upstream/target.rs",
-    "interpose/src/rewrite.rs",
     "cli/src/naming.rs",
+    "engine/src/address.rs",
+    "engine/src/filter.rs",
     "macos/src/entitlements.rs",
     "macos/src/judge.rs",
     "macos/src/signature.rs",

@@ -20,7 +20,7 @@ const ODD: &[(&str, &str)] = &[
 #[test]
 fn messages_are_plain_english() {
     let mut odd = Vec::new();
-    for package in ["wire", "handoff", "router", "collector", "launchd", "macos", "cli"] {
+    for package in ["wire", "handoff", "router", "collector", "engine", "launchd", "macos", "cli"] {
         for file in sources(&root().join(package).join("src")) {
             let text = std::fs::read_to_string(&file).unwrap();
             // The comments of the command line are its help.

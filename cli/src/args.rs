@@ -93,6 +93,12 @@ pub(crate) enum Command {
     /// Report where a wrapped program listens; for `wrap`
     #[command(hide = true)]
     Tell(TellArguments),
+    /// The supervisor of the seccomp engine; for `wrap`
+    #[command(hide = true)]
+    EngineServe(EngineServeArguments),
+    /// Start a program with the seccomp engine; for the library
+    #[command(hide = true)]
+    EngineRun(EngineRunArguments),
 }
 
 /// `agentfs wrap`
@@ -146,6 +152,10 @@ pub(crate) struct WrapArguments {
     /// Default: `main = PORT` in agentfs.toml, else the port that serves pages
     #[arg(long, value_name = "PORT", value_parser = crate::number::port)]
     pub(crate) main: Option<u16>,
+    /// How the program's calls are reached: `auto` takes the library, and the seccomp engine for programs that load no
+    /// library (static programs, Go)
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t, conflicts_with = "no_interpose")]
+    pub(crate) engine: crate::engine::Choice,
     /// Leave the program's system calls alone; it must bind `$AGENTFS_SOCKET` or `$PORT` itself
     #[arg(long)]
     pub(crate) no_interpose: bool,
@@ -206,6 +216,9 @@ pub(crate) struct ExecArguments {
     /// Refuse connections to loopback ports where the instance has no listener
     #[arg(long)]
     pub(crate) isolate: bool,
+    /// How the program's calls are reached, as for `wrap`
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t)]
+    pub(crate) engine: crate::engine::Choice,
     /// The instance (APP/INSTANCE, INSTANCE.APP, a URL, or APP for its instance main), `--`, the program and its
     /// arguments; without an instance, that of this folder
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
@@ -456,6 +469,27 @@ pub(crate) enum ProbeAction {
         #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// `agentfs engine-serve`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineServeArguments {
+    /// App of the instance
+    #[arg(long)]
+    pub(crate) app: String,
+    /// The instance
+    #[arg(long)]
+    pub(crate) instance: String,
+}
+
+/// `agentfs engine-run`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineRunArguments {
+    /// The file that is executed
+    pub(crate) path: PathBuf,
+    /// Its arguments, its own name first
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// `agentfs tell`

@@ -1,6 +1,7 @@
 //! One file per command, each with a function from its arguments to an exit status.
 pub(crate) mod daemon;
 pub(crate) mod doctor;
+pub(crate) mod engine_run;
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod mac_tools;
@@ -20,6 +21,7 @@ pub(crate) mod who;
 pub(crate) mod wrap;
 
 use crate::args::{Arguments, Command};
+use crate::engine;
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::printer::Printer;
@@ -50,5 +52,9 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) 
         Command::Doctor(arguments) => doctor::run(&arguments, settings, printer),
         Command::Probe(arguments) => probe::run(&arguments, printer),
         Command::Tell(arguments) => tell::run(&arguments, settings, printer),
+        Command::EngineServe(arguments) => {
+            engine::detach_and_serve(settings, &arguments.app, &arguments.instance)
+        }
+        Command::EngineRun(arguments) => engine_run::run(&arguments, settings),
     }
 }

@@ -38,6 +38,12 @@ pub(crate) fn taken_line(call: &Call) -> Option<String> {
     Some(format!("{}: cannot bind {address}: {holder}", call.of.app))
 }
 
+/// What `wrap` says when the supervisor of the seccomp engine was killed.
+pub(crate) fn engine_line(call: &Call) -> Option<String> {
+    (call.why.as_deref() == Some("engine_ended"))
+        .then(|| format!("{}/{}: {}", call.of.app, call.of.instance, reason("engine_ended")))
+}
+
 /// One line of `agentfs trace`: time, instance, program, call, address, result.
 pub(crate) fn trace_line(event: &Event) -> String {
     let time = duration::time_of_day(event.time_ms);
@@ -199,6 +205,11 @@ fn reason(why: &str) -> String {
         "cannot_reach_machine" => "cannot intercept: built for another kind of machine".to_owned(),
         "cannot_reach_rights" => "cannot intercept: changes its user or gains rights".to_owned(),
         "cannot_reach_out_of_sight" => "cannot intercept: the library is not in its file system".to_owned(),
+        "engine" => "served by the seccomp engine".to_owned(),
+        "engine_ended" => "the supervisor of the seccomp engine was killed: programs that it served can no longer bind or connect; \
+                           restart them"
+            .to_owned(),
+        "unreadable" => "the seccomp engine may not read the program's memory".to_owned(),
         why => why.replace('_', " "),
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) allow_host: Vec<u16>,
     /// How the program is reached.
     pub(crate) engine: Engine,
+    /// What starts programs with the seccomp engine, if they may need it.
+    pub(crate) launcher: Option<PathBuf>,
 }
 
 /// How a program's calls are intercepted.
@@ -68,6 +70,13 @@ pub(crate) enum Engine {
         library: PathBuf,
         /// Whether the loader is told to load the library: not if the program could only fail to load it.
         loaded: bool,
+        /// Whether the instance is isolated from the host.
+        isolate: bool,
+    },
+    /// By a filter alone (Linux): the library is not loaded.
+    Filter {
+        /// `AGENTFS_HOME`
+        home: PathBuf,
         /// Whether the instance is isolated from the host.
         isolate: bool,
     },
@@ -117,10 +126,15 @@ pub(crate) fn build(inherited: &[(OsString, OsString)], plan: &Plan) -> Vec<(OsS
         set(PRELOAD, &list);
     }
     match &plan.engine {
-        Engine::Preload { home, library, isolate, .. } => {
+        Engine::Preload { home, isolate, .. } | Engine::Filter { home, isolate } => {
             set(env::HOME, home.as_os_str());
             set(env::RUN, plan.run.as_os_str());
-            set(env::INTERPOSE, library.as_os_str());
+            if let Engine::Preload { library, .. } = &plan.engine {
+                set(env::INTERPOSE, library.as_os_str());
+            }
+            if let Some(launcher) = &plan.launcher {
+                set(env::ENGINE, launcher.as_os_str());
+            }
             set(env::COMMAND, OsStr::new(&plan.command.to_string()));
             if let Some(secret) = &plan.secret {
                 set(env::SECRET, OsStr::new(secret.reveal()));
@@ -227,6 +241,7 @@ mod tests {
             isolated: Vec::new(),
             allow_host: Vec::new(),
             engine,
+            launcher: None,
         }
     }
 

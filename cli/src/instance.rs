@@ -2,6 +2,7 @@
 //! Shared by `wrap` and `exec`.
 use crate::client::{Asked, Client};
 use crate::duration::now_ms;
+use crate::engine::Choice;
 use crate::environment::{Engine, Plan};
 use crate::exit::Exit;
 use crate::hint::Failure;
@@ -71,6 +72,7 @@ pub(crate) fn plan(
         isolated: Vec::new(),
         allow_host: Vec::new(),
         engine,
+        launcher: None,
     })
 }
 
@@ -127,26 +129,41 @@ impl Questions {
     }
 }
 
-/// How the program at `path` is reached; warns if it cannot be.
-pub(crate) fn preload(
+/// Says that the program at `path` is not reached, and why. `served` is why the engine does not serve it either.
+pub(crate) fn warn_unreached(printer: &Printer, path: &Path, why: Option<Why>, served: Option<&Failure>) {
+    let reasons: Vec<String> = why
+        .map(|why| cause(why).to_owned())
+        .into_iter()
+        .chain(served.map(|failure| failure.message.clone()))
+        .collect();
+    let hint = served.and_then(|failure| failure.hint.as_deref());
+    printer.warn(&format!(
+        "{} uses the host's ports because its calls cannot be intercepted: {}{}",
+        path.display(),
+        reasons.join("; "),
+        hint.map(|hint| format!(" ({hint})")).unwrap_or_default()
+    ));
+}
+
+/// How a program is reached: by the library, unless the seccomp engine alone was asked for.
+pub(crate) fn engine(
     settings: &Settings,
-    printer: &Printer,
-    path: &Path,
-    library: PathBuf,
+    (choice, library): (Choice, PathBuf),
     isolate: bool,
     unreached: Option<Why>,
 ) -> Engine {
-    if let Some(why) = unreached {
-        printer.warn(&format!(
-            "{} uses the host's ports because its calls cannot be intercepted: {}",
-            path.display(),
-            cause(why)
-        ));
+    if choice == Choice::Seccomp && cfg!(target_os = "linux") {
+        return Engine::Filter { home: settings.paths.home.clone(), isolate };
     }
     // A static program ignores the list, but its children use it. The loader of another machine's program
     // would complain.
     let loaded = unreached != Some(Why::OtherMachine);
     Engine::Preload { home: settings.paths.home.clone(), library, loaded, isolate }
+}
+
+/// What the library starts programs with that it does not reach: this binary.
+pub(crate) fn launcher(choice: Choice) -> Option<PathBuf> {
+    (choice == Choice::Auto && cfg!(target_os = "linux")).then(|| crate::program::own_binary().ok())?
 }
 
 /// Why a program is beyond reach, for people.

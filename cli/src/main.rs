@@ -14,6 +14,7 @@ mod commands;
 mod descriptors;
 mod display;
 mod duration;
+mod engine;
 mod environment;
 mod exit;
 mod follow;

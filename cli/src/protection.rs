@@ -33,7 +33,7 @@ impl Start {
             Engine::Preload { home, library, loaded, isolate } => {
                 Engine::Preload { home, library, loaded: loaded && self.survives, isolate }
             }
-            other @ Engine::Cooperative { .. } => other,
+            other @ (Engine::Filter { .. } | Engine::Cooperative { .. }) => other,
         }
     }
 }

@@ -118,10 +118,44 @@ fn closed_streams() -> impl Iterator<Item = i32> {
     (0..3).filter(move |stream| closed & 1 << stream != 0)
 }
 
+/// Closes the standard streams that we were not given.
+fn close_streams() -> io::Result<()> {
+    for stream in closed_streams() {
+        nix::unistd::close(stream)?;
+    }
+    Ok(())
+}
+
 /// Whether the system keeps a child's status for us. It does not if we were started with SIGCHLD ignored
 /// (wait(2)); then only [`replace`] preserves the program's status.
 pub(crate) fn can_wait() -> bool {
     !was_ignored(Signal::SIGCHLD)
+}
+
+/// The same for a program that the seccomp engine serves: a library that is loaded into us does not see it.
+pub(crate) fn replace_past_library(
+    path: &Path,
+    arguments: &[OsString],
+    environment: &[(OsString, OsString)],
+) -> io::Error {
+    #[cfg(target_os = "linux")]
+    {
+        if let Err(error) = restore_pipe_signal().and_then(|()| close_streams()) {
+            return error;
+        }
+        agentfs_engine::become_program(path, arguments, environment)
+    }
+    #[cfg(not(target_os = "linux"))]
+    replace(path, arguments, environment)
+}
+
+/// SIGPIPE as it was before Rust's runtime ignored it.
+fn restore_pipe_signal() -> io::Result<()> {
+    if !was_ignored(Signal::SIGPIPE) {
+        // execve(2) resets a signal that has a handler to its default.
+        signal_hook::flag::register(Signal::SIGPIPE as i32, Arc::default())?;
+    }
+    Ok(())
 }
 
 /// Becomes a program, with the dispositions and the mask that we were started with. Returns only on failure.
@@ -131,15 +165,10 @@ pub(crate) fn replace(
     environment: &[(OsString, OsString)],
 ) -> io::Error {
     let become_it = || -> io::Result<Infallible> {
-        if !was_ignored(Signal::SIGPIPE) {
-            // execve(2) resets a signal that has a handler to its default.
-            signal_hook::flag::register(Signal::SIGPIPE as i32, Arc::default())?;
-        }
+        restore_pipe_signal()?;
         let path_text = c_string(path.as_os_str().as_bytes())?;
         let (arguments, environment) = c_strings(arguments, environment)?;
-        for stream in closed_streams() {
-            nix::unistd::close(stream)?;
-        }
+        close_streams()?;
         match execve(&path_text, &arguments, &environment) {
             // A script without `#!`: a shell runs it, as with execvp(3).
             Err(Errno::ENOEXEC) => {

@@ -7,7 +7,7 @@ use agentfs_home::is_ours;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::NOTICE_BYTES;
 use agentfs_wire::name::{app_name, instance_name};
-use agentfs_wire::notice::{Call, Notice, Outcome, Why};
+use agentfs_wire::notice::{Call, Notice, Outcome, Why, is_on_behalf};
 use nix::sys::socket::{MsgFlags, recvmsg, setsockopt, sockopt};
 use std::fs;
 use std::io::{self, IoSliceMut};
@@ -122,8 +122,9 @@ impl Receiver {
         let (length, sender) =
             self.socket.async_io(Interest::READABLE, || receive(&self.socket, buffer)).await?;
         let Some(sender) = sender else { return Ok(None) };
-        let notice = buffer.get(..length).and_then(|datagram| Notice::decode(datagram).ok());
-        let Some(notice) = notice else { return Ok(None) };
+        let datagram = buffer.get(..length).unwrap_or(&[]);
+        let Ok(notice) = Notice::decode(datagram) else { return Ok(None) };
+        let sender = if is_on_behalf(datagram) { Sender { pid: Some(notice.pid) } } else { sender };
         self.counters.dropped.fetch_add(notice.dropped.into(), Ordering::Relaxed);
         Ok(check(&notice, sender))
     }

@@ -2,9 +2,11 @@
 //! connects in a client's name where the bytes have to be passed on. Called by `forward` and by the router;
 //! owns what was learned of listeners, reads nothing of a connection, and never decides where one goes.
 mod accept_support;
+mod front;
 mod limits;
 mod tagged;
 
+pub use front::{dial_front, is_front};
 pub use tagged::{connect, dial};
 
 use crate::limits::{HANDOFF_CLAIM, HANDOFF_GREETING};
@@ -154,6 +156,9 @@ async fn sign(carrier: &UnixStream, time: std::time::Duration) -> Sign {
 
 /// Whether a listener of the library's is named at `path`. The others' programs would see an empty connection.
 async fn is_of_library(path: &Path) -> bool {
+    if is_front(path) {
+        return false;
+    }
     let listens = |path: &Path| {
         let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
         SocketName::parse(file).is_ok_and(|name| matches!(name.kind, Kind::Listener { .. }))

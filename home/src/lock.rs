@@ -6,9 +6,9 @@ use agentfs_system::process;
 use agentfs_wire::paths::Paths;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ pub struct CollectorLock {
 /// Proof that nobody else removes sockets of the run dir. Released when dropped.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: Flock<File>,
+    file: Flock<File>,
 }
 
 // === impl CollectorLock ===
@@ -106,10 +106,18 @@ impl RunLock {
             io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display()))
         })?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Some(Self { _file: file })),
+            Ok(file) => Ok(Some(Self { file })),
             Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => Ok(None),
             Err((_, errno)) => Err(errno.into()),
         }
+    }
+
+    /// Whether the file at `path` is still the one that is locked. Whoever removes such a file holds its lock, and whoever
+    /// waited for it has the lock of a file that nobody finds any more.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let number = |file: io::Result<Metadata>| file.map(|file| (file.dev(), file.ino())).ok();
+        let own = number(self.file.metadata());
+        own.is_some() && own == number(fs::symlink_metadata(path))
     }
 }
 
@@ -147,6 +155,11 @@ mod tests {
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
         assert!(late.to_string().contains("run.lock"), "{late}");
         drop(first);
-        RunLock::take(&path).unwrap();
+        let last = RunLock::take(&path).unwrap();
+        assert!(last.is_at(&path));
+        fs::remove_file(&path).unwrap();
+        assert!(!last.is_at(&path));
+        let next = RunLock::take(&path).unwrap();
+        assert!(next.is_at(&path) && !last.is_at(&path));
     }
 }

@@ -263,6 +263,15 @@ impl Config {
         self.kept_starts.iter().take(self.kept_count).map(|start| self.kept_at(*start))
     }
 
+    /// The program that starts others with the engine, if there is one.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn launcher(&self) -> Option<&CStr> {
+        let string =
+            self.kept().find(|string| environment::value_of(string.to_bytes(), env::ENGINE).is_some())?;
+        let path = string.to_bytes_with_nul().get(env::ENGINE.len() + 1..)?;
+        CStr::from_bytes_with_nul(path).ok().filter(|path| path.to_bytes().starts_with(b"/"))
+    }
+
     /// The `AGENTFS_SECRET=…` string among them.
     pub(crate) fn kept_secret(&self) -> Option<&CStr> {
         self.kept().find(|string| environment::value_of(string.to_bytes(), env::SECRET).is_some())

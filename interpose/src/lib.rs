@@ -34,10 +34,11 @@ mod options;
 mod program;
 mod rawaddr;
 mod real;
-mod rewrite;
 mod room;
 mod rundir;
 mod sys;
+
+pub(crate) use agentfs_wire::rewrite;
 
 /// Runs before `main`: reads the configuration before the program can change the environment.
 #[cfg(not(test))]

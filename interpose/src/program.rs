@@ -18,7 +18,8 @@ const INTERPRETERS: u32 = 4;
 /// `BINPRM_BUF_SIZE` is 256). A program with a longer path counts as reachable.
 const PATH_BYTES: usize = 512;
 
-type Path = Text<PATH_BYTES>;
+/// A path with its NUL.
+pub(crate) type Path = Text<PATH_BYTES>;
 
 /// What was found out about a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,36 @@ pub(crate) fn look(name: &CStr, closely: bool) -> Program {
         }
     }
     Program::Reachable
+}
+
+/// Whether the engine is to serve the program of an exec: it loads no library. `path` becomes the file's path, with its
+/// NUL. `searches` for a bare name along `PATH`.
+#[cfg(target_os = "linux")]
+pub(crate) fn needs_engine(name: &CStr, searches: bool, path: &mut Path) -> bool {
+    let Ok(text) = name.to_str() else { return false };
+    if text.contains('/') || !searches {
+        return path.push(text) && path.push("\0") && is_for_engine(path);
+    }
+    for folder in agentfs_wire::text::parts(search_path(), b':') {
+        *path = Path::new();
+        let is_whole = path.push(if folder.is_empty() { "." } else { folder })
+            && path.push("/")
+            && path.push(text)
+            && path.push("\0");
+        // As execvp(3): what may not be executed is passed by.
+        let is_there = CStr::from_bytes_with_nul(path.as_bytes()).is_ok_and(sys::may_execute);
+        if is_whole && is_there {
+            return is_for_engine(path);
+        }
+    }
+    false
+}
+
+#[cfg(target_os = "linux")]
+fn is_for_engine(path: &Path) -> bool {
+    CStr::from_bytes_with_nul(path.as_bytes()).is_ok_and(|path| {
+        matches!(at(path, Look::Close), Program::Beyond(Why::Static | Why::Go)) && sys::may_execute(path)
+    })
 }
 
 /// Looks at the program that is open as `fd`.

@@ -41,7 +41,7 @@ pub(crate) use syscalls::files::{
     access, announce, change_mode, exists, inode, lock, make_folder, open, read, unlink,
 };
 #[cfg(target_os = "linux")]
-pub(crate) use syscalls::files::{directory_entries, gains_rights, mask_changed, read_at};
+pub(crate) use syscalls::files::{directory_entries, gains_rights, mask_changed, may_execute, read_at};
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use syscalls::process::no_new_rights;
 pub(crate) use syscalls::process::{

@@ -111,7 +111,13 @@ fn a_closed_stream_stays_closed() {
     let agentfs = home.agentfs_path().display().to_string();
     let lists = "for n in 0 1 2; do [ -e /proc/$$/fd/$n ] && echo $n >>open; done; exit 7";
     for (streams, open) in [("<&- >&- 2>&-", ""), (">&-", "0\n2\n"), ("", "0\n1\n2\n")] {
-        for command in ["wrap --app shop --", "trace --", "exec shop/one --"] {
+        for command in [
+            "wrap --app shop --",
+            "wrap --app shop --engine seccomp --",
+            "trace --",
+            "exec shop/one --",
+            "exec --engine seccomp shop/one --",
+        ] {
             let file = home.write("open", "");
             let script = format!("exec \"$0\" {command} sh -c '{lists}' {streams}");
             let _ = home.program("sh").args(["-c", &script, &agentfs]).output().code(7);

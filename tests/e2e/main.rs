@@ -13,6 +13,9 @@ mod collector;
 mod commands;
 mod descriptors;
 mod display;
+// The seccomp engine.
+#[cfg(target_os = "linux")]
+mod engine;
 mod face;
 mod fallback;
 mod faults;

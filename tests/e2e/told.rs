@@ -76,10 +76,10 @@ fn warnings_are_told_without_a_terminal_and_exec_tells_nothing_else() {
     home.listener("shop", "one", PORT);
     let word = "cannot be intercepted";
     for run in [
-        home.wrap("shop", "two", &[built.display().to_string()]),
-        home.exec("shop/one", &[built.display().to_string()]),
+        home.agentfs(&["wrap", "--app", "shop", "--instance", "two", "--engine", "preload", "--"]),
+        home.agentfs(&["exec", "--engine", "preload", "shop/one", "--"]),
     ] {
-        let output = run.speaking().output().success();
+        let output = run.arg(&built).speaking().output().success();
         assert_eq!(output.stderr.matches(word).count(), 1, "{}", output.explain());
         assert!(output.stderr.starts_with("agentfs: warning: ") && output.stdout.is_empty());
     }

@@ -1,4 +1,5 @@
-//! "static, musl and 32-bit programs, set-uid ones: they must run, without us if need be, and trace says so"
+//! "static, musl and 32-bit programs, set-uid ones: they must run, without us if need be, and trace says so". What the
+//! library does not reach the engine serves, except programs for another machine and those that gain rights.
 use agentfs_tests::{Home, Output};
 use nix::unistd::{Gid, Uid, chown};
 use serde_json::Value;
@@ -41,8 +42,32 @@ fn compiled(home: &Home, compiler: &str, name: &str, flags: &[&str], source: &st
     program.display().to_string()
 }
 
+/// Runs a program in every way: it does what it does without us, and trace says once that the engine serves it. Without the
+/// engine, a warning says why it is not reached.
+fn expect_served(program: &str, home: &Home) {
+    expect_traced(program, home, "engine");
+    let served = home.agentfs(&["-v", "wrap", "--app", "shop", "--", program]).speaking().output();
+    assert!(!served.stderr.contains("cannot be intercepted"), "{}", served.explain());
+    let arguments = ["-v", "wrap", "--app", "shop", "--engine", "preload", "--", program];
+    let warned = home.agentfs(&arguments).speaking().output();
+    let lines: Vec<&str> =
+        warned.stderr.lines().filter(|line| line.contains("cannot be intercepted")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(program), "{}", warned.explain());
+}
+
 /// Runs a program in every way: it does what it does without us, and trace says once why it is not reached.
 fn expect_unreached(program: &str, home: &Home, why: &str) {
+    expect_traced(program, home, why);
+    let warned =
+        home.program(home.agentfs_path()).args(["-v", "wrap", "--app", "shop", "--", program]).output();
+    let lines: Vec<&str> =
+        warned.stderr.lines().filter(|line| line.contains("cannot be intercepted")).collect();
+    assert!(lines.len() == 1 && lines[0].contains(program), "{}", warned.explain());
+    let words = home.agentfs(&["trace", "--app", "shop", "--", program]).output();
+    assert_eq!(words.stderr.matches("(cannot intercept: ").count(), 1, "{}", words.explain());
+}
+
+fn expect_traced(program: &str, home: &Home, why: &str) {
     let native = home.program("sh").args(["-c", "AGENTFS_INSTANCE=x \"$0\"; echo $?", program]).text();
     for shell in [false, true] {
         let command: &[&str] = if shell { &["sh", "-c", "\"$0\"; exit $?", program] } else { &[program] };
@@ -57,13 +82,6 @@ fn expect_unreached(program: &str, home: &Home, why: &str) {
         assert_eq!(said.len(), 1, "{said:?}\n{}", traced.explain());
         assert_eq!(said[0]["why"].as_str().unwrap_or("none"), why, "{}", traced.explain());
     }
-    let warned =
-        home.program(home.agentfs_path()).args(["-v", "wrap", "--app", "shop", "--", program]).output();
-    let lines: Vec<&str> =
-        warned.stderr.lines().filter(|line| line.contains("cannot be intercepted")).collect();
-    assert!(lines.len() == 1 && lines[0].contains(program), "{}", warned.explain());
-    let words = home.agentfs(&["trace", "--app", "shop", "--", program]).output();
-    assert_eq!(words.stderr.matches("(cannot intercept: ").count(), 1, "{}", words.explain());
 }
 
 /// stdout, and the status as a shell prints it.
@@ -72,20 +90,20 @@ fn whole(output: &Output<'_>) -> String {
 }
 
 #[test]
-fn static_programs_run_and_are_named() {
+fn static_programs_are_served() {
     let home = Home::new();
     let program = compiled(&home, "cc", "fixed", &["-static"], PROGRAM);
-    expect_unreached(&program, &home, "cannot_reach_static");
+    expect_served(&program, &home);
     let program = compiled(&home, "cc", "fixed-pie", &["-static-pie"], PROGRAM);
-    expect_unreached(&program, &home, "cannot_reach_static");
+    expect_served(&program, &home);
     // A script that such a program runs.
     let script = home.write("script", &format!("#!{program}\n"));
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    expect_unreached(&script.display().to_string(), &home, "cannot_reach_static");
+    expect_served(&script.display().to_string(), &home);
 }
 
 #[test]
-fn go_programs_run_and_are_named_however_they_are_linked() {
+fn go_programs_are_served_however_they_are_linked() {
     let home = Home::new();
     for (name, flags, mark) in [
         ("go-note", &[][..], GO_NOTE),
@@ -94,7 +112,7 @@ fn go_programs_run_and_are_named_however_they_are_linked() {
         ("go-stripped", &["-s"], GO_NOTE),
     ] {
         let program = compiled(&home, "cc", name, flags, &format!("{PROGRAM}{mark}"));
-        expect_unreached(&program, &home, "cannot_reach_go");
+        expect_served(&program, &home);
     }
 }
 
@@ -139,5 +157,5 @@ fn musl_programs_are_reached() {
     assert_eq!(output.stdout, "own\n", "{}", output.explain());
     assert!(!output.stderr.contains("cannot_reach"), "{}", output.explain());
     let program = compiled(&home, "musl-gcc", "musl-static", &["-static"], PROGRAM);
-    expect_unreached(&program, &home, "cannot_reach_static");
+    expect_served(&program, &home);
 }

@@ -44,6 +44,9 @@ pub struct Started {
     /// Whether the program's calls are left alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_interpose: bool,
+    /// The engine that was asked for, `preload` or `seccomp`, so that `restart` asks for it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
 }
 
 /// Identity of an instance.
@@ -104,6 +107,20 @@ pub struct Companion {
     /// Whether only `--instance` and commands inside the instance join it (`--new`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closed: bool,
+}
+
+// === impl Rules ===
+
+impl Rules {
+    /// Whether a port may be one of the instance.
+    pub fn covers(&self, port: u16) -> bool {
+        !self.except.contains(&port) && (self.only.is_empty() || port == 0 || self.only.contains(&port))
+    }
+
+    /// Whether a port without a listener of the instance is refused.
+    pub fn isolates(&self, port: u16) -> bool {
+        (self.isolate || self.isolated.contains(&port)) && !self.allow_host.contains(&port)
+    }
 }
 
 // === impl Companion ===

@@ -22,6 +22,11 @@ pub const URL: &str = "AGENTFS_URL";
 pub const HOSTNAME: &str = "AGENTFS_HOSTNAME";
 /// Absolute path of the unpacked interposer, so that exec hooks can put it back.
 pub const INTERPOSE: &str = "AGENTFS_INTERPOSE";
+/// Linux: how programs that the library does not reach are served. An absolute path: that program starts them with a
+/// filter. `active`: they have one already, which every child inherits. Absent: they are not served.
+pub const ENGINE: &str = "AGENTFS_ENGINE";
+/// Value of [`ENGINE`] where the filter is installed.
+pub const ENGINE_ACTIVE: &str = "active";
 /// `1`: `wrap` starts the program without any interposition; an exec hook leaves such a child alone.
 pub const NO_INTERPOSE: &str = "AGENTFS_NO_INTERPOSE";
 /// macOS: path of a shell that is started in the place of the system's shells of its kind, which no library can

@@ -23,3 +23,8 @@ pub const HELLO: &[u8] = b"\0afs1/hello\n";
 
 /// The bytes that go with the two descriptors, connection and token.
 pub const MESSAGE: &[u8] = b"H";
+
+/// Permission bit of a socket in the run dir that is a front of the seccomp engine (the sticky bit, which means nothing on a
+/// socket). There, a connection with the name of a hand-off asks for the reverse: one byte comes, and with it the descriptor of
+/// a TCP connection to the program, in the client's name.
+pub const FRONT: u32 = 0o1000;

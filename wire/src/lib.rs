@@ -3,7 +3,7 @@
 //! Owns: file names of sockets ([`name`]), abstract names of client sockets ([`peer`]), the datagram
 //! that the interposer sends ([`notice`]), the proof that a process belongs to an instance ([`secret`]), requests and
 //! replies of the control socket (`control`), journal events (`event`), host names (`host`) and URLs (`url`), what
-//! ports speak (`speaks`), levels of the log (`level`), the file beside an instance (`companion`), what a process's
+//! ports speak (`speaks`), what is to become of a program's calls ([`rewrite`]), levels of the log (`level`), the file beside an instance (`companion`), what a process's
 //! environment says (`environ`), where files live (`paths`), what macOS starts for
 //! a script and loads into a program ([`script`], [`slices`]), [`limits`] and environment names ([`mod@env`]).
 //! Never does I/O, never reads a clock or the environment.
@@ -21,6 +21,7 @@ pub mod limits;
 pub mod name;
 pub mod notice;
 pub mod peer;
+pub mod rewrite;
 pub mod script;
 pub mod secret;
 pub mod slices;

@@ -10,6 +10,10 @@ use bincode::{BorrowDecode, Decode, Encode};
 /// First byte of every notice. A change of [`Notice`] changes it.
 pub const VERSION: u8 = 1;
 
+/// First byte of a notice that the engine sends for a process that it serves: `pid` is that process. In any other notice,
+/// the kernel's word about the sender counts.
+pub const ON_BEHALF: u8 = 2;
+
 const CONFIG: Configuration<LittleEndian, Fixint, Limit<{ crate::limits::NOTICE_BYTES }>> =
     bincode::config::standard().with_fixed_int_encoding().with_limit();
 
@@ -81,6 +85,12 @@ pub enum Why {
     HeldForOther,
     /// A program that runs in another checkout of the same repository holds the host's port.
     OtherCheckout,
+    /// The library does not reach the started program, but the engine serves it.
+    Engine,
+    /// The supervisor of the engine has ended: the socket calls of the programs that it served fail.
+    EngineEnded,
+    /// The engine cannot read the program's memory.
+    Unreadable,
 }
 
 /// One notice. Text is UTF-8; an unknown text is empty.
@@ -133,8 +143,17 @@ pub enum NoticeError {
 impl<'a> Notice<'a> {
     /// Writes the notice. Returns the number of bytes, or `None` if it does not fit.
     pub fn encode(&self, buffer: &mut [u8]) -> Option<usize> {
+        self.encode_as(VERSION, buffer)
+    }
+
+    /// The same for a notice about another process than the sender.
+    pub fn encode_on_behalf(&self, buffer: &mut [u8]) -> Option<usize> {
+        self.encode_as(ON_BEHALF, buffer)
+    }
+
+    fn encode_as(&self, first: u8, buffer: &mut [u8]) -> Option<usize> {
         let (version, rest) = buffer.split_first_mut()?;
-        *version = VERSION;
+        *version = first;
         let length = bincode::encode_into_slice(self, rest, CONFIG).ok()?;
         length.checked_add(1)
     }
@@ -145,7 +164,7 @@ impl<'a> Notice<'a> {
     /// [`NoticeError`] if the datagram is not a notice of this version.
     pub fn decode(datagram: &'a [u8]) -> Result<Self, NoticeError> {
         let (version, rest) = datagram.split_first().ok_or(NoticeError::Empty)?;
-        if *version != VERSION {
+        if *version != VERSION && *version != ON_BEHALF {
             return Err(NoticeError::Version(*version));
         }
         match bincode::borrow_decode_from_slice(rest, CONFIG) {
@@ -156,6 +175,11 @@ impl<'a> Notice<'a> {
 }
 
 // === impl NoticeError ===
+
+/// Whether a datagram is a notice about another process than its sender.
+pub fn is_on_behalf(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&ON_BEHALF)
+}
 
 impl core::fmt::Display for NoticeError {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

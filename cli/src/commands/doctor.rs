@@ -2,6 +2,7 @@
 use crate::args::DoctorArguments;
 use crate::autostart;
 use crate::check::{Check, from_failure, good, report};
+use crate::engine;
 use crate::environment::PRELOAD;
 use crate::exit::Exit;
 use crate::hint::{Failure, io_hint};
@@ -71,6 +72,9 @@ fn check(settings: &Settings) -> Vec<Check> {
 /// What every program needs before it is started.
 fn before_programs(settings: &Settings) -> Vec<Check> {
     let mut checks = vec![folders(settings), budget(settings), disk(settings)];
+    if cfg!(target_os = "linux") {
+        checks.push(seccomp_engine());
+    }
     let mut trouble = None;
     match interposer::unpack(settings, |text| trouble = Some(text.to_owned())) {
         Ok(library) => {
@@ -102,6 +106,17 @@ fn self_test(settings: &Settings, time: Duration) -> Vec<Check> {
         checks.push(Check { name: "self-test", ok: false, found, hint: Some(hint) });
     }
     checks
+}
+
+/// Whether programs that load no library can be served. If not, everything else works.
+fn seccomp_engine() -> Check {
+    match engine::available() {
+        Ok(found) => good("engine", found),
+        Err(failure) => {
+            let found = format!("static programs and Go use the host's ports: {}", failure.message);
+            Check { name: "engine", ok: true, found, hint: failure.hint }
+        }
+    }
 }
 
 /// The system that the report is about.

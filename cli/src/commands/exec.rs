@@ -10,9 +10,10 @@ use crate::place::Place;
 use crate::printer::Printer;
 use crate::project_file::{self, Isolation};
 use crate::settings::Settings;
-use crate::{environment, here, instance, interposer, program, protection, reference, supervise};
-use agentfs_wire::companion::Companion;
+use crate::{engine, environment, here, instance, interposer, program, protection, reference, supervise};
+use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{Snapshot, method};
+use agentfs_wire::notice::Why;
 use serde_json::json;
 use std::ffi::OsString;
 
@@ -45,21 +46,21 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     let library = interposer::unpack(settings, |text| printer.warn(text))?;
     let start = protection::prepare(settings, printer, path, command);
     let unreached = program::beyond_reach(&start.path);
-    if let Some(why) = unreached {
-        instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
-    }
     let companion = instance::companion(settings, &target.app, &target.instance);
     let isolation = isolation_here(companion.as_ref())?;
     let (rules, secret) = companion.map(|companion| (companion.rules, companion.secret)).unwrap_or_default();
     let isolate = arguments.isolate || rules.isolate || isolation.all;
-    let engine = instance::preload(settings, printer, &start.path, library, isolate, unreached);
+    let engine = instance::engine(settings, (arguments.engine, library), isolate, unreached);
     let engine = start.adjust(engine);
     let place = (target.host.clone(), target.url.clone());
     let mut plan = instance::plan(settings, &target.app, &target.instance, place, engine)?;
     plan.secret = secret;
+    plan.launcher = instance::launcher(arguments.engine);
+    let rules = Rules { isolate, isolated: union(&rules.isolated, &isolation.ports), ..rules };
+    let of_engine = rules.clone();
     plan.only = rules.only;
     plan.except = rules.except;
-    plan.isolated = union(&rules.isolated, &isolation.ports);
+    plan.isolated = rules.isolated;
     plan.allow_host = rules.allow_host;
     // The instance's rules, whatever our own environment says.
     let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
@@ -69,6 +70,25 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     let subject = Subject::of((&target.app, &target.instance), now_ms(), None);
     if let Some(Err(error)) = announcer.map(|begun| begun.and_then(|begun| begun.finish(Some(&subject)))) {
         printer.detail(&error.message);
+    }
+    if engine::serves(arguments.engine, unreached) {
+        let place = engine::Place { app: &target.app, instance: &target.instance, rules: of_engine };
+        let why = match engine::begin(settings, &place, &mut variables) {
+            Ok(()) => Some(Why::Engine),
+            Err(failure) => {
+                instance::warn_unreached(printer, &start.path, unreached, Some(&failure));
+                unreached
+            }
+        };
+        if let Some(why) = why {
+            instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
+        }
+        let error = supervise::replace_past_library(&start.path, &start.arguments, &variables);
+        return Err(program::cannot_start(&start.path, &error));
+    }
+    if let Some(why) = unreached {
+        instance::warn_unreached(printer, &start.path, Some(why), None);
+        instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
     }
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))

@@ -5,6 +5,7 @@ use crate::args::{RestartArguments, WrapArguments};
 use crate::autostart;
 use crate::client::Client;
 use crate::commands::wrap;
+use crate::engine::Choice;
 use crate::exit::Exit;
 use crate::here;
 use crate::hint::Failure;
@@ -262,6 +263,7 @@ impl Again<'_> {
             only: rules.only,
             except: rules.except,
             main: companion.main.filter(|_| !file_says),
+            engine: Choice::of_word(one.engine.as_deref()),
             no_interpose: one.no_interpose,
             port: one.port,
             stem: companion.stem,

@@ -383,6 +383,11 @@ impl Teller {
         {
             self.printer.warn(&line);
         }
+        if let Some(line) = display::engine_line(call)
+            && memory.taken.insert(line.clone())
+        {
+            self.printer.warn(&line);
+        }
         let Some(news) = host_port::news(call) else { return };
         let is_told = match call.command {
             Some(command) if command == self.arguments.pid => news.is_refused || !warnings,

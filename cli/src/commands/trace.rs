@@ -36,6 +36,7 @@ pub(crate) fn run(
             expose: Vec::new(),
             only: Vec::new(),
             except: Vec::new(),
+            engine: Default::default(),
             no_interpose: false,
             port: None,
             main: None,

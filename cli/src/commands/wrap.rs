@@ -23,7 +23,7 @@ use crate::printer::Printer;
 use crate::project_file::{self, Isolation};
 use crate::protection::{self, Start};
 use crate::settings::Settings;
-use crate::{instance, interposer, program, supervise};
+use crate::{engine, instance, interposer, program, supervise};
 use agentfs_wire::companion::{Companion, Rules, Started};
 use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardInfo, ForwardParams, method};
 use agentfs_wire::env;
@@ -150,6 +150,8 @@ struct Prepared {
     has_collector: bool,
     /// Why the library does not reach the program.
     unreached: Option<Why>,
+    /// The rules by which the seccomp engine is to serve the program, if it is.
+    served_by: Option<Rules>,
 }
 
 // === impl WrapArguments ===
@@ -201,6 +203,8 @@ impl WrapArguments {
             ("--closed", self.closed),
         ];
         words.extend(switches.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name.into()));
+        let engine = self.engine.word();
+        words.extend(engine.iter().flat_map(|engine| ["--engine".into(), engine.into()]));
         words.push("--".into());
         words.extend(self.command.iter().cloned());
         words
@@ -239,13 +243,19 @@ impl Wrap<'_> {
             (None, Some(_)) => None,
         };
         let rules = joined_rules(self.rules, claim);
+        let is_served = library.is_some() && engine::serves(arguments.engine, unreached);
         let engine = match library {
-            Some(library) => {
-                let path = &start.path;
-                start.adjust(instance::preload(settings, printer, path, library, rules.isolate, unreached))
-            }
+            Some(library) => start.adjust(instance::engine(
+                settings,
+                (arguments.engine, library),
+                rules.isolate,
+                unreached,
+            )),
             None => Engine::Cooperative { nested: settings.nested },
         };
+        if unreached.is_some() && !is_served {
+            instance::warn_unreached(printer, &start.path, unreached, None);
+        }
         if let Some(cause) = info.as_ref().and_then(|info| info.router_error.as_deref()) {
             printer.warn(&format!("the program has no URL, because the router does not listen: {cause}"));
         }
@@ -256,6 +266,8 @@ impl Wrap<'_> {
         if let Some(url) = &plan.url {
             printer.detail(&format!("{app}/{name} is at {url}"));
         }
+        plan.launcher = instance::launcher(arguments.engine);
+        let served_by = is_served.then(|| rules.clone());
         plan.only = rules.only;
         plan.except = rules.except;
         plan.isolated = rules.isolated;
@@ -263,7 +275,7 @@ impl Wrap<'_> {
         // The rules say it again, whatever our own environment says.
         let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
         program::settle(&start.path, &mut variables);
-        Ok(Prepared { variables, urls, has_collector: client.is_some(), unreached })
+        Ok(Prepared { variables, urls, has_collector: client.is_some(), unreached, served_by })
     }
 
     /// Becomes the program. Returns only if that fails.
@@ -274,9 +286,30 @@ impl Wrap<'_> {
         if let Some(Err(error)) = announcer.map(|announcer| announcer.finish(subject.as_ref())) {
             printer.warn(&error.message);
         }
-        prepared.tell_unreached(settings, &start.path, claim);
-        let error = supervise::replace(&start.path, &start.arguments, &prepared.variables);
+        let error = match &prepared.served_by {
+            Some(rules) => self.become_served(prepared, rules, claim),
+            None => {
+                prepared.tell_unreached(settings, &start.path, claim);
+                supervise::replace(&start.path, &start.arguments, &prepared.variables)
+            }
+        };
         program::cannot_start(&start.path, &error)
+    }
+
+    /// Becomes a program that the seccomp engine serves. Returns only if that fails.
+    fn become_served(self, prepared: &Prepared, rules: &Rules, claim: &Claim) -> std::io::Error {
+        let Self { settings, printer, start, .. } = self;
+        let Companion { app, instance, .. } = &claim.companion;
+        let mut variables = prepared.variables.clone();
+        let place = engine::Place { app, instance, rules: rules.clone() };
+        match engine::begin(settings, &place, &mut variables) {
+            Ok(()) => instance::tell_unreached(settings, app, instance, &start.path, Why::Engine),
+            Err(failure) => {
+                prepared.tell_unreached(settings, &start.path, claim);
+                instance::warn_unreached(printer, &start.path, prepared.unreached, Some(&failure));
+            }
+        }
+        supervise::replace_past_library(&start.path, &start.arguments, &variables)
     }
 
     /// Starts the program as a child and reports its calls.
@@ -291,9 +324,19 @@ impl Wrap<'_> {
                 .inspect_err(|error| printer.warn(&error.message))
                 .ok()
         });
-        prepared.tell_unreached(settings, &start.path, claim);
-        let child = supervise::spawn(&start.path, &start.arguments, &prepared.variables)
-            .map_err(|error| program::cannot_start(&start.path, &error))?;
+        let child = match &prepared.served_by {
+            // The filter must be installed in the child.
+            Some(_) => program::own_binary().and_then(|own| {
+                let words = [own.clone().into(), "engine-run".into(), "--".into(), start.path.clone().into()];
+                let words = [&words[..], &start.arguments].concat();
+                supervise::spawn(&own, &words, &prepared.variables)
+            }),
+            None => {
+                prepared.tell_unreached(settings, &start.path, claim);
+                supervise::spawn(&start.path, &start.arguments, &prepared.variables)
+            }
+        };
+        let child = child.map_err(|error| program::cannot_start(&start.path, &error))?;
         if let Err(error) = claim.started(&settings.paths, child.id()) {
             printer.warn(&format!("cannot record the program's process: {error}"));
         }
@@ -395,6 +438,7 @@ fn describe(
             wrap_pid: std::process::id(),
             port: arguments.port,
             no_interpose: arguments.no_interpose || settings.no_interpose,
+            engine: arguments.engine.word(),
             ..Started::default()
         }],
         wrap_pid: std::process::id(),

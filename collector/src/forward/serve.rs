@@ -4,15 +4,17 @@ use super::talk::Talks;
 use crate::end::ended;
 use crate::journal::Subscription;
 use crate::log;
-use agentfs_handoff::{Families, Handoff, Offer, dial};
+use agentfs_handoff::{Families, Handoff, Offer, dial, dial_front, is_front};
 use agentfs_wire::event::EventKind;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -38,6 +40,11 @@ pub(super) struct Served {
     pub(super) by: Arc<Handoff>,
     pub(super) counters: Arc<Counters>,
 }
+
+/// A connection to a program, of either kind.
+trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
 
 /// Serves one port until the instance ends. `ip` is the address that was asked for.
 pub(super) async fn one_port(
@@ -144,7 +151,7 @@ async fn connect(
     ip: IpAddr,
     port: u16,
     served: &Served,
-) -> Option<UnixStream> {
+) -> Option<Box<dyn Pipe>> {
     let candidates = served.files.candidates(port, ip);
     let dialled = client.local_addr().map_or(0, |local| local.port());
     let mut outcome = Err(io::ErrorKind::NotFound.into());
@@ -155,13 +162,23 @@ async fn connect(
             served.counters.handed.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        outcome = dial(&path, address, false).await;
+        outcome = connect_to(&path, address).await;
         if outcome.is_ok() {
             break;
         }
     }
     let InstanceFiles { app, instance, .. } = &served.files;
     outcome.inspect_err(|error| log::debug!("{app}/{instance} does not accept on port {port}: {error}")).ok()
+}
+
+/// A connection to the listener at `path`, in the client's name.
+async fn connect_to(path: &Path, client: SocketAddr) -> io::Result<Box<dyn Pipe>> {
+    if is_front(path) {
+        let stream = dial_front(path, client).await?;
+        stream.set_nodelay(true)?;
+        return Ok(Box::new(stream));
+    }
+    Ok(Box::new(dial(path, client, false).await?))
 }
 
 // === impl Served ===

@@ -76,6 +76,9 @@ fn why(why: Why) -> &'static str {
         Why::GainsRights => "cannot_reach_rights",
         Why::OutOfSight => "cannot_reach_out_of_sight",
         Why::EnvironmentRestored => "environment_restored",
+        Why::Engine => "engine",
+        Why::EngineEnded => "engine_ended",
+        Why::Unreadable => "unreadable",
     }
 }
 

@@ -12,6 +12,8 @@
 
 mod array;
 mod child;
+#[cfg(target_os = "linux")]
+mod launch;
 mod plan;
 mod shell;
 mod texts;
@@ -68,11 +70,11 @@ pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int
     let own = environment::own();
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(Target::Named(program), own, |completed| {
-            if completed == own {
+        with_child(program, arguments, own, Search::Path, |it, completed| {
+            if completed == own && !it.changed {
                 real::execvp(program, arguments)
             } else {
-                crate::real::gnu::execvpe(program, arguments, completed)
+                crate::real::gnu::execvpe(it.program, it.arguments, completed)
             }
         })
     }
@@ -122,8 +124,8 @@ pub(super) unsafe fn searched(
 pub(crate) unsafe fn execvpe(program: *const c_char, arguments: Strings, environment: Strings) -> c_int {
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(Target::Named(program), environment, |environment| {
-            crate::real::gnu::execvpe(program, arguments, environment)
+        with_child(program, arguments, environment, Search::Path, |it, completed| {
+            crate::real::gnu::execvpe(it.program, it.arguments, completed)
         })
     }
 }

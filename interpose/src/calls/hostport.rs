@@ -5,14 +5,13 @@ use crate::config::Config;
 use crate::names;
 use crate::notify::{self, News};
 use crate::rawaddr::UnixName;
-use crate::rewrite;
+use crate::rewrite::{self, HostPort};
 use crate::rundir;
 use crate::sys;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::barred::{Bar, MAGIC, ROW_BYTES, Row};
 use agentfs_wire::name::Kind;
 use agentfs_wire::notice::{Call, Outcome, Why};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicU64, Ordering};
 use libc::c_int;
 
@@ -27,33 +26,18 @@ static TOLD: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
 
 /// Why a connect to `to`, where the instance has no listener, must not reach the host.
 pub(super) fn refused(config: &Config, to: Endpoint) -> Option<Why> {
-    if config.isolates(to.port) {
-        return Some(Why::Isolated);
-    }
-    if config.allows(to.port) || !config.covers(to.port) {
-        return None;
-    }
-    let is_localhost = matches!(to.ip, IpAddr::V4(Ipv4Addr::LOCALHOST | Ipv4Addr::UNSPECIFIED))
-        || matches!(to.ip, IpAddr::V6(Ipv6Addr::LOCALHOST | Ipv6Addr::UNSPECIFIED));
-    if is_localhost && listens_beside(config, to) {
-        return Some(Why::OwnPort);
-    }
-    match barred(config, to.port)? {
-        Bar::OwnPort => Some(Why::OwnPort),
-        Bar::OtherCheckout => Some(Why::OtherCheckout),
-        // Forwards listen on localhost; another address of 127/8 is somebody's own.
-        Bar::HeldFor => is_localhost.then_some(Why::HeldForOther),
-    }
+    let rules = HostPort {
+        isolated: config.isolates(to.port),
+        allowed: config.allows(to.port),
+        covered: config.covers(to.port),
+    };
+    rewrite::host_refused(to, rules, || listens_beside(config, to), || barred(config, to.port))
 }
 
 /// Whether the instance listens on the port, but only at the other of `127.0.0.1` and `::1`: `localhost` means both, and
 /// which one a program tries first differs. A process that changed its user cannot see it.
 fn listens_beside(config: &Config, to: Endpoint) -> bool {
-    let other = match to.ip {
-        IpAddr::V4(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-    };
-    rewrite::candidates(other).into_iter().any(|scope| {
+    rewrite::candidates(rewrite::other_localhost(to.ip)).into_iter().any(|scope| {
         let file = names::own_file(config, Kind::Listener { port: to.port, scope, worker: None });
         sys::exists(names::path_of(config, file.as_bytes(), false).c_path())
     }) || sys::exists(rundir::group_mark(config, to.port).c_path())

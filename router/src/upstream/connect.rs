@@ -61,14 +61,19 @@ pub(crate) fn is_unread(error: &io::Error) -> bool {
 
 /// One try. Without a name for its end, which a full disk may refuse where names are files, the connection is as
 /// good, and the program makes its client's address up.
-async fn connect_unix(path: &Path, client: Option<ClientAddress>) -> io::Result<UnixStream> {
+async fn connect_unix(path: &Path, client: Option<ClientAddress>) -> io::Result<Socket> {
     if let Some(client) = client {
+        if agentfs_handoff::is_front(path) {
+            let stream = agentfs_handoff::dial_front(path, client.into()).await?;
+            stream.set_nodelay(true)?;
+            return Ok(Socket::Tcp(stream));
+        }
         match agentfs_handoff::connect(path, client.into(), false) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock && !is_refusal(&error) => {}
-            result => return result,
+            result => return result.map(Socket::Unix),
         }
     }
-    UnixStream::connect(path).await
+    UnixStream::connect(path).await.map(Socket::Unix)
 }
 
 // === impl Socket ===
@@ -90,9 +95,9 @@ impl Socket {
                             }
                         }
                     };
-                    Ok(Self::Unix(tokio::time::timeout(CONNECT_TIME, patient).await.map_err(timeout)??))
+                    tokio::time::timeout(CONNECT_TIME, patient).await.map_err(timeout)?
                 }
-                other => Ok(Self::Unix(other?)),
+                other => other,
             },
             Target::Tcp(address) => {
                 let connect = TcpStream::connect(address);

@@ -11,10 +11,11 @@ try() {
         [ "$output" = "$own" ] || fail "$each: \"$output\""
         output=$(agentfs -q wrap --app "$name" -- sh -c "./$each; echo \$?" 2>&1)
         [ "$output" = "$own"$'\n'3 ] || fail "$each from a shell: \"$output\""
-        echo "$each: $(agentfs trace --app "$name" -- sh -c "./$each >/dev/null; true" 2>&1 | grep -i 'cannot.reach' | head -n 1)"
     done
-    for each in static musl-static x32; do
+    for each in static musl-static; do
         agentfs trace --app "$name" -- sh -c "./$each >/dev/null; true" >traced 2>&1
-        grep -qi 'cannot.reach' traced || fail "trace does not say that $each cannot be reached"
+        grep -q 'served by the seccomp engine' traced || fail "trace does not say that the engine serves $each"
     done
+    agentfs trace --app "$name" -- sh -c "./x32 >/dev/null; true" >traced 2>&1
+    grep -q 'cannot intercept' traced || fail "trace does not say that x32 is not reached"
 }

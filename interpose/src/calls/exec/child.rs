@@ -62,6 +62,19 @@ pub(super) unsafe fn with_child<T>(
     search: Search,
     call: impl FnOnce(Started, Strings) -> T,
 ) -> T {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the caller vouches for all of them; what is started has a C string for a program.
+    unsafe {
+        start(program, arguments, environment, search, |it| {
+            let searches = matches!(search, Search::Path);
+            super::launch::through_engine(it, environment, searches, |it| {
+                // The engine itself tells of a program that it starts.
+                let target = if it.changed { Target::Unknown } else { Target::Named(it.program) };
+                with_environment(target, environment, |completed| call(it, completed))
+            })
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
     // SAFETY: the caller vouches for all of them; what is started has a C string for a program.
     unsafe {
         start(program, arguments, environment, search, |it| {

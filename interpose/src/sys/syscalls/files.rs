@@ -11,7 +11,7 @@ use linux as system;
 use macos as system;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{directory_entries, gains_rights, mask_changed, read_at};
+pub(crate) use linux::{directory_entries, gains_rights, mask_changed, may_execute, read_at};
 #[cfg(target_os = "macos")]
 pub(crate) use macos::is_program;
 pub(crate) use system::{access, announce, change_mode, inode, lock, make_folder, open, read, unlink};

@@ -17,6 +17,12 @@ pub(crate) fn access(path: &CStr) -> Result<()> {
         .map(|_| ())
 }
 
+/// Whether this process may execute a file.
+pub(crate) fn may_execute(path: &CStr) -> bool {
+    // SAFETY: `path` ends in NUL.
+    check(unsafe { libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::X_OK) }).is_ok()
+}
+
 /// unlink(2).
 pub(crate) fn unlink(path: &CStr) -> Result<()> {
     // SAFETY: `path` ends in NUL.

@@ -1,0 +1,36 @@
+//! What a program that starts and its supervisor say to one another: one message of a `SOCK_SEQPACKET` socket each way, as
+//! JSON, with the descriptor of the filter's notifications beside it.
+use agentfs_wire::companion::Rules;
+use serde::{Deserialize, Serialize};
+
+/// Which instance a program belongs to, and by which rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The app.
+    pub app: String,
+    /// The instance.
+    pub instance: String,
+    /// Its rules.
+    pub rules: Rules,
+    /// The process that `wrap` or `exec` became (`AGENTFS_COMMAND`): notices of refused connects name it.
+    pub command: String,
+}
+
+/// A question to a supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ask {
+    /// Whether it has a port space.
+    Hello,
+    /// Serve the filter whose descriptor comes with this message.
+    Serve(Member),
+    /// A program of another instance runs under a filter of this supervisor: look at each caller's environment.
+    Foreign,
+}
+
+/// Its answer: nothing, or why not.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// errno of what failed.
+    pub(crate) errno: Option<i32>,
+}
