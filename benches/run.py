@@ -167,7 +167,9 @@ wait
 
 def transports(home, rounds, tcp, unix, measure):
     """Runs `measure(prefix, target)`, which gives a rate, over each transport in turn, in rotated order."""
-    kinds = {"native TCP": ([], tcp), "agentfs": ([home.binary, "wrap", "--app", "bench", "--"], tcp),
+    wrap = [home.binary, "wrap", "--app", "bench"]
+    kinds = {"native TCP": ([], tcp), "agentfs": ([*wrap, "--"], tcp),
+             "agentfs, TCP of a port space": ([*wrap, "--engine", "seccomp", "--"], tcp),
              "native Unix socket": ([], unix), "native TCP again (control)": ([], tcp)}
     rates = {name: [] for name in kinds}
     names = list(kinds)
