@@ -17,7 +17,7 @@ mod passing;
 
 use crate::carry::Usual;
 use crate::fronts::{Fronts, Place};
-use crate::limits::{EVENTS, LOOK, RELAY_BYTES};
+use crate::limits::{ANSWER, EVENTS, LINGER, LOOK, RELAY_BYTES};
 use crate::notices::{News, Notices};
 use crate::port_space::PortSpace;
 use crate::protocol::Member;
@@ -239,7 +239,8 @@ impl Supervisor {
             let is_idle = self.filters.is_empty() && self.entering.is_empty();
             let limit = if is_idle {
                 // Who started us asks at once.
-                if self.has_begun { 0 } else { i32::try_from(crate::limits::ANSWER.as_millis()).unwrap_or(0) }
+                let time = if self.has_begun { LINGER } else { ANSWER };
+                i32::try_from(time.as_millis()).unwrap_or(0)
             } else if !self.waiting.is_empty() {
                 1
             } else if has_listeners {
