@@ -5,7 +5,7 @@ use crate::limits::{ANSWER, BACKLOG, ENTRY_TRIES, MESSAGE_BYTES};
 use crate::port_space::PortSpace;
 use crate::protocol::{Answer, Ask, Member};
 use crate::supervisor::{Places, entry_files};
-use crate::sys::{exec, seccomp};
+use crate::sys::{exec, options, seccomp};
 use agentfs_home::{PRIVATE, RunLock};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
@@ -76,7 +76,9 @@ pub fn enter(entry: &Entry<'_>, start: impl Fn(OwnedFd) -> io::Result<()>) -> Re
         Err(error) => return Err(Refusal::Filter(error)),
     };
     // From here on calls wait for the supervisor: if it ended at this moment, they would fail.
-    match ask(&supervisor, &Ask::Serve(entry.member.clone()), Some(filter.as_fd())) {
+    let network = options::network(&supervisor).unwrap_or(0);
+    let serve = Ask::Serve { member: entry.member.clone(), network };
+    match ask(&supervisor, &serve, Some(filter.as_fd())) {
         Ok(Answer { errno: None }) => Ok(Entered::Served),
         Ok(Answer { errno: Some(errno) }) => Err(Refusal::Supervisor(io::Error::from_raw_os_error(errno))),
         Err(error) => Err(Refusal::Supervisor(error)),

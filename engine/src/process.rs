@@ -77,6 +77,13 @@ impl Caller {
         line.and_then(|number| number.trim().parse().ok()).unwrap_or(self.0)
     }
 
+    /// Whether its network has an interface besides loopback: then somebody may reach its ports there, as those of a
+    /// container. So it counts if it cannot be read.
+    pub(crate) fn has_outer_interface(self) -> bool {
+        fs::read_to_string(format!("/proc/{}/net/dev", self.0))
+            .map_or(true, |table| !is_loopback_only(&table))
+    }
+
     /// The name of the process.
     pub(crate) fn name(self) -> String {
         let name = fs::read_to_string(format!("/proc/{}/comm", self.leader())).unwrap_or_default();
@@ -153,10 +160,29 @@ fn open(number: u32, flags: PidfdFlags) -> io::Result<OwnedFd> {
     Ok(pidfd_open(number, flags)?)
 }
 
+/// Whether a table as /proc/net/dev (proc_pid_net(5)) names no interface but `lo`. Two lines are its head.
+fn is_loopback_only(table: &str) -> bool {
+    let mut names = table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()));
+    names.all(|name| name == "lo")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_network_with_more_than_loopback_is_known_by_its_table() {
+        let head = "Inter-|   Receive\n face |bytes packets\n";
+        for (rows, expected) in [
+            ("", true),
+            ("    lo: 0 0\n", true),
+            ("    lo: 0 0\n  eth0: 0 0\n", false),
+            ("  tap0: 1 0\n", false),
+        ] {
+            assert_eq!(is_loopback_only(&format!("{head}{rows}")), expected, "{rows}");
+        }
+    }
 
     #[test]
     fn our_own_process_is_read() {

@@ -23,7 +23,12 @@ pub(crate) enum Ask {
     /// Whether it has a port space.
     Hello,
     /// Serve the filter whose descriptor comes with this message.
-    Serve(Member),
+    Serve {
+        /// Whose filter it is.
+        member: Member,
+        /// Number of the network in which the program starts (`SO_NETNS_COOKIE`).
+        network: u64,
+    },
     /// A program of another instance runs under a filter of this supervisor: look at each caller's environment.
     Foreign,
 }

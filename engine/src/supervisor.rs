@@ -84,6 +84,8 @@ type Bridge = (IpAddr, u16);
 struct Filter {
     notifications: OwnedFd,
     member: Rc<Member>,
+    /// The network in which its first program started.
+    network: u64,
 }
 
 /// A connection, and what is waited for at its sides.
@@ -360,11 +362,11 @@ impl Supervisor {
     }
 
     /// Prepares a filter's notifications.
-    fn add_filter(&mut self, notifications: OwnedFd, member: Member) -> io::Result<()> {
+    fn add_filter(&mut self, notifications: OwnedFd, member: Member, network: u64) -> io::Result<()> {
         seccomp::prepare(&notifications);
         let which = self.last + 1;
         self.wait_for(&notifications, Source::Filter(which), EpollFlags::EPOLLIN)?;
-        self.filters.insert(which, Filter { notifications, member: Rc::new(member) });
+        self.filters.insert(which, Filter { notifications, member: Rc::new(member), network });
         self.has_begun = true;
         Ok(())
     }

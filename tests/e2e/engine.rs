@@ -2,7 +2,7 @@
 use agentfs_tests::wait::until;
 use agentfs_tests::{Home, Process, artifact, skip};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use std::process::Command;
 
 /// The port that every server of these tests binds.
@@ -346,6 +346,30 @@ fn a_program_with_a_filter_of_its_own_is_served() {
     home.assert_host_is_free();
     let output = home.exec("shop/one", &[client.as_str(), "127.0.0.1", "8080"]).output().success();
     assert_eq!(output.stdout, "own for 127.0.0.1\n");
+}
+
+/// A container's network is its own: others reach its ports there. A sandbox without a network is served.
+#[test]
+fn ports_of_a_container_are_its_own() {
+    let home = Home::new();
+    let (server, client) = (built(&home, "server", SERVER), built(&home, "client", CLIENT));
+    let unshare: &[&str] =
+        if Uid::effective().is_root() { &["--net"] } else { &["--net", "--map-root-user"] };
+    let run = |instance: &str, network: &str, address: &str| {
+        let script = format!(
+            "ip link set lo up || exit 66\n{network}\n\"$0\" 0.0.0.0 8080 {instance} & server=$!\n\
+            until \"$1\" {address} 8080 2>/dev/null; do sleep 0.1; done; kill $server"
+        );
+        let command = [&["unshare"], unshare, &["sh", "-c", &script, &server, &client]].concat();
+        let words = ["wrap", "--app", "shop", "--instance", instance, "--engine", "seccomp", "--"];
+        home.agentfs(&words).args(&command).output().success().stdout
+    };
+    let stdout = run("sandbox", "", "127.0.0.1");
+    assert_eq!(stdout, "PORT 8080\nsandbox for 127.0.0.1\n");
+    let other = "ip link add v0 type veth peer name v1 || exit 66\n\
+        ip address add 10.9.8.7/24 dev v0; ip link set v0 up; ip link set v1 up";
+    let stdout = run("container", other, "10.9.8.7");
+    assert_eq!(stdout, "PORT 8080\ncontainer for 10.9.8.7\n");
 }
 
 /// Where the engine cannot be, the program runs, and that is told once.

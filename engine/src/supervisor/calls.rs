@@ -26,6 +26,8 @@ use std::rc::Rc;
 struct Asked {
     filter: OwnedFd,
     member: Rc<Member>,
+    /// The network in which the program started.
+    network: u64,
     id: u64,
     caller: Caller,
     /// The descriptor that the call names.
@@ -48,14 +50,14 @@ impl Supervisor {
     }
 
     fn serve_one(&mut self, which: u64, notification: Notification, tries: u32) {
-        let Some(Filter { notifications, member }) = self.filters.get(&which) else { return };
-        let (member, filter) = (Rc::clone(member), notifications.try_clone());
+        let Some(Filter { notifications, member, network }) = self.filters.get(&which) else { return };
+        let (member, filter, network) = (Rc::clone(member), notifications.try_clone(), *network);
         let Notification { id, thread, arguments, .. } = notification;
         let number = lower_half(arguments[0]);
         let answer = match filter {
             Ok(filter) => {
                 let number = number.cast_signed();
-                let asked = Asked { filter, member, id, caller: Caller(thread), number };
+                let asked = Asked { filter, member, network, id, caller: Caller(thread), number };
                 // The program must go on even if there is a mistake of ours.
                 std::panic::catch_unwind(AssertUnwindSafe(|| self.answer(&asked, &notification)))
                     .unwrap_or(Answer::Continue)
@@ -146,8 +148,8 @@ impl Supervisor {
     fn bind(&mut self, asked: &Asked, bytes: &[u8], endpoint: Endpoint) -> Answer {
         let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
-        if self.is_inside(tcp) {
-            // It has a name already: the kernel says so.
+        // If it is inside, it has a name already, and the kernel says so.
+        if self.is_inside(tcp) || self.is_elsewhere(asked, tcp) {
             return Answer::Continue;
         }
         let is_fresh = tcp.name.port == 0 && tcp.closed;
@@ -259,7 +261,9 @@ impl Supervisor {
     fn listen(&mut self, asked: &Asked, backlog: u32) -> Answer {
         let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
-        let result = if self.is_inside(tcp) {
+        let result = if self.is_elsewhere(asked, tcp) {
+            return Answer::Continue;
+        } else if self.is_inside(tcp) {
             self.listen_inside(asked, &old, backlog)
         } else if tcp.name.port == 0
             && tcp.closed
@@ -324,7 +328,7 @@ impl Supervisor {
         let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
         // The kernel refuses an IPv4 address on an IPv6 socket and the reverse, and a socket that is connected.
-        if tcp.v6 != endpoint.ip.is_ipv6() || !tcp.closed {
+        if tcp.v6 != endpoint.ip.is_ipv6() || !tcp.closed || self.is_elsewhere(asked, tcp) {
             return Answer::Continue;
         }
         let Some(to) = here else { return self.leave_space(asked, &old, tcp) };
@@ -436,6 +440,12 @@ impl Supervisor {
 
     fn is_inside(&self, tcp: Tcp) -> bool {
         self.space.as_ref().is_ok_and(|space| space.has(tcp.network))
+    }
+
+    /// Whether a socket is in another network than the one in which the program started, and others reach that network: the
+    /// one of a container, where they expect its ports. A network with nothing but loopback, as sandboxes have, is served.
+    fn is_elsewhere(&self, asked: &Asked, tcp: Tcp) -> bool {
+        tcp.network != asked.network && !self.is_inside(tcp) && asked.caller.has_outer_interface()
     }
 
     /// Watches for the end of a process that has a listener.

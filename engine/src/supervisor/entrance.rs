@@ -53,10 +53,10 @@ impl Supervisor {
         let ask = serde_json::from_slice::<Ask>(message.get(..received).unwrap_or(&[]));
         let errno = match (ask, filter) {
             (Ok(Ask::Hello), _) => self.space.as_ref().err().copied(),
-            (Ok(Ask::Serve(member)), Some(filter))
+            (Ok(Ask::Serve { member, network }), Some(filter))
                 if (&member.app, &member.instance) == (&self.places.app, &self.places.instance) =>
             {
-                let added = self.add_filter(filter, member);
+                let added = self.add_filter(filter, member, network);
                 added.err().map(|error| error.raw_os_error().unwrap_or(libc::EIO))
             }
             (Ok(Ask::Foreign), _) => {
