@@ -27,6 +27,8 @@ pub const NO_INTERPOSE: &str = "AGENTFS_NO_INTERPOSE";
 /// macOS: path of a shell that is started in the place of the system's shells of its kind, which no library can
 /// be loaded into.
 pub const SHELL: &str = "AGENTFS_SHELL";
+/// Folder whose programs count as those that macOS protects, for tests on Linux. Only debug builds read it.
+pub const STAND_INS: &str = "AGENTFS_STAND_INS";
 /// The shell that npm runs scripts with (npm-config(7), `script-shell`); the second choice after [`SHELL`].
 pub const NPM_SHELL: &str = "npm_config_script_shell";
 /// `1`: loopback ports without a listener of the instance are refused instead of reaching the host. Ports (comma
