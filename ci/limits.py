@@ -31,6 +31,7 @@ NO_LIMITS = {
     "interpose/src/sys/syscalls/descriptors/linux.rs": "KCMP_EPOLL_TFD",
     "interpose/src/sys/answers/linux.rs": "WRONG_FAMILY SO_PEERGROUPS SO_PEERPIDFD INFO_OPTION TEXT_OPTION PEER_NAME_OPTION",
     "interpose/src/sys/answers/macos.rs": "WRONG_FAMILY INFO_OPTION TEXT_OPTION PEER_NAME_OPTION",
+    "interpose/src/calls/exec/arguments.rs": "POINTER_BYTES",
     "interpose/src/calls/loading.rs": "DEEPBIND",
     "interpose/src/calls/exec_list.rs": "IN_REGISTERS",
     "interpose/src/notify/page/linux.rs": "TRACED MOVED",

@@ -5,6 +5,7 @@ mod autostart;
 #[cfg(test)]
 #[path = "../build_slices.rs"]
 mod build_slices;
+mod carrying;
 mod check;
 mod checkout;
 mod choice;
@@ -16,6 +17,7 @@ mod display;
 mod duration;
 mod environment;
 mod exit;
+mod exposed;
 mod follow;
 mod guardian;
 mod here;

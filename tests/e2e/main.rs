@@ -28,6 +28,7 @@ mod names;
 mod other_forks;
 mod pages;
 mod programs;
+mod protected;
 mod reach;
 mod rebind;
 mod rewrite_host;

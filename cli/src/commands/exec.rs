@@ -1,4 +1,6 @@
 //! `agentfs exec`: becomes a program inside a running instance.
+mod held;
+
 use crate::args::ExecArguments;
 use crate::autostart;
 use crate::commands::tell::{self, Subject, Told};
@@ -65,10 +67,21 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
     program::settle(&start.path, &mut variables);
     instance::look_at_host(&mut client, &target.app, &target.instance);
+    let held = match start.lost.first() {
+        Some(lost) => {
+            let whole = isolate || !plan.isolated.is_empty();
+            Some(held::hold(lost, whole, target, &mut client, printer)?)
+        }
+        None => None,
+    };
     drop(client);
     let subject = Subject::of((&target.app, &target.instance), now_ms(), None);
     if let Some(Err(error)) = announcer.map(|begun| begun.and_then(|begun| begun.finish(Some(&subject)))) {
         printer.detail(&error.message);
+    }
+    let start = start.carry(&variables);
+    if let Some(held) = held {
+        return held.run(&start, &variables, settings);
     }
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))

@@ -10,7 +10,10 @@
     reason = "one contract covers a call and what it is wrapped in"
 )]
 
+#[cfg(any(target_os = "macos", feature = "stand-ins", test))]
+mod arguments;
 mod array;
+mod carried;
 mod child;
 mod plan;
 mod shell;
@@ -68,8 +71,10 @@ pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int
     let own = environment::own();
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(Target::Named(program), own, |completed| {
-            if completed == own {
+        with_child(program, arguments, own, Search::Path, |it, completed| {
+            if it.changed {
+                real::execve(it.program, it.arguments, completed)
+            } else if completed == own {
                 real::execvp(program, arguments)
             } else {
                 crate::real::gnu::execvpe(program, arguments, completed)
@@ -122,8 +127,12 @@ pub(super) unsafe fn searched(
 pub(crate) unsafe fn execvpe(program: *const c_char, arguments: Strings, environment: Strings) -> c_int {
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(Target::Named(program), environment, |environment| {
-            crate::real::gnu::execvpe(program, arguments, environment)
+        with_child(program, arguments, environment, Search::Path, |it, completed| {
+            if it.changed {
+                real::execve(it.program, it.arguments, completed)
+            } else {
+                crate::real::gnu::execvpe(program, arguments, completed)
+            }
         })
     }
 }

@@ -6,6 +6,8 @@
 )]
 
 use super::super::started::{Search, Started, start};
+#[cfg(any(target_os = "macos", feature = "stand-ins"))]
+use super::arguments::with_arguments;
 use super::array::{self, Own};
 use super::plan::{Plan, Reach, examine};
 use super::texts::Texts;
@@ -41,16 +43,6 @@ pub(super) enum Target {
     Unknown,
 }
 
-/// What a child must have of ours.
-pub(super) fn ours(config: &Config) -> Ours<'_> {
-    Ours {
-        library: config.library().to_bytes(),
-        instance: config.instance.as_bytes(),
-        run: config.run(),
-        has_secret: config.secret.is_some(),
-    }
-}
-
 /// Calls `call` with what is started for `program`, and with the environment that it is to have.
 ///
 /// # Safety
@@ -65,9 +57,17 @@ pub(super) unsafe fn with_child<T>(
     // SAFETY: the caller vouches for all of them; what is started has a C string for a program.
     unsafe {
         start(program, arguments, environment, search, |it| {
-            with_environment(Target::Named(it.program), environment, |completed| call(it, completed))
+            with_arguments(it, environment, search, |it| {
+                with_environment(Target::Named(it.program), environment, |completed| call(it, completed))
+            })
         })
     }
+}
+
+/// On Linux no program loses the variables when it starts.
+#[cfg(not(any(target_os = "macos", feature = "stand-ins")))]
+unsafe fn with_arguments<T>(it: Started, _: Strings, _: Search, call: impl FnOnce(Started) -> T) -> T {
+    call(it)
 }
 
 /// Calls `call` with the environment that the program is to have.
@@ -118,7 +118,7 @@ unsafe fn plan(config: &Config, target: Target, environment: Strings) -> Option<
         _ => (Reach::Full, found),
     };
     // SAFETY: the caller vouches for the array.
-    let plan = examine(ours(config), reach, unsafe { entries(environment) }.map(CStr::to_bytes));
+    let plan = examine(Ours::of(config), reach, unsafe { entries(environment) }.map(CStr::to_bytes));
     let why = if plan.restores() { Why::EnvironmentRestored } else { Why::Rewritten };
     traced(config, target, found, why);
     (!plan.changes_nothing()).then_some(plan)
@@ -137,7 +137,7 @@ unsafe fn framed<const N: usize, T>(
 ) -> T {
     let mut array = [core::ptr::null::<c_char>(); N];
     // SAFETY: the caller vouches for the array.
-    let texts = Texts::of(plan, ours(config), unsafe { entries(environment) }.map(CStr::to_bytes));
+    let texts = Texts::of(plan, Ours::of(config), unsafe { entries(environment) }.map(CStr::to_bytes));
     let own = Own { preload: config.preload(), kept: config.kept(), secret: config.kept_secret() };
     // SAFETY: as above.
     unsafe { array::write(plan, environment, &texts, own, &mut array) };
