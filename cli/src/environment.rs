@@ -23,7 +23,7 @@ const OF_PROGRAMS: [&str; 7] =
 
 /// Variables by which the user configures the collector. An instance passes them on: a program in it may run
 /// agentfs.
-const OF_COLLECTOR: [&str; 4] = [env::LOG, env::ROUTER, env::ROUTER_TLS, env::ROUTER_THREADS];
+const OF_COLLECTOR: [&str; 5] = [env::LOG, env::ROUTER, env::ROUTER_TLS, env::ROUTER_THREADS, env::DNS];
 
 /// What an instance tells its programs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,6 +43,7 @@ mod program;
 mod project_file;
 mod protection;
 mod reference;
+mod resolving;
 mod revive;
 mod self_test;
 mod settings;

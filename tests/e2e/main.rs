@@ -31,6 +31,7 @@ mod programs;
 mod protected;
 mod reach;
 mod rebind;
+mod resolver;
 mod rewrite_host;
 mod router;
 mod self_test;

@@ -52,6 +52,9 @@ pub const ROUTER: &str = "AGENTFS_ROUTER";
 pub const ROUTER_TLS: &str = "AGENTFS_ROUTER_TLS";
 /// Threads that the collector's router works in, instead of one or two.
 pub const ROUTER_THREADS: &str = "AGENTFS_ROUTER_THREADS";
+/// Address on which the collector answers questions about names under `localhost`, as `127.0.0.1:PORT`. Default:
+/// 127.0.0.1 and [`crate::dns::PORT`].
+pub const DNS: &str = "AGENTFS_DNS";
 /// Folder that `agentfs trust` takes for `/` when it looks for the system's trust stores and their tools:
 /// for images that are being built.
 pub const TRUST_ROOT: &str = "AGENTFS_TRUST_ROOT";

@@ -16,6 +16,7 @@ pub mod address;
 pub mod barred;
 pub mod broker;
 pub mod carry;
+pub mod dns;
 pub mod elf;
 pub mod env;
 pub mod handoff;
