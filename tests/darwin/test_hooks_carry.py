@@ -80,11 +80,11 @@ class Carries(unittest.TestCase):
 
     @on_each_mac
     def test_system_and_popen_do(self, image):
-        for function in ("system", "popen"):
+        for function in ("system", "popen", "popen$DARWIN_EXTSN"):
             program = self.program(image)
             machine = program.machine
             for text, expected in [(b"vite", f"{ASSIGN}'/opt/homebrew/bin/node' '/app/bin/vite'"), (b"a; b", EXPORT + "a; b")]:
-                mode = (machine.c_string("r"),) if function == "popen" else ()
+                mode = (machine.c_string("r"),) if function != "system" else ()
                 program.call(function, machine.c_string(text), *mode)
                 self.assertEqual(program.system.started.pop()[1].decode(), expected)
                 self.assertEqual(program.system.mappings, {})

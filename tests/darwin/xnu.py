@@ -135,7 +135,7 @@ class System:
 
     def called(self, symbol):
         plain = symbol.removesuffix("$INODE64")
-        name = self.FUNCTIONS.get(plain) or plain[1:].replace("$NOCANCEL", "")
+        name = self.FUNCTIONS.get(plain) or plain[1:].replace("$NOCANCEL", "").replace("$DARWIN_EXTSN", "")
         function = getattr(self, "do_" + name, None)
         if function is None:
             raise AssertionError(f"the library calls {symbol}, which nothing plays")

@@ -29,6 +29,8 @@ use child::with_child;
 #[cfg(target_os = "linux")]
 use child::{Target, with_environment};
 use libc::{c_char, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
+#[cfg(target_os = "macos")]
+pub(crate) use shell::popen_extsn;
 pub(crate) use shell::{popen, system};
 
 /// execve(2).

@@ -30,12 +30,32 @@ pub(crate) unsafe fn system(command: *const c_char) -> c_int {
 /// # Safety
 /// As popen(3).
 pub(crate) unsafe fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: the program's own strings.
+    unsafe { with_completed(command, |command| real::popen(command, mode)) }
+}
+
+/// popen(3) as stdio.h of macOS names it, unless a program asks for POSIX alone.
+///
+/// # Safety
+/// As popen(3).
+#[cfg(target_os = "macos")]
+pub(crate) unsafe fn popen_extsn(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: the program's own strings.
+    unsafe { with_completed(command, |command| real::macos::popen_extsn(command, mode)) }
+}
+
+/// Calls popen(3) with the completed command, which lives until then: popen returns after the shell was started.
+///
+/// # Safety
+/// `command` is NULL or a C string.
+unsafe fn with_completed(
+    command: *const c_char,
+    call: impl FnOnce(*const c_char) -> *mut libc::FILE,
+) -> *mut libc::FILE {
     crate::hints::spawns();
-    // SAFETY: NULL or a C string, as the call asks for.
+    // SAFETY: the caller vouches for the string.
     let completed = unsafe { completed(command) };
-    // SAFETY: the program's own strings, or one that lives to the end of this function: popen returns after the
-    // shell was started.
-    unsafe { real::popen(completed.as_ref().map_or(command, Completed::as_ptr), mode) }
+    call(completed.as_ref().map_or(command, Completed::as_ptr))
 }
 
 /// A command that begins with our variables.
