@@ -2,9 +2,11 @@
 //! connects in a client's name where the bytes have to be passed on. Called by `forward` and by the router;
 //! owns what was learned of listeners, reads nothing of a connection, and never decides where one goes.
 mod accept_support;
+mod full;
 mod limits;
 mod tagged;
 
+pub use full::Kernel;
 pub use tagged::{connect, dial};
 
 use crate::limits::{HANDOFF_CLAIM, HANDOFF_GREETING};
