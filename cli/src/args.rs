@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Daemon(DaemonArguments),
     /// Install the local CA and turn on https
     Trust(TrustArguments),
+    /// Let the system resolve `*.localhost`, where it does not
+    Names(NamesArguments),
     /// macOS: copy a protected tool so that it can be wrapped
     MacTools(MacToolsArguments),
     /// Check what agentfs needs
@@ -373,6 +375,33 @@ pub(crate) struct StartArguments {
     /// The certificate's private key (PEM, without a passphrase)
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
+}
+
+/// `agentfs names`
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  agentfs names                say whether the system resolves *.localhost
+  agentfs names install        macOS: write /etc/resolver/localhost; asks for your password once
+  agentfs names uninstall      remove it
+
+Browsers of the Chromium family, Firefox, curl and wrapped programs resolve *.localhost themselves.
+Others ask the system: Safari, psql, Java, Node. macOS does not know these names, and Linux knows them
+with systemd-resolved or nss-myhostname. The collector answers for them on 127.0.0.1, UDP port 4253
+(AGENTFS_DNS). While no collector is running, such a name is not found.")]
+pub(crate) struct NamesArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) action: Option<NamesAction>,
+}
+
+/// What `agentfs names` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum NamesAction {
+    /// Tell the system to ask the collector
+    Install,
+    /// Undo that
+    Uninstall,
 }
 
 /// `agentfs mac-tools`

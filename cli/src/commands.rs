@@ -6,6 +6,7 @@ pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod mac_tools;
 pub(crate) mod name;
+pub(crate) mod names;
 pub(crate) mod probe;
 pub(crate) mod prune;
 pub(crate) mod ps;
@@ -48,6 +49,7 @@ pub(crate) fn run(arguments: Arguments, settings: &Settings, printer: &Printer) 
         Command::Prune(arguments) => prune::run(&arguments, settings, printer),
         Command::Daemon(arguments) => daemon::run(&arguments, settings, printer),
         Command::Trust(arguments) => trust::run(&arguments, settings, printer),
+        Command::Names(arguments) => names::run(&arguments, settings, printer),
         Command::MacTools(arguments) => mac_tools::run(&arguments, settings, printer),
         Command::Doctor(arguments) => doctor::run(&arguments, settings, printer),
         Command::Probe(arguments) => probe::run(&arguments, printer),

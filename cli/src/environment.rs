@@ -18,11 +18,12 @@ const PREFIX: &[u8] = b"AGENTFS_";
 
 /// Variables by which the user sets the ports and the shell of a program, or controls agentfs commands that
 /// it runs. So an instance passes them on.
-const OF_PROGRAMS: [&str; 6] = [env::ONLY, env::EXCEPT, env::EXPOSE, env::TRUST_ROOT, env::SHELL, env::QUIET];
+const OF_PROGRAMS: [&str; 7] =
+    [env::ONLY, env::EXCEPT, env::EXPOSE, env::TRUST_ROOT, env::SHELL, env::QUIET, env::STAND_INS];
 
 /// Variables by which the user configures the collector. An instance passes them on: a program in it may run
 /// agentfs.
-const OF_COLLECTOR: [&str; 4] = [env::LOG, env::ROUTER, env::ROUTER_TLS, env::ROUTER_THREADS];
+const OF_COLLECTOR: [&str; 5] = [env::LOG, env::ROUTER, env::ROUTER_TLS, env::ROUTER_THREADS, env::DNS];
 
 /// What an instance tells its programs.
 #[derive(Clone, Debug, PartialEq, Eq)]

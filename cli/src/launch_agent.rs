@@ -50,7 +50,7 @@ impl LaunchAgent {
         let binary = own_binary()
             .and_then(|path| path.canonicalize())
             .map_err(|error| Failure::of(format_args!("cannot find this program: {error}")))?;
-        let variables = [env::LOG, env::ROUTER, env::ROUTER_TLS, env::ROUTER_THREADS]
+        let variables = [env::LOG, env::ROUTER, env::ROUTER_TLS, env::ROUTER_THREADS, env::DNS]
             .into_iter()
             .filter_map(|name| Some((name, settings.variable(name)?.into_string().ok()?)))
             .collect();

@@ -5,6 +5,7 @@ mod autostart;
 #[cfg(test)]
 #[path = "../build_slices.rs"]
 mod build_slices;
+mod carrying;
 mod check;
 mod checkout;
 mod choice;
@@ -17,6 +18,7 @@ mod duration;
 mod engine;
 mod environment;
 mod exit;
+mod exposed;
 mod follow;
 mod guardian;
 mod here;
@@ -42,6 +44,7 @@ mod program;
 mod project_file;
 mod protection;
 mod reference;
+mod resolving;
 mod revive;
 mod self_test;
 mod settings;

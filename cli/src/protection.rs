@@ -2,6 +2,7 @@
 //! a script its interpreter, for a shell of the system another shell, so that the interposer is not lost on
 //! the way. If a program cannot load the interposer, a warning says so before it starts. Only reads files;
 //! `agentfs_macos` decides.
+use crate::carrying;
 use crate::environment::Engine;
 use crate::printer::Printer;
 use crate::settings::Settings;
@@ -17,6 +18,19 @@ pub(crate) struct Start {
     pub(crate) arguments: Vec<OsString>,
     /// Whether it survives being told to load the interposer: the loader ends some programs for that.
     survives: bool,
+    /// Programs of the command that the interposer does not get into, and why.
+    pub(crate) lost: Vec<Lost>,
+}
+
+/// A program that the interposer does not get into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// The program.
+    pub(crate) path: PathBuf,
+    /// What keeps the interposer out.
+    pub(crate) why: String,
+    /// What to do about it.
+    pub(crate) advice: &'static str,
 }
 
 // === impl Start ===
@@ -24,7 +38,27 @@ pub(crate) struct Start {
 impl Start {
     /// The program as it was found.
     pub(crate) fn plain(path: PathBuf, arguments: &[OsString]) -> Self {
-        Self { path, arguments: arguments.to_vec(), survives: true }
+        Self { path, arguments: arguments.to_vec(), survives: true, lost: Vec::new() }
+    }
+
+    /// The same, with the variables brought past programs that would lose them.
+    pub(crate) fn carry(&self, variables: &[(OsString, OsString)]) -> Self {
+        match carrying::look(&self.path, &self.arguments, variables).instead {
+            Some((path, arguments)) => Self { path, arguments, ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
+    /// Says which programs of the command use the host's ports.
+    pub(crate) fn warn(&self, printer: &Printer) {
+        for lost in &self.lost {
+            printer.warn(&format!(
+                "{} uses the host's ports because its calls cannot be intercepted: {}; {}",
+                lost.path.display(),
+                lost.why,
+                lost.advice
+            ));
+        }
     }
 
     /// How the program is reached: without the library if the loader would end the program.
@@ -38,15 +72,20 @@ impl Start {
     }
 }
 
-/// What to start for the program at `path`; warns if it does not load the interposer.
+/// What to start for the program at `path`; warns if it may not start.
 #[cfg(not(target_os = "macos"))]
 pub(crate) fn prepare(
-    _settings: &Settings,
+    settings: &Settings,
     _printer: &Printer,
     path: PathBuf,
     arguments: &[OsString],
 ) -> Start {
-    Start::plain(path, arguments)
+    let lost = carrying::look(&path, arguments, &settings.environment).lost;
+    let lost = lost.into_iter().map(|path| {
+        let (why, advice) = ("it stands for a program that macOS protects", "use another program");
+        Lost { path, why: why.to_owned(), advice }
+    });
+    Start { lost: lost.collect(), ..Start::plain(path, arguments) }
 }
 
 #[cfg(target_os = "macos")]
@@ -54,7 +93,7 @@ pub(crate) use mac::{check, prepare, this_mac, tools_folder};
 
 #[cfg(target_os = "macos")]
 mod mac {
-    use super::{OsString, PathBuf, Printer, Settings, Start};
+    use super::{Lost, OsString, PathBuf, Printer, Settings, Start, carrying};
     use crate::{interposer, program};
     use agentfs_macos::image::{Cpu, Image};
     use agentfs_macos::judge::{self, Effect, Facts, Mac, Reason};
@@ -74,7 +113,7 @@ mod mac {
     const SF_RESTRICTED: u32 = 0x0008_0000;
 
     /// Programs that often start servers and of which macOS has a protected version.
-    const USUAL: [&str; 8] = ["sh", "env", "make", "node", "perl", "php", "python3", "ruby"];
+    const USUAL: [&str; 6] = ["make", "node", "perl", "php", "python3", "ruby"];
 
     /// The folder of the copies of `agentfs mac-tools`.
     pub(crate) fn tools_folder(settings: &Settings) -> PathBuf {
@@ -109,12 +148,30 @@ mod mac {
                 "the copy of {original} is outdated; renew it with `agentfs mac-tools {original}`"
             ));
         }
+        let carried = carrying::look(&found.path, &found.arguments, &settings.environment);
         let (judged, reasons) = reasons(&found.path);
-        if let Some(words) = words(&judged, &reasons) {
-            printer.warn(&words);
+        let effect = judge::effect(&reasons);
+        let because = |path, reason: &Reason| Lost { path, why: reason.to_string(), advice: reason.advice() };
+        let mut lost: Vec<Lost> =
+            carried.lost.into_iter().map(|path| because(path, &Reason::System)).collect();
+        if let Some(reason) = reasons.into_iter().find(|reason| reason.effect() == effect) {
+            match effect {
+                Effect::Loads => {}
+                // What it starts is reached behind it.
+                Effect::Dropped | Effect::Killed if carried.changes => {}
+                Effect::Dropped | Effect::Killed => {
+                    if lost.iter().all(|lost| lost.path != judged) {
+                        lost.insert(0, because(judged, &reason));
+                    }
+                }
+                Effect::NotStarted => {
+                    let (path, advice) = (judged.display(), reason.advice());
+                    printer.warn(&format!("{path} may not start: {reason}; {advice}"));
+                }
+            }
         }
-        let survives = judge::effect(&reasons) != Effect::Killed;
-        Start { path: found.path, arguments: found.arguments, survives }
+        let survives = effect != Effect::Killed;
+        Start { path: found.path, arguments: found.arguments, survives, lost }
     }
 
     fn resolve(settings: &Settings, cache: &Path, program: Program) -> Program {
@@ -127,23 +184,6 @@ mod mac {
             tools: Some(cache),
         };
         resolve::resolve(&Disk, &preferences, program)
-    }
-
-    /// What is wrong with a program, and what to do.
-    fn words(path: &Path, reasons: &[Reason]) -> Option<String> {
-        let effect = judge::effect(reasons);
-        let reason = reasons.iter().find(|reason| reason.effect() == effect)?;
-        let path = path.display();
-        let advice = reason.advice();
-        Some(match effect {
-            Effect::Loads => return None,
-            Effect::Dropped | Effect::Killed => {
-                format!(
-                    "{path} uses the host's ports because its calls cannot be intercepted: {reason}; {advice}"
-                )
-            }
-            Effect::NotStarted => format!("{path} may not start: {reason}; {advice}"),
-        })
     }
 
     /// The program that the kernel loads for `path` (for a script, its interpreter), and what keeps the
@@ -188,8 +228,7 @@ mod mac {
             return (format!("these load the interposer: {}", free.join(", ")), None);
         }
         let found = format!("these do not load the interposer: {}", protected.join(", "));
-        let hint = "install them with Homebrew, set AGENTFS_SHELL to another shell, or copy them with \
-                    `agentfs mac-tools PROGRAM`";
+        let hint = "install them with Homebrew, or copy them with `agentfs mac-tools PROGRAM`";
         (found, Some(hint.to_owned()))
     }
 

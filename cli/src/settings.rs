@@ -1,11 +1,12 @@
 //! Flags, environment and paths, resolved once into one struct. Only this module reads the environment.
 use crate::exit::Exit;
 use crate::hint::Failure;
+use agentfs_wire::dns;
 use agentfs_wire::env;
 use agentfs_wire::level::Level;
 use agentfs_wire::paths::Paths;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) router: Option<SocketAddr>,
     /// Address set for TLS.
     pub(crate) router_tls: Option<SocketAddr>,
+    /// Address on which questions about names are answered.
+    pub(crate) dns: SocketAddr,
     /// Number of threads set for the router.
     pub(crate) router_threads: Option<NonZero<usize>>,
     /// How much the collector logs.
@@ -98,6 +101,7 @@ impl Settings {
             nested,
             router: address(env::ROUTER)?,
             router_tls: address(env::ROUTER_TLS)?,
+            dns: address(env::DNS)?.unwrap_or((Ipv4Addr::LOCALHOST, dns::PORT).into()),
             router_threads,
             log,
             quiet: is_on(get(env::QUIET)),
@@ -131,7 +135,7 @@ fn parse_threads(text: &str) -> Result<NonZero<usize>, Failure> {
 
 fn wrong(name: &str, what: &dyn std::fmt::Display) -> Failure {
     let hint = match name {
-        env::ROUTER | env::ROUTER_TLS => {
+        env::ROUTER | env::ROUTER_TLS | env::DNS => {
             "write a loopback address and a port, such as 127.0.0.1:4280 (port 0 takes any free one)"
         }
         env::ROUTER_THREADS => "write a number from 1 to 64",
@@ -172,6 +176,13 @@ fn canonical(path: &Path) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
+/// Settings of an environment, for tests of other files.
+#[cfg(test)]
+pub(crate) fn sample(pairs: &[(&str, &str)]) -> Settings {
+    let environment = pairs.iter().map(|(key, value)| (key.into(), value.into())).collect();
+    Settings::resolve(environment, 1000).expect("the environment is valid")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +212,7 @@ mod tests {
             ("AGENTFS_ROUTER", "x"),
             ("AGENTFS_LOG", "loud"),
             ("AGENTFS_ROUTER_TLS", "443"),
+            ("AGENTFS_DNS", "0.0.0.0:53"),
             ("AGENTFS_ROUTER_THREADS", "0"),
             ("AGENTFS_ROUTER_THREADS", "65"),
         ] {

@@ -22,6 +22,8 @@ pub struct Config {
     /// Address on which the router speaks TLS instead of the default ones (`AGENTFS_ROUTER_TLS`). Used only
     /// if TLS is on.
     pub tls_address: Option<SocketAddr>,
+    /// Address on which questions about names under `localhost` are answered (`AGENTFS_DNS`). Absent: on none.
+    pub dns_address: Option<SocketAddr>,
     /// Number of worker threads (`AGENTFS_ROUTER_THREADS`). Absent: one or two, depending on the number of
     /// cores.
     pub router_threads: Option<NonZero<usize>>,
@@ -55,6 +57,7 @@ impl Config {
             router_sockets: Vec::new(),
             tls: None,
             tls_address: None,
+            dns_address: None,
             router_threads: None,
             guardian: None,
             version,

@@ -12,6 +12,7 @@ mod broker;
 mod clock;
 mod config;
 mod control;
+mod dns;
 mod end;
 mod error;
 mod forward;

@@ -21,6 +21,10 @@ pub(crate) const PATROL_REST: Duration = Duration::from_secs(600);
 /// times in ticks of up to 10 ms.
 pub(crate) const PATROL_RACY: Duration = Duration::from_millis(50);
 
+/// Time after which the port for questions about names is tried again if the collector of another home has it: that one
+/// gives the same answers.
+pub(crate) const DNS_RETRY: Duration = Duration::from_secs(60);
+
 /// Time after which something that failed is tried again, for instance a removal or a second name on a full disk.
 /// Also the time between two checks of what the system does not report: processes without a descriptor, and the
 /// end of a drain.

@@ -3,10 +3,12 @@
 //! owns what was learned of listeners, reads nothing of a connection, and never decides where one goes.
 mod accept_support;
 mod front;
+mod full;
 mod limits;
 mod tagged;
 
 pub use front::{dial_front, is_front};
+pub use full::Kernel;
 pub use tagged::{connect, dial};
 
 use crate::limits::{HANDOFF_CLAIM, HANDOFF_GREETING};

@@ -1,5 +1,6 @@
 //! Connections whose own end is named after a client elsewhere (see `agentfs_wire::peer`), so that the program sees
 //! the client's true address.
+use crate::full::Kernel;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::peer::{Peer, PeerName};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
@@ -41,7 +42,7 @@ pub fn connect(path: &Path, client: SocketAddr, handed_over: bool) -> io::Result
     let client = Endpoint { ip: client.ip(), port: client.port() }.canonical();
     let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     let name = Peer::format_forwarded(client, handed_over, std::process::id(), sequence);
-    let socket = named(path, &name)?;
+    let socket = named(path, &name).map_err(|error| Kernel::THIS.explain(error, path))?;
     UnixStream::from_std(socket.into())
 }
 

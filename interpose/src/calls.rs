@@ -46,6 +46,8 @@ pub(crate) use connect::connect;
 pub(crate) use descriptors::{dup, dup2, socket};
 #[cfg(target_os = "linux")]
 pub(crate) use descriptors::{dup3, epoll_create, epoll_create1, fcntl, fcntl64, umask};
+#[cfg(target_os = "macos")]
+pub(crate) use exec::popen_extsn;
 pub(crate) use exec::{execv, execve, execvp, popen, posix_spawn, posix_spawnp, system};
 #[cfg(target_os = "linux")]
 pub(crate) use exec::{execveat, execvpe, fexecve};

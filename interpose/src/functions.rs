@@ -78,6 +78,7 @@ macro_rules! mac_functions {
             "recvfrom$NOCANCEL" fn recvfrom_nocancel(fd: c_int, data: *mut c_void, size: size_t, flags: c_int, address: *mut sockaddr, length: *mut socklen_t) -> ssize_t, -1;
             "recvmsg$NOCANCEL" fn recvmsg_nocancel(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t, -1;
             "connectx" fn connectx(fd: c_int, endpoints: *const sa_endpoints_t, association: sae_associd_t, flags: libc::c_uint, data: *const iovec, count: libc::c_uint, sent: *mut size_t, connection: *mut sae_connid_t) -> c_int, -1;
+            "popen$DARWIN_EXTSN" fn popen_extsn(command: *const c_char, mode: *const c_char) -> *mut libc::FILE, core::ptr::null_mut();
             "execvP" fn exec_search(program: *const c_char, path: *const c_char, arguments: Strings) -> c_int, -1;
         }
     };

@@ -35,7 +35,7 @@ pub(crate) use symbols::next_symbol;
 pub(crate) use syscalls::descriptors::{control, replace, status_flags, wait_readable};
 #[cfg(target_os = "linux")]
 pub(crate) use syscalls::descriptors::{epoll_control, epoll_watches, events_now};
-#[cfg(target_os = "macos")]
+#[cfg(any(target_os = "macos", feature = "stand-ins", test))]
 pub(crate) use syscalls::files::is_program;
 pub(crate) use syscalls::files::{
     access, announce, change_mode, exists, inode, lock, make_folder, open, read, unlink,

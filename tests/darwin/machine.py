@@ -142,10 +142,11 @@ class Machine:
         return self.allocate(struct.pack(f"<{len(pointers)}Q", *pointers))
 
     def map_page(self, content):
-        """A page of memory as mmap(2) would give."""
+        """Pages of memory as mmap(2) would give."""
         address = (self.heap + PAGE - 1) // PAGE * PAGE
-        self.heap = address + PAGE
-        self.write(address, content.ljust(PAGE, b"\0"))
+        size = max(1, (len(content) + PAGE - 1) // PAGE) * PAGE
+        self.heap = address + size
+        self.write(address, content.ljust(size, b"\0"))
         return address
 
     # === calls

@@ -96,6 +96,8 @@ class System:
         self.datagrams = {}
         # (function, program, arguments, environment)
         self.started = []
+        # Memory that is mapped for a call, by its address.
+        self.mappings = {}
         self.time = 1_000_000_000_000
         self.mask = 0
         # What other processes do while this one sleeps.
@@ -133,7 +135,7 @@ class System:
 
     def called(self, symbol):
         plain = symbol.removesuffix("$INODE64")
-        name = self.FUNCTIONS.get(plain) or plain[1:].replace("$NOCANCEL", "")
+        name = self.FUNCTIONS.get(plain) or plain[1:].replace("$NOCANCEL", "").replace("$DARWIN_EXTSN", "")
         function = getattr(self, "do_" + name, None)
         if function is None:
             raise AssertionError(f"the library calls {symbol}, which nothing plays")
@@ -409,8 +411,20 @@ class System:
         return 0
 
     def do_mmap(self, _):
-        node = self.at(self.integers(5)[4]).node
-        return self.machine.map_page(node.content)
+        _, size, _, flags, fd = self.integers(5)
+        if flags & 0x1000:  # MAP_ANON
+            address = self.machine.map_page(bytes(size))
+            self.mappings[address] = size
+            return address
+        return self.machine.map_page(self.at(fd).node.content)
+
+    def do_munmap(self, _):
+        address, size = self.machine.argument(0), self.machine.argument(1)
+        if self.mappings.pop(address, None) != size:
+            raise AssertionError(f"{address:#x} was not mapped with {size} bytes")
+        # Whoever reads it later sees that it is gone.
+        self.machine.write(address, b"\xdd" * size)
+        return 0
 
     # === sockets
 

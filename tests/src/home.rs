@@ -153,6 +153,7 @@ impl Home {
         command.env(env::QUIET, "1");
         // The machine's own port and trust stores are not for tests.
         command.env(env::ROUTER_TLS, "127.0.0.1:0").env(env::TRUST_ROOT, self.root().join("nowhere"));
+        command.env(env::DNS, "127.0.0.1:0");
         Run::new(self, command)
     }
 

@@ -144,6 +144,9 @@ pub struct DaemonInfo {
     /// Why TLS is off although it was turned on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_error: Option<String>,
+    /// Address at which it answers questions about names under `localhost`; absent if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<String>,
 }
 
 // === impl DaemonInfo ===

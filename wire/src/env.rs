@@ -32,6 +32,8 @@ pub const NO_INTERPOSE: &str = "AGENTFS_NO_INTERPOSE";
 /// macOS: path of a shell that is started in the place of the system's shells of its kind, which no library can
 /// be loaded into.
 pub const SHELL: &str = "AGENTFS_SHELL";
+/// Folder whose programs count as those that macOS protects, for tests on Linux. Only debug builds read it.
+pub const STAND_INS: &str = "AGENTFS_STAND_INS";
 /// The shell that npm runs scripts with (npm-config(7), `script-shell`); the second choice after [`SHELL`].
 pub const NPM_SHELL: &str = "npm_config_script_shell";
 /// `1`: loopback ports without a listener of the instance are refused instead of reaching the host. Ports (comma
@@ -55,6 +57,9 @@ pub const ROUTER: &str = "AGENTFS_ROUTER";
 pub const ROUTER_TLS: &str = "AGENTFS_ROUTER_TLS";
 /// Threads that the collector's router works in, instead of one or two.
 pub const ROUTER_THREADS: &str = "AGENTFS_ROUTER_THREADS";
+/// Address on which the collector answers questions about names under `localhost`, as `127.0.0.1:PORT`. Default:
+/// 127.0.0.1 and [`crate::dns::PORT`].
+pub const DNS: &str = "AGENTFS_DNS";
 /// Folder that `agentfs trust` takes for `/` when it looks for the system's trust stores and their tools:
 /// for images that are being built.
 pub const TRUST_ROOT: &str = "AGENTFS_TRUST_ROOT";

@@ -5,7 +5,8 @@
 //! replies of the control socket (`control`), journal events (`event`), host names (`host`) and URLs (`url`), what
 //! ports speak (`speaks`), what is to become of a program's calls ([`rewrite`]), levels of the log (`level`), the file beside an instance (`companion`), what a process's
 //! environment says (`environ`), where files live (`paths`), what macOS starts for
-//! a script and loads into a program ([`script`], [`slices`]), [`limits`] and environment names ([`mod@env`]).
+//! a script and loads into a program ([`script`], [`slices`]), how variables get past programs that lose them ([`carry`]),
+//! [`limits`] and environment names ([`mod@env`]).
 //! Never does I/O, never reads a clock or the environment.
 //! Used by every other crate; without the feature `std` (the interposer) it neither allocates nor
 //! needs more than `core`.
@@ -14,6 +15,8 @@
 pub mod address;
 pub mod barred;
 pub mod broker;
+pub mod carry;
+pub mod dns;
 pub mod elf;
 pub mod env;
 pub mod handoff;

@@ -59,11 +59,16 @@ pub enum Start<'a> {
 
 /// Judges the program at `path`, whose first bytes are `head` (only [`HEAD_BYTES`] of them are used).
 pub fn look<'a>(path: &[u8], head: &'a [u8]) -> Start<'a> {
-    if is_system(path) && !head.starts_with(b"#!") {
+    look_where(path, head, is_system)
+}
+
+/// The same, where `is_protected` says which programs are the system's.
+pub fn look_where<'a>(path: &[u8], head: &'a [u8], is_protected: impl Fn(&[u8]) -> bool) -> Start<'a> {
+    if is_protected(path) && !head.starts_with(b"#!") {
         return Start::System;
     }
     let Some(line) = Line::parse(head) else { return Start::Plain };
-    if !is_system(line.interpreter) {
+    if !is_protected(line.interpreter) {
         return Start::Plain;
     }
     if file_name(line.interpreter) != b"env" {

@@ -221,6 +221,7 @@ fn serve(guarded: bool, by_launchd: bool, settings: &Settings, printer: &Printer
         Err(error) => printer.say(&format!("launchd passed no sockets: {error}")),
     }
     config.tls_address = settings.router_tls;
+    config.dns_address = Some(settings.dns);
     config.router_threads = settings.router_threads;
     config.log = settings.log;
     config.guardian = guarded.then(std::os::unix::process::parent_id);
@@ -268,6 +269,9 @@ fn details(info: &DaemonInfo, settings: &Settings) -> String {
     ];
     if let Some(guardian) = info.guardian {
         rows.push(vec!["guardian".to_owned(), format!("pid {guardian} starts it again if it is killed")]);
+    }
+    if let Some(dns) = &info.dns {
+        rows.insert(3, vec!["names".to_owned(), format!("{dns} answers for *.localhost (UDP)")]);
     }
     if !info.listen_tls.is_empty() {
         rows.insert(3, vec!["tls".to_owned(), info.listen_tls.join(", ")]);

@@ -8,20 +8,18 @@ use crate::exit::Exit;
 use crate::hint::{Failure, io_hint};
 use crate::interposer;
 use crate::printer::Printer;
+use crate::resolving::{self, Resolved};
 use crate::settings::Settings;
 use agentfs_wire::control::DaemonInfo;
 use agentfs_wire::env;
 use agentfs_wire::limits::{FILE_NAME_BYTES, SOCKET_PATH_BYTES};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// How long the router may take to accept.
 const CONNECT_TIME: Duration = Duration::from_secs(1);
-
-/// A host name that every resolver of `*.localhost` knows.
-const SAMPLE_HOST: &str = "agentfs-doctor.localhost";
 
 /// Runs the command.
 ///
@@ -62,7 +60,7 @@ fn check(settings: &Settings) -> Vec<Check> {
         }
         Err(failure) => checks.push(from_failure("collector", failure)),
     }
-    checks.push(resolver());
+    checks.push(resolver(settings));
     checks.extend(crate::sip::check(settings.search_path.as_deref()));
     #[cfg(target_os = "macos")]
     checks.push(protected(settings));
@@ -96,7 +94,7 @@ fn before_programs(settings: &Settings) -> Vec<Check> {
 fn self_test(settings: &Settings, time: Duration) -> Vec<Check> {
     let mut checks = vec![system()];
     checks.extend(before_programs(settings));
-    checks.push(resolver());
+    checks.push(resolver(settings));
     checks.extend(crate::sip::check(settings.search_path.as_deref()));
     if checks.iter().all(|check| check.ok) {
         checks.extend(crate::self_test::run(settings, time));
@@ -248,24 +246,22 @@ fn tls(info: &DaemonInfo, settings: &Settings) -> Option<Check> {
 }
 
 /// Browsers and curl resolve `*.localhost` themselves; in wrapped programs the library does.
-fn resolver() -> Check {
-    let resolved = (SAMPLE_HOST, 80).to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
-    let hint = "browsers, curl and wrapped programs resolve them anyway; for others install nss-myhostname \
-                or add names to /etc/hosts";
-    match resolved.as_slice() {
-        [] => Check {
-            name: "names",
-            ok: true,
-            found: "the system does not resolve *.localhost".to_owned(),
-            hint: Some(hint.to_owned()),
-        },
-        all if all.iter().all(|address| address.ip().is_loopback()) => {
-            good("names", "*.localhost resolves to loopback")
+fn resolver(settings: &Settings) -> Check {
+    let found = resolving::look();
+    let words = found.words();
+    match found {
+        Resolved::Loopback => good("names", words),
+        Resolved::Unknown => {
+            let hint = format!(
+                "browsers, curl and wrapped programs resolve them anyway; for others {}",
+                resolving::advice(settings.dns)
+            );
+            Check { name: "names", ok: true, found: words, hint: Some(hint) }
         }
-        [first, ..] => Check {
+        Resolved::Elsewhere(_) => Check {
             name: "names",
             ok: false,
-            found: format!("the system resolves *.localhost to {}", first.ip()),
+            found: words,
             hint: Some("RFC 6761 6.3 requires loopback; check your DNS server and /etc/hosts".to_owned()),
         },
     }

@@ -1,4 +1,6 @@
 //! `agentfs exec`: becomes a program inside a running instance.
+mod held;
+
 use crate::args::ExecArguments;
 use crate::autostart;
 use crate::commands::tell::{self, Subject, Told};
@@ -66,6 +68,13 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     let mut variables = environment::build(&environment::without_ports(&settings.environment), &plan);
     program::settle(&start.path, &mut variables);
     instance::look_at_host(&mut client, &target.app, &target.instance);
+    let held = match start.lost.first() {
+        Some(lost) => {
+            let whole = isolate || !plan.isolated.is_empty();
+            Some(held::hold(lost, whole, target, &mut client, printer)?)
+        }
+        None => None,
+    };
     drop(client);
     let subject = Subject::of((&target.app, &target.instance), now_ms(), None);
     if let Some(Err(error)) = announcer.map(|begun| begun.and_then(|begun| begun.finish(Some(&subject)))) {
@@ -89,6 +98,10 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     if let Some(why) = unreached {
         instance::warn_unreached(printer, &start.path, Some(why), None);
         instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
+    }
+    let start = start.carry(&variables);
+    if let Some(held) = held {
+        return held.run(&start, &variables, settings);
     }
     let error = supervise::replace(&start.path, &start.arguments, &variables);
     Err(program::cannot_start(&start.path, &error))

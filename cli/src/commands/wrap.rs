@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::commands::tell::{self, Subject, Told};
 use crate::environment::{self, Engine};
 use crate::exit::Exit;
+use crate::exposed;
 use crate::follow::{Followed, Follower, Tell};
 use crate::hint::Failure;
 use crate::instance::Questions;
@@ -25,12 +26,12 @@ use crate::protection::{self, Start};
 use crate::settings::Settings;
 use crate::{engine, instance, interposer, program, supervise};
 use agentfs_wire::companion::{Companion, Rules, Started};
-use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardInfo, ForwardParams, method};
+use agentfs_wire::control::{DaemonInfo, EndedParams, ForwardParams, method};
 use agentfs_wire::env;
 use agentfs_wire::label::hash5;
 use agentfs_wire::notice::Why;
 use agentfs_wire::url::UrlStyle;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -94,6 +95,7 @@ pub(crate) fn run_telling(
     } else {
         protection::prepare(settings, printer, path, &arguments.command)
     };
+    start.warn(printer);
     let mut client = starting.finish(settings, printer);
     let inside = place::inside(settings, &names.app);
     let request = arguments.request(&place, &names, inside.as_deref());
@@ -225,7 +227,7 @@ impl Wrap<'_> {
         let Self { arguments, settings, printer, start, .. } = self;
         let (app, name) = (&claim.companion.app, &claim.companion.instance);
         let mut client = client;
-        expose(&arguments.expose, client.as_mut(), app, name)?;
+        exposed::open(&arguments.expose, client.as_mut(), app, name)?;
         let questions = client.as_mut().map(|client| Questions::ask(client, app, name));
         let unreached = library.as_ref().and_then(|_| program::beyond_reach(&start.path));
         let (info, host) = match client.as_mut().zip(questions) {
@@ -290,6 +292,7 @@ impl Wrap<'_> {
             Some(rules) => self.become_served(prepared, rules, claim),
             None => {
                 prepared.tell_unreached(settings, &start.path, claim);
+                let start = start.carry(&prepared.variables);
                 supervise::replace(&start.path, &start.arguments, &prepared.variables)
             }
         };
@@ -333,6 +336,7 @@ impl Wrap<'_> {
             }),
             None => {
                 prepared.tell_unreached(settings, &start.path, claim);
+                let start = start.carry(&prepared.variables);
                 supervise::spawn(&start.path, &start.arguments, &prepared.variables)
             }
         };
@@ -360,48 +364,6 @@ impl Prepared {
         let Companion { app, instance, .. } = &claim.companion;
         Some(Followed { app, instance, urls: self.urls? })
     }
-}
-
-/// Lets the collector open ports of the instance on the host as well, until the instance ends.
-fn expose(ports: &[u16], client: Option<&mut Client>, app: &str, instance: &str) -> Result<(), Failure> {
-    if ports.is_empty() {
-        return Ok(());
-    }
-    let Some(client) = client else {
-        return Err(Failure::new(Exit::Setup, "--expose needs the collector, but none answers")
-            .hint("run `agentfs daemon start` to see why"));
-    };
-    // `localhost` means both addresses, and some programs (Node 18) try only the first. A machine may have no
-    // IPv6.
-    let both = ["127.0.0.1", "[::1]"];
-    let has_v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
-    let mut opened: Vec<String> = Vec::new();
-    // A port that is named twice is opened once.
-    for port in ports.iter().collect::<BTreeSet<_>>() {
-        for address in both.into_iter().take(if has_v6 { 2 } else { 1 }) {
-            let params = ForwardParams {
-                app: app.to_owned(),
-                instance: instance.to_owned(),
-                port: Some(*port),
-                listen: Some(format!("{address}:{port}")),
-                handoff: None,
-                lan: false,
-            };
-            match client.call::<ForwardInfo>(method::FORWARD_ADD, params) {
-                Ok(forward) if forward.existed => {}
-                Ok(forward) => opened.push(forward.listen),
-                Err(error) => {
-                    // The instance may have been there before us: nothing of ours stays open.
-                    for listen in opened {
-                        let _: Result<Value, Failure> =
-                            client.call(method::FORWARD_REMOVE, json!({ "listen": listen }));
-                    }
-                    return Err(error.exit(Exit::Setup));
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Opens forwards of an instance again. It starts without them: somebody may have taken a port.

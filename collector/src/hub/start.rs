@@ -12,6 +12,7 @@ use crate::bars::Bars;
 use crate::clock::now_ms;
 use crate::config::{Config, Report};
 use crate::control::{Command, Server, Shared};
+use crate::dns::Responder;
 use crate::end::ended;
 use crate::error::Error;
 use crate::forward::Forwards;
@@ -68,7 +69,12 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
     let bars = Bars::open(&paths);
     watch_home(&mut files, &router_metrics, (&page, &bars), &mut troubles);
     let ports = Ports::open(&mut config, &mut troubles);
-    let info = ports.describe(&config, &paths);
+    let responder = match config.dns_address {
+        Some(address) => Some(Responder::open(address).await),
+        None => None,
+    };
+    let mut info = ports.describe(&config, &paths);
+    info.dns = responder.as_ref().and_then(Responder::address).map(|address| address.to_string());
     let journal = Journal::new();
     let metrics = Arc::new(CollectorMetrics::new(journal.clone(), notices));
     let shown = Arc::clone(&metrics);
@@ -108,6 +114,13 @@ pub(crate) async fn run(mut config: Config, shutdown: impl Future<Output = ()>) 
         receiving.await;
         ("notice receiver", None)
     });
+    if let Some(responder) = responder {
+        let answering = responder.run(end_rx.clone());
+        hub.tasks.spawn(async move {
+            answering.await;
+            ("answers for names", None)
+        });
+    }
     // Whether a listener takes connections is learned once, whoever offers one.
     let handoff = Arc::<Handoff>::default();
     if let Some(listeners) = ports.into_listeners(listeners_rx, outlets.request_log, &handoff) {
@@ -242,6 +255,7 @@ impl Ports {
             guardian: config.guardian,
             router_error: self.error.clone(),
             tls_error: self.secured.error.clone(),
+            dns: None,
         }
     }
 

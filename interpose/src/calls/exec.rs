@@ -10,7 +10,10 @@
     reason = "one contract covers a call and what it is wrapped in"
 )]
 
+#[cfg(any(target_os = "macos", feature = "stand-ins", test))]
+mod arguments;
 mod array;
+mod carried;
 mod child;
 #[cfg(target_os = "linux")]
 mod launch;
@@ -28,6 +31,8 @@ use child::with_child;
 #[cfg(target_os = "linux")]
 use child::{Target, with_environment};
 use libc::{c_char, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
+#[cfg(target_os = "macos")]
+pub(crate) use shell::popen_extsn;
 pub(crate) use shell::{popen, system};
 
 /// execve(2).
@@ -71,7 +76,9 @@ pub(crate) unsafe fn execvp(program: *const c_char, arguments: Strings) -> c_int
     // SAFETY: the program's own strings.
     unsafe {
         with_child(program, arguments, own, Search::Path, |it, completed| {
-            if completed == own && !it.changed {
+            if it.changed {
+                real::execve(it.program, it.arguments, completed)
+            } else if completed == own {
                 real::execvp(program, arguments)
             } else {
                 crate::real::gnu::execvpe(it.program, it.arguments, completed)
@@ -125,7 +132,11 @@ pub(crate) unsafe fn execvpe(program: *const c_char, arguments: Strings, environ
     // SAFETY: the program's own strings.
     unsafe {
         with_child(program, arguments, environment, Search::Path, |it, completed| {
-            crate::real::gnu::execvpe(it.program, it.arguments, completed)
+            if it.changed {
+                real::execve(it.program, it.arguments, completed)
+            } else {
+                crate::real::gnu::execvpe(program, arguments, completed)
+            }
         })
     }
 }

@@ -2,6 +2,7 @@
 use crate::io::delegate::delegate_io;
 use crate::limits::CONNECT_TIME;
 use crate::upstream::target::Target;
+use agentfs_handoff::Kernel;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -61,7 +62,11 @@ pub(crate) fn is_unread(error: &io::Error) -> bool {
 
 /// One try. Without a name for its end, which a full disk may refuse where names are files, the connection is as
 /// good, and the program makes its client's address up.
-async fn connect_unix(path: &Path, client: Option<ClientAddress>) -> io::Result<Socket> {
+async fn connect_unix(kernel: Kernel, path: &Path, client: Option<ClientAddress>) -> io::Result<Socket> {
+    try_unix(path, client).await.map_err(|error| kernel.explain(error, path))
+}
+
+async fn try_unix(path: &Path, client: Option<ClientAddress>) -> io::Result<Socket> {
     if let Some(client) = client {
         if agentfs_handoff::is_front(path) {
             let stream = agentfs_handoff::dial_front(path, client.into()).await?;
@@ -81,15 +86,19 @@ async fn connect_unix(path: &Path, client: Option<ClientAddress>) -> io::Result<
 impl Socket {
     /// A new connection, in the name of `client` where the listener is to be told one.
     pub(crate) async fn connect(target: &Target, client: Option<ClientAddress>) -> io::Result<Self> {
+        Self::connect_on(Kernel::THIS, target, client).await
+    }
+
+    async fn connect_on(kernel: Kernel, target: &Target, client: Option<ClientAddress>) -> io::Result<Self> {
         let timeout = |_| io::Error::from(io::ErrorKind::TimedOut);
         match target {
-            Target::Unix(path) => match connect_unix(path, client).await {
+            Target::Unix(path) => match connect_unix(kernel, path, client).await {
                 // The backlog is full. TCP would wait by itself.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let patient = async {
                         loop {
                             tokio::time::sleep(Duration::from_millis(1)).await;
-                            match connect_unix(path, client).await {
+                            match connect_unix(kernel, path, client).await {
                                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                                 other => return other,
                             }
@@ -147,5 +156,35 @@ mod tests {
             let (_accepted, _) = listener.accept().unwrap();
             assert!(matches!(connecting.await, Ok(Socket::Unix(_))));
         }
+    }
+
+    /// A burst at an application that takes one connection at a time, on a kernel that says of a full queue what it says
+    /// of a listener that is gone: all are waited for, and none once it is gone.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_burst_is_waited_for_where_a_full_queue_refuses() {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let path = folder.path().join("app.sock");
+        let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let listener = UnixListener::from(listener);
+        let mut burst = tokio::task::JoinSet::new();
+        for port in 0..256 {
+            let path = path.clone();
+            burst.spawn(async move {
+                let client = (port % 2 == 0).then_some(ClientAddress { ip: Ipv6Addr::LOCALHOST, port });
+                Socket::connect_on(Kernel::Pretends, &Target::Unix(path), client).await
+            });
+        }
+        let accepting = std::thread::spawn(move || {
+            let taken: Vec<_> = (0..256).map(|_| listener.accept().unwrap()).collect();
+            drop((taken, listener));
+        });
+        for result in burst.join_all().await {
+            assert!(matches!(result, Ok(Socket::Unix(_))), "{result:?}");
+        }
+        accepting.join().unwrap();
+        let gone = Socket::connect_on(Kernel::Pretends, &Target::Unix(path), None).await;
+        assert!(is_refusal(&gone.unwrap_err()));
     }
 }

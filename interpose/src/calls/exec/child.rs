@@ -6,6 +6,8 @@
 )]
 
 use super::super::started::{Search, Started, start};
+#[cfg(any(target_os = "macos", feature = "stand-ins"))]
+use super::arguments::with_arguments;
 use super::array::{self, Own};
 use super::plan::{Plan, Reach, examine};
 use super::texts::Texts;
@@ -41,16 +43,6 @@ pub(super) enum Target {
     Unknown,
 }
 
-/// What a child must have of ours.
-pub(super) fn ours(config: &Config) -> Ours<'_> {
-    Ours {
-        library: config.library().to_bytes(),
-        instance: config.instance.as_bytes(),
-        run: config.run(),
-        has_secret: config.secret.is_some(),
-    }
-}
-
 /// Calls `call` with what is started for `program`, and with the environment that it is to have.
 ///
 /// # Safety
@@ -62,25 +54,51 @@ pub(super) unsafe fn with_child<T>(
     search: Search,
     call: impl FnOnce(Started, Strings) -> T,
 ) -> T {
-    #[cfg(target_os = "linux")]
     // SAFETY: the caller vouches for all of them; what is started has a C string for a program.
     unsafe {
         start(program, arguments, environment, search, |it| {
-            let searches = matches!(search, Search::Path);
-            super::launch::through_engine(it, environment, searches, |it| {
-                // The engine itself tells of a program that it starts.
-                let target = if it.changed { Target::Unknown } else { Target::Named(it.program) };
-                with_environment(target, environment, |completed| call(it, completed))
+            with_arguments(it, environment, search, |it| {
+                with_launcher(it, environment, search, |it, target| {
+                    with_environment(target, environment, |completed| call(it, completed))
+                })
             })
         })
     }
-    #[cfg(not(target_os = "linux"))]
-    // SAFETY: the caller vouches for all of them; what is started has a C string for a program.
+}
+
+/// Calls `call` with the engine's launcher, if the program needs it, and else with the program.
+///
+/// # Safety
+/// As [`with_child`].
+#[cfg(target_os = "linux")]
+unsafe fn with_launcher<T>(
+    it: Started,
+    environment: Strings,
+    search: Search,
+    call: impl FnOnce(Started, Target) -> T,
+) -> T {
+    let searches = matches!(search, Search::Path);
+    // SAFETY: the caller vouches for all of them.
     unsafe {
-        start(program, arguments, environment, search, |it| {
-            with_environment(Target::Named(it.program), environment, |completed| call(it, completed))
+        super::launch::through_engine(it, environment, searches, |started| {
+            // The engine itself tells of a program that it starts.
+            let is_launcher = started.program != it.program;
+            let target = if is_launcher { Target::Unknown } else { Target::Named(started.program) };
+            call(started, target)
         })
     }
+}
+
+/// There is no engine.
+#[cfg(not(target_os = "linux"))]
+unsafe fn with_launcher<T>(it: Started, _: Strings, _: Search, call: impl FnOnce(Started, Target) -> T) -> T {
+    call(it, Target::Named(it.program))
+}
+
+/// On Linux no program loses the variables when it starts.
+#[cfg(not(any(target_os = "macos", feature = "stand-ins")))]
+unsafe fn with_arguments<T>(it: Started, _: Strings, _: Search, call: impl FnOnce(Started) -> T) -> T {
+    call(it)
 }
 
 /// Calls `call` with the environment that the program is to have.
@@ -131,7 +149,7 @@ unsafe fn plan(config: &Config, target: Target, environment: Strings) -> Option<
         _ => (Reach::Full, found),
     };
     // SAFETY: the caller vouches for the array.
-    let plan = examine(ours(config), reach, unsafe { entries(environment) }.map(CStr::to_bytes));
+    let plan = examine(Ours::of(config), reach, unsafe { entries(environment) }.map(CStr::to_bytes));
     let why = if plan.restores() { Why::EnvironmentRestored } else { Why::Rewritten };
     traced(config, target, found, why);
     (!plan.changes_nothing()).then_some(plan)
@@ -150,7 +168,7 @@ unsafe fn framed<const N: usize, T>(
 ) -> T {
     let mut array = [core::ptr::null::<c_char>(); N];
     // SAFETY: the caller vouches for the array.
-    let texts = Texts::of(plan, ours(config), unsafe { entries(environment) }.map(CStr::to_bytes));
+    let texts = Texts::of(plan, Ours::of(config), unsafe { entries(environment) }.map(CStr::to_bytes));
     let own = Own { preload: config.preload(), kept: config.kept(), secret: config.kept_secret() };
     // SAFETY: as above.
     unsafe { array::write(plan, environment, &texts, own, &mut array) };

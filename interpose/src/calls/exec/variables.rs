@@ -1,4 +1,5 @@
 //! Variables that mean something to us.
+use crate::config::Config;
 use crate::environment::{PRELOAD, parts};
 use agentfs_wire::env;
 
@@ -13,6 +14,20 @@ pub(super) struct Ours<'a> {
     pub(super) run: &'a [u8],
     /// Whether there is a secret to hand on.
     pub(super) has_secret: bool,
+}
+
+// === impl Ours ===
+
+impl<'a> Ours<'a> {
+    /// What a child of this process must have.
+    pub(super) fn of(config: &'a Config) -> Self {
+        Self {
+            library: config.library().to_bytes(),
+            instance: config.instance.as_bytes(),
+            run: config.run(),
+            has_secret: config.secret.is_some(),
+        }
+    }
 }
 
 /// A variable that means something to us, with its value.

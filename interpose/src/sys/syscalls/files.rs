@@ -12,8 +12,8 @@ use macos as system;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{directory_entries, gains_rights, mask_changed, may_execute, read_at};
-#[cfg(target_os = "macos")]
-pub(crate) use macos::is_program;
+#[cfg(any(target_os = "macos", feature = "stand-ins", test))]
+pub(crate) use system::is_program;
 pub(crate) use system::{access, announce, change_mode, inode, lock, make_folder, open, read, unlink};
 
 /// Whether `path` (NUL-terminated) is there.
