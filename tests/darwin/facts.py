@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -282,6 +283,43 @@ def _(_place):
                 answers.append(error.errno)
     # Something may have the port; then only the refusal of the loopback address can be seen.
     return answers[0] == errno.EACCES and answers[1] in (0, errno.EADDRINUSE)
+
+
+def seen(command, **variables):
+    """What a Python that is not the system's sees of three variables behind a command of the system."""
+    if MAC and sys.executable.startswith(("/usr/bin/", "/System/")):
+        raise OSError(errno.EPERM, "run it with a Python that is not macOS's own")
+    code = "import os; print(*(os.environ.get(name) for name in ('DYLD_FACT', 'AGENTFS_FACT')))"
+    words = [word.replace("PYTHON", f"'{sys.executable}' -c \"{code}\"") for word in command]
+    words = [part for word in words for part in ([sys.executable, "-c", code] if word == "THEN" else [word])]
+    environment = {"PATH": os.environ.get("PATH", ""), **variables}
+    return subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+
+
+@fact("a shell of the system loses DYLD_ variables as it starts, and keeps others (not if SIP is off: csrutil status)")
+def _(_place):
+    return seen(["/bin/sh", "-c", "PYTHON; :"], DYLD_FACT="1", AGENTFS_FACT="2") == "None 2"
+
+
+@fact("what it exports itself, its children have; also what is assigned before one command")
+def _(_place):
+    texts = ["export DYLD_FACT='1' AGENTFS_FACT='2'; PYTHON", "DYLD_FACT='1' AGENTFS_FACT='2' PYTHON"]
+    return all(seen(["/bin/sh", "-c", text]) == "1 2" for text in texts)
+
+
+@fact("env(1) sets them for its command, also behind nohup")
+def _(_place):
+    words = ["/usr/bin/env", "DYLD_FACT=1", "AGENTFS_FACT=2", "THEN"]
+    return all(seen([*before, *words]) == "1 2" for before in ([], ["/usr/bin/nohup"]))
+
+
+@fact("one simple command of sh -c becomes the program: it has the shell's process id")
+def _(_place):
+    child = subprocess.Popen(
+        ["/bin/sh", "-c", f"DYLD_FACT='1' '{sys.executable}' -c 'import os; print(os.getpid())'"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return int(child.communicate()[0]) == child.pid
 
 
 def main():
