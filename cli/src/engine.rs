@@ -1,6 +1,8 @@
 //! Which programs the engine serves, and how they are started. The engine itself is `agentfs_engine`; there is one on Linux
 //! only.
+use agentfs_wire::notice::Why;
 use clap::ValueEnum;
+use serde::Serialize;
 
 /// What `--engine` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -32,20 +34,34 @@ impl Choice {
     }
 }
 
+/// That a program is served, for the trace: how, and errno of what the system does not give us.
+pub(crate) type Served = (Why, i32);
+
+/// What serves the programs of an instance that the library does not reach, for `ps`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct InUse {
+    /// `seccomp`.
+    pub(crate) engine: &'static str,
+    /// Where its sockets are: `port_space` or `stand_ins`. Nothing if the supervisor was killed.
+    pub(crate) sockets: Option<&'static str>,
+    /// Why they are there, or why nothing is.
+    pub(crate) why: Option<String>,
+}
+
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Place, available, begin, detach_and_serve, serves};
+pub(crate) use linux::{Place, available, begin, detach_and_serve, in_use, serves};
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Place, available, begin, detach_and_serve, serves};
+pub(crate) use other::{Place, available, begin, detach_and_serve, in_use, serves};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::Choice;
+    use super::{Choice, InUse, Served};
     use crate::exit::Exit;
     use crate::hint::Failure;
     use crate::settings::Settings;
     use crate::{autostart, descriptors};
-    use agentfs_engine::{Entered, Entry, Member, Places, Refusal};
+    use agentfs_engine::{Entered, Entry, Member, Places, Refusal, Running, Sockets};
     use agentfs_wire::companion::Rules;
     use agentfs_wire::env;
     use agentfs_wire::notice::Why;
@@ -83,7 +99,7 @@ mod linux {
         settings: &Settings,
         place: &Place<'_>,
         variables: &mut Vec<(OsString, OsString)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Served, Failure> {
         let places = Places {
             paths: settings.paths.clone(),
             app: place.app.to_owned(),
@@ -102,16 +118,19 @@ mod linux {
         let entered = agentfs_engine::enter(&entry, |entrance| start(settings, &places, entrance));
         variables.retain(|(name, _)| name != env::ENGINE);
         let failure = match entered {
-            Ok(Entered::Served | Entered::Inherited) => {
+            Ok(Entered::Served(sockets) | Entered::Inherited(sockets)) => {
                 variables.push((env::ENGINE.into(), env::ENGINE_ACTIVE.into()));
-                return Ok(());
+                return Ok(match sockets {
+                    Sockets::PortSpace => (Why::Engine, 0),
+                    Sockets::StandIns { errno } => (Why::EngineStandIns, errno),
+                });
             }
             Ok(Entered::Occupied) => Failure::of(
                 "a program above it has a seccomp filter with a supervisor already, and the kernel allows only one",
             ),
             Err(Refusal::PortSpace(error)) => {
                 Failure::of(format_args!("the system does not give it a network name space: {error}"))
-                    .hint(hint_for_spaces())
+                    .hint(hint_for_spaces(error.raw_os_error()))
             }
             Err(Refusal::Filter(error)) => {
                 Failure::of(format_args!("the system does not allow a seccomp filter: {error}"))
@@ -128,14 +147,49 @@ mod linux {
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn available() -> Result<&'static str, Failure> {
-        agentfs_engine::check()
-            .map(|()| "serves static programs and Go")
-            .map_err(|error| Failure::of(error).hint(hint_for_spaces()))
+    pub(crate) fn available() -> Result<(String, Option<String>), Failure> {
+        match agentfs_engine::check() {
+            Ok(Sockets::PortSpace) => Ok((
+                "serves static programs and Go, each instance in a port space of its own".to_owned(),
+                None,
+            )),
+            Ok(Sockets::StandIns { errno }) => Ok((
+                format!("serves static programs and Go on stand-ins: {}", no_space(errno)),
+                Some(hint_for_spaces(Some(errno))),
+            )),
+            Err(error) => {
+                let hint = hint_for_spaces(error.raw_os_error());
+                Err(Failure::of(error).hint(hint))
+            }
+        }
+    }
+
+    /// The engine that serves programs of an instance now. Nothing if none of them needs one.
+    pub(crate) fn in_use(settings: &Settings, app: &str, instance: &str) -> Option<InUse> {
+        let places =
+            Places { paths: settings.paths.clone(), app: app.to_owned(), instance: instance.to_owned() };
+        let (sockets, why) = match agentfs_engine::running(&places)? {
+            Running::Serves(Sockets::PortSpace) => (Some("port_space"), None),
+            Running::Serves(Sockets::StandIns { errno }) => (Some("stand_ins"), Some(no_space(errno))),
+            Running::Ended => {
+                (None, Some("the supervisor was killed; restart the programs that it served".to_owned()))
+            }
+        };
+        Some(InUse { engine: "seccomp", sockets, why })
+    }
+
+    /// Why there is no port space.
+    fn no_space(errno: i32) -> String {
+        format!("the system gives no network name space: {}", io::Error::from_raw_os_error(errno))
     }
 
     /// What lets a system give name spaces to its users.
-    fn hint_for_spaces() -> String {
+    fn hint_for_spaces(errno: Option<i32>) -> String {
+        if errno == Some(nix::errno::Errno::ENOSPC as i32) {
+            return "all that the system allows are in use; for more: \
+                    `sudo sysctl user.max_net_namespaces=100000 user.max_user_namespaces=100000`"
+                .to_owned();
+        }
         let restricts =
             |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
         if restricts("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
@@ -198,7 +252,7 @@ mod linux {
 
 #[cfg(not(target_os = "linux"))]
 mod other {
-    use super::Choice;
+    use super::{Choice, InUse, Served};
     use crate::exit::Exit;
     use crate::hint::Failure;
     use crate::settings::Settings;
@@ -227,8 +281,13 @@ mod other {
     ///
     /// # Errors
     /// None.
-    pub(crate) fn available() -> Result<&'static str, Failure> {
-        Ok("not needed here")
+    pub(crate) fn available() -> Result<(String, Option<String>), Failure> {
+        Ok(("not needed here".to_owned(), None))
+    }
+
+    /// None.
+    pub(crate) fn in_use(_settings: &Settings, _app: &str, _instance: &str) -> Option<InUse> {
+        None
     }
 
     /// It cannot begin.
@@ -239,7 +298,7 @@ mod other {
         _settings: &Settings,
         _place: &Place<'_>,
         _variables: &mut Vec<(OsString, OsString)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Served, Failure> {
         Err(absent())
     }
 

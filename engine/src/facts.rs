@@ -2,9 +2,11 @@
 use crate::address;
 use crate::sys::options;
 use agentfs_wire::address::Endpoint;
-use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, getpeername, getsockname, socket,
+};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// `TCP_CLOSE` of `tcp_info.tcpi_state`: neither connected, nor connecting, nor listening.
 const CLOSE: u8 = 7;
@@ -49,6 +51,15 @@ pub(crate) fn of(socket: impl AsFd) -> Option<Tcp> {
         closed: is_closed(socket),
         network: options::network(socket).unwrap_or(0),
     })
+}
+
+/// A fresh TCP socket of the host.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn fresh(v6: bool) -> io::Result<OwnedFd> {
+    let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp)?)
 }
 
 /// The socket's own name.

@@ -17,14 +17,16 @@ mod fronts;
 mod limits;
 mod notices;
 mod port_space;
+mod ports;
 mod process;
 mod protocol;
 mod registration;
 mod relay;
+mod stand_ins;
 mod supervisor;
 mod sys;
 mod watched;
 
-pub use entry::{Entered, Entry, Refusal, become_program, check, enter};
-pub use protocol::Member;
+pub use entry::{Entered, Entry, Refusal, Running, become_program, check, enter, running};
+pub use protocol::{Member, Sockets};
 pub use supervisor::{Places, detach, supervise};

@@ -1,11 +1,11 @@
 //! A process that the engine serves: its memory, its descriptors, its names. Everything is asked anew for each call, since
 //! the number of a thread may belong to another process a moment later; until the call is answered it does not.
 use crate::limits::ROOM_TRIES;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, pidfd_getfd, pidfd_open, prlimit};
 use std::fs;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 
 /// `PIDFD_THREAD` (Linux 6.9): a descriptor of a thread, which need not lead its process.
@@ -26,6 +26,19 @@ impl Caller {
         let base = usize::try_from(address).map_err(io::Error::other)?;
         let remote = [RemoteIoVec { base, len: buffer.len() }];
         Ok(process_vm_readv(self.pid(), &mut [IoSliceMut::new(buffer)], &remote)?)
+    }
+
+    /// Writes memory of the process.
+    ///
+    /// # Errors
+    /// `EFAULT` if not all of it can be written, `EPERM` if we may not.
+    pub(crate) fn write(self, address: u64, bytes: &[u8]) -> io::Result<()> {
+        let base = usize::try_from(address).map_err(io::Error::other)?;
+        let remote = [RemoteIoVec { base, len: bytes.len() }];
+        match process_vm_writev(self.pid(), &[IoSlice::new(bytes)], &remote)? {
+            written if written == bytes.len() => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+        }
     }
 
     /// A descriptor of the process.

@@ -1,10 +1,12 @@
 //! What becomes of a call of a program. The decisions are those of [`agentfs_wire::rewrite`]; here they are carried out with
 //! sockets of the port space.
+use super::names::Which;
 use super::{Filter, Source, Supervisor};
 use crate::address;
 use crate::facts::{self, Tcp};
 use crate::limits::{ADDRESS_BYTES, LOCK_TRIES, PORT_TRIES};
 use crate::notices::News;
+use crate::ports::Ports;
 use crate::process::Caller;
 use crate::protocol::Member;
 use crate::registration::Others;
@@ -15,6 +17,7 @@ use agentfs_wire::barred::{Bar, MAGIC, ROW_BYTES, Row};
 use agentfs_wire::environ::membership;
 use agentfs_wire::notice::{Call, Outcome, Why};
 use agentfs_wire::rewrite::{self, Action, Before, HostPort};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::EpollFlags;
 use std::io;
 use std::net::IpAddr;
@@ -23,13 +26,13 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 /// A call that is being answered.
-struct Asked {
+pub(super) struct Asked {
     filter: OwnedFd,
     member: Rc<Member>,
     id: u64,
-    caller: Caller,
+    pub(super) caller: Caller,
     /// The descriptor that the call names.
-    number: i32,
+    pub(super) number: i32,
 }
 
 impl Supervisor {
@@ -74,7 +77,7 @@ impl Supervisor {
     }
 
     fn answer(&mut self, asked: &Asked, notification: &Notification) -> Answer {
-        if self.space.is_err() || (self.has_foreigners && self.is_foreigner(asked.caller)) {
+        if self.ports.is_err() || (self.has_foreigners && self.is_foreigner(asked.caller)) {
             return Answer::Continue;
         }
         let arguments = &notification.arguments;
@@ -94,6 +97,8 @@ impl Supervisor {
                 None => Answer::Continue,
             },
             libc::SYS_connect => self.connect_to(asked, arguments[1], arguments[2]),
+            libc::SYS_getsockname => self.name_of(asked, (arguments[1], arguments[2]), Which::Own),
+            libc::SYS_getpeername => self.name_of(asked, (arguments[1], arguments[2]), Which::Peer),
             libc::SYS_sendto => self.connect_to(asked, arguments[4], arguments[5]),
             libc::SYS_sendmsg | libc::SYS_sendmmsg => {
                 // `msghdr` begins with the name and its length, `mmsghdr` with a `msghdr`.
@@ -146,7 +151,7 @@ impl Supervisor {
     fn bind(&mut self, asked: &Asked, bytes: &[u8], endpoint: Endpoint) -> Answer {
         let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
-        if self.is_inside(tcp) {
+        if self.is_inside(&old, tcp) {
             // It has a name already: the kernel says so.
             return Answer::Continue;
         }
@@ -203,8 +208,8 @@ impl Supervisor {
         let (new, name) = loop {
             let new = self.inside(tcp.v6)?;
             self.usual.carry(old, &new, tcp.v6);
-            options::bind(&new, bytes)?;
-            let name = facts::name(&new)?;
+            self.bind_socket(&new, bytes, !self.fronts.has_port(port))?;
+            let name = self.own_name(&new)?;
             if port != 0 || !self.fronts.is_taken(name.port, scope) {
                 break (new, name);
             }
@@ -259,7 +264,7 @@ impl Supervisor {
     fn listen(&mut self, asked: &Asked, backlog: u32) -> Answer {
         let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
-        let result = if self.is_inside(tcp) {
+        let result = if self.is_inside(&old, tcp) {
             self.listen_inside(asked, &old, backlog)
         } else if tcp.name.port == 0
             && tcp.closed
@@ -283,7 +288,7 @@ impl Supervisor {
     }
 
     fn listen_inside(&mut self, asked: &Asked, socket: &OwnedFd, backlog: u32) -> io::Result<()> {
-        let name = facts::name(socket)?;
+        let name = self.own_name(socket)?;
         let v6_only = facts::of(socket).is_some_and(|tcp| tcp.v6_only);
         if name.port == 0 {
             // It was disconnected: TCP gives it a port now.
@@ -327,7 +332,7 @@ impl Supervisor {
         if tcp.v6 != endpoint.ip.is_ipv6() || !tcp.closed {
             return Answer::Continue;
         }
-        let Some(to) = here else { return self.leave_space(asked, &old, tcp) };
+        let Some(to) = here else { return self.leave_space(asked, &old, tcp, false) };
         if asked.member.rules.covers(to.port) {
             if self.fronts.reached_by(to.ip, to.port) {
                 return self.enter_space(asked, &old, tcp, to);
@@ -351,7 +356,7 @@ impl Supervisor {
             return Answer::Fail(libc::ECONNREFUSED);
         }
         self.notices.tell_host(asked.caller, news(Outcome::Passed, Why::NoListener));
-        self.leave_space(asked, &old, tcp)
+        self.leave_space(asked, &old, tcp, true)
     }
 
     /// A connect to an address of the host's own reaches wildcard listeners of the instance.
@@ -364,7 +369,8 @@ impl Supervisor {
 
     /// The program's socket becomes one of the port space, and the kernel connects it.
     fn enter_space(&mut self, asked: &Asked, old: &OwnedFd, tcp: Tcp, to: Endpoint) -> Answer {
-        if !self.is_inside(tcp) {
+        let is_stand_in = self.has_stand_ins();
+        if !is_stand_in && !self.is_inside(old, tcp) {
             let swapped = self.inside(tcp.v6).and_then(|new| {
                 self.usual.carry(old, &new, tcp.v6);
                 // It was bound to an address of the host's own.
@@ -382,16 +388,21 @@ impl Supervisor {
         }
         let news = News::of(Call::Connect, Outcome::Rewritten, Why::Rewritten);
         self.notices.trace(asked.caller, News { fd: asked.number, address: Some(to), ..news });
-        Answer::Continue
+        if is_stand_in {
+            connect_to_stand_in(old, &facts::spelled(self.place_of(to), tcp.v6))
+        } else {
+            Answer::Continue
+        }
     }
 
     /// A socket of the port space that connects to another host, or to a port of this one, becomes one of the host again, on
     /// the same port if that is free.
-    fn leave_space(&mut self, asked: &Asked, old: &OwnedFd, tcp: Tcp) -> Answer {
-        if !self.is_inside(tcp) {
+    fn leave_space(&mut self, asked: &Asked, old: &OwnedFd, tcp: Tcp, on_loopback: bool) -> Answer {
+        // A stand-in is on the host's loopback already.
+        if (on_loopback && self.has_stand_ins()) || !self.is_inside(old, tcp) {
             return Answer::Continue;
         }
-        let swapped = outside(tcp.v6).and_then(|new| {
+        let swapped = facts::fresh(tcp.v6).and_then(|new| {
             self.usual.carry(old, &new, tcp.v6);
             if tcp.name.port != 0 && options::bind(&new, &facts::spelled(tcp.name, tcp.v6)).is_err() {
                 let _ = options::bind(&new, &facts::spelled(Endpoint { port: 0, ..tcp.name }, tcp.v6));
@@ -428,14 +439,33 @@ impl Supervisor {
 
     /// A fresh socket of the port space.
     pub(super) fn inside(&mut self, v6: bool) -> io::Result<OwnedFd> {
-        match &mut self.space {
-            Ok(space) => space.socket(v6),
-            Err(errno) => Err(io::Error::from_raw_os_error(*errno)),
-        }
+        self.ports()?.socket(v6)
     }
 
-    fn is_inside(&self, tcp: Tcp) -> bool {
-        self.space.as_ref().is_ok_and(|space| space.has(tcp.network))
+    /// Binds a socket of the instance. `is_free`: nobody of the instance has the port.
+    pub(super) fn bind_socket(&mut self, socket: &OwnedFd, bytes: &[u8], is_free: bool) -> io::Result<()> {
+        self.ports()?.bind(socket, bytes, is_free)
+    }
+
+    fn own_name(&mut self, socket: &OwnedFd) -> io::Result<Endpoint> {
+        self.ports()?.name(socket)
+    }
+
+    /// Where a port of the instance is.
+    pub(super) fn place_of(&self, to: Endpoint) -> Endpoint {
+        self.ports.as_ref().map_or(to, |ports| ports.at(to))
+    }
+
+    fn ports(&mut self) -> io::Result<&mut Ports> {
+        self.ports.as_mut().map_err(|errno| io::Error::from_raw_os_error(*errno))
+    }
+
+    fn is_inside(&self, socket: &OwnedFd, tcp: Tcp) -> bool {
+        self.ports.as_ref().is_ok_and(|ports| ports.has(socket, tcp))
+    }
+
+    fn has_stand_ins(&self) -> bool {
+        matches!(self.ports, Ok(Ports::StandIns(_)))
     }
 
     /// Watches for the end of a process that has a listener.
@@ -474,11 +504,23 @@ fn give(asked: &Asked, others: Others, old: &OwnedFd, new: &OwnedFd) -> io::Resu
     Ok(())
 }
 
-/// A fresh TCP socket of the host.
-fn outside(v6: bool) -> io::Result<OwnedFd> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
-    let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp)?)
+/// Connects the program's socket elsewhere than it asked. We never wait: if the program would, the kernel carries out the call
+/// too, which then waits for the connection that we began (connect(2) does not look at the address of that one).
+fn connect_to_stand_in(socket: &OwnedFd, address: &[u8]) -> Answer {
+    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL).unwrap_or(0));
+    let waits = !flags.contains(OFlag::O_NONBLOCK);
+    if waits && fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).is_err() {
+        return Answer::Fail(libc::ENOBUFS);
+    }
+    let result = options::connect(socket, address);
+    if waits {
+        let _ = fcntl(socket, FcntlArg::F_SETFL(flags));
+    }
+    match result.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
+        Ok(()) => Answer::Done,
+        Err(libc::EINPROGRESS) if waits => Answer::Continue,
+        Err(errno) => Answer::Fail(errno),
+    }
 }
 
 /// Whether an address is one of this host's: then a datagram to it would be sent from the same address. Nothing is sent.

@@ -52,7 +52,7 @@ impl Supervisor {
         });
         let ask = serde_json::from_slice::<Ask>(message.get(..received).unwrap_or(&[]));
         let errno = match (ask, filter) {
-            (Ok(Ask::Hello), _) => self.space.as_ref().err().copied(),
+            (Ok(Ask::Hello), _) => self.ports.as_ref().err().copied(),
             (Ok(Ask::Serve(member)), Some(filter))
                 if (&member.app, &member.instance) == (&self.places.app, &self.places.instance) =>
             {
@@ -65,7 +65,7 @@ impl Supervisor {
             }
             _ => Some(libc::EINVAL),
         };
-        let answer = serde_json::to_vec(&Answer { errno })?;
+        let answer = serde_json::to_vec(&Answer { errno, sockets: self.sockets() })?;
         send(connection, &answer, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
         Ok(true)
     }

@@ -30,6 +30,21 @@ impl Value {
         Self { bytes, length: 4 }
     }
 
+    /// A text, at most as long as a value.
+    pub(crate) fn text(text: &[u8]) -> Self {
+        let mut bytes = [0; OPTION_BYTES];
+        for (to, from) in bytes.iter_mut().zip(text) {
+            *to = *from;
+        }
+        Self { bytes, length: text.len().min(OPTION_BYTES) }
+    }
+
+    /// It as a text that ends with a zero byte.
+    pub(crate) fn as_text(&self) -> &[u8] {
+        let text = self.bytes.get(..self.length).unwrap_or_default();
+        text.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+
     /// Its first byte.
     pub(crate) fn first(&self) -> u8 {
         let [first, ..] = self.bytes;
