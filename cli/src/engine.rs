@@ -136,6 +136,12 @@ mod linux {
                 Failure::of(format_args!("the system does not allow a seccomp filter: {error}"))
                     .hint("Linux 5.14 or later is needed, and a container that allows seccomp(2)")
             }
+            Err(Refusal::Memory(error)) => Failure::of(format_args!(
+                "the system does not let the engine read its memory: {error}"
+            ))
+            .hint(
+                "it needs `kernel.yama.ptrace_scope` 0 or 1, and a container that allows process_vm_readv(2)",
+            ),
             Err(Refusal::Supervisor(error)) => {
                 Failure::of(format_args!("the supervisor of the seccomp engine does not answer: {error}"))
             }

@@ -12,6 +12,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, bind, connect, listen, recv, sendmsg, socket_with, sockopt,
 };
+use rustix::process::{PTracer, set_ptracer};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io::{self, IoSlice};
@@ -50,6 +51,8 @@ pub enum Refusal {
     PortSpace(io::Error),
     /// The system does not let us install a filter.
     Filter(io::Error),
+    /// The system does not let the supervisor read our memory.
+    Memory(io::Error),
     /// The supervisor does not answer.
     Supervisor(io::Error),
 }
@@ -60,13 +63,16 @@ pub enum Refusal {
 /// # Errors
 /// [`Refusal`]: nothing was changed.
 pub fn enter(entry: &Entry<'_>, start: impl Fn(OwnedFd) -> io::Result<()>) -> Result<Entered, Refusal> {
-    let (supervisor, sockets) = reach(entry.places, start)?;
-    let more: &[libc::c_long] = match sockets {
-        Sockets::PortSpace => &[],
-        Sockets::StandIns { .. } => &[libc::SYS_getsockname, libc::SYS_getpeername],
-    };
+    let Reached { supervisor, sockets, makes_sockets } = reach(entry.places, start)?;
+    let mut more = Vec::new();
+    if let Sockets::StandIns { .. } = sockets {
+        more.extend([libc::SYS_getsockname, libc::SYS_getpeername]);
+    }
+    if makes_sockets {
+        more.push(libc::SYS_socket);
+    }
     let program =
-        filter::program(more).ok_or_else(|| Refusal::Filter(io::Error::from_raw_os_error(libc::ENOSYS)))?;
+        filter::program(&more).ok_or_else(|| Refusal::Filter(io::Error::from_raw_os_error(libc::ENOSYS)))?;
     // A program that has no rights to lose needs none of this; for any other it is the condition for a filter.
     let filter = match seccomp::install(&program) {
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
@@ -151,13 +157,39 @@ fn occupied(entry: &Entry<'_>, sockets: Sockets) -> Entered {
     }
 }
 
+/// Asks the supervisor how it is, and lets it read our memory, which is that of the program later: where Yama allows it to parents
+/// only (`kernel.yama.ptrace_scope` 1), a process can name another one.
+fn greet(supervisor: &OwnedFd) -> io::Result<Answer> {
+    let answer = ask(supervisor, &Ask::Hello, None)?;
+    let pid = rustix::process::Pid::from_raw(answer.pid);
+    match (answer.unreadable, pid) {
+        (Some(_), Some(pid)) if set_ptracer(PTracer::ProcessID(pid)).is_ok() => {
+            ask(supervisor, &Ask::Hello, None)
+        }
+        _ => Ok(answer),
+    }
+}
+
+/// A supervisor that was reached.
+struct Reached {
+    supervisor: OwnedFd,
+    sockets: Sockets,
+    /// Whether it makes the sockets of programs.
+    makes_sockets: bool,
+}
+
 /// A connection to a supervisor, and where its ports are.
-fn reach(places: &Places, start: impl Fn(OwnedFd) -> io::Result<()>) -> Result<(OwnedFd, Sockets), Refusal> {
+fn reach(places: &Places, start: impl Fn(OwnedFd) -> io::Result<()>) -> Result<Reached, Refusal> {
     let mut last = io::Error::from_raw_os_error(libc::ECONNREFUSED);
     for _ in 0..ENTRY_TRIES {
         let supervisor = find(places, &start).map_err(Refusal::Supervisor)?;
-        match ask(&supervisor, &Ask::Hello, None) {
-            Ok(Answer { sockets: Some(sockets), .. }) => return Ok((supervisor, sockets)),
+        match greet(&supervisor) {
+            Ok(Answer { sockets: Some(_), unreadable: Some(errno), .. }) => {
+                return Err(Refusal::Memory(io::Error::from_raw_os_error(errno)));
+            }
+            Ok(Answer { sockets: Some(sockets), makes_sockets, .. }) => {
+                return Ok(Reached { supervisor, sockets, makes_sockets });
+            }
             Ok(Answer { errno, .. }) => {
                 let errno = errno.unwrap_or(libc::EIO);
                 return Err(Refusal::PortSpace(io::Error::from_raw_os_error(errno)));

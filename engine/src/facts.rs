@@ -62,6 +62,18 @@ pub(crate) fn fresh(v6: bool) -> io::Result<OwnedFd> {
     Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp)?)
 }
 
+/// The TCP socket that socket(2) makes of these arguments. Nothing if they ask for another kind.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn made(domain: i32, kind: i32, protocol: i32) -> io::Result<Option<OwnedFd>> {
+    let flags = kind & (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+    let is_tcp = [libc::AF_INET, libc::AF_INET6].contains(&domain)
+        && kind & !flags == libc::SOCK_STREAM
+        && [0, libc::IPPROTO_TCP, MULTIPATH].contains(&protocol);
+    is_tcp.then(|| options::socket(domain, kind | libc::SOCK_CLOEXEC, protocol)).transpose()
+}
+
 /// The socket's own name.
 ///
 /// # Errors

@@ -10,6 +10,7 @@
 
 mod address;
 mod carry;
+mod copies;
 mod entry;
 mod facts;
 mod filter;
@@ -25,6 +26,7 @@ mod relay;
 mod stand_ins;
 mod supervisor;
 mod sys;
+mod tcp_table;
 mod watched;
 
 pub use entry::{Entered, Entry, Refusal, Running, become_program, check, enter, running};

@@ -114,6 +114,29 @@ impl Caller {
         named.collect()
     }
 
+    /// The number of the socket under a descriptor of the process.
+    pub(crate) fn socket(self, number: i32) -> Option<u64> {
+        let link = fs::read_link(format!("/proc/{}/fd/{number}", self.0)).ok()?;
+        socket_number(link.to_str()?)
+    }
+
+    /// The numbers of all sockets of the process.
+    pub(crate) fn sockets(self) -> Vec<u64> {
+        self.descriptors().iter().filter_map(|(_, what)| socket_number(what)).collect()
+    }
+
+    /// Whether we may read the memory of the process. Nothing is read.
+    ///
+    /// # Errors
+    /// `EPERM` if we may not, `ENOSYS` if nobody may.
+    pub(crate) fn is_readable(self) -> io::Result<()> {
+        // Nothing is ever mapped at the first address.
+        match self.read(0, &mut [0]) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Calls `call` while the process may open a descriptor with this number.
     ///
     /// # Errors
@@ -148,6 +171,11 @@ impl Caller {
     fn pid(self) -> Pid {
         Pid::from_raw(i32::try_from(self.0).unwrap_or(0))
     }
+}
+
+/// The number in `socket:[NUMBER]`.
+fn socket_number(name: &str) -> Option<u64> {
+    name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// The limit of open files of a process.

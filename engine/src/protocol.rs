@@ -49,4 +49,13 @@ pub(crate) struct Answer {
     /// Where the ports of the instance are, if it has some.
     #[serde(default)]
     pub(crate) sockets: Option<Sockets>,
+    /// Whether the supervisor makes the sockets of its programs.
+    #[serde(default)]
+    pub(crate) makes_sockets: bool,
+    /// The supervisor's process, so that a program can let it read its memory.
+    #[serde(default)]
+    pub(crate) pid: i32,
+    /// errno if it may not read the memory of who asks.
+    #[serde(default)]
+    pub(crate) unreadable: Option<i32>,
 }

@@ -18,6 +18,7 @@ mod names;
 mod passing;
 
 use crate::carry::Usual;
+use crate::copies::Copies;
 use crate::fronts::{Fronts, Place};
 use crate::limits::{EVENTS, LOOK, RELAY_BYTES};
 use crate::notices::{News, Notices};
@@ -129,6 +130,7 @@ struct Supervisor {
     watched: Watched,
     notices: Notices,
     epolls: EpollInstances,
+    copies: Copies,
     /// The collector's notice socket: its number and its time, by which a new collector is known.
     collector: Option<(u64, i64, i64)>,
     /// Calls that wait for the run dir's lock: the filter, the call, and how often it was tried.
@@ -226,6 +228,7 @@ impl Supervisor {
             watched: Watched::new()?,
             notices: Notices::new(&places.paths, &places.app, &places.instance),
             epolls: EpollInstances::default(),
+            copies: Copies::new(),
             collector: None,
             waiting: Vec::new(),
             has_foreigners: false,
@@ -248,7 +251,8 @@ impl Supervisor {
     fn run(&mut self) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
-            let has_listeners = !self.fronts.is_empty() || !self.bridges.is_empty();
+            let has_listeners =
+                !self.fronts.is_empty() || !self.bridges.is_empty() || !self.copies.is_empty();
             let is_idle = self.filters.is_empty() && self.entering.is_empty();
             let limit = if is_idle {
                 // Who started us asks at once.
@@ -348,6 +352,9 @@ impl Supervisor {
 
     /// Drops the fronts whose listeners are closed.
     fn sweep(&mut self) {
+        if !self.copies.is_empty() {
+            self.copies.prune();
+        }
         if self.fronts.is_empty() {
             return;
         }

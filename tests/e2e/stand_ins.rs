@@ -46,10 +46,20 @@ impl Programs {
 
 #[test]
 fn two_instances_have_one_port() {
+    expect_two_instances("spaces");
+}
+
+/// Docker's default profile refuses pidfd_getfd(2) too.
+#[test]
+fn two_instances_have_one_port_in_a_container() {
+    expect_two_instances("docker");
+}
+
+fn expect_two_instances(what: &str) {
     let home = Home::new();
     let programs = Programs::build(&home);
     let any = ("0.0.0.0", "8080");
-    let (blue, green) = (programs.start(&home, "blue", any), programs.start(&home, "green", any));
+    let [blue, green] = ["blue", "green"].map(|instance| programs.start_without(what, &home, instance, any));
     for server in [&blue, &green] {
         assert!(!processes::listens_on(server.pid(), PORT), "{}", server.stderr());
         assert!(!server.stderr().contains("warning"), "{}", server.stderr());
@@ -63,7 +73,9 @@ fn two_instances_have_one_port() {
             vec![programs.client.as_str(), "127.0.0.3", "8080"],
             vec!["curl", "-s", "http://localhost:8080"],
         ] {
-            let output = home.exec(&format!("shop/{instance}"), &command).output().success();
+            let name = format!("shop/{instance}");
+            let exec = [&[what, &programs.agentfs, "exec", &name, "--"][..], &command].concat();
+            let output = home.program(&programs.without).args(exec).output().success();
             assert_eq!(output.stdout.trim_end(), own, "{}", output.explain());
         }
     }
@@ -107,6 +119,12 @@ fn which_sockets_are_in_use_is_told() {
 /// Programs of the library, which the engine reaches through its bridges and fronts, have the same localhost.
 #[test]
 fn programs_of_the_library_are_reached_and_reach() {
+    for what in ["spaces", "docker"] {
+        expect_one_localhost(what);
+    }
+}
+
+fn expect_one_localhost(what: &str) {
     let home = Home::new();
     let programs = Programs::build(&home);
     let other = artifact::c_fixture("threaded.c").display().to_string();
@@ -118,7 +136,7 @@ fn programs_of_the_library_are_reached_and_reach() {
         FIXTURE_PORT=8080 "$2" 2>/dev/null || echo taken
         kill %1 %2
     "#;
-    let words = ["spaces", &programs.agentfs, "wrap", "--app", "shop", "--", "bash", "-c", script];
+    let words = [what, &programs.agentfs, "wrap", "--app", "shop", "--", "bash", "-c", script];
     let words = [&words[..], &[&programs.server, &programs.client, &other]].concat();
     let output = home.program(&programs.without).args(words).output();
     let lines: Vec<&str> = output.stdout.lines().collect();
@@ -172,14 +190,16 @@ async def main():
 asyncio.run(main())
 "#;
     let file = home.write("names.py", script).display().to_string();
-    let words = ["spaces", &programs.agentfs, "wrap", "--app", "shop", "--engine", "seccomp", "--"];
     let python = artifact::python("names.py");
-    let words = [&words[..], &[python[0].as_str(), &file]].concat();
-    let output = home.program(&programs.without).args(words).output().success();
     let expected = "('0.0.0.0', 8080) (('127.0.0.1', 8080), ('127.0.0.1', 8080), True)\n\
         ('::', 8081) (('::1', 8081), ('::1', 8081), True)\n\
         (('::ffff:127.0.0.1', 8081), ('127.0.0.1', 8081), False)\n\
         True True\n\
         b'hello' ('127.0.0.1', 8082)\n";
-    assert_eq!(output.stdout, expected, "{}", output.explain());
+    for what in ["spaces", "docker"] {
+        let words = [what, &programs.agentfs, "wrap", "--app", "shop", "--engine", "seccomp", "--"];
+        let words = [&words[..], &[python[0].as_str(), &file]].concat();
+        let output = home.program(&programs.without).args(words).output().success();
+        assert_eq!(output.stdout, expected, "{}", output.explain());
+    }
 }

@@ -91,6 +91,7 @@ impl Supervisor {
                 self.epolls.forget();
                 Answer::Continue
             }
+            libc::SYS_socket => self.make_socket(asked, arguments),
             libc::SYS_listen => self.listen(asked, lower_half(arguments[1])),
             libc::SYS_bind => match self.address(asked, arguments[1], arguments[2]) {
                 Some((bytes, endpoint)) => self.bind(asked, &bytes, endpoint),
@@ -149,7 +150,7 @@ impl Supervisor {
     // === bind ===
 
     fn bind(&mut self, asked: &Asked, bytes: &[u8], endpoint: Endpoint) -> Answer {
-        let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
+        let Ok(old) = self.socket_of(asked) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
         if self.is_inside(&old, tcp) {
             // It has a name already: the kernel says so.
@@ -225,6 +226,10 @@ impl Supervisor {
             self.watch_process(asked.caller);
         }
         let given = give(asked, Others::all(asked.caller, asked.number, old), old, &new);
+        if given.is_ok() {
+            self.copies.forget(old);
+            self.copies.keep(asked.caller, &new);
+        }
         if given.is_err() {
             drop(new);
             self.sweep();
@@ -262,7 +267,7 @@ impl Supervisor {
     // === listen ===
 
     fn listen(&mut self, asked: &Asked, backlog: u32) -> Answer {
-        let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
+        let Ok(old) = self.socket_of(asked) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
         let result = if self.is_inside(&old, tcp) {
             self.listen_inside(asked, &old, backlog)
@@ -275,7 +280,7 @@ impl Supervisor {
             let bytes = facts::spelled(Endpoint { port: 0, ..tcp.name }, tcp.v6);
             let Some(scope) = Scope::of(tcp.name.ip, tcp.v6_only) else { return Answer::Continue };
             self.bind_inside(asked, &old, tcp, &bytes, (0, scope))
-                .and_then(|()| asked.caller.descriptor(asked.number))
+                .and_then(|()| self.socket_of(asked))
                 .and_then(|new| self.listen_inside(asked, &new, backlog))
         } else {
             return Answer::Continue;
@@ -305,6 +310,7 @@ impl Supervisor {
             self.watch_process(asked.caller);
         }
         options::listen(socket, backlog.cast_signed())?;
+        self.copies.forget(socket);
         let owner = (asked.caller.leader(), asked.caller.name());
         let Some(front) = self.fronts.get_mut(place) else { return Ok(()) };
         if !front.listens {
@@ -326,12 +332,14 @@ impl Supervisor {
     fn connect_to(&mut self, asked: &Asked, pointer: u64, length: u64) -> Answer {
         let Some((_, endpoint)) = self.address(asked, pointer, length) else { return Answer::Continue };
         let here = rewrite::destination(endpoint).or_else(|| self.by_own_address(endpoint));
-        let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
+        let Ok(old) = self.socket_of(asked) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
         // The kernel refuses an IPv4 address on an IPv6 socket and the reverse, and a socket that is connected.
         if tcp.v6 != endpoint.ip.is_ipv6() || !tcp.closed {
             return Answer::Continue;
         }
+        // Whatever becomes of it, from here on we would only keep it open.
+        self.copies.forget(&old);
         let Some(to) = here else { return self.leave_space(asked, &old, tcp, false) };
         if asked.member.rules.covers(to.port) {
             if self.fronts.reached_by(to.ip, to.port) {
@@ -436,6 +444,29 @@ impl Supervisor {
     }
 
     // === sockets ===
+
+    /// The socket that a call names.
+    pub(super) fn socket_of(&self, asked: &Asked) -> io::Result<OwnedFd> {
+        self.copies.descriptor(asked.caller, asked.number)
+    }
+
+    /// socket(2), where we cannot get the program's sockets later.
+    fn make_socket(&mut self, asked: &Asked, arguments: &[u64; 6]) -> Answer {
+        let [domain, kind, protocol, ..] = arguments.map(|argument| lower_half(argument).cast_signed());
+        let Ok(Some(socket)) = facts::made(domain, kind, protocol) else { return Answer::Continue };
+        if !self.copies.has_room() {
+            return Answer::Continue;
+        }
+        let closes_on_exec = kind & libc::SOCK_CLOEXEC != 0;
+        match seccomp::give_new(&asked.filter, asked.id, &socket, closes_on_exec) {
+            Ok(()) => {
+                self.copies.keep(asked.caller, &socket);
+                Answer::Given
+            }
+            // The kernel says why not.
+            Err(_) => Answer::Continue,
+        }
+    }
 
     /// A fresh socket of the port space.
     pub(super) fn inside(&mut self, v6: bool) -> io::Result<OwnedFd> {

@@ -6,6 +6,7 @@ use crate::facts;
 use crate::ports::Ports;
 use crate::stand_ins;
 use crate::sys::seccomp::Answer;
+use crate::tcp_table;
 use agentfs_wire::address::Endpoint;
 use std::io;
 
@@ -25,18 +26,8 @@ impl Supervisor {
         if stand_ins.is_empty() {
             return Answer::Continue;
         }
-        let Ok(socket) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
-        let name = match which {
-            Which::Own => facts::name(&socket),
-            Which::Peer => facts::peer(&socket),
-        };
-        let Ok(true_name) = name else { return Answer::Continue };
+        let Some((true_name, is_ours)) = self.true_name(asked, which) else { return Answer::Continue };
         let port = stand_ins.of_instance(true_name.port);
-        // The socket at the other end is not ours to look at; no program but those of the instance listens there.
-        let is_ours = match which {
-            Which::Own => stand_ins::is_one(&socket),
-            Which::Peer => true_name.canonical().ip.is_loopback(),
-        };
         if port == true_name.port || !is_ours {
             return Answer::Continue;
         }
@@ -44,6 +35,25 @@ impl Supervisor {
         match write_name(asked, pointer, length, &address::write(Endpoint { port, ..true_name })) {
             Ok(()) => Answer::Done,
             Err(_) => Answer::Continue,
+        }
+    }
+
+    /// What the kernel says, and whether the number may be a stand-in.
+    fn true_name(&self, asked: &Asked, which: Which) -> Option<(Endpoint, bool)> {
+        let on_loopback = |name: Endpoint| {
+            let ip = name.canonical().ip;
+            ip.is_loopback() || ip.is_unspecified()
+        };
+        match (self.socket_of(asked), which) {
+            (Ok(socket), Which::Own) => Some((facts::name(&socket).ok()?, stand_ins::is_one(&socket))),
+            // The socket at the other end is not ours to look at; nobody but the instance listens there.
+            (Ok(socket), Which::Peer) => facts::peer(&socket).ok().map(|name| (name, on_loopback(name))),
+            (Err(_), which) if self.copies.is_needed() => {
+                let (own, peer) = tcp_table::names(asked.caller.socket(asked.number)?)?;
+                let name = if which == Which::Own { own } else { peer };
+                Some((name, name.port != 0 && on_loopback(name)))
+            }
+            (Err(_), _) => None,
         }
     }
 }
