@@ -1,5 +1,7 @@
 //! Which programs the engine serves, and how they are started. The engine itself is `agentfs_engine`; there is one on Linux
 //! only.
+use crate::printer::Printer;
+use crate::settings::Settings;
 use agentfs_wire::notice::Why;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -34,6 +36,16 @@ impl Choice {
     }
 }
 
+/// What no_new_privs does to programs of an ordinary user (prctl(2)).
+const NO_RIGHTS: &str = "what a served program starts cannot gain rights, so sudo and ping do not work there";
+
+/// Says what a program that is about to be served can no longer do.
+pub(crate) fn tell_rights(settings: &Settings, printer: &Printer) {
+    if settings.uid != 0 {
+        printer.detail(NO_RIGHTS);
+    }
+}
+
 /// That a program is served, for the trace: how, and errno of what the system does not give us.
 pub(crate) type Served = (Why, i32);
 
@@ -56,7 +68,7 @@ pub(crate) use other::{Place, available, begin, detach_and_serve, in_use, serves
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::{Choice, InUse, Served};
+    use super::{Choice, InUse, NO_RIGHTS, Served};
     use crate::exit::Exit;
     use crate::hint::Failure;
     use crate::settings::Settings;
@@ -65,6 +77,7 @@ mod linux {
     use agentfs_wire::companion::Rules;
     use agentfs_wire::env;
     use agentfs_wire::notice::Why;
+    use nix::errno::Errno;
     use std::ffi::OsString;
     use std::io;
     use std::os::fd::{AsFd, OwnedFd};
@@ -157,7 +170,7 @@ mod linux {
         match agentfs_engine::check() {
             Ok(Sockets::PortSpace) => Ok((
                 "serves static programs and Go, each instance in a port space of its own".to_owned(),
-                None,
+                (!nix::unistd::geteuid().is_root()).then(|| NO_RIGHTS.to_owned()),
             )),
             Ok(Sockets::StandIns { errno }) => Ok((
                 format!("serves static programs and Go on stand-ins: {}", no_space(errno)),
@@ -186,28 +199,39 @@ mod linux {
 
     /// Why there is no port space.
     fn no_space(errno: i32) -> String {
+        if errno == Errno::ENOPROTOOPT as i32 {
+            return "Linux before 5.14 does not say in which network a socket is".to_owned();
+        }
         format!("the system gives no network name space: {}", io::Error::from_raw_os_error(errno))
     }
 
     /// What lets a system give name spaces to its users.
     fn hint_for_spaces(errno: Option<i32>) -> String {
-        if errno == Some(nix::errno::Errno::ENOSPC as i32) {
-            return "all that the system allows are in use; for more: \
-                    `sudo sysctl user.max_net_namespaces=100000 user.max_user_namespaces=100000`"
-                .to_owned();
+        hint_for(errno, |path| std::fs::read_to_string(path).ok())
+    }
+
+    /// The same for a system whose settings `read` reads.
+    fn hint_for(errno: Option<i32>, read: impl Fn(&str) -> Option<String>) -> String {
+        let is = |path: &str, value: &str| read(path).is_some_and(|text| text.trim() == value);
+        let to_allow = |setting: &str| format!("to allow it: `sudo sysctl {setting}`");
+        if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+            return to_allow("kernel.apparmor_restrict_unprivileged_userns=0");
         }
-        let restricts =
-            |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
-        if restricts("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-            return "to allow it: `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`".to_owned();
+        if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+            return to_allow("kernel.unprivileged_userns_clone=1");
         }
-        if restricts("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-            return "to allow it: `sudo sysctl kernel.unprivileged_userns_clone=1`".to_owned();
+        if is("/proc/sys/user/max_user_namespaces", "0") {
+            return to_allow("user.max_user_namespaces=10000");
         }
-        if restricts("/proc/sys/user/max_user_namespaces", "0") {
-            return "to allow it: `sudo sysctl user.max_user_namespaces=10000`".to_owned();
+        match errno {
+            Some(errno) if errno == Errno::ENOSPC as i32 => {
+                let more = "user.max_net_namespaces=100000 user.max_user_namespaces=100000";
+                format!("all that the system allows are in use; for more: `sudo sysctl {more}`")
+            }
+            Some(errno) if errno == Errno::ENOPROTOOPT as i32 => "a later kernel has it".to_owned(),
+            _ => "in a container, allow user name spaces: with Docker `--security-opt seccomp=unconfined`"
+                .to_owned(),
         }
-        "in a container, allow user name spaces: with Docker `--security-opt seccomp=unconfined`".to_owned()
     }
 
     /// The instance that we are in ourselves, if it is of the same home.
@@ -229,7 +253,7 @@ mod linux {
         command.stdin(entrance).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
         match command.status() {
             // Who ignores SIGCHLD gets no status (wait(2)).
-            Err(error) if error.raw_os_error() != Some(nix::errno::Errno::ECHILD as i32) => Err(error),
+            Err(error) if error.raw_os_error() != Some(Errno::ECHILD as i32) => Err(error),
             Ok(status) if !status.success() => Err(io::Error::other("it could not be started")),
             _ => Ok(()),
         }
@@ -253,6 +277,33 @@ mod linux {
         };
         serve().map_err(|error| Failure::of(&error))?;
         Ok(Exit::Success)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_system_that_gives_no_name_space_is_told_with_its_command() {
+            let hint = |errno, path: &str, value: &str| {
+                hint_for(Some(errno), |asked| (asked.ends_with(path)).then(|| format!("{value}\n")))
+            };
+            let refused = Errno::EPERM as i32;
+            for (path, value, command) in [
+                (
+                    "apparmor_restrict_unprivileged_userns",
+                    "1",
+                    "kernel.apparmor_restrict_unprivileged_userns=0",
+                ),
+                ("unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+                ("max_user_namespaces", "0", "user.max_user_namespaces=10000"),
+            ] {
+                assert_eq!(hint(refused, path, value), format!("to allow it: `sudo sysctl {command}`"));
+            }
+            assert!(hint(refused, "apparmor_restrict_unprivileged_userns", "0").contains("Docker"));
+            assert!(hint(Errno::ENOSPC as i32, "", "").contains("user.max_net_namespaces"));
+            assert!(no_space(Errno::ENOPROTOOPT as i32).contains("Linux before 5.14"));
+        }
     }
 }
 

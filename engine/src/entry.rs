@@ -1,12 +1,12 @@
 //! How a program enters: its own process finds or starts the supervisor of its instance, installs the filter, and sends its
 //! descriptor there. Then it becomes the program.
-use crate::filter;
 use crate::limits::{ANSWER, BACKLOG, ENTRY_TRIES, MESSAGE_BYTES};
 use crate::port_space::PortSpace;
 use crate::protocol::{Answer, Ask, Member, Sockets};
 use crate::stand_ins::StandIns;
 use crate::supervisor::{Places, entry_files};
 use crate::sys::{exec, seccomp};
+use crate::{filter, kernel};
 use agentfs_home::{PRIVATE, RunLock};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
@@ -64,6 +64,10 @@ pub enum Refusal {
 /// [`Refusal`]: nothing was changed.
 pub fn enter(entry: &Entry<'_>, start: impl Fn(OwnedFd) -> io::Result<()>) -> Result<Entered, Refusal> {
     let Reached { supervisor, sockets, makes_sockets } = reach(entry.places, start)?;
+    // Descriptors are replaced since Linux 5.9, and given since 5.14. Without, calls would fail that work on the host.
+    if !kernel::is_at_least(if makes_sockets { (5, 14) } else { (5, 9) }) {
+        return Err(Refusal::Filter(io::Error::from_raw_os_error(libc::ENOSYS)));
+    }
     let mut more = Vec::new();
     if let Sockets::StandIns { .. } = sockets {
         more.extend([libc::SYS_getsockname, libc::SYS_getpeername]);

@@ -15,6 +15,7 @@ mod entry;
 mod facts;
 mod filter;
 mod fronts;
+mod kernel;
 mod limits;
 mod notices;
 mod port_space;

@@ -1,37 +1,84 @@
-//! The kernel's list of TCP sockets (/proc/net/tcp, proc(5)): the names of a socket that we have no descriptor of.
+//! The kernel's table of TCP sockets (sock_diag(7)): the names of a socket that we have no descriptor of. Numbers are in host
+//! byte order, ports and addresses in network byte order.
 use agentfs_wire::address::Endpoint;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+/// Bytes of `struct nlmsghdr`, and of `struct inet_diag_req_v2` after it.
+const HEADER: usize = 16;
+const QUESTION: usize = 56;
+/// Offsets in an answer: the ports, the addresses, the number of the socket.
+const PORTS: usize = HEADER + 4;
+const ADDRESSES: usize = HEADER + 8;
+const NUMBER: usize = HEADER + 68;
+/// `SOCK_DIAG_BY_FAMILY`, `NLMSG_DONE` and `NLMSG_ERROR`.
+const BY_FAMILY: u16 = 20;
+const DONE: u16 = 3;
+const ERROR: u16 = 2;
+/// All states but `TIME_WAIT`, in which no process has a socket.
+const STATES: u32 = !(1 << 6);
+/// Bytes that are read at once; the kernel fills at most 32 KiB (net/netlink/af_netlink.c).
+const PART: usize = 32 * 1024;
 
 /// The names of both ends of the socket with this number.
-pub(crate) fn names(socket: u64) -> Option<(Endpoint, Endpoint)> {
-    ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().find_map(|table| {
-        let text = std::fs::read_to_string(table).ok()?;
-        text.lines().find_map(|line| entry(line, socket))
-    })
+pub(crate) fn names(number: u64) -> Option<(Endpoint, Endpoint)> {
+    let number = u32::try_from(number).ok()?;
+    [AddressFamily::Inet, AddressFamily::Inet6].into_iter().find_map(|family| in_family(family, number))
 }
 
-/// A line: number, both ends, state, queues, timer, retransmissions, user, time, and the number of the socket.
-fn entry(line: &str, socket: u64) -> Option<(Endpoint, Endpoint)> {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    let (local, remote) = (words.next()?, words.next()?);
-    (words.nth(6)?.parse() == Ok(socket)).then_some(())?;
-    Some((endpoint(local)?, endpoint(remote)?))
+fn in_family(family: AddressFamily, number: u32) -> Option<(Endpoint, Endpoint)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let kernel = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag).ok()?;
+    send(kernel.as_raw_fd(), &question(family), MsgFlags::empty()).ok()?;
+    let mut buffer = vec![0; PART];
+    loop {
+        // The kernel writes each part when the one before was read.
+        let length = recv(kernel.as_raw_fd(), &mut buffer, MsgFlags::empty()).ok()?;
+        let mut part = buffer.get(..length)?;
+        while let Some(length) = bytes(part, 0).map(u32::from_ne_bytes) {
+            let length = usize::try_from(length).ok().filter(|length| *length >= HEADER)?;
+            let message = part.get(..length)?;
+            match bytes(message, 4).map(u16::from_ne_bytes)? {
+                BY_FAMILY if bytes(message, NUMBER).map(u32::from_ne_bytes) == Some(number) => {
+                    return both(message, family);
+                }
+                DONE | ERROR => return None,
+                _ => {}
+            }
+            part = part.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        }
+    }
 }
 
-/// `0100007F:1F90`: the address as words of the machine, the port as a number.
-fn endpoint(text: &str) -> Option<Endpoint> {
-    let (ip, port) = text.split_once(':')?;
-    let words: Vec<u32> = ip
-        .as_bytes()
-        .chunks(8)
-        .map(|digits| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())
-        .collect::<Option<_>>()?;
-    let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
-    let ip: IpAddr = match *bytes.as_slice() {
-        [a, b, c, d] => Ipv4Addr::new(a, b, c, d).into(),
-        ref bytes => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
+/// Asks for all sockets of a family.
+fn question(family: AddressFamily) -> Vec<u8> {
+    /// `NLM_F_REQUEST | NLM_F_DUMP`
+    const DUMP: u16 = 0x301;
+    let mut question = u32::try_from(HEADER + QUESTION).unwrap_or(u32::MAX).to_ne_bytes().to_vec();
+    question.extend([BY_FAMILY, DUMP].map(u16::to_ne_bytes).concat());
+    // Sequence and sender: there is only one request and one sender.
+    question.extend([0; 8]);
+    let numbers = [family as i32, libc::IPPROTO_TCP].map(|number| u8::try_from(number).unwrap_or(0));
+    question.extend([numbers[0], numbers[1], 0, 0]);
+    question.extend(STATES.to_ne_bytes());
+    question.resize(HEADER + QUESTION, 0);
+    question
+}
+
+fn both(message: &[u8], family: AddressFamily) -> Option<(Endpoint, Endpoint)> {
+    let end = |index: usize| {
+        let ip: IpAddr = match family {
+            AddressFamily::Inet => bytes::<4>(message, ADDRESSES + 16 * index)?.into(),
+            _ => bytes::<16>(message, ADDRESSES + 16 * index)?.into(),
+        };
+        Some(Endpoint { ip, port: u16::from_be_bytes(bytes(message, PORTS + 2 * index)?) })
     };
-    Some(Endpoint { ip, port: u16::from_str_radix(port, 16).ok()? })
+    Some((end(0)?, end(1)?))
+}
+
+fn bytes<const N: usize>(message: &[u8], from: usize) -> Option<[u8; N]> {
+    message.get(from..from.checked_add(N)?)?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -49,13 +96,6 @@ mod tests {
             let expected = (at(client.local_addr().unwrap()), at(client.peer_addr().unwrap()));
             assert_eq!(names(number), Some(expected));
         }
-        assert_eq!(names(u64::MAX), None);
-    }
-
-    #[test]
-    fn what_is_no_entry_is_none() {
-        for line in ["", "sl local_address rem_address st", "0: zz:1 00:2 0A 0 0 0 0 0 7"] {
-            assert_eq!(entry(line, 7), None, "{line}");
-        }
+        assert_eq!((names(u64::MAX), names(u64::from(u32::MAX))), (None, None));
     }
 }

@@ -73,7 +73,10 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     if engine::serves(arguments.engine, unreached) {
         let place = engine::Place { app: &target.app, instance: &target.instance, rules: of_engine };
         let why = match engine::begin(settings, &place, &mut variables) {
-            Ok(served) => Some(served),
+            Ok(served) => {
+                engine::tell_rights(settings, printer);
+                Some(served)
+            }
             Err(failure) => {
                 instance::warn_unreached(printer, &start.path, unreached, Some(&failure));
                 unreached.map(|why| (why, 0))

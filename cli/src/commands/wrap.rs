@@ -303,7 +303,10 @@ impl Wrap<'_> {
         let mut variables = prepared.variables.clone();
         let place = engine::Place { app, instance, rules: rules.clone() };
         match engine::begin(settings, &place, &mut variables) {
-            Ok(served) => instance::tell_unreached(settings, (app, instance), &start.path, served),
+            Ok(served) => {
+                engine::tell_rights(settings, printer);
+                instance::tell_unreached(settings, (app, instance), &start.path, served);
+            }
             Err(failure) => {
                 prepared.tell_unreached(settings, &start.path, claim);
                 instance::warn_unreached(printer, &start.path, prepared.unreached, Some(&failure));
