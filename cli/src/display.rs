@@ -206,6 +206,7 @@ fn reason(why: &str) -> String {
         "cannot_reach_rights" => "cannot intercept: changes its user or gains rights".to_owned(),
         "cannot_reach_out_of_sight" => "cannot intercept: the library is not in its file system".to_owned(),
         "engine" => "served by the seccomp engine".to_owned(),
+        "engine_stand_ins" => "served by the seccomp engine on stand-ins, because the system gives no network name space".to_owned(),
         "engine_ended" => "the supervisor of the seccomp engine was killed: programs that it served can no longer bind or connect; \
                            restart them"
             .to_owned(),

@@ -1,6 +1,10 @@
 //! Which programs the engine serves, and how they are started. The engine itself is `agentfs_engine`; there is one on Linux
 //! only.
+use crate::printer::Printer;
+use crate::settings::Settings;
+use agentfs_wire::notice::Why;
 use clap::ValueEnum;
+use serde::Serialize;
 
 /// What `--engine` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -32,23 +36,48 @@ impl Choice {
     }
 }
 
+/// What no_new_privs does to programs of an ordinary user (prctl(2)).
+const NO_RIGHTS: &str = "what a served program starts cannot gain rights, so sudo and ping do not work there";
+
+/// Says what a program that is about to be served can no longer do.
+pub(crate) fn tell_rights(settings: &Settings, printer: &Printer) {
+    if settings.uid != 0 {
+        printer.detail(NO_RIGHTS);
+    }
+}
+
+/// That a program is served, for the trace: how, and errno of what the system does not give us.
+pub(crate) type Served = (Why, i32);
+
+/// What serves the programs of an instance that the library does not reach, for `ps`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct InUse {
+    /// `seccomp`.
+    pub(crate) engine: &'static str,
+    /// Where its sockets are: `port_space` or `stand_ins`. Nothing if the supervisor was killed.
+    pub(crate) sockets: Option<&'static str>,
+    /// Why they are there, or why nothing is.
+    pub(crate) why: Option<String>,
+}
+
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Place, available, begin, detach_and_serve, serves};
+pub(crate) use linux::{Place, available, begin, detach_and_serve, in_use, serves};
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Place, available, begin, detach_and_serve, serves};
+pub(crate) use other::{Place, available, begin, detach_and_serve, in_use, serves};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::Choice;
+    use super::{Choice, InUse, NO_RIGHTS, Served};
     use crate::exit::Exit;
     use crate::hint::Failure;
     use crate::settings::Settings;
     use crate::{autostart, descriptors};
-    use agentfs_engine::{Entered, Entry, Member, Places, Refusal};
+    use agentfs_engine::{Entered, Entry, Member, Places, Refusal, Running, Sockets};
     use agentfs_wire::companion::Rules;
     use agentfs_wire::env;
     use agentfs_wire::notice::Why;
+    use nix::errno::Errno;
     use std::ffi::OsString;
     use std::io;
     use std::os::fd::{AsFd, OwnedFd};
@@ -83,7 +112,7 @@ mod linux {
         settings: &Settings,
         place: &Place<'_>,
         variables: &mut Vec<(OsString, OsString)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Served, Failure> {
         let places = Places {
             paths: settings.paths.clone(),
             app: place.app.to_owned(),
@@ -102,21 +131,30 @@ mod linux {
         let entered = agentfs_engine::enter(&entry, |entrance| start(settings, &places, entrance));
         variables.retain(|(name, _)| name != env::ENGINE);
         let failure = match entered {
-            Ok(Entered::Served | Entered::Inherited) => {
+            Ok(Entered::Served(sockets) | Entered::Inherited(sockets)) => {
                 variables.push((env::ENGINE.into(), env::ENGINE_ACTIVE.into()));
-                return Ok(());
+                return Ok(match sockets {
+                    Sockets::PortSpace => (Why::Engine, 0),
+                    Sockets::StandIns { errno } => (Why::EngineStandIns, errno),
+                });
             }
             Ok(Entered::Occupied) => Failure::of(
                 "a program above it has a seccomp filter with a supervisor already, and the kernel allows only one",
             ),
             Err(Refusal::PortSpace(error)) => {
                 Failure::of(format_args!("the system does not give it a network name space: {error}"))
-                    .hint(hint_for_spaces())
+                    .hint(hint_for_spaces(error.raw_os_error()))
             }
             Err(Refusal::Filter(error)) => {
                 Failure::of(format_args!("the system does not allow a seccomp filter: {error}"))
                     .hint("Linux 5.14 or later is needed, and a container that allows seccomp(2)")
             }
+            Err(Refusal::Memory(error)) => Failure::of(format_args!(
+                "the system does not let the engine read its memory: {error}"
+            ))
+            .hint(
+                "it needs `kernel.yama.ptrace_scope` 0 or 1, and a container that allows process_vm_readv(2)",
+            ),
             Err(Refusal::Supervisor(error)) => {
                 Failure::of(format_args!("the supervisor of the seccomp engine does not answer: {error}"))
             }
@@ -128,26 +166,72 @@ mod linux {
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn available() -> Result<&'static str, Failure> {
-        agentfs_engine::check()
-            .map(|()| "serves static programs and Go")
-            .map_err(|error| Failure::of(error).hint(hint_for_spaces()))
+    pub(crate) fn available() -> Result<(String, Option<String>), Failure> {
+        match agentfs_engine::check() {
+            Ok(Sockets::PortSpace) => Ok((
+                "serves static programs and Go, each instance in a port space of its own".to_owned(),
+                (!nix::unistd::geteuid().is_root()).then(|| NO_RIGHTS.to_owned()),
+            )),
+            Ok(Sockets::StandIns { errno }) => Ok((
+                format!("serves static programs and Go on stand-ins: {}", no_space(errno)),
+                Some(hint_for_spaces(Some(errno))),
+            )),
+            Err(error) => {
+                let hint = hint_for_spaces(error.raw_os_error());
+                Err(Failure::of(error).hint(hint))
+            }
+        }
+    }
+
+    /// The engine that serves programs of an instance now. Nothing if none of them needs one.
+    pub(crate) fn in_use(settings: &Settings, app: &str, instance: &str) -> Option<InUse> {
+        let places =
+            Places { paths: settings.paths.clone(), app: app.to_owned(), instance: instance.to_owned() };
+        let (sockets, why) = match agentfs_engine::running(&places)? {
+            Running::Serves(Sockets::PortSpace) => (Some("port_space"), None),
+            Running::Serves(Sockets::StandIns { errno }) => (Some("stand_ins"), Some(no_space(errno))),
+            Running::Ended => {
+                (None, Some("the supervisor was killed; restart the programs that it served".to_owned()))
+            }
+        };
+        Some(InUse { engine: "seccomp", sockets, why })
+    }
+
+    /// Why there is no port space.
+    fn no_space(errno: i32) -> String {
+        if errno == Errno::ENOPROTOOPT as i32 {
+            return "Linux before 5.14 does not say in which network a socket is".to_owned();
+        }
+        format!("the system gives no network name space: {}", io::Error::from_raw_os_error(errno))
     }
 
     /// What lets a system give name spaces to its users.
-    fn hint_for_spaces() -> String {
-        let restricts =
-            |path: &str, value: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
-        if restricts("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-            return "to allow it: `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`".to_owned();
+    fn hint_for_spaces(errno: Option<i32>) -> String {
+        hint_for(errno, |path| std::fs::read_to_string(path).ok())
+    }
+
+    /// The same for a system whose settings `read` reads.
+    fn hint_for(errno: Option<i32>, read: impl Fn(&str) -> Option<String>) -> String {
+        let is = |path: &str, value: &str| read(path).is_some_and(|text| text.trim() == value);
+        let to_allow = |setting: &str| format!("to allow it: `sudo sysctl {setting}`");
+        if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+            return to_allow("kernel.apparmor_restrict_unprivileged_userns=0");
         }
-        if restricts("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-            return "to allow it: `sudo sysctl kernel.unprivileged_userns_clone=1`".to_owned();
+        if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
+            return to_allow("kernel.unprivileged_userns_clone=1");
         }
-        if restricts("/proc/sys/user/max_user_namespaces", "0") {
-            return "to allow it: `sudo sysctl user.max_user_namespaces=10000`".to_owned();
+        if is("/proc/sys/user/max_user_namespaces", "0") {
+            return to_allow("user.max_user_namespaces=10000");
         }
-        "in a container, allow user name spaces: with Docker `--security-opt seccomp=unconfined`".to_owned()
+        match errno {
+            Some(errno) if errno == Errno::ENOSPC as i32 => {
+                let more = "user.max_net_namespaces=100000 user.max_user_namespaces=100000";
+                format!("all that the system allows are in use; for more: `sudo sysctl {more}`")
+            }
+            Some(errno) if errno == Errno::ENOPROTOOPT as i32 => "a later kernel has it".to_owned(),
+            _ => "in a container, allow user name spaces: with Docker `--security-opt seccomp=unconfined`"
+                .to_owned(),
+        }
     }
 
     /// The instance that we are in ourselves, if it is of the same home.
@@ -169,7 +253,7 @@ mod linux {
         command.stdin(entrance).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
         match command.status() {
             // Who ignores SIGCHLD gets no status (wait(2)).
-            Err(error) if error.raw_os_error() != Some(nix::errno::Errno::ECHILD as i32) => Err(error),
+            Err(error) if error.raw_os_error() != Some(Errno::ECHILD as i32) => Err(error),
             Ok(status) if !status.success() => Err(io::Error::other("it could not be started")),
             _ => Ok(()),
         }
@@ -194,11 +278,38 @@ mod linux {
         serve().map_err(|error| Failure::of(&error))?;
         Ok(Exit::Success)
     }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_system_that_gives_no_name_space_is_told_with_its_command() {
+            let hint = |errno, path: &str, value: &str| {
+                hint_for(Some(errno), |asked| (asked.ends_with(path)).then(|| format!("{value}\n")))
+            };
+            let refused = Errno::EPERM as i32;
+            for (path, value, command) in [
+                (
+                    "apparmor_restrict_unprivileged_userns",
+                    "1",
+                    "kernel.apparmor_restrict_unprivileged_userns=0",
+                ),
+                ("unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+                ("max_user_namespaces", "0", "user.max_user_namespaces=10000"),
+            ] {
+                assert_eq!(hint(refused, path, value), format!("to allow it: `sudo sysctl {command}`"));
+            }
+            assert!(hint(refused, "apparmor_restrict_unprivileged_userns", "0").contains("Docker"));
+            assert!(hint(Errno::ENOSPC as i32, "", "").contains("user.max_net_namespaces"));
+            assert!(no_space(Errno::ENOPROTOOPT as i32).contains("Linux before 5.14"));
+        }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod other {
-    use super::Choice;
+    use super::{Choice, InUse, Served};
     use crate::exit::Exit;
     use crate::hint::Failure;
     use crate::settings::Settings;
@@ -227,8 +338,13 @@ mod other {
     ///
     /// # Errors
     /// None.
-    pub(crate) fn available() -> Result<&'static str, Failure> {
-        Ok("not needed here")
+    pub(crate) fn available() -> Result<(String, Option<String>), Failure> {
+        Ok(("not needed here".to_owned(), None))
+    }
+
+    /// None.
+    pub(crate) fn in_use(_settings: &Settings, _app: &str, _instance: &str) -> Option<InUse> {
+        None
     }
 
     /// It cannot begin.
@@ -239,7 +355,7 @@ mod other {
         _settings: &Settings,
         _place: &Place<'_>,
         _variables: &mut Vec<(OsString, OsString)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Served, Failure> {
         Err(absent())
     }
 

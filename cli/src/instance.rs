@@ -179,7 +179,14 @@ fn cause(why: Why) -> &'static str {
 
 /// Sends a notice for the trace: the program at `path`, which is about to start, cannot be intercepted. Like
 /// all notices it may be lost.
-pub(crate) fn tell_unreached(settings: &Settings, app: &str, instance: &str, path: &Path, why: Why) {
+///
+/// Or it is served by the engine; then `errno` is what the system said when it was asked for a name space.
+pub(crate) fn tell_unreached(
+    settings: &Settings,
+    (app, instance): (&str, &str),
+    path: &Path,
+    (why, errno): (Why, i32),
+) {
     let file = path.to_string_lossy();
     // Of a long path, a notice has room only for the end.
     let start = file.len().saturating_sub(128);
@@ -187,7 +194,7 @@ pub(crate) fn tell_unreached(settings: &Settings, app: &str, instance: &str, pat
         call: Call::Exec,
         outcome: Outcome::Passed,
         why,
-        errno: 0,
+        errno,
         fd: -1,
         pid: std::process::id(),
         time_ns: now_ms().saturating_mul(1_000_000),

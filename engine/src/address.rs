@@ -49,6 +49,13 @@ pub(crate) fn write(endpoint: Endpoint) -> Vec<u8> {
     bytes
 }
 
+/// The same address with another port.
+pub(crate) fn with_port(bytes: &[u8], port: u16) -> Vec<u8> {
+    let [family, ports, rest] = [0..2, 2..4, 4..bytes.len()].map(|part| bytes.get(part).unwrap_or_default());
+    debug_assert_eq!(ports.len(), 2, "an inet address");
+    [family, &port.to_be_bytes(), rest].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +67,7 @@ mod tests {
             let endpoint = Endpoint { ip: address.ip(), port: address.port() };
             let bytes = write(endpoint);
             assert_eq!(read(&bytes), Some(endpoint));
+            assert_eq!(read(&with_port(&bytes, 7)), Some(Endpoint { port: 7, ..endpoint }));
             assert_eq!(read(&bytes[..least]), Some(endpoint));
             for length in 0..least {
                 assert_eq!(read(&bytes[..length]), None, "{text}, {length} bytes");

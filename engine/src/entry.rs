@@ -1,16 +1,18 @@
 //! How a program enters: its own process finds or starts the supervisor of its instance, installs the filter, and sends its
 //! descriptor there. Then it becomes the program.
-use crate::filter;
 use crate::limits::{ANSWER, BACKLOG, ENTRY_TRIES, MESSAGE_BYTES};
 use crate::port_space::PortSpace;
-use crate::protocol::{Answer, Ask, Member};
+use crate::protocol::{Answer, Ask, Member, Sockets};
+use crate::stand_ins::StandIns;
 use crate::supervisor::{Places, entry_files};
 use crate::sys::{exec, options, seccomp};
+use crate::{filter, kernel};
 use agentfs_home::{PRIVATE, RunLock};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, bind, connect, listen, recv, sendmsg, socket_with, sockopt,
 };
+use rustix::process::{PTracer, set_ptracer};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io::{self, IoSlice};
@@ -34,9 +36,9 @@ pub struct Entry<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entered {
     /// The program's calls are answered by the supervisor.
-    Served,
+    Served(Sockets),
     /// A program above has a filter of the same instance, which this program inherits.
-    Inherited,
+    Inherited(Sockets),
     /// A program above has a filter of another instance, or of somebody else. There can be only one, so this program is not
     /// served.
     Occupied,
@@ -45,10 +47,12 @@ pub enum Entered {
 /// Why a program cannot be served. It can be started all the same.
 #[derive(Debug)]
 pub enum Refusal {
-    /// The system has no name spaces for us.
+    /// The system has neither a name space for us nor stand-ins.
     PortSpace(io::Error),
     /// The system does not let us install a filter.
     Filter(io::Error),
+    /// The system does not let the supervisor read our memory.
+    Memory(io::Error),
     /// The supervisor does not answer.
     Supervisor(io::Error),
 }
@@ -59,9 +63,20 @@ pub enum Refusal {
 /// # Errors
 /// [`Refusal`]: nothing was changed.
 pub fn enter(entry: &Entry<'_>, start: impl Fn(OwnedFd) -> io::Result<()>) -> Result<Entered, Refusal> {
+    let Reached { supervisor, sockets, makes_sockets } = reach(entry.places, start)?;
+    // Descriptors are replaced since Linux 5.9, and given since 5.14. Without, calls would fail that work on the host.
+    if !kernel::is_at_least(if makes_sockets { (5, 14) } else { (5, 9) }) {
+        return Err(Refusal::Filter(io::Error::from_raw_os_error(libc::ENOSYS)));
+    }
+    let mut more = Vec::new();
+    if let Sockets::StandIns { .. } = sockets {
+        more.extend([libc::SYS_getsockname, libc::SYS_getpeername]);
+    }
+    if makes_sockets {
+        more.push(libc::SYS_socket);
+    }
     let program =
-        filter::program().ok_or_else(|| Refusal::Filter(io::Error::from_raw_os_error(libc::ENOSYS)))?;
-    let supervisor = reach(entry.places, start)?;
+        filter::program(&more).ok_or_else(|| Refusal::Filter(io::Error::from_raw_os_error(libc::ENOSYS)))?;
     // A program that has no rights to lose needs none of this; for any other it is the condition for a filter.
     let filter = match seccomp::install(&program) {
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
@@ -72,26 +87,55 @@ pub fn enter(entry: &Entry<'_>, start: impl Fn(OwnedFd) -> io::Result<()>) -> Re
     };
     let filter = match filter {
         Ok(filter) => filter,
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Ok(occupied(entry)),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => return Ok(occupied(entry, sockets)),
         Err(error) => return Err(Refusal::Filter(error)),
     };
     // From here on calls wait for the supervisor: if it ended at this moment, they would fail.
     let network = options::network(&supervisor).unwrap_or(0);
     let serve = Ask::Serve { member: entry.member.clone(), network };
     match ask(&supervisor, &serve, Some(filter.as_fd())) {
-        Ok(Answer { errno: None }) => Ok(Entered::Served),
-        Ok(Answer { errno: Some(errno) }) => Err(Refusal::Supervisor(io::Error::from_raw_os_error(errno))),
+        Ok(Answer { errno: None, .. }) => Ok(Entered::Served(sockets)),
+        Ok(Answer { errno: Some(errno), .. }) => {
+            Err(Refusal::Supervisor(io::Error::from_raw_os_error(errno)))
+        }
         Err(error) => Err(Refusal::Supervisor(error)),
     }
 }
 
-/// Whether the system gives us a port space. The caller has one thread.
+/// Where the system gives us ports. The caller has one thread.
 ///
 /// # Errors
-/// Why not.
-pub fn check() -> io::Result<()> {
-    let (space, _) = PortSpace::make(Vec::new(), || ());
-    space.map(|space| space.end())
+/// Why nowhere.
+pub fn check() -> io::Result<Sockets> {
+    match PortSpace::make(Vec::new(), || ()).0 {
+        Ok(space) => {
+            space.end();
+            Ok(Sockets::PortSpace)
+        }
+        Err(error) => {
+            StandIns::new()?;
+            Ok(Sockets::StandIns { errno: error.raw_os_error().unwrap_or(libc::EPERM) })
+        }
+    }
+}
+
+/// What is known of an instance's supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// It serves programs.
+    Serves(Sockets),
+    /// It was killed, or answers nothing.
+    Ended,
+}
+
+/// Asks the supervisor of an instance, if it has one.
+pub fn running(places: &Places) -> Option<Running> {
+    let (path, _) = entry_files(places);
+    match open(&path).and_then(|supervisor| ask(&supervisor, &Ask::Hello, None)) {
+        Ok(Answer { sockets: Some(sockets), .. }) => Some(Running::Serves(sockets)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Some(Running::Ended),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// Becomes the program, past our own library. Returns only if that fails.
@@ -104,10 +148,10 @@ pub fn become_program(
 }
 
 /// A filter is there already.
-fn occupied(entry: &Entry<'_>) -> Entered {
+fn occupied(entry: &Entry<'_>, sockets: Sockets) -> Entered {
     let key = |places: &Places| (places.paths.run.clone(), places.app.clone(), places.instance.clone());
     match entry.outer {
-        Some(outer) if key(outer) == key(entry.places) => Entered::Inherited,
+        Some(outer) if key(outer) == key(entry.places) => Entered::Inherited(sockets),
         outer => {
             if let Some(outer) = outer
                 && let Ok(supervisor) = open(&entry_files(outer).0)
@@ -119,14 +163,41 @@ fn occupied(entry: &Entry<'_>) -> Entered {
     }
 }
 
-/// A connection to a supervisor that has a port space.
-fn reach(places: &Places, start: impl Fn(OwnedFd) -> io::Result<()>) -> Result<OwnedFd, Refusal> {
+/// Asks the supervisor how it is, and lets it read our memory, which is that of the program later: where Yama allows it to parents
+/// only (`kernel.yama.ptrace_scope` 1), a process can name another one.
+fn greet(supervisor: &OwnedFd) -> io::Result<Answer> {
+    let answer = ask(supervisor, &Ask::Hello, None)?;
+    let pid = rustix::process::Pid::from_raw(answer.pid);
+    match (answer.unreadable, pid) {
+        (Some(_), Some(pid)) if set_ptracer(PTracer::ProcessID(pid)).is_ok() => {
+            ask(supervisor, &Ask::Hello, None)
+        }
+        _ => Ok(answer),
+    }
+}
+
+/// A supervisor that was reached.
+struct Reached {
+    supervisor: OwnedFd,
+    sockets: Sockets,
+    /// Whether it makes the sockets of programs.
+    makes_sockets: bool,
+}
+
+/// A connection to a supervisor, and where its ports are.
+fn reach(places: &Places, start: impl Fn(OwnedFd) -> io::Result<()>) -> Result<Reached, Refusal> {
     let mut last = io::Error::from_raw_os_error(libc::ECONNREFUSED);
     for _ in 0..ENTRY_TRIES {
         let supervisor = find(places, &start).map_err(Refusal::Supervisor)?;
-        match ask(&supervisor, &Ask::Hello, None) {
-            Ok(Answer { errno: None }) => return Ok(supervisor),
-            Ok(Answer { errno: Some(errno) }) => {
+        match greet(&supervisor) {
+            Ok(Answer { sockets: Some(_), unreadable: Some(errno), .. }) => {
+                return Err(Refusal::Memory(io::Error::from_raw_os_error(errno)));
+            }
+            Ok(Answer { sockets: Some(sockets), makes_sockets, .. }) => {
+                return Ok(Reached { supervisor, sockets, makes_sockets });
+            }
+            Ok(Answer { errno, .. }) => {
+                let errno = errno.unwrap_or(libc::EIO);
                 return Err(Refusal::PortSpace(io::Error::from_raw_os_error(errno)));
             }
             Err(error) if is_ending(&error) => last = error,

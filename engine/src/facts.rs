@@ -2,9 +2,11 @@
 use crate::address;
 use crate::sys::options;
 use agentfs_wire::address::Endpoint;
-use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, getpeername, getsockname, socket,
+};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// `TCP_CLOSE` of `tcp_info.tcpi_state`: neither connected, nor connecting, nor listening.
 const CLOSE: u8 = 7;
@@ -49,6 +51,27 @@ pub(crate) fn of(socket: impl AsFd) -> Option<Tcp> {
         closed: is_closed(socket),
         network: options::network(socket).unwrap_or(0),
     })
+}
+
+/// A fresh TCP socket of the host.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn fresh(v6: bool) -> io::Result<OwnedFd> {
+    let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp)?)
+}
+
+/// The TCP socket that socket(2) makes of these arguments. Nothing if they ask for another kind.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn made(domain: i32, kind: i32, protocol: i32) -> io::Result<Option<OwnedFd>> {
+    let flags = kind & (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+    let is_tcp = [libc::AF_INET, libc::AF_INET6].contains(&domain)
+        && kind & !flags == libc::SOCK_STREAM
+        && [0, libc::IPPROTO_TCP, MULTIPATH].contains(&protocol);
+    is_tcp.then(|| options::socket(domain, kind | libc::SOCK_CLOEXEC, protocol)).transpose()
 }
 
 /// The socket's own name.

@@ -33,8 +33,8 @@ const ASK: u32 = 0x7fc0_0000;
 /// `MSG_FASTOPEN`: the send connects.
 const FAST_OPEN: u32 = 0x2000_0000;
 
-/// The filter; nothing for a machine that it does not know.
-pub(crate) fn program() -> Option<Vec<sock_filter>> {
+/// The filter; nothing for a machine that it does not know. `more` are further calls that ask.
+pub(crate) fn program(more: &[libc::c_long]) -> Option<Vec<sock_filter>> {
     if ARCHITECTURE == 0 {
         return None;
     }
@@ -43,6 +43,7 @@ pub(crate) fn program() -> Option<Vec<sock_filter>> {
     let asks = [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_epoll_create1];
     #[cfg(target_arch = "x86_64")]
     let asks = [&asks[..], &[libc::SYS_epoll_create]].concat();
+    let asks = [&asks[..], more].concat();
     let count = u8::try_from(asks.len()).ok()?;
     // Jumps count the instructions that they leave out.
     let mut program =
@@ -77,12 +78,16 @@ mod tests {
 
     /// What the filter says about a call.
     fn run(machine: u32, number: i64, arguments: [u64; 6]) -> u32 {
+        run_with(&[], machine, number, arguments)
+    }
+
+    fn run_with(more: &[libc::c_long], machine: u32, number: i64, arguments: [u64; 6]) -> u32 {
         let mut data = Vec::new();
         data.extend(u32::try_from(number).unwrap().to_ne_bytes());
         data.extend(machine.to_ne_bytes());
         data.extend(0_u64.to_ne_bytes());
         data.extend(arguments.iter().flat_map(|argument| argument.to_ne_bytes()));
-        let program = program().unwrap();
+        let program = program(more).unwrap();
         let (mut at, mut register) = (0, 0);
         loop {
             let sock_filter { code, jt, jf, k } = program[at];
@@ -109,6 +114,16 @@ mod tests {
         for number in [libc::SYS_read, libc::SYS_accept4, libc::SYS_socket, libc::SYS_execve] {
             assert_eq!(run(ARCHITECTURE, number, [u64::MAX; 6]), ALLOW, "{number}");
         }
+    }
+
+    #[test]
+    fn more_calls_may_ask() {
+        let more = [libc::SYS_getsockname, libc::SYS_getpeername];
+        for number in [libc::SYS_bind, libc::SYS_getsockname, libc::SYS_getpeername] {
+            assert_eq!(run_with(&more, ARCHITECTURE, number, [0; 6]), ASK, "{number}");
+        }
+        assert_eq!(run(ARCHITECTURE, libc::SYS_getsockname, [0; 6]), ALLOW);
+        assert_eq!(run_with(&more, ARCHITECTURE, libc::SYS_read, [0; 6]), ALLOW);
     }
 
     #[test]

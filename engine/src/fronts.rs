@@ -79,6 +79,11 @@ impl Fronts {
         self.all.iter().map(|(place, front)| (*place, front))
     }
 
+    /// Whether anything of this supervisor is bound to a port.
+    pub(crate) fn has_port(&self, port: u16) -> bool {
+        self.all.keys().any(|(own, _)| *own == port)
+    }
+
     /// Whether a socket of the port space is bound where a connect to `ip` and `port` arrives.
     pub(crate) fn reached_by(&self, ip: IpAddr, port: u16) -> bool {
         self.all.keys().any(|(own, scope)| *own == port && scope.reached_by(ip))

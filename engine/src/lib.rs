@@ -10,21 +10,26 @@
 
 mod address;
 mod carry;
+mod copies;
 mod entry;
 mod facts;
 mod filter;
 mod fronts;
+mod kernel;
 mod limits;
 mod notices;
 mod port_space;
+mod ports;
 mod process;
 mod protocol;
 mod registration;
 mod relay;
+mod stand_ins;
 mod supervisor;
 mod sys;
+mod tcp_table;
 mod watched;
 
-pub use entry::{Entered, Entry, Refusal, become_program, check, enter};
-pub use protocol::Member;
+pub use entry::{Entered, Entry, Refusal, Running, become_program, check, enter, running};
+pub use protocol::{Member, Sockets};
 pub use supervisor::{Places, detach, supervise};

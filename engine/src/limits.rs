@@ -49,5 +49,8 @@ pub(crate) const TOLD_PORTS: usize = 4096;
 /// Most connections that wait for the supervisor to accept them. The kernel cuts it to `somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
 
+/// Sockets of which a supervisor keeps copies, where it cannot get them from the program. A further socket is the host's.
+pub(crate) const COPIES: usize = 4096;
+
 /// Events that the supervisor takes from the kernel at once.
 pub(crate) const EVENTS: usize = 64;

@@ -66,10 +66,18 @@ impl PortSpace {
         }
         drop(theirs);
         let mut space = Self { helper: ours, v4: Vec::new(), v6: Vec::new(), network: 0 };
-        space.v4 = space.batch(V4)?;
-        let first = space.v4.first().ok_or_else(gone)?;
-        space.network = options::network(first)?;
-        Ok(space)
+        let begun = space.begin();
+        if begun.is_err() {
+            space.end();
+        }
+        begun.map(|()| space)
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        self.v4 = self.batch(V4)?;
+        let first = self.v4.first().ok_or_else(gone)?;
+        self.network = options::network(first)?;
+        Ok(())
     }
 
     /// Ends the helper, which otherwise tells of an unexpected end.

@@ -1,11 +1,11 @@
 //! A process that the engine serves: its memory, its descriptors, its names. Everything is asked anew for each call, since
 //! the number of a thread may belong to another process a moment later; until the call is answered it does not.
 use crate::limits::ROOM_TRIES;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, pidfd_getfd, pidfd_open, prlimit};
 use std::fs;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 
 /// `PIDFD_THREAD` (Linux 6.9): a descriptor of a thread, which need not lead its process.
@@ -26,6 +26,19 @@ impl Caller {
         let base = usize::try_from(address).map_err(io::Error::other)?;
         let remote = [RemoteIoVec { base, len: buffer.len() }];
         Ok(process_vm_readv(self.pid(), &mut [IoSliceMut::new(buffer)], &remote)?)
+    }
+
+    /// Writes memory of the process.
+    ///
+    /// # Errors
+    /// `EFAULT` if not all of it can be written, `EPERM` if we may not.
+    pub(crate) fn write(self, address: u64, bytes: &[u8]) -> io::Result<()> {
+        let base = usize::try_from(address).map_err(io::Error::other)?;
+        let remote = [RemoteIoVec { base, len: bytes.len() }];
+        match process_vm_writev(self.pid(), &[IoSlice::new(bytes)], &remote)? {
+            written if written == bytes.len() => Ok(()),
+            _ => Err(io::Error::from_raw_os_error(libc::EFAULT)),
+        }
     }
 
     /// A descriptor of the process.
@@ -108,6 +121,29 @@ impl Caller {
         named.collect()
     }
 
+    /// The number of the socket under a descriptor of the process.
+    pub(crate) fn socket(self, number: i32) -> Option<u64> {
+        let link = fs::read_link(format!("/proc/{}/fd/{number}", self.0)).ok()?;
+        socket_number(link.to_str()?)
+    }
+
+    /// The numbers of all sockets of the process.
+    pub(crate) fn sockets(self) -> Vec<u64> {
+        self.descriptors().iter().filter_map(|(_, what)| socket_number(what)).collect()
+    }
+
+    /// Whether we may read the memory of the process. Nothing is read.
+    ///
+    /// # Errors
+    /// `EPERM` if we may not, `ENOSYS` if nobody may.
+    pub(crate) fn is_readable(self) -> io::Result<()> {
+        // Nothing is ever mapped at the first address.
+        match self.read(0, &mut [0]) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Calls `call` while the process may open a descriptor with this number.
     ///
     /// # Errors
@@ -142,6 +178,11 @@ impl Caller {
     fn pid(self) -> Pid {
         Pid::from_raw(i32::try_from(self.0).unwrap_or(0))
     }
+}
+
+/// The number in `socket:[NUMBER]`.
+fn socket_number(name: &str) -> Option<u64> {
+    name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// The limit of open files of a process.

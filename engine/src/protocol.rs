@@ -16,6 +16,19 @@ pub struct Member {
     pub command: String,
 }
 
+/// Where the ports of an instance are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sockets {
+    /// In a network name space of its own.
+    PortSpace,
+    /// On the host's loopback, where other numbers stand in for the instance's.
+    StandIns {
+        /// errno of the name space that the system does not give us.
+        errno: i32,
+    },
+}
+
 /// A question to a supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -38,4 +51,16 @@ pub(crate) enum Ask {
 pub(crate) struct Answer {
     /// errno of what failed.
     pub(crate) errno: Option<i32>,
+    /// Where the ports of the instance are, if it has some.
+    #[serde(default)]
+    pub(crate) sockets: Option<Sockets>,
+    /// Whether the supervisor makes the sockets of its programs.
+    #[serde(default)]
+    pub(crate) makes_sockets: bool,
+    /// The supervisor's process, so that a program can let it read its memory.
+    #[serde(default)]
+    pub(crate) pid: i32,
+    /// errno if it may not read the memory of who asks.
+    #[serde(default)]
+    pub(crate) unreadable: Option<i32>,
 }

@@ -2,9 +2,11 @@
 //! registered it, before it binds or connects it.
 use crate::facts;
 use crate::process::Caller;
-use crate::sys::kcmp;
+use crate::sys::{fork, kcmp};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::unistd::ForkResult;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -90,22 +92,40 @@ impl Others {
     }
 
     /// Registers the new socket where the old one was. epoll(7) knows a socket together with the number under which it was
-    /// added, so this thread's own table of descriptors gets the program's numbers for a moment.
+    /// added, so a table of descriptors of our own gets the program's numbers for a moment.
     pub(crate) fn register(self, old: &OwnedFd, socket: &OwnedFd) -> io::Result<()> {
         if self.places.is_empty() {
             return Ok(());
         }
-        std::thread::scope(|scope| {
-            scope
-                .spawn(|| self.register_here(old, socket))
-                .join()
-                .unwrap_or(Err(io::Error::from_raw_os_error(libc::EIO)))
-        })
+        let in_thread = std::thread::scope(|scope| {
+            let register = || unshare(CloneFlags::CLONE_FILES).map(|()| self.register_here(old, socket));
+            scope.spawn(register).join()
+        });
+        match in_thread {
+            Ok(Ok(result)) => result,
+            // Docker's default profile forbids unshare(2) altogether. A process costs more, and is allowed.
+            Ok(Err(_)) => self.register_in_process(old, socket),
+            Err(_) => Err(io::Error::from_raw_os_error(libc::EIO)),
+        }
     }
 
-    /// In a thread of its own, whose descriptors go with it.
+    /// In a process of its own. Its descriptors are gone when this returns.
+    fn register_in_process(&self, old: &OwnedFd, socket: &OwnedFd) -> io::Result<()> {
+        match fork::fork()? {
+            ForkResult::Child => {
+                let _ = self.register_here(old, socket);
+                std::process::exit(0)
+            }
+            ForkResult::Parent { child } => {
+                // Who ignores SIGCHLD gets no status (wait(2)), and waits all the same.
+                while nix::sys::wait::waitpid(child, None) == Err(Errno::EINTR) {}
+                Ok(())
+            }
+        }
+    }
+
+    /// In a table of descriptors of its own.
     fn register_here(&self, old: &OwnedFd, socket: &OwnedFd) -> io::Result<()> {
-        unshare(CloneFlags::CLONE_FILES)?;
         // This table lives a moment longer than the thread: the old socket must not be in it.
         let _ = nix::unistd::close(old.as_raw_fd());
         let floor = self.places.iter().map(|place| place.1).max().unwrap_or(0).saturating_add(1);

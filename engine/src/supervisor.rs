@@ -9,20 +9,25 @@
 //! ```
 //!
 //! - [`calls`]: what becomes of a call
+//! - [`names`]: names of sockets, where they are not true
 //! - [`entrance`]: programs that start
 //! - [`passing`]: connections that are passed on
 mod calls;
 mod entrance;
+mod names;
 mod passing;
 
 use crate::carry::Usual;
+use crate::copies::Copies;
 use crate::fronts::{Fronts, Place};
 use crate::limits::{ANSWER, EVENTS, LINGER, LOOK, RELAY_BYTES};
 use crate::notices::{News, Notices};
 use crate::port_space::PortSpace;
-use crate::protocol::Member;
+use crate::ports::Ports;
+use crate::protocol::{Member, Sockets};
 use crate::registration::EpollInstances;
 use crate::relay::{Relay, Side};
+use crate::stand_ins::StandIns;
 use crate::sys::seccomp::Notification;
 use crate::sys::{fork, seccomp};
 use crate::watched::Watched;
@@ -110,8 +115,10 @@ struct Supervisor {
     entrance: OwnedFd,
     entering: HashMap<u64, OwnedFd>,
     filters: HashMap<u64, Filter>,
-    /// The port space, or why there is none.
-    space: Result<PortSpace, i32>,
+    /// The instance's ports, or why there are none.
+    ports: Result<Ports, i32>,
+    /// Why there is no port space.
+    without_space: i32,
     usual: Usual,
     fronts: Fronts,
     front_tokens: HashMap<Place, u64>,
@@ -125,6 +132,7 @@ struct Supervisor {
     watched: Watched,
     notices: Notices,
     epolls: EpollInstances,
+    copies: Copies,
     /// The collector's notice socket: its number and its time, by which a new collector is known.
     collector: Option<(u64, i64, i64)>,
     /// Calls that wait for the run dir's lock: the filter, the call, and how often it was tried.
@@ -154,12 +162,14 @@ pub fn supervise(places: &Places, entrance: OwnedFd) -> io::Result<()> {
     // The sockets of the run dir are the user's alone.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let mut notices = Notices::new(&places.paths, &places.app, &places.instance);
-    let (space, entrance) = match PortSpace::make(vec![entrance], || tell_of_end(&mut notices)) {
-        (Ok(space), entrance) => (Ok(space), entrance),
-        (Err(error), entrance) => (Err(error.raw_os_error().unwrap_or(libc::EPERM)), entrance),
-    };
+    let (space, entrance) = PortSpace::make(vec![entrance], || tell_of_end(&mut notices));
+    let errno = |error: &io::Error| error.raw_os_error().unwrap_or(libc::EPERM);
+    let without_space = space.as_ref().err().map_or(0, errno);
+    // If there are no stand-ins either, a name space is what can be allowed.
+    let stand_ins = |_| StandIns::new().map(Ports::StandIns).map_err(|_| without_space);
+    let ports = space.map(Ports::Space).or_else(stand_ins);
     let entrance = entrance.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
-    let mut supervisor = Supervisor::new(places, entrance, space)?;
+    let mut supervisor = Supervisor::new(places, entrance, (ports, without_space))?;
     supervisor.run()
 }
 
@@ -184,14 +194,18 @@ pub fn detach() -> io::Result<bool> {
 // === impl Supervisor ===
 
 impl Supervisor {
-    fn new(places: &Places, entrance: OwnedFd, mut space: Result<PortSpace, i32>) -> io::Result<Self> {
+    fn new(
+        places: &Places,
+        entrance: OwnedFd,
+        (mut ports, without_space): (Result<Ports, i32>, i32),
+    ) -> io::Result<Self> {
         let names = app_name(&places.app).zip(instance_name(&places.instance));
         let (app, instance) = names.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let name = SocketName { app, instance, kind: Kind::Main };
-        let usual = match &mut space {
-            Ok(space) => {
-                let v4 = space.socket(false)?;
-                Usual::of(&v4, space.socket(true).ok())
+        let usual = match &mut ports {
+            Ok(ports) => {
+                let v4 = ports.socket(false)?;
+                Usual::of(&v4, ports.socket(true).ok())
             }
             Err(_) => Usual::default(),
         };
@@ -204,7 +218,8 @@ impl Supervisor {
             entrance,
             entering: HashMap::new(),
             filters: HashMap::new(),
-            space,
+            ports,
+            without_space,
             usual,
             fronts: Fronts::new(&places.paths.run, &places.paths.run_lock, name),
             front_tokens: HashMap::new(),
@@ -215,6 +230,7 @@ impl Supervisor {
             watched: Watched::new()?,
             notices: Notices::new(&places.paths, &places.app, &places.instance),
             epolls: EpollInstances::default(),
+            copies: Copies::new(),
             collector: None,
             waiting: Vec::new(),
             has_foreigners: false,
@@ -226,8 +242,8 @@ impl Supervisor {
         rustix::io::ioctl_fionbio(&supervisor.entrance, true)?;
         let entrance = supervisor.entrance.try_clone()?;
         supervisor.wait_for(&entrance, Source::Entrance, EpollFlags::EPOLLIN)?;
-        if let Ok(space) = &supervisor.space {
-            let helper = space.helper().try_clone_to_owned()?;
+        if let Some(helper) = supervisor.ports.as_ref().ok().and_then(Ports::helper) {
+            let helper = helper.try_clone_to_owned()?;
             supervisor.wait_for(&helper, Source::Helper, EpollFlags::empty())?;
         }
         Ok(supervisor)
@@ -237,7 +253,8 @@ impl Supervisor {
     fn run(&mut self) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
-            let has_listeners = !self.fronts.is_empty() || !self.bridges.is_empty();
+            let has_listeners =
+                !self.fronts.is_empty() || !self.bridges.is_empty() || !self.copies.is_empty();
             let is_idle = self.filters.is_empty() && self.entering.is_empty();
             let limit = if is_idle {
                 // Who started us asks at once.
@@ -338,6 +355,9 @@ impl Supervisor {
 
     /// Drops the fronts whose listeners are closed.
     fn sweep(&mut self) {
+        if !self.copies.is_empty() {
+            self.copies.prune();
+        }
         if self.fronts.is_empty() {
             return;
         }
@@ -385,10 +405,18 @@ impl Supervisor {
         if taken.is_at(&lock) {
             let _ = std::fs::remove_file(lock);
         }
-        if let Ok(space) = &self.space {
-            space.end();
+        if let Ok(ports) = &self.ports {
+            ports.end();
         }
         Ok(true)
+    }
+
+    /// Where the ports are.
+    fn sockets(&self) -> Option<Sockets> {
+        self.ports.as_ref().ok().map(|ports| match ports {
+            Ports::Space(_) => Sockets::PortSpace,
+            Ports::StandIns(_) => Sockets::StandIns { errno: self.without_space },
+        })
     }
 }
 

@@ -6,11 +6,11 @@ use nix::unistd::{Pid, Uid};
 use std::process::Command;
 
 /// The port that every server of these tests binds.
-const PORT: u16 = 8080;
+pub(crate) const PORT: u16 = 8080;
 
 /// `server ADDRESS PORT NAME`: says its port, and answers each request with NAME and the client's address. A signal closes
 /// the listener; the process goes on. `b` on stdin binds another port and says what came of it.
-const SERVER: &str = r#"
+pub(crate) const SERVER: &str = r#"
     #include <arpa/inet.h>
     #include <errno.h>
     #include <poll.h>
@@ -62,7 +62,7 @@ const SERVER: &str = r#"
 "#;
 
 /// `client ADDRESS PORT`: prints the body of the answer, or why it cannot connect.
-const CLIENT: &str = r#"
+pub(crate) const CLIENT: &str = r#"
     #include <arpa/inet.h>
     #include <stdio.h>
     #include <stdlib.h>
@@ -88,32 +88,57 @@ const CLIENT: &str = r#"
     }
 "#;
 
-/// `without WHAT COMMAND…`: runs a command under a filter of its own: `spaces` and `filters` are refused as a container
-/// does, `nothing` refuses nothing, `listener` has notifications that nobody needs.
-const WITHOUT: &str = r#"
+/// `without WHAT COMMAND…`: runs a command under a filter of its own. What is refused: `spaces` new name spaces, `docker` what
+/// Docker's default profile refuses, `filters` seccomp(2), `nothing` nothing; `listener` has notifications that nobody needs.
+pub(crate) const WITHOUT: &str = r#"
     #define _GNU_SOURCE
     #include <errno.h>
     #include <linux/filter.h>
     #include <linux/seccomp.h>
+    #include <sched.h>
     #include <stddef.h>
     #include <stdio.h>
     #include <string.h>
     #include <sys/prctl.h>
     #include <sys/syscall.h>
     #include <unistd.h>
+    static struct sock_filter code[64];
+    static unsigned short size;
+    static void add(unsigned op, unsigned yes, unsigned no, unsigned value) {
+        code[size++] = (struct sock_filter){op, yes, no, value};
+    }
+    static void load(unsigned at) { add(BPF_LD | BPF_W | BPF_ABS, 0, 0, at); }
+    /* A call, or one whose argument is or has something. */
+    static void refuse(unsigned number, int error) {
+        load(offsetof(struct seccomp_data, nr));
+        add(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, number);
+        add(BPF_RET | BPF_K, 0, 0, error ? SECCOMP_RET_ERRNO | error : SECCOMP_RET_USER_NOTIF);
+    }
+    static void refuse_if(unsigned number, int error, int argument, unsigned test, unsigned value) {
+        load(offsetof(struct seccomp_data, nr));
+        add(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, number);
+        load(offsetof(struct seccomp_data, args) + 8 * argument);
+        add(BPF_JMP | test | BPF_K, 0, 1, value);
+        add(BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | error);
+    }
     int main(int count, char **words) {
         (void)count;
-        unsigned number = -1, action = SECCOMP_RET_ERRNO | EPERM, flags = 0;
-        if (!strcmp(words[1], "spaces")) number = SYS_unshare;
-        if (!strcmp(words[1], "filters")) number = SYS_seccomp;
-        if (!strcmp(words[1], "listener")) flags = SECCOMP_FILTER_FLAG_NEW_LISTENER, action = SECCOMP_RET_USER_NOTIF;
-        struct sock_filter code[] = {
-            {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, nr)},
-            {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, number},
-            {BPF_RET | BPF_K, 0, 0, action},
-            {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
-        };
-        struct sock_fprog program = {4, code};
+        unsigned flags = 0, spaces = CLONE_NEWUSER | CLONE_NEWNET;
+        int docker = !strcmp(words[1], "docker");
+        if (docker || !strcmp(words[1], "spaces")) {
+            refuse_if(SYS_unshare, EPERM, 0, BPF_JSET, spaces);
+            refuse_if(SYS_clone, EPERM, 0, BPF_JSET, spaces);
+            refuse(SYS_clone3, ENOSYS);
+        }
+        if (docker) refuse(SYS_unshare, EPERM), refuse(SYS_pidfd_getfd, EPERM), refuse(SYS_kcmp, EPERM);
+        if (!strcmp(words[1], "exhausted")) refuse_if(SYS_unshare, ENOSPC, 0, BPF_JSET, spaces);
+        if (!strcmp(words[1], "memory")) {
+            refuse(SYS_process_vm_readv, EPERM), refuse(SYS_process_vm_writev, EPERM), refuse(SYS_pidfd_getfd, EPERM);
+        }
+        if (!strcmp(words[1], "filters")) refuse(SYS_seccomp, EPERM);
+        if (!strcmp(words[1], "listener")) flags = SECCOMP_FILTER_FLAG_NEW_LISTENER, refuse(-1, 0);
+        add(BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW);
+        struct sock_fprog program = {size, code};
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         int fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
         if (fd < 0) { perror("seccomp"); return 66; }
@@ -125,7 +150,7 @@ const WITHOUT: &str = r#"
 "#;
 
 /// A static program.
-fn built(home: &Home, name: &str, source: &str) -> String {
+pub(crate) fn built(home: &Home, name: &str, source: &str) -> String {
     let file = home.write(&format!("{name}.c"), source);
     let program = home.work().join(name);
     let output = Command::new("cc").args(["-static", "-o"]).arg(&program).arg(&file).output().unwrap();
@@ -134,7 +159,7 @@ fn built(home: &Home, name: &str, source: &str) -> String {
 }
 
 /// Starts a server on [`PORT`], and waits until the collector knows its listener.
-fn started<'home>(home: &'home Home, instance: &str, server: &str) -> Process<'home> {
+pub(crate) fn started<'home>(home: &'home Home, instance: &str, server: &str) -> Process<'home> {
     let command = [server, "0.0.0.0", "8080", instance, "stdin"];
     let mut process = home.wrap("shop", instance, &command).open_input().speaking().spawn();
     process.wait_for("PORT 8080");
@@ -143,7 +168,7 @@ fn started<'home>(home: &'home Home, instance: &str, server: &str) -> Process<'h
 }
 
 /// The supervisors and their helpers, of all homes.
-fn supervisors(instance: &str) -> Vec<i32> {
+pub(crate) fn supervisors(instance: &str) -> Vec<i32> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
@@ -378,11 +403,9 @@ fn a_program_runs_where_the_system_forbids_the_engine() {
     let home = Home::new();
     let (client, without) = (built(&home, "client", CLIENT), built(&home, "without", WITHOUT));
     let agentfs = home.agentfs_path().display().to_string();
-    for (what, why) in [
-        ("spaces", "does not give it a network name space"),
-        ("filters", "does not allow a seccomp filter"),
-        ("listener", "the kernel allows only one"),
-    ] {
+    for (what, why) in
+        [("filters", "does not allow a seccomp filter"), ("listener", "the kernel allows only one")]
+    {
         let wrap =
             [what, &agentfs, "wrap", "--app", "shop", "--instance", what, "--", &client, "127.0.0.1", "1"];
         let output = home.program(&without).args(wrap).speaking().output().code(1);

@@ -39,6 +39,7 @@ mod rewrite_host;
 mod router;
 mod self_test;
 mod servers;
+mod stand_ins;
 mod stop;
 mod surroundings;
 mod survive;

@@ -91,6 +91,8 @@ pub enum Why {
     EngineEnded,
     /// The engine cannot read the program's memory.
     Unreadable,
+    /// As [`Why::Engine`], on stand-ins, because the system has no network name space for it (`errno`).
+    EngineStandIns,
 }
 
 /// One notice. Text is UTF-8; an unknown text is empty.

@@ -109,7 +109,7 @@ fn self_test(settings: &Settings, time: Duration) -> Vec<Check> {
 /// Whether programs that load no library can be served. If not, everything else works.
 fn seccomp_engine() -> Check {
     match engine::available() {
-        Ok(found) => good("engine", found),
+        Ok((found, hint)) => Check { name: "engine", ok: true, found, hint },
         Err(failure) => {
             let found = format!("static programs and Go use the host's ports: {}", failure.message);
             Check { name: "engine", ok: true, found, hint: failure.hint }

@@ -7,7 +7,6 @@ use crate::settings::Settings;
 use crate::{engine, environment, instance, program, supervise};
 use agentfs_wire::companion::Rules;
 use agentfs_wire::env;
-use agentfs_wire::notice::Why;
 use std::ffi::OsStr;
 
 /// Becomes the program.
@@ -30,11 +29,11 @@ pub(crate) fn run(arguments: &EngineRunArguments, settings: &Settings) -> Result
         };
         let place = engine::Place { app: &app, instance: &instance, rules };
         let why = match engine::begin(settings, &place, &mut variables) {
-            Ok(()) => Some(Why::Engine),
-            Err(_) => program::beyond_reach(path),
+            Ok(served) => Some(served),
+            Err(_) => program::beyond_reach(path).map(|why| (why, 0)),
         };
         if let Some(why) = why {
-            instance::tell_unreached(settings, &app, &instance, path, why);
+            instance::tell_unreached(settings, (&app, &instance), path, why);
         }
     }
     let error = supervise::replace_past_library(path, arguments, &variables);

@@ -15,7 +15,6 @@ use crate::settings::Settings;
 use crate::{engine, environment, here, instance, interposer, program, protection, reference, supervise};
 use agentfs_wire::companion::{Companion, Rules};
 use agentfs_wire::control::{Snapshot, method};
-use agentfs_wire::notice::Why;
 use serde_json::json;
 use std::ffi::OsString;
 
@@ -83,21 +82,24 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     if engine::serves(arguments.engine, unreached) {
         let place = engine::Place { app: &target.app, instance: &target.instance, rules: of_engine };
         let why = match engine::begin(settings, &place, &mut variables) {
-            Ok(()) => Some(Why::Engine),
+            Ok(served) => {
+                engine::tell_rights(settings, printer);
+                Some(served)
+            }
             Err(failure) => {
                 instance::warn_unreached(printer, &start.path, unreached, Some(&failure));
-                unreached
+                unreached.map(|why| (why, 0))
             }
         };
         if let Some(why) = why {
-            instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
+            instance::tell_unreached(settings, (&target.app, &target.instance), &start.path, why);
         }
         let error = supervise::replace_past_library(&start.path, &start.arguments, &variables);
         return Err(program::cannot_start(&start.path, &error));
     }
     if let Some(why) = unreached {
         instance::warn_unreached(printer, &start.path, Some(why), None);
-        instance::tell_unreached(settings, &target.app, &target.instance, &start.path, why);
+        instance::tell_unreached(settings, (&target.app, &target.instance), &start.path, (why, 0));
     }
     let start = start.carry(&variables);
     if let Some(held) = held {

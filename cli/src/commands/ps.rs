@@ -3,6 +3,7 @@ use crate::args::PsArguments;
 use crate::client::{Client, Next};
 use crate::display;
 use crate::duration::{age, now_ms};
+use crate::engine::{self, InUse};
 use crate::exit::Exit;
 use crate::hint::Failure;
 use crate::orphans;
@@ -10,6 +11,7 @@ use crate::printer::{Flow, Printer};
 use crate::settings::Settings;
 use agentfs_wire::control::{CommandInfo, InstanceInfo, ListenerInfo, Snapshot, SubscribeParams, method};
 use agentfs_wire::text::visible;
+use serde::Serialize;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -78,11 +80,50 @@ fn watch(arguments: &PsArguments, settings: &Settings, printer: &Printer) -> Res
 
 fn text(snapshot: &Snapshot, json: bool, settings: &Settings) -> Result<String, Failure> {
     if json {
-        let text = serde_json::to_string(&snapshot.instances)
+        let instances: Vec<Shown<'_>> = snapshot
+            .instances
+            .iter()
+            .map(|instance| Shown {
+                instance,
+                engine: engine::in_use(settings, &instance.app, &instance.instance),
+            })
+            .collect();
+        let text = serde_json::to_string(&instances)
             .map_err(|error| Failure::of(format_args!("cannot write JSON: {error}")))?;
         return Ok(format!("{text}\n"));
     }
-    Ok(table(&snapshot.instances, now_ms(), settings.user_home.as_deref()))
+    let table = table(&snapshot.instances, now_ms(), settings.user_home.as_deref());
+    Ok(table + &notes(&snapshot.instances, settings))
+}
+
+/// An instance, and the engine that serves programs of it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    instance: &'a InstanceInfo,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<InUse>,
+}
+
+/// What the table has no column for: instances that the seccomp engine serves, but not as usual.
+fn notes(instances: &[InstanceInfo], settings: &Settings) -> String {
+    let note = |instance: &InstanceInfo| {
+        let engine = engine::in_use(settings, &instance.app, &instance.instance)?;
+        Some((format!("{}/{}", instance.app, instance.instance), engine))
+    };
+    let served: Vec<(String, InUse)> = instances.iter().filter_map(note).collect();
+    served.iter().map(|(name, engine)| engine_line(name, engine)).collect()
+}
+
+/// How programs of an instance are served.
+fn engine_line(name: &str, engine: &InUse) -> String {
+    let sockets = match engine.sockets {
+        Some("port_space") => "sockets of a port space",
+        Some(_) => "stand-ins",
+        None => "ended",
+    };
+    let why = engine.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+    format!("{name}: seccomp engine, {sockets}{why}\n")
 }
 
 fn table(instances: &[InstanceInfo], now_ms: u64, user_home: Option<&Path>) -> String {

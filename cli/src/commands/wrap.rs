@@ -306,7 +306,10 @@ impl Wrap<'_> {
         let mut variables = prepared.variables.clone();
         let place = engine::Place { app, instance, rules: rules.clone() };
         match engine::begin(settings, &place, &mut variables) {
-            Ok(()) => instance::tell_unreached(settings, app, instance, &start.path, Why::Engine),
+            Ok(served) => {
+                engine::tell_rights(settings, printer);
+                instance::tell_unreached(settings, (app, instance), &start.path, served);
+            }
             Err(failure) => {
                 prepared.tell_unreached(settings, &start.path, claim);
                 instance::warn_unreached(printer, &start.path, prepared.unreached, Some(&failure));
@@ -355,7 +358,7 @@ impl Prepared {
     fn tell_unreached(&self, settings: &Settings, path: &Path, claim: &Claim) {
         if let Some(why) = self.unreached {
             let Companion { app, instance, .. } = &claim.companion;
-            instance::tell_unreached(settings, app, instance, path, why);
+            instance::tell_unreached(settings, (app, instance), path, (why, 0));
         }
     }
 

@@ -79,6 +79,7 @@ fn why(why: Why) -> &'static str {
         Why::Engine => "engine",
         Why::EngineEnded => "engine_ended",
         Why::Unreadable => "unreadable",
+        Why::EngineStandIns => "engine_stand_ins",
     }
 }
 

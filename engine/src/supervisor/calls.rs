@@ -1,10 +1,12 @@
 //! What becomes of a call of a program. The decisions are those of [`agentfs_wire::rewrite`]; here they are carried out with
 //! sockets of the port space.
+use super::names::Which;
 use super::{Filter, Source, Supervisor};
 use crate::address;
 use crate::facts::{self, Tcp};
 use crate::limits::{ADDRESS_BYTES, LOCK_TRIES, PORT_TRIES};
 use crate::notices::News;
+use crate::ports::Ports;
 use crate::process::Caller;
 use crate::protocol::Member;
 use crate::registration::Others;
@@ -15,6 +17,7 @@ use agentfs_wire::barred::{Bar, MAGIC, ROW_BYTES, Row};
 use agentfs_wire::environ::membership;
 use agentfs_wire::notice::{Call, Outcome, Why};
 use agentfs_wire::rewrite::{self, Action, Before, HostPort};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::EpollFlags;
 use std::io;
 use std::net::IpAddr;
@@ -23,15 +26,15 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 /// A call that is being answered.
-struct Asked {
+pub(super) struct Asked {
     filter: OwnedFd,
     member: Rc<Member>,
     /// The network in which the program started.
     network: u64,
     id: u64,
-    caller: Caller,
+    pub(super) caller: Caller,
     /// The descriptor that the call names.
-    number: i32,
+    pub(super) number: i32,
 }
 
 impl Supervisor {
@@ -76,7 +79,7 @@ impl Supervisor {
     }
 
     fn answer(&mut self, asked: &Asked, notification: &Notification) -> Answer {
-        if self.space.is_err() || (self.has_foreigners && self.is_foreigner(asked.caller)) {
+        if self.ports.is_err() || (self.has_foreigners && self.is_foreigner(asked.caller)) {
             return Answer::Continue;
         }
         let arguments = &notification.arguments;
@@ -90,12 +93,15 @@ impl Supervisor {
                 self.epolls.forget();
                 Answer::Continue
             }
+            libc::SYS_socket => self.make_socket(asked, arguments),
             libc::SYS_listen => self.listen(asked, lower_half(arguments[1])),
             libc::SYS_bind => match self.address(asked, arguments[1], arguments[2]) {
                 Some((bytes, endpoint)) => self.bind(asked, &bytes, endpoint),
                 None => Answer::Continue,
             },
             libc::SYS_connect => self.connect_to(asked, arguments[1], arguments[2]),
+            libc::SYS_getsockname => self.name_of(asked, (arguments[1], arguments[2]), Which::Own),
+            libc::SYS_getpeername => self.name_of(asked, (arguments[1], arguments[2]), Which::Peer),
             libc::SYS_sendto => self.connect_to(asked, arguments[4], arguments[5]),
             libc::SYS_sendmsg | libc::SYS_sendmmsg => {
                 // `msghdr` begins with the name and its length, `mmsghdr` with a `msghdr`.
@@ -146,10 +152,10 @@ impl Supervisor {
     // === bind ===
 
     fn bind(&mut self, asked: &Asked, bytes: &[u8], endpoint: Endpoint) -> Answer {
-        let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
+        let Ok(old) = self.socket_of(asked) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
         // If it is inside, it has a name already, and the kernel says so.
-        if self.is_inside(tcp) || self.is_elsewhere(asked, tcp) {
+        if self.is_inside(&old, tcp) || self.is_elsewhere(asked, &old, tcp) {
             return Answer::Continue;
         }
         let is_fresh = tcp.name.port == 0 && tcp.closed;
@@ -205,8 +211,8 @@ impl Supervisor {
         let (new, name) = loop {
             let new = self.inside(tcp.v6)?;
             self.usual.carry(old, &new, tcp.v6);
-            options::bind(&new, bytes)?;
-            let name = facts::name(&new)?;
+            self.bind_socket(&new, bytes, !self.fronts.has_port(port))?;
+            let name = self.own_name(&new)?;
             if port != 0 || !self.fronts.is_taken(name.port, scope) {
                 break (new, name);
             }
@@ -222,6 +228,10 @@ impl Supervisor {
             self.watch_process(asked.caller);
         }
         let given = give(asked, Others::all(asked.caller, asked.number, old), old, &new);
+        if given.is_ok() {
+            self.copies.forget(old);
+            self.copies.keep(asked.caller, &new);
+        }
         if given.is_err() {
             drop(new);
             self.sweep();
@@ -259,11 +269,11 @@ impl Supervisor {
     // === listen ===
 
     fn listen(&mut self, asked: &Asked, backlog: u32) -> Answer {
-        let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
+        let Ok(old) = self.socket_of(asked) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
-        let result = if self.is_elsewhere(asked, tcp) {
+        let result = if self.is_elsewhere(asked, &old, tcp) {
             return Answer::Continue;
-        } else if self.is_inside(tcp) {
+        } else if self.is_inside(&old, tcp) {
             self.listen_inside(asked, &old, backlog)
         } else if tcp.name.port == 0
             && tcp.closed
@@ -274,7 +284,7 @@ impl Supervisor {
             let bytes = facts::spelled(Endpoint { port: 0, ..tcp.name }, tcp.v6);
             let Some(scope) = Scope::of(tcp.name.ip, tcp.v6_only) else { return Answer::Continue };
             self.bind_inside(asked, &old, tcp, &bytes, (0, scope))
-                .and_then(|()| asked.caller.descriptor(asked.number))
+                .and_then(|()| self.socket_of(asked))
                 .and_then(|new| self.listen_inside(asked, &new, backlog))
         } else {
             return Answer::Continue;
@@ -287,7 +297,7 @@ impl Supervisor {
     }
 
     fn listen_inside(&mut self, asked: &Asked, socket: &OwnedFd, backlog: u32) -> io::Result<()> {
-        let name = facts::name(socket)?;
+        let name = self.own_name(socket)?;
         let v6_only = facts::of(socket).is_some_and(|tcp| tcp.v6_only);
         if name.port == 0 {
             // It was disconnected: TCP gives it a port now.
@@ -304,6 +314,7 @@ impl Supervisor {
             self.watch_process(asked.caller);
         }
         options::listen(socket, backlog.cast_signed())?;
+        self.copies.forget(socket);
         let owner = (asked.caller.leader(), asked.caller.name());
         let Some(front) = self.fronts.get_mut(place) else { return Ok(()) };
         if !front.listens {
@@ -325,13 +336,18 @@ impl Supervisor {
     fn connect_to(&mut self, asked: &Asked, pointer: u64, length: u64) -> Answer {
         let Some((_, endpoint)) = self.address(asked, pointer, length) else { return Answer::Continue };
         let here = rewrite::destination(endpoint).or_else(|| self.by_own_address(endpoint));
-        let Ok(old) = asked.caller.descriptor(asked.number) else { return Answer::Continue };
+        let Ok(old) = self.socket_of(asked) else { return Answer::Continue };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
         // The kernel refuses an IPv4 address on an IPv6 socket and the reverse, and a socket that is connected.
-        if tcp.v6 != endpoint.ip.is_ipv6() || !tcp.closed || self.is_elsewhere(asked, tcp) {
+        if tcp.v6 != endpoint.ip.is_ipv6() || !tcp.closed {
             return Answer::Continue;
         }
-        let Some(to) = here else { return self.leave_space(asked, &old, tcp) };
+        // Whatever becomes of it, from here on we would only keep it open.
+        self.copies.forget(&old);
+        if self.is_elsewhere(asked, &old, tcp) {
+            return Answer::Continue;
+        }
+        let Some(to) = here else { return self.leave_space(asked, &old, tcp, false) };
         if asked.member.rules.covers(to.port) {
             if self.fronts.reached_by(to.ip, to.port) {
                 return self.enter_space(asked, &old, tcp, to);
@@ -355,7 +371,7 @@ impl Supervisor {
             return Answer::Fail(libc::ECONNREFUSED);
         }
         self.notices.tell_host(asked.caller, news(Outcome::Passed, Why::NoListener));
-        self.leave_space(asked, &old, tcp)
+        self.leave_space(asked, &old, tcp, true)
     }
 
     /// A connect to an address of the host's own reaches wildcard listeners of the instance.
@@ -368,7 +384,8 @@ impl Supervisor {
 
     /// The program's socket becomes one of the port space, and the kernel connects it.
     fn enter_space(&mut self, asked: &Asked, old: &OwnedFd, tcp: Tcp, to: Endpoint) -> Answer {
-        if !self.is_inside(tcp) {
+        let is_stand_in = self.has_stand_ins();
+        if !is_stand_in && !self.is_inside(old, tcp) {
             let swapped = self.inside(tcp.v6).and_then(|new| {
                 self.usual.carry(old, &new, tcp.v6);
                 // It was bound to an address of the host's own.
@@ -386,16 +403,21 @@ impl Supervisor {
         }
         let news = News::of(Call::Connect, Outcome::Rewritten, Why::Rewritten);
         self.notices.trace(asked.caller, News { fd: asked.number, address: Some(to), ..news });
-        Answer::Continue
+        if is_stand_in {
+            connect_to_stand_in(old, &facts::spelled(self.place_of(to), tcp.v6))
+        } else {
+            Answer::Continue
+        }
     }
 
     /// A socket of the port space that connects to another host, or to a port of this one, becomes one of the host again, on
     /// the same port if that is free.
-    fn leave_space(&mut self, asked: &Asked, old: &OwnedFd, tcp: Tcp) -> Answer {
-        if !self.is_inside(tcp) {
+    fn leave_space(&mut self, asked: &Asked, old: &OwnedFd, tcp: Tcp, on_loopback: bool) -> Answer {
+        // A stand-in is on the host's loopback already.
+        if (on_loopback && self.has_stand_ins()) || !self.is_inside(old, tcp) {
             return Answer::Continue;
         }
-        let swapped = outside(tcp.v6).and_then(|new| {
+        let swapped = facts::fresh(tcp.v6).and_then(|new| {
             self.usual.carry(old, &new, tcp.v6);
             if tcp.name.port != 0 && options::bind(&new, &facts::spelled(tcp.name, tcp.v6)).is_err() {
                 let _ = options::bind(&new, &facts::spelled(Endpoint { port: 0, ..tcp.name }, tcp.v6));
@@ -430,22 +452,64 @@ impl Supervisor {
 
     // === sockets ===
 
-    /// A fresh socket of the port space.
-    pub(super) fn inside(&mut self, v6: bool) -> io::Result<OwnedFd> {
-        match &mut self.space {
-            Ok(space) => space.socket(v6),
-            Err(errno) => Err(io::Error::from_raw_os_error(*errno)),
+    /// The socket that a call names.
+    pub(super) fn socket_of(&self, asked: &Asked) -> io::Result<OwnedFd> {
+        self.copies.descriptor(asked.caller, asked.number)
+    }
+
+    /// socket(2), where we cannot get the program's sockets later.
+    fn make_socket(&mut self, asked: &Asked, arguments: &[u64; 6]) -> Answer {
+        let [domain, kind, protocol, ..] = arguments.map(|argument| lower_half(argument).cast_signed());
+        let Ok(Some(socket)) = facts::made(domain, kind, protocol) else { return Answer::Continue };
+        if !self.copies.has_room() {
+            return Answer::Continue;
+        }
+        let closes_on_exec = kind & libc::SOCK_CLOEXEC != 0;
+        match seccomp::give_new(&asked.filter, asked.id, &socket, closes_on_exec) {
+            Ok(()) => {
+                self.copies.keep(asked.caller, &socket);
+                Answer::Given
+            }
+            // The kernel says why not.
+            Err(_) => Answer::Continue,
         }
     }
 
-    fn is_inside(&self, tcp: Tcp) -> bool {
-        self.space.as_ref().is_ok_and(|space| space.has(tcp.network))
+    /// A fresh socket of the port space.
+    pub(super) fn inside(&mut self, v6: bool) -> io::Result<OwnedFd> {
+        self.ports()?.socket(v6)
+    }
+
+    /// Binds a socket of the instance. `is_free`: nobody of the instance has the port.
+    pub(super) fn bind_socket(&mut self, socket: &OwnedFd, bytes: &[u8], is_free: bool) -> io::Result<()> {
+        self.ports()?.bind(socket, bytes, is_free)
+    }
+
+    fn own_name(&mut self, socket: &OwnedFd) -> io::Result<Endpoint> {
+        self.ports()?.name(socket)
+    }
+
+    /// Where a port of the instance is.
+    pub(super) fn place_of(&self, to: Endpoint) -> Endpoint {
+        self.ports.as_ref().map_or(to, |ports| ports.at(to))
+    }
+
+    fn ports(&mut self) -> io::Result<&mut Ports> {
+        self.ports.as_mut().map_err(|errno| io::Error::from_raw_os_error(*errno))
+    }
+
+    fn is_inside(&self, socket: &OwnedFd, tcp: Tcp) -> bool {
+        self.ports.as_ref().is_ok_and(|ports| ports.has(socket, tcp))
+    }
+
+    fn has_stand_ins(&self) -> bool {
+        matches!(self.ports, Ok(Ports::StandIns(_)))
     }
 
     /// Whether a socket is in another network than the one in which the program started, and others reach that network: the
     /// one of a container, where they expect its ports. A network with nothing but loopback, as sandboxes have, is served.
-    fn is_elsewhere(&self, asked: &Asked, tcp: Tcp) -> bool {
-        tcp.network != asked.network && !self.is_inside(tcp) && asked.caller.has_outer_interface()
+    fn is_elsewhere(&self, asked: &Asked, socket: &OwnedFd, tcp: Tcp) -> bool {
+        tcp.network != asked.network && !self.is_inside(socket, tcp) && asked.caller.has_outer_interface()
     }
 
     /// Watches for the end of a process that has a listener.
@@ -484,11 +548,23 @@ fn give(asked: &Asked, others: Others, old: &OwnedFd, new: &OwnedFd) -> io::Resu
     Ok(())
 }
 
-/// A fresh TCP socket of the host.
-fn outside(v6: bool) -> io::Result<OwnedFd> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
-    let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp)?)
+/// Connects the program's socket elsewhere than it asked. We never wait: if the program would, the kernel carries out the call
+/// too, which then waits for the connection that we began (connect(2) does not look at the address of that one).
+fn connect_to_stand_in(socket: &OwnedFd, address: &[u8]) -> Answer {
+    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL).unwrap_or(0));
+    let waits = !flags.contains(OFlag::O_NONBLOCK);
+    if waits && fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).is_err() {
+        return Answer::Fail(libc::ENOBUFS);
+    }
+    let result = options::connect(socket, address);
+    if waits {
+        let _ = fcntl(socket, FcntlArg::F_SETFL(flags));
+    }
+    match result.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
+        Ok(()) => Answer::Done,
+        Err(libc::EINPROGRESS) if waits => Answer::Continue,
+        Err(errno) => Answer::Fail(errno),
+    }
 }
 
 /// Whether an address is one of this host's: then a datagram to it would be sent from the same address. Nothing is sent.

@@ -1,6 +1,7 @@
 //! Programs that start: each asks whether there is a port space, installs its filter, and sends its descriptor.
 use super::{Source, Supervisor};
 use crate::limits::MESSAGE_BYTES;
+use crate::process::Caller;
 use crate::protocol::{Answer, Ask};
 use nix::sys::epoll::EpollFlags;
 use rustix::net::{
@@ -52,7 +53,7 @@ impl Supervisor {
         });
         let ask = serde_json::from_slice::<Ask>(message.get(..received).unwrap_or(&[]));
         let errno = match (ask, filter) {
-            (Ok(Ask::Hello), _) => self.space.as_ref().err().copied(),
+            (Ok(Ask::Hello), _) => self.ports.as_ref().err().copied(),
             (Ok(Ask::Serve { member, network }), Some(filter))
                 if (&member.app, &member.instance) == (&self.places.app, &self.places.instance) =>
             {
@@ -65,7 +66,18 @@ impl Supervisor {
             }
             _ => Some(libc::EINVAL),
         };
-        let answer = serde_json::to_vec(&Answer { errno })?;
+        let unreadable = rustix::net::sockopt::socket_peercred(connection).ok().and_then(|peer| {
+            let caller = Caller(peer.pid.as_raw_nonzero().get().unsigned_abs());
+            caller.is_readable().err().and_then(|error| error.raw_os_error())
+        });
+        let answer = Answer {
+            errno,
+            sockets: self.sockets(),
+            makes_sockets: self.copies.is_needed(),
+            pid: std::process::id().cast_signed(),
+            unreadable,
+        };
+        let answer = serde_json::to_vec(&answer)?;
         send(connection, &answer, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
         Ok(true)
     }

@@ -57,7 +57,7 @@ impl Supervisor {
             }
         }
         fcntl(&tcp, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        match options::connect(&tcp, &facts::spelled(Endpoint { ip, port }, v6)) {
+        match options::connect(&tcp, &facts::spelled(self.place_of(Endpoint { ip, port }), v6)) {
             Ok(()) => Ok((tcp, false)),
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok((tcp, true)),
             Err(error) => Err(error),
@@ -76,7 +76,7 @@ impl Supervisor {
         let v6 = to.ip.is_ipv6();
         let socket = self.inside(v6)?;
         options::set(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, &Value::number(1))?;
-        options::bind(&socket, &facts::spelled(to, v6))?;
+        self.bind_socket(&socket, &facts::spelled(to, v6), true)?;
         fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         options::listen(&socket, BACKLOG)?;
         let token = self.wait_for(&socket, Source::Bridge(bridge), EpollFlags::EPOLLIN)?;

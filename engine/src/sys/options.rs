@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "getsockopt and setsockopt with any option")]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// `F_SETSIG` and `F_GETSIG` (linux/fcntl.h).
 const F_SETSIG: i32 = 10;
@@ -28,6 +28,21 @@ impl Value {
             *to = from;
         }
         Self { bytes, length: 4 }
+    }
+
+    /// A text, at most as long as a value.
+    pub(crate) fn text(text: &[u8]) -> Self {
+        let mut bytes = [0; OPTION_BYTES];
+        for (to, from) in bytes.iter_mut().zip(text) {
+            *to = *from;
+        }
+        Self { bytes, length: text.len().min(OPTION_BYTES) }
+    }
+
+    /// It as a text that ends with a zero byte.
+    pub(crate) fn as_text(&self) -> &[u8] {
+        let text = self.bytes.get(..self.length).unwrap_or_default();
+        text.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 
     /// Its first byte.
@@ -110,6 +125,20 @@ pub(crate) fn carry_signal(from: impl AsFd, to: impl AsFd) {
             let _ = unsafe { libc::fcntl(to, set, value) };
         }
     }
+}
+
+/// socket(2) with the program's own arguments.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    // SAFETY: socket(2) takes three integers.
+    let number = unsafe { libc::socket(domain, kind, protocol) };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Binds a socket to an address as the program spelled it, valid or not.

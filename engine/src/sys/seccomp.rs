@@ -42,6 +42,8 @@ pub(crate) enum Answer {
     Fail(i32),
     /// None yet.
     Later,
+    /// It was given together with a descriptor.
+    Given,
 }
 
 /// Installs a filter in this thread and what it starts, and returns the descriptor of its notifications.
@@ -101,11 +103,36 @@ pub(crate) fn answer(notifications: impl AsFd, id: u64, answer: Answer) {
         Answer::Continue => (0, u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(1)),
         Answer::Done => (0, 0),
         Answer::Fail(errno) => (-errno, 0),
-        Answer::Later => return,
+        Answer::Later | Answer::Given => return,
     };
     let mut response = libc::seccomp_notif_resp { id, val: 0, error, flags };
     // SAFETY: `response` lives until the call returns.
     let _ = unsafe { calls::send(notifications.as_fd().as_raw_fd(), &raw mut response) };
+}
+
+/// Gives the program a new descriptor of `socket`, which its call returns (Linux 5.14).
+///
+/// # Errors
+/// `EMFILE` if the program may have no more; else what the system says. The call is not answered then.
+pub(crate) fn give_new(
+    notifications: impl AsFd,
+    id: u64,
+    socket: impl AsFd,
+    closes_on_exec: bool,
+) -> io::Result<()> {
+    /// `SECCOMP_ADDFD_FLAG_SEND` of linux/seccomp.h.
+    const SEND: u32 = 2;
+    let unsigned = |number: i32| u32::try_from(number).map_err(io::Error::other);
+    let request = libc::seccomp_notif_addfd {
+        id,
+        flags: SEND,
+        srcfd: unsigned(socket.as_fd().as_raw_fd())?,
+        newfd: 0,
+        newfd_flags: if closes_on_exec { unsigned(libc::O_CLOEXEC)? } else { 0 },
+    };
+    // SAFETY: `request` lives until the call returns.
+    unsafe { calls::add(notifications.as_fd().as_raw_fd(), &raw const request) }?;
+    Ok(())
 }
 
 /// Puts `socket` in the place of a descriptor of the calling program.
