@@ -33,10 +33,10 @@ impl Choice {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Place, available, begin, detach_and_serve, serves};
+pub(crate) use linux::{Place, available, begin, close_at_exec, detach_and_serve, serves};
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Place, available, begin, detach_and_serve, serves};
+pub(crate) use other::{Place, available, begin, close_at_exec, detach_and_serve, serves};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -124,6 +124,14 @@ mod linux {
         Err(failure)
     }
 
+    /// Marks the descriptor that a path `/proc/self/fd/N` names, so that the program does not get it.
+    pub(crate) fn close_at_exec(path: &Path) {
+        let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+        if let Some(number) = number.filter(|number| *number > 2) {
+            agentfs_engine::close_at_exec(number);
+        }
+    }
+
     /// Whether the engine can serve programs, for `doctor`.
     ///
     /// # Errors
@@ -205,6 +213,7 @@ mod other {
     use agentfs_wire::companion::Rules;
     use agentfs_wire::notice::Why;
     use std::ffi::OsString;
+    use std::path::Path;
 
     /// The instance that a program enters.
     #[derive(Clone, Debug)]
@@ -222,6 +231,9 @@ mod other {
     pub(crate) fn serves(choice: Choice, _unreached: Option<Why>) -> bool {
         choice == Choice::Seccomp
     }
+
+    /// There is no engine that would start one.
+    pub(crate) fn close_at_exec(_path: &Path) {}
 
     /// macOS has none and needs none for Go.
     ///

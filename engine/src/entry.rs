@@ -92,6 +92,11 @@ pub fn check() -> io::Result<()> {
     space.map(|space| space.end())
 }
 
+/// The program that this process becomes does not get the descriptor.
+pub fn close_at_exec(number: i32) {
+    exec::close_at_exec(number);
+}
+
 /// Becomes the program, past our own library. Returns only if that fails.
 pub fn become_program(
     path: &Path,

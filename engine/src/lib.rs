@@ -25,6 +25,6 @@ mod supervisor;
 mod sys;
 mod watched;
 
-pub use entry::{Entered, Entry, Refusal, become_program, check, enter};
+pub use entry::{Entered, Entry, Refusal, become_program, check, close_at_exec, enter};
 pub use protocol::Member;
 pub use supervisor::{Places, detach, supervise};

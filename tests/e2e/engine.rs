@@ -10,7 +10,7 @@ const PORT: u16 = 8080;
 
 /// `server ADDRESS PORT NAME`: says its port, and answers each request with NAME and the client's address. A signal closes
 /// the listener; the process goes on. `b` on stdin binds another port and says what came of it.
-const SERVER: &str = r#"
+pub(crate) const SERVER: &str = r#"
     #include <arpa/inet.h>
     #include <errno.h>
     #include <poll.h>
@@ -62,7 +62,7 @@ const SERVER: &str = r#"
 "#;
 
 /// `client ADDRESS PORT`: prints the body of the answer, or why it cannot connect.
-const CLIENT: &str = r#"
+pub(crate) const CLIENT: &str = r#"
     #include <arpa/inet.h>
     #include <stdio.h>
     #include <stdlib.h>
@@ -125,7 +125,7 @@ const WITHOUT: &str = r#"
 "#;
 
 /// A static program.
-fn built(home: &Home, name: &str, source: &str) -> String {
+pub(crate) fn built(home: &Home, name: &str, source: &str) -> String {
     let file = home.write(&format!("{name}.c"), source);
     let program = home.work().join(name);
     let output = Command::new("cc").args(["-static", "-o"]).arg(&program).arg(&file).output().unwrap();
@@ -134,7 +134,7 @@ fn built(home: &Home, name: &str, source: &str) -> String {
 }
 
 /// Starts a server on [`PORT`], and waits until the collector knows its listener.
-fn started<'home>(home: &'home Home, instance: &str, server: &str) -> Process<'home> {
+pub(crate) fn started<'home>(home: &'home Home, instance: &str, server: &str) -> Process<'home> {
     let command = [server, "0.0.0.0", "8080", instance, "stdin"];
     let mut process = home.wrap("shop", instance, &command).open_input().speaking().spawn();
     process.wait_for("PORT 8080");

@@ -32,6 +32,8 @@ pub enum Call {
     Exec,
     /// The library was loaded into a process (reported only while somebody traces).
     Start,
+    /// io_uring_setup(2)
+    Ring,
 }
 
 /// Result of a call.
@@ -91,6 +93,8 @@ pub enum Why {
     EngineEnded,
     /// The engine cannot read the program's memory.
     Unreadable,
+    /// The kernel carries out what a ring of io_uring is asked for, and nobody sees it.
+    Ring,
 }
 
 /// One notice. Text is UTF-8; an unknown text is empty.

@@ -45,6 +45,7 @@ fn call(call: Call) -> &'static str {
         Call::Connect => "connect",
         Call::Exec => "exec",
         Call::Start => "start",
+        Call::Ring => "io_uring_setup",
     }
 }
 
@@ -79,6 +80,7 @@ fn why(why: Why) -> &'static str {
         Why::Engine => "engine",
         Why::EngineEnded => "engine_ended",
         Why::Unreadable => "unreadable",
+        Why::Ring => "io_uring",
     }
 }
 
