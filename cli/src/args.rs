@@ -514,6 +514,12 @@ pub(crate) struct EngineServeArguments {
 /// `agentfs engine-run`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EngineRunArguments {
+    /// The file is `/proc/self/fd/N`, and that descriptor is not for the program
+    #[arg(long)]
+    pub(crate) closing: bool,
+    /// What holds without `--closing`
+    #[arg(long, conflicts_with = "closing")]
+    pub(crate) keeping: bool,
     /// The file that is executed
     pub(crate) path: PathBuf,
     /// Its arguments, its own name first

@@ -211,6 +211,7 @@ fn reason(why: &str) -> String {
                            restart them"
             .to_owned(),
         "unreadable" => "the seccomp engine may not read the program's memory".to_owned(),
+        "io_uring" => "bind, listen and connect by io_uring would reach the host".to_owned(),
         why => why.replace('_', " "),
     }
 }

@@ -61,10 +61,10 @@ pub(crate) struct InUse {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Place, available, begin, detach_and_serve, in_use, serves};
+pub(crate) use linux::{Place, available, begin, close_at_exec, detach_and_serve, in_use, serves};
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) use other::{Place, available, begin, detach_and_serve, in_use, serves};
+pub(crate) use other::{Place, available, begin, close_at_exec, detach_and_serve, in_use, serves};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -160,6 +160,14 @@ mod linux {
             }
         };
         Err(failure)
+    }
+
+    /// Marks the descriptor that a path `/proc/self/fd/N` names, so that the program does not get it.
+    pub(crate) fn close_at_exec(path: &Path) {
+        let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+        if let Some(number) = number.filter(|number| *number > 2) {
+            agentfs_engine::close_at_exec(number);
+        }
     }
 
     /// Whether the engine can serve programs, for `doctor`.
@@ -316,6 +324,7 @@ mod other {
     use agentfs_wire::companion::Rules;
     use agentfs_wire::notice::Why;
     use std::ffi::OsString;
+    use std::path::Path;
 
     /// The instance that a program enters.
     #[derive(Clone, Debug)]
@@ -333,6 +342,9 @@ mod other {
     pub(crate) fn serves(choice: Choice, _unreached: Option<Why>) -> bool {
         choice == Choice::Seccomp
     }
+
+    /// There is no engine that would start one.
+    pub(crate) fn close_at_exec(_path: &Path) {}
 
     /// macOS has none and needs none for Go.
     ///

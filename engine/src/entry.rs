@@ -138,6 +138,11 @@ pub fn running(places: &Places) -> Option<Running> {
     }
 }
 
+/// The program that this process becomes does not get the descriptor.
+pub fn close_at_exec(number: i32) {
+    exec::close_at_exec(number);
+}
+
 /// Becomes the program, past our own library. Returns only if that fails.
 pub fn become_program(
     path: &Path,

@@ -1,8 +1,8 @@
 //! The seccomp filter (seccomp(2), bpf): which system calls ask the supervisor. Pure.
 //!
-//! `bind`, `connect` and `listen` ask, sends that connect (`MSG_FASTOPEN`), and `epoll_create`, which is only noted. Everything
-//! else, and every call of a
-//! program for another machine (32 bit), goes on as if there were no filter.
+//! `bind`, `connect` and `listen` ask, sends that connect (`MSG_FASTOPEN`), and `epoll_create` and
+//! `io_uring_setup`, which are only noted. Everything else, and every call of a program for another machine (32 bit), goes on
+//! as if there were no filter.
 use libc::sock_filter;
 
 /// `AUDIT_ARCH_…` of programs of this machine (linux/audit.h).
@@ -40,7 +40,13 @@ pub(crate) fn program(more: &[libc::c_long]) -> Option<Vec<sock_filter>> {
     }
     let number = |number: libc::c_long| u32::try_from(number).unwrap_or(u32::MAX);
     let step = |code, k, jt, jf| sock_filter { code, jt, jf, k };
-    let asks = [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_epoll_create1];
+    let asks = [
+        libc::SYS_bind,
+        libc::SYS_connect,
+        libc::SYS_listen,
+        libc::SYS_epoll_create1,
+        libc::SYS_io_uring_setup,
+    ];
     #[cfg(target_arch = "x86_64")]
     let asks = [&asks[..], &[libc::SYS_epoll_create]].concat();
     let asks = [&asks[..], more].concat();
@@ -107,7 +113,14 @@ mod tests {
 
     #[test]
     fn only_calls_that_name_ports_ask() {
-        for number in [libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_epoll_create1] {
+        let asks = [
+            libc::SYS_bind,
+            libc::SYS_connect,
+            libc::SYS_listen,
+            libc::SYS_epoll_create1,
+            libc::SYS_io_uring_setup,
+        ];
+        for number in asks {
             assert_eq!(run(ARCHITECTURE, number, [0; 6]), ASK, "{number}");
             assert_eq!(run(ARCHITECTURE ^ 1, number, [0; 6]), ALLOW, "{number} of another machine");
         }

@@ -30,6 +30,6 @@ mod sys;
 mod tcp_table;
 mod watched;
 
-pub use entry::{Entered, Entry, Refusal, Running, become_program, check, enter, running};
+pub use entry::{Entered, Entry, Refusal, Running, become_program, check, close_at_exec, enter, running};
 pub use protocol::{Member, Sockets};
 pub use supervisor::{Places, detach, supervise};

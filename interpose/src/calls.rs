@@ -32,6 +32,8 @@ mod resolve;
 mod sends;
 mod shutdown;
 mod started;
+#[cfg(target_os = "linux")]
+mod syscall;
 mod tcp_info;
 
 pub(crate) use accept::accept;
@@ -70,3 +72,5 @@ pub(crate) use resolve::{gethostbyname_r, gethostbyname2_r};
 pub(crate) use sends::{send, sendmmsg};
 pub(crate) use sends::{sendmsg, sendto};
 pub(crate) use shutdown::shutdown;
+#[cfg(target_os = "linux")]
+pub(crate) use syscall::syscall;

@@ -41,6 +41,7 @@ macro_rules! functions {
 macro_rules! gnu_functions {
     ($make:ident) => {
         $make! {
+            "syscall" fn syscall(number: libc::c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> libc::c_long, -1;
             "close" fn close(fd: c_int) -> c_int, -1;
             "fork" fn fork() -> libc::pid_t, -1;
             "forkpty" fn forkpty(terminal: *mut c_int, name: *mut c_char, settings: *const libc::termios, size: *const libc::winsize) -> libc::pid_t, -1;

@@ -6,7 +6,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 packages=(
     curl wget netcat-openbsd libnss3-tools procps util-linux jq gcc gcc-multilib libc6-dev make musl-tools gdb strace file
     python3 python3-venv nodejs php-cli php-fpm ruby ruby-webrick puma default-jdk-headless golang-go
-    nginx apache2 haproxy caddy redis-server redis-tools postgresql postgresql-client mariadb-server memcached
+    nginx apache2 haproxy caddy etcd-server etcd-client nats-server prometheus hugo
+    redis-server redis-tools postgresql postgresql-client mariadb-server memcached
     rabbitmq-server openssh-server openssh-client dnsmasq-base dnsutils git rsync chromium
     sudo libfaketime faketime libjemalloc2 libtcmalloc-minimal4
 )
@@ -37,10 +38,12 @@ mkdir -p "$APPS_HOME/node" "$APPS_HOME/rust"
 if command -v npm >/dev/null; then
     cd "$APPS_HOME/node"
     [ -f package.json ] || echo '{"name":"apps","private":true}' >package.json
-    npm install --no-audit --no-fund express vite ws next react react-dom deno bun playwright-core \
+    npm install --no-audit --no-fund express vite ws next react react-dom deno bun esbuild playwright-core \
         @playwright/test pg redis detect-port get-port portfinder
 fi
 if command -v cargo >/dev/null; then
     cp "$here"/servers/rust/* "$APPS_HOME/rust/"
-    (cd "$APPS_HOME/rust" && CARGO_TARGET_DIR=$APPS_HOME/rust cargo build --release -q)
+    (cd "$APPS_HOME/rust" && CARGO_TARGET_DIR=$APPS_HOME/rust cargo build --release -q
+        RUSTFLAGS='-C target-feature=+crt-static' CARGO_TARGET_DIR=$APPS_HOME/rust-static cargo build --release -q \
+            --target "$(rustc -vV | sed -n 's/^host: //p')")
 fi

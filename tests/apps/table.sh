@@ -24,8 +24,7 @@ The result of another program (the last part of the table) is ok if it does what
 END
 while read -r name; do
     awk -F '\t' -v name="$name" '$2 == name {
-        result = $1 == "skip" ? "not reached" : $1
-        if ($1 == "skip" && $3 == "") result = "not run"
+        result = $1 == "skip" ? "not run" : $1
         gsub(/\|/, "\\|")
         print "| " $4 " | " $3 " | " $5 " | " result " | " $6 " |"
     }' "$1"

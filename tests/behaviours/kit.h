@@ -16,6 +16,20 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#ifndef __GLIBC__
+/* What musl leaves out. */
+#include <sys/syscall.h>
+#define strerrorname_np strerror
+#define sigabbrev_np strsignal
+#define dlvsym(library, name, version) dlsym(library, name)
+static inline int execveat(int folder, const char *path, char *const *arguments, char *const *environment, int flags) {
+    return (int)syscall(SYS_execveat, folder, path, arguments, environment, flags);
+}
+static inline int close_range(unsigned first, unsigned last, int flags) {
+    return (int)syscall(SYS_close_range, first, last, flags);
+}
+#endif
+
 struct entry {
     const char *name;
     void (*run)(void);

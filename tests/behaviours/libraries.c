@@ -6,6 +6,10 @@
 #include <spawn.h>
 #include <sys/wait.h>
 
+#ifndef RTLD_DEEPBIND
+#define RTLD_DEEPBIND 0
+#endif
+
 extern char **environ;
 
 static const char source[] =

@@ -8,7 +8,7 @@
 
 Each case says `ok NAME`, `FAIL NAME: why` or `skip NAME: why`; the last line is `N passed, N failed`, with
 `, N skipped` where some were. Exit status 0 only when nothing failed. The C cases are compiled first, with
-`$CC` (default cc), into a private folder.
+`$CC` (default cc), into a private folder; with --static so that they load no library, and only they are run.
 """
 import argparse
 import os
@@ -28,10 +28,18 @@ SKIPPED = 77
 C_FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-U_FORTIFY_SOURCE', '-D_FORTIFY_SOURCE=2', '-pthread']
 
 
-def compiled(folder):
+# musl-gcc knows only the headers of musl itself; those of the kernel come after them.
+STATIC_FLAGS = ['-static', '-w', *[word for folder in ('', f'/{os.uname().machine}-linux-gnu')
+                                   for word in ('-idirafter', f'/usr/include{folder}')]]
+
+# Cases that a static program of musl's fails without anything else: it loads no library, accept4 takes any flags.
+NOT_STATIC = '^c_(dlvsym|library.*|accept4_flags|constructor)$'
+
+
+def compiled(folder, more):
     binary = folder / 'ccases'
     sources = sorted(str(source) for source in HERE.glob('*.c'))
-    subprocess.run([os.environ.get('CC', 'cc'), *C_FLAGS, '-o', str(binary), *sources], check=True)
+    subprocess.run([os.environ.get('CC', 'cc'), *C_FLAGS, *more, '-o', str(binary), *sources], check=True)
     return str(binary)
 
 
@@ -92,6 +100,7 @@ def arguments():
     parser.add_argument('--only', default='')
     parser.add_argument('--timeout', type=float, default=12)
     parser.add_argument('--list', action='store_true')
+    parser.add_argument('--static', action='store_true')
     parser.add_argument('--verbose', action='store_true', help='print all that a failing case wrote')
     parser.add_argument('prefix', nargs=argparse.REMAINDER)
     given = parser.parse_args()
@@ -103,7 +112,11 @@ def arguments():
 def main():
     given = arguments()
     with tempfile.TemporaryDirectory(prefix='behaviours-') as folder:
-        cases = listed([sys.executable, str(HERE / 'cases.py')]) + listed([compiled(Path(folder))])
+        cases = listed([compiled(Path(folder), STATIC_FLAGS if given.static else [])])
+        if given.static:
+            cases = [case for case in cases if not re.search(NOT_STATIC, case[0])]
+        else:
+            cases = listed([sys.executable, str(HERE / 'cases.py')]) + cases
         cases = [case for case in cases if re.search(given.only, case[0])]
         if given.list:
             print('\n'.join(name for name, _ in cases))

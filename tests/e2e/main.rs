@@ -16,6 +16,8 @@ mod display;
 // The seccomp engine.
 #[cfg(target_os = "linux")]
 mod engine;
+#[cfg(target_os = "linux")]
+mod engine_ways;
 mod face;
 mod fallback;
 mod faults;

@@ -32,6 +32,8 @@ pub enum Call {
     Exec,
     /// The library was loaded into a process (reported only while somebody traces).
     Start,
+    /// io_uring_setup(2)
+    Ring,
 }
 
 /// Result of a call.
@@ -93,6 +95,8 @@ pub enum Why {
     Unreadable,
     /// As [`Why::Engine`], on stand-ins, because the system has no network name space for it (`errno`).
     EngineStandIns,
+    /// The kernel carries out what a ring of io_uring is asked for, and nobody sees it.
+    Ring,
 }
 
 /// One notice. Text is UTF-8; an unknown text is empty.

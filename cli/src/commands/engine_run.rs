@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 /// # Errors
 /// The program cannot be started.
 pub(crate) fn run(arguments: &EngineRunArguments, settings: &Settings) -> Result<Exit, Failure> {
-    let EngineRunArguments { path, arguments } = arguments;
+    let EngineRunArguments { path, arguments, closing, keeping: _ } = arguments;
     let mut variables = settings.environment.clone();
     let text = |name: &str| settings.variable(name).and_then(|value| value.into_string().ok());
     if let Some((app, instance)) = text(env::APP).zip(text(env::INSTANCE)) {
@@ -35,6 +35,9 @@ pub(crate) fn run(arguments: &EngineRunArguments, settings: &Settings) -> Result
         if let Some(why) = why {
             instance::tell_unreached(settings, (&app, &instance), path, why);
         }
+    }
+    if *closing {
+        engine::close_at_exec(path);
     }
     let error = supervise::replace_past_library(path, arguments, &variables);
     Err(program::cannot_start(path, &error))

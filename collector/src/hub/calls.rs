@@ -45,6 +45,7 @@ fn call(call: Call) -> &'static str {
         Call::Connect => "connect",
         Call::Exec => "exec",
         Call::Start => "start",
+        Call::Ring => "io_uring_setup",
     }
 }
 
@@ -80,6 +81,7 @@ fn why(why: Why) -> &'static str {
         Why::EngineEnded => "engine_ended",
         Why::Unreadable => "unreadable",
         Why::EngineStandIns => "engine_stand_ins",
+        Why::Ring => "io_uring",
     }
 }
 

@@ -23,6 +23,8 @@ mod texts;
 mod variables;
 
 use super::started::Search;
+#[cfg(target_os = "linux")]
+use super::started::Started;
 use crate::environment::{self, Strings};
 use crate::real;
 #[cfg(target_os = "macos")]
@@ -30,6 +32,8 @@ use crate::sys;
 use child::with_child;
 #[cfg(target_os = "linux")]
 use child::{Target, with_environment};
+#[cfg(target_os = "linux")]
+use core::ffi::CStr;
 use libc::{c_char, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
 #[cfg(target_os = "macos")]
 pub(crate) use shell::popen_extsn;
@@ -149,9 +153,7 @@ pub(crate) unsafe fn execvpe(program: *const c_char, arguments: Strings, environ
 pub(crate) unsafe fn fexecve(fd: c_int, arguments: Strings, environment: Strings) -> c_int {
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(Target::Open(fd), environment, |environment| {
-            crate::real::gnu::fexecve(fd, arguments, environment)
-        })
+        with_open(fd, arguments, environment, |completed| crate::real::gnu::fexecve(fd, arguments, completed))
     }
 }
 
@@ -167,19 +169,52 @@ pub(crate) unsafe fn execveat(
     environment: Strings,
     flags: c_int,
 ) -> c_int {
+    let plain = |completed: Strings| {
+        // SAFETY: the program's own strings.
+        unsafe { crate::real::gnu::execveat(folder, program, arguments, completed, flags) }
+    };
     // SAFETY: before the kernel, for a string that is not NULL: it has at least its end.
     let first = if program.is_null() { 0 } else { unsafe { *program } };
-    let target = match u8::try_from(first) {
-        Ok(b'/') => Target::Named(program),
-        Ok(0) if flags & libc::AT_EMPTY_PATH != 0 => Target::Open(folder),
-        _ if folder == libc::AT_FDCWD => Target::Named(program),
-        // A path below an open folder is not looked at.
-        _ => Target::Unknown,
-    };
+    let is_whole = u8::try_from(first) == Ok(b'/') || folder == libc::AT_FDCWD;
     // SAFETY: the program's own strings.
     unsafe {
-        with_environment(target, environment, |environment| {
-            crate::real::gnu::execveat(folder, program, arguments, environment, flags)
+        if first == 0 && flags & libc::AT_EMPTY_PATH != 0 && !program.is_null() {
+            with_open(folder, arguments, environment, plain)
+        } else if first == 0 || flags & libc::AT_SYMLINK_NOFOLLOW != 0 {
+            with_environment(Target::Unknown, environment, plain)
+        } else if is_whole {
+            with_child(program, arguments, environment, Search::Nowhere, |it, completed| {
+                if it.changed { real::execve(it.program, it.arguments, completed) } else { plain(completed) }
+            })
+        } else if let Some(file) = launch::below(folder, CStr::from_ptr(program)) {
+            with_open(file.number(), arguments, environment, plain)
+        } else {
+            with_environment(Target::Unknown, environment, plain)
+        }
+    }
+}
+
+/// Starts the program that is open as `fd`: by `plain`, or by the engine's launcher.
+///
+/// # Safety
+/// As fexecve(3).
+#[cfg(target_os = "linux")]
+unsafe fn with_open(
+    fd: c_int,
+    arguments: Strings,
+    environment: Strings,
+    plain: impl FnOnce(Strings) -> c_int,
+) -> c_int {
+    let path = launch::of_descriptor(fd);
+    let it = Started { program: path.as_bytes().as_ptr().cast(), arguments, changed: false };
+    // SAFETY: the program's own strings; the path ends in NUL.
+    unsafe {
+        launch::through_engine(it, environment, false, |it| {
+            // The engine itself tells of a program that it starts.
+            let target = if it.changed { Target::Unknown } else { Target::Open(fd) };
+            with_environment(target, environment, |completed| {
+                if it.changed { real::execve(it.program, it.arguments, completed) } else { plain(completed) }
+            })
         })
     }
 }

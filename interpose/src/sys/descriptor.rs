@@ -1,6 +1,8 @@
 //! Descriptors that we own.
 #![expect(unsafe_code, reason = "closes descriptors")]
 use super::errno::Errno;
+#[cfg(target_os = "linux")]
+use super::symbols::kernel;
 use libc::c_int;
 
 /// A descriptor of ours: closed when it goes out of scope, unless it is given away.
@@ -39,7 +41,7 @@ impl Drop for Fd {
 #[cfg(target_os = "linux")]
 fn close(fd: c_int) {
     // SAFETY: close(2) takes an integer; only an owner calls this.
-    let _ = unsafe { libc::syscall(libc::SYS_close, fd) };
+    let _ = unsafe { kernel()(libc::SYS_close, fd) };
 }
 
 /// close(2).

@@ -16,6 +16,30 @@ pub(crate) fn next_symbol(name: &str) -> *mut c_void {
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr().cast::<c_char>()) }
 }
 
+/// libc's syscall(2), past our own hook of it.
+#[cfg(target_os = "linux")]
+pub(in crate::sys) fn kernel() -> unsafe extern "C" fn(libc::c_long, ...) -> libc::c_long {
+    use core::sync::atomic::{AtomicPtr, Ordering};
+    /// Takes its place where there is none.
+    extern "C" fn missing() -> libc::c_long {
+        super::errno::set_errno(libc::ENOSYS);
+        -1
+    }
+    static NEXT: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
+    let mut next = NEXT.load(Ordering::Relaxed);
+    if next.is_null() {
+        next = next_symbol("syscall\0");
+        if next.is_null() {
+            let missing: extern "C" fn() -> libc::c_long = missing;
+            next = missing as *mut c_void;
+        }
+        NEXT.store(next, Ordering::Relaxed);
+    }
+    // SAFETY: the address of libc's function, whose C signature this is; or of one that looks at no argument, and arguments
+    // are the caller's to remove.
+    unsafe { core::mem::transmute(next) }
+}
+
 /// Whether the process certainly has no second thread: glibc says so in a variable (`__libc_single_threaded`, since 2.32).
 #[cfg(not(target_vendor = "apple"))]
 pub(crate) fn is_only_thread() -> bool {

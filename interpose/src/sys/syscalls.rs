@@ -1,5 +1,5 @@
 //! Thin system calls: results for errno, slices for pointers, owned descriptors. They never go through a hook.
-//! - Linux makes raw system calls (syscall(2)). Neither our hooks nor those of another preloaded library see them.
+//! - Linux makes raw system calls, by libc's own syscall(2). Neither our hooks nor those of another preloaded library see them.
 //! - macOS calls libSystem. dyld does not interpose calls of the interposing library.
 //!
 //! Each topic lists the names that both systems must have, and then the names that only one of them has. If a name of

@@ -1,13 +1,13 @@
 program="Caddy"
-what="caddy file-server, port 2019 and 80"
+what="caddy run, ports 80 and 2019 (its admin API)"
+port=80
 version() { caddy version; }
-try() {
-    echo "$own" >own
-    local free; free=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    HOME=$folder wrap caddy file-server --listen "127.0.0.1:$free"
-    served() { inside curl -sf "http://127.0.0.1:$free/own" | grep -q "$own"; }
-    wait_for 20 served || fail "does not serve in its instance: $(tail -n 2 log)"
-    ! curl -sf "http://127.0.0.1:$free/own" || fail "it has the host's port"
-    expect "$own" inside curl -s "localhost:$free/own"
-    agentfs -q stop "$name/$instance" || fail "agentfs stop"
+setup() { printf ':80\nrespond "%s peer={remote_host}"\n' "$own" >Caddyfile; }
+start() { HOME=$folder wrap caddy run; }
+check() {
+    expect "peer=127.0.0.1" inside curl -s 127.0.0.1
+    expect "$own" inside curl -s localhost:2019/config/
+    sed -i 's/peer=/changed=/' Caddyfile
+    inside env HOME="$folder" caddy reload >reload 2>&1 || fail "caddy reload: $(tail -n 1 reload)"
+    expect "changed=" inside curl -s 127.0.0.1
 }

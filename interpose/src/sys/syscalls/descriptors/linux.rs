@@ -5,6 +5,7 @@ use super::super::check::check;
 use super::super::process::{block_signals, process_id, restore_signals};
 use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
+use crate::sys::symbols::kernel;
 use libc::{c_int, c_void};
 
 /// Makes a descriptor of ours. A program that has used all its descriptors can still bind and connect its sockets.
@@ -60,7 +61,7 @@ fn descriptor_limit(new: Option<libc::rlimit64>) -> Option<libc::rlimit64> {
     let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let new = new.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
     // SAFETY: the kernel reads `new`, which is NULL or a limit, and writes `old`.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, new, &raw mut old) })
+    check(unsafe { kernel()(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, new, &raw mut old) })
         .ok()
         .map(|_| old)
 }
@@ -68,7 +69,7 @@ fn descriptor_limit(new: Option<libc::rlimit64>) -> Option<libc::rlimit64> {
 /// fcntl(2) with an integer argument.
 pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_int> {
     // SAFETY: no command that is used here takes a pointer.
-    check(unsafe { libc::syscall(libc::SYS_fcntl, fd, command, argument) })
+    check(unsafe { kernel()(libc::SYS_fcntl, fd, command, argument) })
 }
 
 /// dup3(2): `from` gets the number `to`. The kernel refuses a number above the limit, but the program may have lowered
@@ -76,7 +77,7 @@ pub(crate) fn control(fd: c_int, command: c_int, argument: usize) -> Result<c_in
 pub(crate) fn replace(from: &Fd, to: c_int, close_on_exec: bool) -> Result<()> {
     let flags = if close_on_exec { libc::O_CLOEXEC } else { 0 };
     // SAFETY: dup3(2) takes three integers.
-    let put = || check(unsafe { libc::syscall(libc::SYS_dup3, from.number(), to, flags) }).map(|_| ());
+    let put = || check(unsafe { kernel()(libc::SYS_dup3, from.number(), to, flags) }).map(|_| ());
     match put() {
         Err(libc::EBADF) => above_limit(|_| u64::try_from(to).unwrap_or(0).saturating_add(1), put),
         result => result,
@@ -95,7 +96,7 @@ pub(crate) fn wait_readable(fd: c_int, milliseconds: u32) -> bool {
         let no_mask = core::ptr::null::<c_void>();
         // SAFETY: one entry and the time, which the kernel reads and writes; no signal mask.
         let ready = check(unsafe {
-            libc::syscall(libc::SYS_ppoll, &raw mut entry, 1_usize, &raw mut left, no_mask, 8_usize)
+            kernel()(libc::SYS_ppoll, &raw mut entry, 1_usize, &raw mut left, no_mask, 8_usize)
         });
         match ready {
             Err(libc::EINTR) => {}
@@ -110,10 +111,8 @@ pub(crate) fn events_now(fd: c_int, events: libc::c_short) -> Result<libc::c_sho
     let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let no_mask = core::ptr::null::<c_void>();
     // SAFETY: one entry, which the kernel reads and writes, and the time; no signal mask.
-    check(unsafe {
-        libc::syscall(libc::SYS_ppoll, &raw mut entry, 1_usize, &raw const at_once, no_mask, 8_usize)
-    })
-    .map(|_| entry.revents)
+    check(unsafe { kernel()(libc::SYS_ppoll, &raw mut entry, 1_usize, &raw const at_once, no_mask, 8_usize) })
+        .map(|_| entry.revents)
 }
 
 /// epoll_ctl(2); for `EPOLL_CTL_DEL` the event is ignored.
@@ -124,7 +123,7 @@ pub(crate) fn epoll_control(
     mut event: libc::epoll_event,
 ) -> Result<()> {
     // SAFETY: the kernel reads the event.
-    check(unsafe { libc::syscall(libc::SYS_epoll_ctl, epoll, operation, fd, &raw mut event) }).map(|_| ())
+    check(unsafe { kernel()(libc::SYS_epoll_ctl, epoll, operation, fd, &raw mut event) }).map(|_| ())
 }
 
 /// Whether an epoll instance watches the file that is open as `fd` under that number (kcmp(2),
@@ -138,7 +137,7 @@ pub(crate) fn epoll_watches(epoll: c_int, fd: c_int) -> Result<bool> {
     let slot = [epoll.cast_unsigned(), fd.cast_unsigned(), 0];
     let own = process_id();
     // SAFETY: the kernel reads the slot.
-    match check(unsafe { libc::syscall(libc::SYS_kcmp, own, own, KCMP_EPOLL_TFD, fd, slot.as_ptr()) }) {
+    match check(unsafe { kernel()(libc::SYS_kcmp, own, own, KCMP_EPOLL_TFD, fd, slot.as_ptr()) }) {
         Ok(order) => Ok(order == 0),
         Err(libc::ENOENT) => Ok(false),
         Err(errno) => Err(errno),

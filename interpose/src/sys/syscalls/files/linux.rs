@@ -6,6 +6,7 @@ use super::super::descriptors::with_room;
 use super::super::process::no_new_rights;
 use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
+use crate::sys::symbols::kernel;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use libc::{c_int, c_void};
@@ -13,14 +14,13 @@ use libc::{c_int, c_void};
 /// access(2) with `F_OK`.
 pub(crate) fn access(path: &CStr) -> Result<()> {
     // SAFETY: `path` ends in NUL.
-    check(unsafe { libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::F_OK) })
-        .map(|_| ())
+    check(unsafe { kernel()(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::F_OK) }).map(|_| ())
 }
 
 /// Whether this process may execute a file.
 pub(crate) fn may_execute(path: &CStr) -> bool {
     // SAFETY: `path` ends in NUL.
-    check(unsafe { libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::X_OK) }).is_ok()
+    check(unsafe { kernel()(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::X_OK) }).is_ok()
 }
 
 /// Whether there is a file that this process may execute. (A folder cannot be read.)
@@ -37,32 +37,32 @@ pub(crate) fn is_program(path: &CStr) -> bool {
 /// unlink(2).
 pub(crate) fn unlink(path: &CStr) -> Result<()> {
     // SAFETY: `path` ends in NUL.
-    check(unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path.as_ptr(), 0) }).map(|_| ())
+    check(unsafe { kernel()(libc::SYS_unlinkat, libc::AT_FDCWD, path.as_ptr(), 0) }).map(|_| ())
 }
 
 /// open(2), close-on-exec.
 pub(crate) fn open(path: &CStr, flags: c_int, mode: c_int) -> Result<Fd> {
     let (here, flags) = (libc::AT_FDCWD, flags | libc::O_CLOEXEC);
     // SAFETY: `path` ends in NUL.
-    with_room(|| check(unsafe { libc::syscall(libc::SYS_openat, here, path.as_ptr(), flags, mode) }))
+    with_room(|| check(unsafe { kernel()(libc::SYS_openat, here, path.as_ptr(), flags, mode) }))
 }
 
 /// Makes a folder.
 pub(crate) fn make_folder(path: &CStr, mode: libc::mode_t) -> Result<()> {
     // SAFETY: `path` ends in NUL.
-    check(unsafe { libc::syscall(libc::SYS_mkdirat, libc::AT_FDCWD, path.as_ptr(), mode) }).map(|_| ())
+    check(unsafe { kernel()(libc::SYS_mkdirat, libc::AT_FDCWD, path.as_ptr(), mode) }).map(|_| ())
 }
 
 /// chmod(2). Only the owner may.
 pub(crate) fn change_mode(path: &CStr, mode: libc::mode_t) -> Result<()> {
     // SAFETY: `path` ends in NUL.
-    check(unsafe { libc::syscall(libc::SYS_fchmodat, libc::AT_FDCWD, path.as_ptr(), mode) }).map(|_| ())
+    check(unsafe { kernel()(libc::SYS_fchmodat, libc::AT_FDCWD, path.as_ptr(), mode) }).map(|_| ())
 }
 
 /// read(2).
 pub(crate) fn read(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes at most the buffer's length.
-    let count = check(unsafe { libc::syscall(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) })?;
+    let count = check(unsafe { kernel()(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) })?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn read(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
 pub(crate) fn read_at(fd: c_int, offset: u64, buffer: &mut [u8]) -> Result<usize> {
     let (start, length) = (buffer.as_mut_ptr(), buffer.len());
     // SAFETY: the kernel writes at most the buffer's length.
-    let count = check(unsafe { libc::syscall(libc::SYS_pread64, fd, start, length, offset) })?;
+    let count = check(unsafe { kernel()(libc::SYS_pread64, fd, start, length, offset) })?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
@@ -79,15 +79,15 @@ pub(crate) fn read_at(fd: c_int, offset: u64, buffer: &mut [u8]) -> Result<usize
 pub(crate) fn gains_rights(fd: c_int) -> bool {
     let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: fstat(2) fills the structure.
-    if check(unsafe { libc::syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) }).is_err() {
+    if check(unsafe { kernel()(libc::SYS_fstat, fd, status.as_mut_ptr()) }).is_err() {
         return false;
     }
     // SAFETY: fstat(2) succeeded, so the structure is filled in.
     let status = unsafe { status.assume_init() };
     // SAFETY: geteuid(2) takes no arguments.
-    let user = u32::try_from(unsafe { libc::syscall(libc::SYS_geteuid) }).unwrap_or(0);
+    let user = u32::try_from(unsafe { kernel()(libc::SYS_geteuid) }).unwrap_or(0);
     // SAFETY: getegid(2) takes no arguments.
-    let group = u32::try_from(unsafe { libc::syscall(libc::SYS_getegid) }).unwrap_or(0);
+    let group = u32::try_from(unsafe { kernel()(libc::SYS_getegid) }).unwrap_or(0);
     // Without the group's right to execute, the bit means something else (inode(7)).
     let grouped = libc::S_ISGID | libc::S_IXGRP;
     let gains = (status.st_mode & libc::S_ISUID != 0 && status.st_uid != user)
@@ -100,30 +100,28 @@ pub(crate) fn gains_rights(fd: c_int) -> bool {
 fn has_capabilities(fd: c_int) -> bool {
     let nowhere = core::ptr::null_mut::<c_void>();
     // SAFETY: the name ends in NUL; with no room for the value only its size is returned.
-    check(unsafe {
-        libc::syscall(libc::SYS_fgetxattr, fd, c"security.capability".as_ptr(), nowhere, 0_usize)
-    })
-    .is_ok_and(|size| size > 0)
+    check(unsafe { kernel()(libc::SYS_fgetxattr, fd, c"security.capability".as_ptr(), nowhere, 0_usize) })
+        .is_ok_and(|size| size > 0)
 }
 
 /// getdents64(2).
 pub(crate) fn directory_entries(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the kernel writes at most the buffer's length.
-    let count = check(unsafe { libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len()) })?;
+    let count = check(unsafe { kernel()(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len()) })?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// flock(2).
 pub(crate) fn lock(fd: c_int, operation: c_int) -> Result<()> {
     // SAFETY: flock(2) takes two integers.
-    check(unsafe { libc::syscall(libc::SYS_flock, fd, operation) }).map(|_| ())
+    check(unsafe { kernel()(libc::SYS_flock, fd, operation) }).map(|_| ())
 }
 
 /// The inode number of an open file: it identifies a socket for as long as it lives.
 pub(crate) fn inode(fd: c_int) -> Option<u64> {
     let mut status = core::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: fstat(2) fills the structure.
-    check(unsafe { libc::syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) }).ok()?;
+    check(unsafe { kernel()(libc::SYS_fstat, fd, status.as_mut_ptr()) }).ok()?;
     // SAFETY: fstat(2) succeeded, so the structure is filled in.
     Some(unsafe { status.assume_init() }.st_ino)
 }
@@ -148,7 +146,7 @@ pub(crate) fn announce(name: &crate::rawaddr::UnixName) {
     let nofollow = libc::AT_SYMLINK_NOFOLLOW;
     // SAFETY: the path ends in NUL, and newfstatat(2) fills the structure.
     let found = check(unsafe {
-        libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, path.as_ptr(), status.as_mut_ptr(), nofollow)
+        kernel()(libc::SYS_newfstatat, libc::AT_FDCWD, path.as_ptr(), status.as_mut_ptr(), nofollow)
     });
     if found.is_err() {
         return;

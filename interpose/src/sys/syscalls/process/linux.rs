@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "system calls")]
 
 use super::super::check::check;
+use crate::sys::symbols::kernel;
 use core::ffi::CStr;
 use libc::{c_int, c_void};
 
@@ -11,27 +12,27 @@ const PAGE_BYTES: usize = 4096;
 /// The process id, asked each time: a cached one is wrong after fork.
 pub(crate) fn process_id() -> u32 {
     // SAFETY: getpid(2) takes no arguments.
-    u32::try_from(unsafe { libc::syscall(libc::SYS_getpid) }).unwrap_or(0)
+    u32::try_from(unsafe { kernel()(libc::SYS_getpid) }).unwrap_or(0)
 }
 
 /// Whether `user` is the real or the effective user of this process.
 pub(crate) fn is_own_user(user: u32) -> bool {
     [libc::SYS_getuid, libc::SYS_geteuid].into_iter().any(|call| {
         // SAFETY: both take no arguments.
-        u32::try_from(unsafe { libc::syscall(call) }) == Ok(user)
+        u32::try_from(unsafe { kernel()(call) }) == Ok(user)
     })
 }
 
 /// Whether an exec of this process can no longer gain rights (prctl(2), `PR_SET_NO_NEW_PRIVS`).
 pub(crate) fn no_new_rights() -> bool {
     // SAFETY: this prctl(2) takes integers alone.
-    check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) }) == Ok(1)
+    check(unsafe { kernel()(libc::SYS_prctl, libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) }) == Ok(1)
 }
 
 /// The name of the calling thread (`comm`, prctl(2) `PR_GET_NAME`).
 pub(crate) fn program_name(buffer: &mut [u8; 32]) -> &str {
     // SAFETY: the kernel writes at most 16 bytes, NUL included.
-    let result = check(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_GET_NAME, buffer.as_mut_ptr()) });
+    let result = check(unsafe { kernel()(libc::SYS_prctl, libc::PR_GET_NAME, buffer.as_mut_ptr()) });
     if result.is_err() {
         return "";
     }
@@ -66,7 +67,7 @@ pub(crate) fn pause_us(microseconds: u32) {
     let time = libc::timespec { tv_sec: 0, tv_nsec: i64::from(microseconds) * 1000 };
     // SAFETY: nanosleep(2) reads the structure.
     let _ = check(unsafe {
-        libc::syscall(libc::SYS_nanosleep, &raw const time, core::ptr::null_mut::<libc::timespec>())
+        kernel()(libc::SYS_nanosleep, &raw const time, core::ptr::null_mut::<libc::timespec>())
     });
 }
 
@@ -74,7 +75,7 @@ pub(crate) fn pause_us(microseconds: u32) {
 pub(crate) fn map_page(fd: c_int) -> Option<usize> {
     // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
     let page = unsafe {
-        libc::syscall(
+        kernel()(
             libc::SYS_mmap,
             core::ptr::null_mut::<c_void>(),
             PAGE_BYTES,
@@ -102,7 +103,7 @@ pub(crate) fn word_is(address: usize, value: u32) -> crate::sys::errno::Result<b
     // If the word has the value, nobody is woken, and nobody is moved to the other word.
     let (wake, requeue, other) = (0, 0_usize, address.wrapping_add(size_of::<u32>()));
     // SAFETY: the kernel checks both addresses, and only reads.
-    match check(unsafe { libc::syscall(libc::SYS_futex, address, OPERATION, wake, requeue, other, value) }) {
+    match check(unsafe { kernel()(libc::SYS_futex, address, OPERATION, wake, requeue, other, value) }) {
         Ok(_) => Ok(true),
         Err(libc::EAGAIN) => Ok(false),
         Err(errno) => Err(errno),
@@ -115,7 +116,7 @@ pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
     let rights = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: a fresh mapping at an address of the kernel's choice touches no memory of the program.
-    let address = unsafe { libc::syscall(libc::SYS_mmap, nowhere, length, rights, kind, nothing, 0_usize) };
+    let address = unsafe { kernel()(libc::SYS_mmap, nowhere, length, rights, kind, nothing, 0_usize) };
     usize::try_from(address).ok()
 }
 
@@ -125,7 +126,7 @@ pub(in crate::sys) fn map_memory(length: usize) -> Option<usize> {
 /// The mapping is the caller's, and nothing points into it any more.
 pub(in crate::sys) unsafe fn unmap_memory(address: usize, length: usize) {
     // SAFETY: as the caller vouches.
-    let _ = check(unsafe { libc::syscall(libc::SYS_munmap, address, length) });
+    let _ = check(unsafe { kernel()(libc::SYS_munmap, address, length) });
 }
 
 /// A thread's blocked signals, as the kernel has them. libc's functions leave out two signals of its own, with one of
@@ -154,5 +155,5 @@ fn mask_signals(how: c_int, new: Option<u64>, old: Option<&mut u64>) -> crate::s
     let new = new.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
     let old = old.map_or(core::ptr::null_mut(), core::ptr::from_mut);
     // SAFETY: the kernel reads and writes eight bytes each, where the pointer is not NULL.
-    check(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, new, old, size_of::<u64>()) }).map(|_| ())
+    check(unsafe { kernel()(libc::SYS_rt_sigprocmask, how, new, old, size_of::<u64>()) }).map(|_| ())
 }

@@ -8,13 +8,14 @@ use crate::sys::descriptor::Fd;
 use crate::sys::errno::Result;
 use crate::sys::name::RawName;
 use crate::sys::plain::Plain;
+use crate::sys::symbols::kernel;
 use libc::{c_int, c_long, c_void, socklen_t};
 
 /// A Unix socket of `kind` (`SOCK_STREAM`, `SOCK_DGRAM`), close-on-exec.
 pub(crate) fn unix_socket(kind: c_int) -> Result<Fd> {
     let kind = kind | libc::SOCK_CLOEXEC;
     // SAFETY: socket(2) takes three integers.
-    with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, libc::AF_UNIX, kind, 0) }))
+    with_room(|| check(unsafe { kernel()(libc::SYS_socket, libc::AF_UNIX, kind, 0) }))
 }
 
 /// A TCP socket, close-on-exec.
@@ -22,7 +23,7 @@ pub(crate) fn tcp_socket(v6: bool) -> Result<Fd> {
     let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
     // SAFETY: socket(2) takes three integers.
-    with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, domain, kind, libc::IPPROTO_TCP) }))
+    with_room(|| check(unsafe { kernel()(libc::SYS_socket, domain, kind, libc::IPPROTO_TCP) }))
 }
 
 /// A UDP socket, close-on-exec.
@@ -30,19 +31,19 @@ pub(crate) fn udp_socket(v6: bool) -> Result<Fd> {
     let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
     // SAFETY: socket(2) takes three integers.
-    with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, domain, kind, libc::IPPROTO_UDP) }))
+    with_room(|| check(unsafe { kernel()(libc::SYS_socket, domain, kind, libc::IPPROTO_UDP) }))
 }
 
 /// bind(2) to a socket name.
 pub(crate) fn bind(fd: c_int, name: &[u8]) -> Result<()> {
     // SAFETY: address and length describe `name`, which the kernel reads.
-    check(unsafe { libc::syscall(libc::SYS_bind, fd, name.as_ptr(), name.len()) }).map(|_| ())
+    check(unsafe { kernel()(libc::SYS_bind, fd, name.as_ptr(), name.len()) }).map(|_| ())
 }
 
 /// connect(2) to a socket name.
 pub(crate) fn connect(fd: c_int, name: &[u8]) -> Result<()> {
     // SAFETY: address and length describe `name`, which the kernel reads.
-    check(unsafe { libc::syscall(libc::SYS_connect, fd, name.as_ptr(), name.len()) }).map(|_| ())
+    check(unsafe { kernel()(libc::SYS_connect, fd, name.as_ptr(), name.len()) }).map(|_| ())
 }
 
 /// getsockname(2).
@@ -59,7 +60,7 @@ fn name_of(call: c_long, fd: c_int) -> Result<RawName> {
     let mut name = RawName::new();
     let mut length = RawName::room();
     // SAFETY: the kernel writes at most `length` bytes at the pointer, and the length.
-    check(unsafe { libc::syscall(call, fd, name.pointer(), &raw mut length) })?;
+    check(unsafe { kernel()(call, fd, name.pointer(), &raw mut length) })?;
     name.set_length(length);
     Ok(name)
 }
@@ -69,7 +70,7 @@ pub(crate) fn get_option<T: Plain>(fd: c_int, level: c_int, name: c_int, value: 
     let mut length = socklen(size_of::<T>());
     let pointer = core::ptr::from_mut(value).cast::<c_void>();
     // SAFETY: the kernel writes no more than the size of `value`, for which any bytes are a value, and the length.
-    check(unsafe { libc::syscall(libc::SYS_getsockopt, fd, level, name, pointer, &raw mut length) })?;
+    check(unsafe { kernel()(libc::SYS_getsockopt, fd, level, name, pointer, &raw mut length) })?;
     Ok(length)
 }
 
@@ -82,7 +83,7 @@ pub(crate) fn set_option_raw(
     length: socklen_t,
 ) -> Result<()> {
     // SAFETY: the kernel only reads, and says EFAULT where it cannot.
-    check(unsafe { libc::syscall(libc::SYS_setsockopt, fd, level, name, value, length) }).map(|_| ())
+    check(unsafe { kernel()(libc::SYS_setsockopt, fd, level, name, value, length) }).map(|_| ())
 }
 
 /// The user who called listen(2) at the other end of a Unix socket (unix(7), `SO_PEERCRED`).
@@ -96,7 +97,7 @@ pub(crate) fn peer_user(fd: c_int) -> Result<u32> {
 pub(crate) fn send_to(fd: c_int, data: &[u8], name: &[u8]) -> Result<()> {
     // SAFETY: pointers and lengths describe `data` and `name`, which the kernel reads.
     check(unsafe {
-        libc::syscall(
+        kernel()(
             libc::SYS_sendto,
             fd,
             data.as_ptr(),
@@ -113,7 +114,7 @@ pub(crate) fn send_to(fd: c_int, data: &[u8], name: &[u8]) -> Result<()> {
 pub(crate) fn send(fd: c_int, data: &[u8]) -> Result<()> {
     // SAFETY: pointer and length describe `data`; there is no address.
     check(unsafe {
-        libc::syscall(
+        kernel()(
             libc::SYS_sendto,
             fd,
             data.as_ptr(),
@@ -130,7 +131,7 @@ pub(crate) fn send(fd: c_int, data: &[u8]) -> Result<()> {
 pub(crate) fn send_now(fd: c_int, data: &[u8]) -> Result<()> {
     // SAFETY: pointer and length describe `data`; there is no address.
     check(unsafe {
-        libc::syscall(
+        kernel()(
             libc::SYS_sendto,
             fd,
             data.as_ptr(),
@@ -162,9 +163,8 @@ pub(crate) fn receive_with_descriptors(
         msg_flags: 0,
     };
     // SAFETY: the header describes buffers that live until the call returns.
-    let count = check(unsafe {
-        libc::syscall(libc::SYS_recvmsg, fd, &raw mut message, flags | libc::MSG_CMSG_CLOEXEC)
-    })?;
+    let count =
+        check(unsafe { kernel()(libc::SYS_recvmsg, fd, &raw mut message, flags | libc::MSG_CMSG_CLOEXEC) })?;
     let [length, kind, data] = control;
     // The second word is level and type, each four bytes, SOL_SOCKET and SCM_RIGHTS being 1.
     let rights = kind == (1 << 32 | 1) && message.msg_controllen >= 20;
@@ -187,7 +187,7 @@ pub(crate) fn control_length(header: &libc::cmsghdr) -> usize {
 pub(crate) fn unread(fd: c_int) -> c_int {
     let mut count: c_int = 0;
     // SAFETY: the kernel writes an integer.
-    match check(unsafe { libc::syscall(libc::SYS_ioctl, fd, libc::FIONREAD, &raw mut count) }) {
+    match check(unsafe { kernel()(libc::SYS_ioctl, fd, libc::FIONREAD, &raw mut count) }) {
         Ok(_) => count,
         Err(_) => 0,
     }
@@ -196,7 +196,7 @@ pub(crate) fn unread(fd: c_int) -> c_int {
 /// shutdown(2) for reading.
 pub(crate) fn end_reading(fd: c_int) {
     // SAFETY: shutdown(2) takes two integers.
-    let _ = check(unsafe { libc::syscall(libc::SYS_shutdown, fd, libc::SHUT_RD) });
+    let _ = check(unsafe { kernel()(libc::SYS_shutdown, fd, libc::SHUT_RD) });
 }
 
 /// Receives what is there, without waiting.
@@ -204,9 +204,8 @@ pub(crate) fn receive_now(fd: c_int, buffer: &mut [u8]) -> Result<usize> {
     let nobody = core::ptr::null_mut::<c_void>();
     let (data, size) = (buffer.as_mut_ptr(), buffer.len());
     // SAFETY: pointer and length describe `buffer`, which the kernel writes; no address is asked for.
-    let count = check(unsafe {
-        libc::syscall(libc::SYS_recvfrom, fd, data, size, libc::MSG_DONTWAIT, nobody, nobody)
-    })?;
+    let count =
+        check(unsafe { kernel()(libc::SYS_recvfrom, fd, data, size, libc::MSG_DONTWAIT, nobody, nobody) })?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
@@ -222,8 +221,7 @@ pub(crate) fn queue_of(inode: u64) -> Option<(u32, u32)> {
     let (domain, kind, protocol) =
         (libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG);
     // SAFETY: socket(2) takes three integers.
-    let socket =
-        with_room(|| check(unsafe { libc::syscall(libc::SYS_socket, domain, kind, protocol) })).ok()?;
+    let socket = with_room(|| check(unsafe { kernel()(libc::SYS_socket, domain, kind, protocol) })).ok()?;
     // struct nlmsghdr: length, type and flags, sequence, sender. struct unix_diag_req: family, states, inode, what to
     // show, a cookie that fits any.
     let (kind, family) = (SOCK_DIAG_BY_FAMILY | NLM_F_REQUEST << 16, AF_UNIX);
@@ -231,7 +229,7 @@ pub(crate) fn queue_of(inode: u64) -> Option<(u32, u32)> {
     let request = [40, kind, 0, 0, family, any, u32::try_from(inode).ok()?, UDIAG_SHOW_RQLEN, any, any];
     // SAFETY: pointer and length describe `request`, which the kernel reads; no address: the kernel itself answers.
     check(unsafe {
-        libc::syscall(
+        kernel()(
             libc::SYS_sendto,
             socket.number(),
             request.as_ptr(),
@@ -246,7 +244,7 @@ pub(crate) fn queue_of(inode: u64) -> Option<(u32, u32)> {
     let nobody = core::ptr::null_mut::<c_void>();
     // SAFETY: pointer and length describe `answer`, which the kernel writes.
     check(unsafe {
-        libc::syscall(
+        kernel()(
             libc::SYS_recvfrom,
             socket.number(),
             answer.as_mut_ptr(),
