@@ -41,6 +41,7 @@ mod rewrite_host;
 mod router;
 mod self_test;
 mod servers;
+#[cfg(target_os = "linux")]
 mod stand_ins;
 mod stop;
 mod surroundings;
