@@ -16,6 +16,8 @@ mod display;
 // The seccomp engine.
 #[cfg(target_os = "linux")]
 mod engine;
+#[cfg(target_os = "linux")]
+mod engine_limits;
 mod face;
 mod fallback;
 mod faults;
@@ -37,6 +39,7 @@ mod rewrite_host;
 mod router;
 mod self_test;
 mod servers;
+#[cfg(target_os = "linux")]
 mod stand_ins;
 mod stop;
 mod surroundings;
