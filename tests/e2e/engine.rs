@@ -314,6 +314,8 @@ fn a_killed_supervisor_is_told_and_the_next_program_has_another() {
         process.stderr().contains("supervisor of the seccomp engine was killed").then_some(())
     });
     until("the listener is gone", || home.instance("shop", "one")?.listeners.is_empty().then_some(()));
+    let table = home.agentfs(&["ps"]).output().success().stdout.clone();
+    assert!(table.contains("shop/one: seccomp engine, ended (the supervisor was killed"), "{table}");
     process.write(b"b\n");
     process.wait_for("BOUND Function not implemented");
     assert!(process.is_running());
