@@ -5,19 +5,20 @@ use crate::facts::{self, Tcp};
 use crate::notices::News;
 use crate::registration::Others;
 use crate::sys::options;
-use crate::sys::seccomp::Answer;
+use crate::sys::seccomp::{self, Answer};
+use crate::tcp_table;
 use agentfs_wire::address::Endpoint;
 use agentfs_wire::barred::{Bar, MAGIC, ROW_BYTES, Row};
 use agentfs_wire::notice::{Call, Outcome, Why};
 use agentfs_wire::rewrite::{self, HostPort};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 impl Supervisor {
     pub(super) fn connect_to(&mut self, asked: &Asked, pointer: u64, length: u64) -> Answer {
         let Some((_, endpoint)) = self.address(asked, pointer, length) else { return Answer::Continue };
         let here = rewrite::destination(endpoint).or_else(|| self.by_own_address(endpoint));
-        let old = match self.socket_of(asked) {
+        let old = match self.socket_of(asked).or_else(|error| self.anew(asked).ok_or(error)) {
             Ok(old) => old,
             Err(error) => return without_socket(&error),
         };
@@ -53,6 +54,23 @@ impl Supervisor {
         }
         self.notices.tell_host(asked.caller, news(Outcome::Passed, Why::NoListener));
         self.leave_space(asked, &old, tcp, true)
+    }
+
+    /// Puts a fresh socket in the place of one that was connected in vain, of which we have no copy any more.
+    fn anew(&mut self, asked: &Asked) -> Option<OwnedFd> {
+        let Asked { filter, id, caller, number, .. } = asked;
+        let before = caller.socket(*number)?;
+        let v6 = self.copies.was_v6(before)?;
+        if tcp_table::names(before).is_some() {
+            return None;
+        }
+        let new = facts::fresh(v6).ok()?;
+        if caller.is_nonblocking(*number) {
+            fcntl(&new, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).ok()?;
+        }
+        seccomp::replace(filter.as_fd(), *id, &new, *number, caller.closes_on_exec(*number)).ok()?;
+        self.copies.keep(*caller, &new);
+        Some(new)
     }
 
     /// A connect to an address of the host's own reaches wildcard listeners of the instance.
