@@ -75,6 +75,7 @@ mod linux {
     use crate::{autostart, descriptors};
     use agentfs_engine::{Entered, Entry, Member, Places, Refusal, Running, Sockets};
     use agentfs_wire::companion::Rules;
+    use agentfs_wire::control::InstanceInfo;
     use agentfs_wire::env;
     use agentfs_wire::notice::Why;
     use nix::errno::Errno;
@@ -83,6 +84,7 @@ mod linux {
     use std::os::fd::{AsFd, OwnedFd};
     use std::path::Path;
     use std::process::{Command, Stdio};
+    use std::time::{Duration, UNIX_EPOCH};
 
     /// The instance that a program enters.
     #[derive(Clone, Debug)]
@@ -192,10 +194,11 @@ mod linux {
     }
 
     /// The engine that serves programs of an instance now. Nothing if none of them needs one.
-    pub(crate) fn in_use(settings: &Settings, app: &str, instance: &str) -> Option<InUse> {
-        let places =
-            Places { paths: settings.paths.clone(), app: app.to_owned(), instance: instance.to_owned() };
-        let (sockets, why) = match agentfs_engine::running(&places)? {
+    pub(crate) fn in_use(settings: &Settings, instance: &InstanceInfo) -> Option<InUse> {
+        let InstanceInfo { app, instance, started_ms, .. } = instance;
+        let places = Places { paths: settings.paths.clone(), app: app.clone(), instance: instance.clone() };
+        let since = UNIX_EPOCH + Duration::from_millis(*started_ms);
+        let (sockets, why) = match agentfs_engine::running(&places, since)? {
             Running::Serves(Sockets::PortSpace) => (Some("port_space"), None),
             Running::Serves(Sockets::StandIns { errno }) => (Some("stand_ins"), Some(no_space(errno))),
             Running::Ended => {
@@ -322,6 +325,7 @@ mod other {
     use crate::hint::Failure;
     use crate::settings::Settings;
     use agentfs_wire::companion::Rules;
+    use agentfs_wire::control::InstanceInfo;
     use agentfs_wire::notice::Why;
     use std::ffi::OsString;
     use std::path::Path;
@@ -355,7 +359,7 @@ mod other {
     }
 
     /// None.
-    pub(crate) fn in_use(_settings: &Settings, _app: &str, _instance: &str) -> Option<InUse> {
+    pub(crate) fn in_use(_settings: &Settings, _instance: &InstanceInfo) -> Option<InUse> {
         None
     }
 

@@ -1,6 +1,7 @@
 //! Copies of sockets, where the system does not let us have a program's own (pidfd_getfd(2), which Docker's default profile
 //! refuses). The supervisor then makes every TCP socket, gives it to the program and keeps a copy, by the number that the
 //! kernel gave the socket, until the program listens or connects: a copy that stays longer would keep the socket open.
+use crate::facts;
 use crate::limits::COPIES;
 use crate::process::Caller;
 use std::collections::{BTreeSet, HashMap};
@@ -13,6 +14,8 @@ pub(crate) struct Copies {
     is_needed: bool,
     /// The process that asked for each socket, and the copy.
     all: HashMap<u64, (u32, OwnedFd)>,
+    /// Sockets of which there was a copy, and whether they are IPv6 ones. At the limit all are forgotten.
+    known: HashMap<u64, bool>,
 }
 
 // === impl Copies ===
@@ -22,7 +25,7 @@ impl Copies {
     pub(crate) fn new() -> Self {
         let own = Caller(std::process::id()).descriptor(0);
         let is_refused = |error: io::Error| matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS));
-        Self { is_needed: own.err().is_some_and(is_refused), all: HashMap::new() }
+        Self { is_needed: own.err().is_some_and(is_refused), ..Self::default() }
     }
 
     /// Whether the supervisor makes the sockets.
@@ -48,6 +51,11 @@ impl Copies {
         }
     }
 
+    /// Whether a socket of which there was a copy is an IPv6 one.
+    pub(crate) fn was_v6(&self, number: u64) -> Option<bool> {
+        self.known.get(&number).copied()
+    }
+
     /// The socket under a number of a program.
     ///
     /// # Errors
@@ -65,8 +73,14 @@ impl Copies {
 
     /// A socket is the program's alone from here on.
     pub(crate) fn forget(&mut self, socket: &OwnedFd) {
-        if let Ok(status) = rustix::fs::fstat(socket) {
-            self.all.remove(&status.st_ino);
+        if let Ok(status) = rustix::fs::fstat(socket)
+            && self.all.remove(&status.st_ino).is_some()
+            && let Some(tcp) = facts::of(socket)
+        {
+            if self.known.len() >= COPIES {
+                self.known.clear();
+            }
+            self.known.insert(status.st_ino, tcp.v6);
         }
     }
 
@@ -93,7 +107,7 @@ mod tests {
     #[test]
     fn a_copy_lives_no_longer_than_the_socket() {
         let own = Caller(std::process::id());
-        let mut copies = Copies { is_needed: true, all: HashMap::new() };
+        let mut copies = Copies { is_needed: true, ..Copies::default() };
         let socket = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
         let number = socket.as_raw_fd();
         assert_eq!(copies.descriptor(own, number).unwrap_err().raw_os_error(), Some(libc::EPERM));
@@ -103,7 +117,8 @@ mod tests {
         let copy = copies.descriptor(own, number).unwrap();
         assert_eq!(rustix::fs::fstat(&copy).unwrap().st_ino, rustix::fs::fstat(&socket).unwrap().st_ino);
         copies.forget(&socket);
-        assert!(copies.is_empty());
+        let of = own.socket(number).unwrap();
+        assert_eq!((copies.is_empty(), copies.was_v6(of), copies.was_v6(0)), (true, Some(false), None));
         // Of a process that has ended nothing is left.
         copies.all.insert(1, (u32::MAX, copy));
         copies.prune();

@@ -20,6 +20,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// Where a program enters.
 #[derive(Debug)]
@@ -128,12 +129,15 @@ pub enum Running {
     Ended,
 }
 
-/// Asks the supervisor of an instance, if it has one.
-pub fn running(places: &Places) -> Option<Running> {
+/// Asks the supervisor of an instance, if it has one. What is left of an instance of that name before `since` does not count.
+pub fn running(places: &Places, since: SystemTime) -> Option<Running> {
     let (path, _) = entry_files(places);
     match open(&path).and_then(|supervisor| ask(&supervisor, &Ask::Hello, None)) {
         Ok(Answer { sockets: Some(sockets), .. }) => Some(Running::Serves(sockets)),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Some(Running::Ended),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            let made = fs::metadata(&path).and_then(|file| file.modified()).ok()?;
+            (made >= since).then_some(Running::Ended)
+        }
         Ok(_) | Err(_) => None,
     }
 }

@@ -105,10 +105,18 @@ impl Caller {
 
     /// Whether a descriptor is closed on exec.
     pub(crate) fn closes_on_exec(self, number: i32) -> bool {
+        self.flags(number) & libc::O_CLOEXEC != 0
+    }
+
+    /// Whether calls do not wait on a descriptor.
+    pub(crate) fn is_nonblocking(self, number: i32) -> bool {
+        self.flags(number) & libc::O_NONBLOCK != 0
+    }
+
+    fn flags(self, number: i32) -> i32 {
         let text = fs::read_to_string(format!("/proc/{}/fdinfo/{number}", self.0)).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("flags:"));
-        let flags = line.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok()).unwrap_or(0);
-        flags & libc::O_CLOEXEC != 0
+        line.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok()).unwrap_or(0)
     }
 
     /// What each descriptor of the process is.

@@ -10,9 +10,11 @@
 //!
 //! - [`calls`]: what becomes of a call
 //! - [`names`]: names of sockets, where they are not true
+//! - [`connecting`]: one of them
 //! - [`entrance`]: programs that start
 //! - [`passing`]: connections that are passed on
 mod calls;
+mod connecting;
 mod entrance;
 mod names;
 mod passing;
@@ -24,6 +26,7 @@ use crate::limits::{ANSWER, EVENTS, LINGER, LOOK, RELAY_BYTES};
 use crate::notices::{News, Notices};
 use crate::port_space::PortSpace;
 use crate::ports::Ports;
+use crate::process::Caller;
 use crate::protocol::{Member, Sockets};
 use crate::registration::EpollInstances;
 use crate::relay::{Relay, Side};
@@ -81,16 +84,31 @@ enum Source {
     Helper,
 }
 
+/// The number of the entrance's events.
+const ENTRANCE: u64 = 0;
+
 /// An address of the port space where the supervisor listens for a listener of the library.
 type Bridge = (IpAddr, u16);
 
 /// A filter, which one program or many may have.
 #[derive(Debug)]
 struct Filter {
-    notifications: OwnedFd,
+    notifications: Rc<OwnedFd>,
     member: Rc<Member>,
     /// The network in which its first program started.
     network: u64,
+}
+
+/// A call that is being answered.
+struct Asked {
+    filter: Rc<OwnedFd>,
+    member: Rc<Member>,
+    /// The network in which the program started.
+    network: u64,
+    id: u64,
+    caller: Caller,
+    /// The descriptor that the call names.
+    number: i32,
 }
 
 /// A connection, and what is waited for at its sides.
@@ -100,7 +118,6 @@ struct Passed {
     waits: [Option<(u64, EpollFlags)>; 2],
     /// A side that hung up and is not waited for.
     silent: Option<Side>,
-    place: Option<Place>,
 }
 
 /// The supervisor of one instance.
@@ -137,6 +154,8 @@ struct Supervisor {
     collector: Option<(u64, i64, i64)>,
     /// Calls that wait for the run dir's lock: the filter, the call, and how often it was tried.
     waiting: Vec<(u64, Notification, u32)>,
+    /// Fronts and bridges that wait until there is room for a connection.
+    resting: Vec<Source>,
     /// Whether a program of another instance may call.
     has_foreigners: bool,
     /// Whether the helper was killed.
@@ -214,7 +233,7 @@ impl Supervisor {
             places: places.clone(),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             sources: HashMap::new(),
-            last: 0,
+            last: ENTRANCE,
             entrance,
             entering: HashMap::new(),
             filters: HashMap::new(),
@@ -233,6 +252,7 @@ impl Supervisor {
             copies: Copies::new(),
             collector: None,
             waiting: Vec::new(),
+            resting: Vec::new(),
             has_foreigners: false,
             is_crippled: false,
             has_begun: false,
@@ -240,8 +260,9 @@ impl Supervisor {
         };
         supervisor.collector = supervisor.collector_now();
         rustix::io::ioctl_fionbio(&supervisor.entrance, true)?;
-        let entrance = supervisor.entrance.try_clone()?;
-        supervisor.wait_for(&entrance, Source::Entrance, EpollFlags::EPOLLIN)?;
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, ENTRANCE);
+        supervisor.epoll.add(&supervisor.entrance, event)?;
+        supervisor.sources.insert(ENTRANCE, Source::Entrance);
         if let Some(helper) = supervisor.ports.as_ref().ok().and_then(Ports::helper) {
             let helper = helper.try_clone_to_owned()?;
             supervisor.wait_for(&helper, Source::Helper, EpollFlags::empty())?;
@@ -253,8 +274,10 @@ impl Supervisor {
     fn run(&mut self) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
-            let has_listeners =
-                !self.fronts.is_empty() || !self.bridges.is_empty() || !self.copies.is_empty();
+            let looks = !self.fronts.is_empty()
+                || !self.bridges.is_empty()
+                || !self.copies.is_empty()
+                || !self.resting.is_empty();
             let is_idle = self.filters.is_empty() && self.entering.is_empty();
             let limit = if is_idle {
                 // Who started us asks at once.
@@ -262,7 +285,7 @@ impl Supervisor {
                 i32::try_from(time.as_millis()).unwrap_or(0)
             } else if !self.waiting.is_empty() {
                 1
-            } else if has_listeners {
+            } else if looks {
                 i32::try_from(LOOK.as_millis()).unwrap_or(0)
             } else {
                 -1
@@ -289,7 +312,7 @@ impl Supervisor {
             if count == 0 && is_idle && self.leave()? {
                 return Ok(());
             }
-            if has_listeners && self.looked.elapsed() >= LOOK {
+            if looks && self.looked.elapsed() >= LOOK {
                 self.look();
                 self.looked = Instant::now();
             }
@@ -326,6 +349,7 @@ impl Supervisor {
     /// Looks at what nothing reports: listeners that a living process closed, listeners of the library that ended, a new
     /// collector.
     fn look(&mut self) {
+        self.wake();
         self.sweep();
         let bridges: Vec<Bridge> = self.bridges.keys().copied().collect();
         for bridge in bridges {
@@ -386,7 +410,8 @@ impl Supervisor {
         seccomp::prepare(&notifications);
         let which = self.last + 1;
         self.wait_for(&notifications, Source::Filter(which), EpollFlags::EPOLLIN)?;
-        self.filters.insert(which, Filter { notifications, member: Rc::new(member), network });
+        let filter = Filter { notifications: Rc::new(notifications), member: Rc::new(member), network };
+        self.filters.insert(which, filter);
         self.has_begun = true;
         Ok(())
     }

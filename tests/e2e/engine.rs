@@ -89,10 +89,12 @@ pub(crate) const CLIENT: &str = r#"
 "#;
 
 /// `without WHAT COMMAND…`: runs a command under a filter of its own. What is refused: `spaces` new name spaces, `docker` what
-/// Docker's default profile refuses, `filters` seccomp(2), `nothing` nothing; `listener` has notifications that nobody needs.
+/// Docker's default profile refuses, `memory` that of other processes, `filters` seccomp(2), `linux-…` what such a kernel does not
+/// have, `nothing` nothing; `exhausted` is a system without a name space left; `listener` has notifications that nobody needs.
 pub(crate) const WITHOUT: &str = r#"
     #define _GNU_SOURCE
     #include <errno.h>
+    #include <fcntl.h>
     #include <linux/filter.h>
     #include <linux/seccomp.h>
     #include <sched.h>
@@ -136,6 +138,14 @@ pub(crate) const WITHOUT: &str = r#"
             refuse(SYS_process_vm_readv, EPERM), refuse(SYS_process_vm_writev, EPERM), refuse(SYS_pidfd_getfd, EPERM);
         }
         if (!strcmp(words[1], "filters")) refuse(SYS_seccomp, EPERM);
+        if (!strcmp(words[1], "linux-4.19")) refuse_if(SYS_seccomp, EINVAL, 1, BPF_JSET, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+        if (!strncmp(words[1], "linux-5", 7)) {
+            /* WAIT_KILLABLE_RECV, SECCOMP_IOCTL_NOTIF_SET_FLAGS, PIDFD_THREAD */
+            refuse_if(SYS_seccomp, EINVAL, 1, BPF_JSET, 1 << 5), refuse_if(SYS_ioctl, EINVAL, 1, BPF_JEQ, 0x40082104);
+            refuse_if(SYS_pidfd_open, EINVAL, 1, BPF_JSET, O_EXCL);
+        }
+        /* SO_NETNS_COOKIE */
+        if (!strcmp(words[1], "linux-5.13")) refuse_if(SYS_getsockopt, ENOPROTOOPT, 2, BPF_JEQ, 71);
         if (!strcmp(words[1], "listener")) flags = SECCOMP_FILTER_FLAG_NEW_LISTENER, refuse(-1, 0);
         add(BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW);
         struct sock_fprog program = {size, code};
@@ -168,7 +178,7 @@ pub(crate) fn started<'home>(home: &'home Home, instance: &str, server: &str) ->
 }
 
 /// The supervisors and their helpers, of all homes.
-pub(crate) fn supervisors(instance: &str) -> Vec<i32> {
+fn supervisors(instance: &str) -> Vec<i32> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|entry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
@@ -181,7 +191,7 @@ pub(crate) fn supervisors(instance: &str) -> Vec<i32> {
 }
 
 /// The supervisor of an instance of this home.
-fn supervisor(home: &Home, instance: &str) -> i32 {
+pub(crate) fn supervisor(home: &Home, instance: &str) -> i32 {
     until("there is a supervisor", || {
         supervisors(instance).into_iter().find(|pid| {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -304,6 +314,8 @@ fn a_killed_supervisor_is_told_and_the_next_program_has_another() {
         process.stderr().contains("supervisor of the seccomp engine was killed").then_some(())
     });
     until("the listener is gone", || home.instance("shop", "one")?.listeners.is_empty().then_some(()));
+    let table = home.agentfs(&["ps"]).output().success().stdout.clone();
+    assert!(table.contains("shop/one: seccomp engine, ended (the supervisor was killed"), "{table}");
     process.write(b"b\n");
     process.wait_for("BOUND Function not implemented");
     assert!(process.is_running());
@@ -403,11 +415,26 @@ fn a_program_runs_where_the_system_forbids_the_engine() {
     let home = Home::new();
     let (client, without) = (built(&home, "client", CLIENT), built(&home, "without", WITHOUT));
     let agentfs = home.agentfs_path().display().to_string();
-    for (what, why) in
-        [("filters", "does not allow a seccomp filter"), ("listener", "the kernel allows only one")]
-    {
-        let wrap =
-            [what, &agentfs, "wrap", "--app", "shop", "--instance", what, "--", &client, "127.0.0.1", "1"];
+    for (what, why) in [
+        ("filters", "does not allow a seccomp filter"),
+        ("listener", "the kernel allows only one"),
+        ("memory", "does not let the engine read its memory"),
+        ("linux-4.19", "does not allow a seccomp filter: Invalid argument"),
+    ] {
+        let instance = what.replace('.', "-");
+        let wrap = [
+            what,
+            &agentfs,
+            "wrap",
+            "--app",
+            "shop",
+            "--instance",
+            &instance,
+            "--",
+            &client,
+            "127.0.0.1",
+            "1",
+        ];
         let output = home.program(&without).args(wrap).speaking().output().code(1);
         let told = output.stderr.lines().filter(|line| line.contains("uses the host's ports")).count();
         assert_eq!(told, 1, "{}", output.explain());

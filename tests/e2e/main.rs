@@ -17,6 +17,8 @@ mod display;
 #[cfg(target_os = "linux")]
 mod engine;
 #[cfg(target_os = "linux")]
+mod engine_limits;
+#[cfg(target_os = "linux")]
 mod engine_ways;
 mod face;
 mod fallback;

@@ -3,6 +3,26 @@ use crate::engine::{CLIENT, PORT, SERVER, WITHOUT, built};
 use agentfs_tests::wait::until;
 use agentfs_tests::{Home, Process, artifact, processes, skip};
 
+/// Connects one socket again and again, until somebody listens.
+const RETRIES: &str = r#"
+    #include <arpa/inet.h>
+    #include <stdio.h>
+    #include <sys/socket.h>
+    #include <unistd.h>
+    int main(void) {
+        struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(8080), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        int fd = socket(AF_INET, SOCK_STREAM, 0), tries = 0, size;
+        char answer[4096];
+        while (connect(fd, (struct sockaddr *)&at, sizeof at)) {
+            if (!tries++) puts("WAITS"), fflush(stdout);
+            usleep(10000);
+        }
+        dprintf(fd, "GET / HTTP/1.1\r\n\r\n");
+        while ((size = read(fd, answer, sizeof answer)) > 0) fwrite(answer, 1, size, stdout);
+        return 0;
+    }
+"#;
+
 /// The programs of these tests.
 struct Programs {
     server: String,
@@ -201,5 +221,19 @@ asyncio.run(main())
         let words = [&words[..], &[python[0].as_str(), &file]].concat();
         let output = home.program(&programs.without).args(words).output().success();
         assert_eq!(output.stdout, expected, "{}", output.explain());
+    }
+}
+
+#[test]
+fn a_socket_that_was_refused_finds_the_listener_later() {
+    let home = Home::new();
+    let programs = Programs::build(&home);
+    let retries = built(&home, "retries", RETRIES);
+    for what in ["nothing", "spaces", "docker"] {
+        let wrap = [what, &programs.agentfs, "wrap", "--app", "shop", "--instance", what, "--", &retries];
+        let mut client = home.program(&programs.without).args(wrap).spawn();
+        client.wait_for("WAITS");
+        let _server = programs.start_without(what, &home, what, ("127.0.0.1", "8080"));
+        client.wait_for(&format!("{what} for 127.0.0.1"));
     }
 }

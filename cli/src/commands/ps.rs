@@ -83,10 +83,7 @@ fn text(snapshot: &Snapshot, json: bool, settings: &Settings) -> Result<String, 
         let instances: Vec<Shown<'_>> = snapshot
             .instances
             .iter()
-            .map(|instance| Shown {
-                instance,
-                engine: engine::in_use(settings, &instance.app, &instance.instance),
-            })
+            .map(|instance| Shown { instance, engine: engine::in_use(settings, instance) })
             .collect();
         let text = serde_json::to_string(&instances)
             .map_err(|error| Failure::of(format_args!("cannot write JSON: {error}")))?;
@@ -108,7 +105,7 @@ struct Shown<'a> {
 /// What the table has no column for: instances that the seccomp engine serves, but not as usual.
 fn notes(instances: &[InstanceInfo], settings: &Settings) -> String {
     let note = |instance: &InstanceInfo| {
-        let engine = engine::in_use(settings, &instance.app, &instance.instance)?;
+        let engine = engine::in_use(settings, instance)?;
         Some((format!("{}/{}", instance.app, instance.instance), engine))
     };
     let served: Vec<(String, InUse)> = instances.iter().filter_map(note).collect();

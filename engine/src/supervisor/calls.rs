@@ -1,47 +1,32 @@
 //! What becomes of a call of a program. The decisions are those of [`agentfs_wire::rewrite`]; here they are carried out with
 //! sockets of the port space.
 use super::names::Which;
-use super::{Filter, Source, Supervisor};
+use super::{Asked, Filter, Source, Supervisor};
 use crate::address;
 use crate::facts::{self, Tcp};
 use crate::limits::{ADDRESS_BYTES, LOCK_TRIES, PORT_TRIES};
 use crate::notices::News;
 use crate::ports::Ports;
 use crate::process::Caller;
-use crate::protocol::Member;
 use crate::registration::Others;
 use crate::sys::options;
 use crate::sys::seccomp::{self, Answer, Notification};
 use agentfs_wire::address::{Endpoint, Scope};
-use agentfs_wire::barred::{Bar, MAGIC, ROW_BYTES, Row};
 use agentfs_wire::environ::membership;
 use agentfs_wire::notice::{Call, Outcome, Why};
-use agentfs_wire::rewrite::{self, Action, Before, HostPort};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::epoll::EpollFlags;
+use agentfs_wire::rewrite::{self, Action, Before};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
-/// A call that is being answered.
-pub(super) struct Asked {
-    filter: OwnedFd,
-    member: Rc<Member>,
-    /// The network in which the program started.
-    network: u64,
-    id: u64,
-    pub(super) caller: Caller,
-    /// The descriptor that the call names.
-    pub(super) number: i32,
-}
-
 impl Supervisor {
     /// Answers the next call of a filter.
     pub(super) fn serve(&mut self, which: u64) {
         let Some(Filter { notifications, .. }) = self.filters.get(&which) else { return };
-        let Ok(Some(notification)) = seccomp::receive(notifications) else { return };
+        let Ok(Some(notification)) = seccomp::receive(notifications.as_fd()) else { return };
         self.serve_one(which, notification, 0);
     }
 
@@ -54,19 +39,13 @@ impl Supervisor {
 
     fn serve_one(&mut self, which: u64, notification: Notification, tries: u32) {
         let Some(Filter { notifications, member, network }) = self.filters.get(&which) else { return };
-        let (member, filter, network) = (Rc::clone(member), notifications.try_clone(), *network);
+        let (member, filter, network) = (Rc::clone(member), Rc::clone(notifications), *network);
         let Notification { id, thread, arguments, .. } = notification;
-        let number = lower_half(arguments[0]);
-        let answer = match filter {
-            Ok(filter) => {
-                let number = number.cast_signed();
-                let asked = Asked { filter, member, network, id, caller: Caller(thread), number };
-                // The program must go on even if there is a mistake of ours.
-                std::panic::catch_unwind(AssertUnwindSafe(|| self.answer(&asked, &notification)))
-                    .unwrap_or(Answer::Continue)
-            }
-            Err(_) => Answer::Continue,
-        };
+        let number = lower_half(arguments[0]).cast_signed();
+        let asked = Asked { filter, member, network, id, caller: Caller(thread), number };
+        // The program must go on even if there is a mistake of ours.
+        let answer = std::panic::catch_unwind(AssertUnwindSafe(|| self.answer(&asked, &notification)))
+            .unwrap_or(Answer::Continue);
         let answer = match answer {
             // As the library: whoever holds the lock for so long was stopped.
             Answer::Later if tries >= LOCK_TRIES => Answer::Fail(libc::EADDRINUSE),
@@ -74,7 +53,7 @@ impl Supervisor {
             answer => answer,
         };
         if let Some(Filter { notifications, .. }) = self.filters.get(&which) {
-            seccomp::answer(notifications, id, answer);
+            seccomp::answer(notifications.as_fd(), id, answer);
         }
     }
 
@@ -133,7 +112,12 @@ impl Supervisor {
     }
 
     /// An inet address in the program's memory.
-    fn address(&mut self, asked: &Asked, pointer: u64, length: u64) -> Option<(Vec<u8>, Endpoint)> {
+    pub(super) fn address(
+        &mut self,
+        asked: &Asked,
+        pointer: u64,
+        length: u64,
+    ) -> Option<(Vec<u8>, Endpoint)> {
         // A negative length, and what is longer, the kernel refuses.
         let length = usize::try_from(lower_half(length)).ok()?;
         if !(2..=ADDRESS_BYTES).contains(&length) {
@@ -157,7 +141,10 @@ impl Supervisor {
     // === bind ===
 
     fn bind(&mut self, asked: &Asked, bytes: &[u8], endpoint: Endpoint) -> Answer {
-        let Ok(old) = self.socket_of(asked) else { return Answer::Continue };
+        let old = match self.socket_of(asked) {
+            Ok(old) => old,
+            Err(error) => return without_socket(&error),
+        };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
         // If it is inside, it has a name already, and the kernel says so.
         if self.is_inside(&old, tcp) || self.is_elsewhere(asked, &old, tcp) {
@@ -274,7 +261,10 @@ impl Supervisor {
     // === listen ===
 
     fn listen(&mut self, asked: &Asked, backlog: u32) -> Answer {
-        let Ok(old) = self.socket_of(asked) else { return Answer::Continue };
+        let old = match self.socket_of(asked) {
+            Ok(old) => old,
+            Err(error) => return without_socket(&error),
+        };
         let Some(tcp) = facts::of(&old) else { return Answer::Continue };
         let result = if self.is_elsewhere(asked, &old, tcp) {
             return Answer::Continue;
@@ -325,134 +315,17 @@ impl Supervisor {
         if !front.listens {
             front.listen()?;
             front.owner = owner.clone();
-            let socket = front.socket.try_clone()?;
-            let token = self.wait_for(&socket, Source::Front(place), EpollFlags::EPOLLIN)?;
-            self.front_tokens.insert(place, token);
+            // Under its own number, by which it is found again.
+            self.last += 1;
+            self.epoll.add(&front.socket, EpollEvent::new(EpollFlags::EPOLLIN, self.last))?;
+            self.sources.insert(self.last, Source::Front(place));
+            self.front_tokens.insert(place, self.last);
         }
         let file = self.fronts.get_mut(place).map(|front| front.file().to_owned()).unwrap_or_default();
         let news = News::of(Call::Listen, Outcome::Rewritten, Why::Rewritten);
         let news = News { fd: asked.number, address: Some(name), file: &file, ..news };
         self.notices.tell(owner.0, &owner.1, news);
         Ok(())
-    }
-
-    // === connect ===
-
-    fn connect_to(&mut self, asked: &Asked, pointer: u64, length: u64) -> Answer {
-        let Some((_, endpoint)) = self.address(asked, pointer, length) else { return Answer::Continue };
-        let here = rewrite::destination(endpoint).or_else(|| self.by_own_address(endpoint));
-        let Ok(old) = self.socket_of(asked) else { return Answer::Continue };
-        let Some(tcp) = facts::of(&old) else { return Answer::Continue };
-        // The kernel refuses an IPv4 address on an IPv6 socket and the reverse, and a socket that is connected.
-        if tcp.v6 != endpoint.ip.is_ipv6() || !tcp.closed {
-            return Answer::Continue;
-        }
-        // Whatever becomes of it, from here on we would only keep it open.
-        self.copies.forget(&old);
-        if self.is_elsewhere(asked, &old, tcp) {
-            return Answer::Continue;
-        }
-        let Some(to) = here else { return self.leave_space(asked, &old, tcp, false) };
-        if asked.member.rules.covers(to.port) {
-            if self.fronts.reached_by(to.ip, to.port) {
-                return self.enter_space(asked, &old, tcp, to);
-            }
-            if self.fronts.elsewhere(to.ip, to.port).is_some() {
-                return match self.build_bridge(to) {
-                    Ok(()) => self.enter_space(asked, &old, tcp, to),
-                    Err(_) => Answer::Fail(libc::ECONNREFUSED),
-                };
-            }
-        }
-        let news = |outcome, why| News {
-            fd: asked.number,
-            address: Some(to),
-            file: &asked.member.command,
-            ..News::of(Call::Connect, outcome, why)
-        };
-        if let Some(why) = self.host_refused(asked, to) {
-            let news = News { errno: libc::ECONNREFUSED, ..news(Outcome::Refused, why) };
-            self.notices.tell_host(asked.caller, news);
-            return Answer::Fail(libc::ECONNREFUSED);
-        }
-        self.notices.tell_host(asked.caller, news(Outcome::Passed, Why::NoListener));
-        self.leave_space(asked, &old, tcp, true)
-    }
-
-    /// A connect to an address of the host's own reaches wildcard listeners of the instance.
-    fn by_own_address(&mut self, endpoint: Endpoint) -> Option<Endpoint> {
-        let to = rewrite::perhaps_own(endpoint)?;
-        let listens =
-            self.fronts.reached_by(to.ip, to.port) || self.fronts.elsewhere(to.ip, to.port).is_some();
-        (listens && is_of_this_host(to.ip)).then_some(to)
-    }
-
-    /// The program's socket becomes one of the port space, and the kernel connects it.
-    fn enter_space(&mut self, asked: &Asked, old: &OwnedFd, tcp: Tcp, to: Endpoint) -> Answer {
-        let is_stand_in = self.has_stand_ins();
-        if !is_stand_in && !self.is_inside(old, tcp) {
-            let swapped = self.inside(tcp.v6).and_then(|new| {
-                self.usual.carry(old, &new, tcp.v6);
-                // It was bound to an address of the host's own.
-                if tcp.name.port != 0 {
-                    options::bind(&new, &facts::spelled(tcp.name, tcp.v6))?;
-                }
-                give(asked, Others::places(asked.caller, asked.number, &mut self.epolls), old, &new)
-            });
-            if let Err(error) = swapped {
-                if error.raw_os_error() == Some(libc::EADDRINUSE) {
-                    return Answer::Fail(libc::EADDRNOTAVAIL);
-                }
-                return Answer::Fail(libc::ENOBUFS);
-            }
-        }
-        let news = News::of(Call::Connect, Outcome::Rewritten, Why::Rewritten);
-        self.notices.trace(asked.caller, News { fd: asked.number, address: Some(to), ..news });
-        if is_stand_in {
-            connect_to_stand_in(old, &facts::spelled(self.place_of(to), tcp.v6))
-        } else {
-            Answer::Continue
-        }
-    }
-
-    /// A socket of the port space that connects to another host, or to a port of this one, becomes one of the host again, on
-    /// the same port if that is free.
-    fn leave_space(&mut self, asked: &Asked, old: &OwnedFd, tcp: Tcp, on_loopback: bool) -> Answer {
-        // A stand-in is on the host's loopback already.
-        if (on_loopback && self.has_stand_ins()) || !self.is_inside(old, tcp) {
-            return Answer::Continue;
-        }
-        let swapped = facts::fresh(tcp.v6).and_then(|new| {
-            self.usual.carry(old, &new, tcp.v6);
-            if tcp.name.port != 0 && options::bind(&new, &facts::spelled(tcp.name, tcp.v6)).is_err() {
-                let _ = options::bind(&new, &facts::spelled(Endpoint { port: 0, ..tcp.name }, tcp.v6));
-            }
-            give(asked, Others::places(asked.caller, asked.number, &mut self.epolls), old, &new)
-        });
-        match swapped {
-            Ok(()) => Answer::Continue,
-            Err(_) => Answer::Fail(libc::ENOBUFS),
-        }
-    }
-
-    fn host_refused(&mut self, asked: &Asked, to: Endpoint) -> Option<Why> {
-        let rules = &asked.member.rules;
-        let port = HostPort {
-            isolated: rules.isolates(to.port),
-            allowed: rules.allow_host.contains(&to.port),
-            covered: rules.covers(to.port),
-        };
-        let other = rewrite::other_localhost(to.ip);
-        let beside =
-            self.fronts.reached_by(other, to.port) || self.fronts.elsewhere(other, to.port).is_some();
-        rewrite::host_refused(to, port, || beside, || self.barred(to.port))
-    }
-
-    /// What the page of barred ports says.
-    fn barred(&self, port: u16) -> Option<Bar> {
-        let page = std::fs::read(&self.places.paths.barred).ok()?;
-        let rows = page.strip_prefix(&MAGIC)?.chunks_exact(ROW_BYTES).filter_map(Row::decode);
-        rows.filter_map(|row| row.bars(self.space_number, port)).next()
     }
 
     // === sockets ===
@@ -470,7 +343,7 @@ impl Supervisor {
             return Answer::Continue;
         }
         let closes_on_exec = kind & libc::SOCK_CLOEXEC != 0;
-        match seccomp::give_new(&asked.filter, asked.id, &socket, closes_on_exec) {
+        match seccomp::give_new(asked.filter.as_fd(), asked.id, &socket, closes_on_exec) {
             Ok(()) => {
                 self.copies.keep(asked.caller, &socket);
                 Answer::Given
@@ -503,17 +376,17 @@ impl Supervisor {
         self.ports.as_mut().map_err(|errno| io::Error::from_raw_os_error(*errno))
     }
 
-    fn is_inside(&self, socket: &OwnedFd, tcp: Tcp) -> bool {
+    pub(super) fn is_inside(&self, socket: &OwnedFd, tcp: Tcp) -> bool {
         self.ports.as_ref().is_ok_and(|ports| ports.has(socket, tcp))
     }
 
-    fn has_stand_ins(&self) -> bool {
+    pub(super) fn has_stand_ins(&self) -> bool {
         matches!(self.ports, Ok(Ports::StandIns(_)))
     }
 
     /// Whether a socket is in another network than the one in which the program started, and others reach that network: the
     /// one of a container, where they expect its ports. A network with nothing but loopback, as sandboxes have, is served.
-    fn is_elsewhere(&self, asked: &Asked, socket: &OwnedFd, tcp: Tcp) -> bool {
+    pub(super) fn is_elsewhere(&self, asked: &Asked, socket: &OwnedFd, tcp: Tcp) -> bool {
         tcp.network != asked.network && !self.is_inside(socket, tcp) && asked.caller.has_outer_interface()
     }
 
@@ -532,48 +405,37 @@ impl Supervisor {
     }
 }
 
+/// What becomes of a call whose socket we cannot have. If we have no room for it, the host must not get the call instead.
+pub(super) fn without_socket(error: &io::Error) -> Answer {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Answer::Fail(libc::ENOBUFS),
+        _ => Answer::Continue,
+    }
+}
+
 /// The part of an argument that the kernel takes for an `int`.
 fn lower_half(argument: u64) -> u32 {
     u32::try_from(argument & u64::from(u32::MAX)).unwrap_or(0)
 }
 
 /// Puts a socket in the place of the program's, under all of its descriptors and in its epoll instances.
-fn give(asked: &Asked, others: Others, old: &OwnedFd, new: &OwnedFd) -> io::Result<()> {
+pub(super) fn give(asked: &Asked, others: Others, old: &OwnedFd, new: &OwnedFd) -> io::Result<()> {
     let Asked { filter, id, caller, number, .. } = asked;
-    let put = || seccomp::replace(filter, *id, new, *number, caller.closes_on_exec(*number));
+    let put = || seccomp::replace(filter.as_fd(), *id, new, *number, caller.closes_on_exec(*number));
     match put() {
         // The number is above the limit of open files, which the program lowered after it opened the socket.
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => caller.with_room_for(*number, put)?,
         result => result?,
     }
     for copy in &others.copies {
-        let _ = seccomp::replace(filter, *id, new, *copy, caller.closes_on_exec(*copy));
+        let _ = seccomp::replace(filter.as_fd(), *id, new, *copy, caller.closes_on_exec(*copy));
     }
     let _ = others.register(old, new);
     Ok(())
 }
 
-/// Connects the program's socket elsewhere than it asked. We never wait: if the program would, the kernel carries out the call
-/// too, which then waits for the connection that we began (connect(2) does not look at the address of that one).
-fn connect_to_stand_in(socket: &OwnedFd, address: &[u8]) -> Answer {
-    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL).unwrap_or(0));
-    let waits = !flags.contains(OFlag::O_NONBLOCK);
-    if waits && fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).is_err() {
-        return Answer::Fail(libc::ENOBUFS);
-    }
-    let result = options::connect(socket, address);
-    if waits {
-        let _ = fcntl(socket, FcntlArg::F_SETFL(flags));
-    }
-    match result.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
-        Ok(()) => Answer::Done,
-        Err(libc::EINPROGRESS) if waits => Answer::Continue,
-        Err(errno) => Answer::Fail(errno),
-    }
-}
-
 /// Whether an address is one of this host's: then a datagram to it would be sent from the same address. Nothing is sent.
-fn is_of_this_host(ip: IpAddr) -> bool {
+pub(super) fn is_of_this_host(ip: IpAddr) -> bool {
     let any: IpAddr = if ip.is_ipv6() { [0_u16; 8].into() } else { [0_u8; 4].into() };
     let socket = std::net::UdpSocket::bind((any, 0));
     // 9 is the discard port.

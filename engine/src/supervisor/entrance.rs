@@ -1,12 +1,11 @@
 //! Programs that start: each asks whether there is a port space, installs its filter, and sends its descriptor.
+use super::passing::{Full, next_of};
 use super::{Source, Supervisor};
 use crate::limits::MESSAGE_BYTES;
 use crate::process::Caller;
 use crate::protocol::{Answer, Ask};
 use nix::sys::epoll::EpollFlags;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, accept_with, recvmsg, send,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -14,7 +13,12 @@ use std::os::fd::OwnedFd;
 impl Supervisor {
     /// Accepts everybody who waits. The folder of the socket is the user's alone.
     pub(super) fn let_in(&mut self) {
-        while let Ok(connection) = accept_with(&self.entrance, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        loop {
+            let connection = match next_of(&self.entrance, 0) {
+                Ok(Some(connection)) => connection,
+                Ok(None) => return,
+                Err(Full) => return self.rest(Source::Entrance),
+            };
             let which = self.last + 1;
             if self.wait_for(&connection, Source::Entering(which), EpollFlags::EPOLLIN).is_ok() {
                 self.entering.insert(which, connection);

@@ -1,6 +1,5 @@
 //! Names of sockets. A socket that stands in for one of the instance has a number that the program must not see.
-use super::Supervisor;
-use super::calls::Asked;
+use super::{Asked, Supervisor};
 use crate::address;
 use crate::facts;
 use crate::ports::Ports;

@@ -1,5 +1,5 @@
 //! Connections that the supervisor passes on: from fronts into the port space, and from bridges to listeners of the library.
-use super::{Bridge, Passed, Source, Supervisor};
+use super::{Bridge, ENTRANCE, Passed, Source, Supervisor};
 use crate::facts;
 use crate::fronts::Place;
 use crate::limits::{BACKLOG, RELAYS};
@@ -19,10 +19,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 impl Supervisor {
     /// Accepts what waits at a front, and connects to the listener that it stands for.
     pub(super) fn accept_at_front(&mut self, place: Place) {
-        while self.relays.len() < RELAYS {
+        loop {
             let Some(front) = self.fronts.get_mut(place) else { return };
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let Ok(unix) = accept_with(&front.socket, flags) else { return };
+            let unix = match next_of(&front.socket, self.relays.len()) {
+                Ok(Some(unix)) => unix,
+                Ok(None) => return,
+                Err(Full) => return self.rest(Source::Front(place)),
+            };
             let client = name_of(&unix);
             let wants_descriptor = matches!(client, Some(Peer::Forwarded { handed_over: true, .. }));
             let connected = self.connect_inside(place, client);
@@ -33,7 +36,7 @@ impl Supervisor {
                         let _ = hand_out(&unix, &tcp);
                     }
                 }
-                Ok((tcp, connecting)) => self.add_relay(Relay::new(unix, tcp, connecting), Some(place)),
+                Ok((tcp, connecting)) => self.add_relay(Relay::new(unix, tcp, connecting)),
                 Err(_) => self.sweep(),
             }
         }
@@ -103,11 +106,15 @@ impl Supervisor {
 
     /// Accepts what waits at a bridge, and connects to the listener of the library.
     pub(super) fn accept_at_bridge(&mut self, bridge: Bridge) {
-        while self.relays.len() < RELAYS {
+        loop {
             let Some((socket, _)) = self.bridges.get(&bridge) else { return };
-            let Ok(tcp) = accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else { return };
+            let tcp = match next_of(socket, self.relays.len()) {
+                Ok(Some(tcp)) => tcp,
+                Ok(None) => return,
+                Err(Full) => return self.rest(Source::Bridge(bridge)),
+            };
             match self.connect_outside(&tcp, bridge) {
-                Ok(unix) => self.add_relay(Relay::new(unix, tcp, false), None),
+                Ok(unix) => self.add_relay(Relay::new(unix, tcp, false)),
                 Err(_) => {
                     reset(&tcp);
                     self.drop_dead_bridge(bridge);
@@ -131,10 +138,10 @@ impl Supervisor {
         Ok(unix)
     }
 
-    fn add_relay(&mut self, relay: Relay, place: Option<Place>) {
+    fn add_relay(&mut self, relay: Relay) {
         self.last += 1;
         let which = self.last;
-        self.relays.insert(which, Passed { relay, waits: [None, None], place, silent: None });
+        self.relays.insert(which, Passed { relay, waits: [None, None], silent: None });
         self.pass_on(which, Side::Unix, EpollFlags::empty());
     }
 
@@ -150,7 +157,6 @@ impl Supervisor {
             self.relays.insert(which, passed);
             return;
         }
-        let place = passed.place;
         for (token, _) in passed.waits.into_iter().flatten() {
             self.forget(token);
         }
@@ -158,12 +164,31 @@ impl Supervisor {
         if state == State::Refused {
             self.sweep();
         }
-        // There is room again.
-        if self.relays.len() == RELAYS - 1
-            && let Some(place) = place
-        {
-            self.accept_at_front(place);
+        self.wake();
+    }
+
+    /// Leaves what waits at a front or a bridge there, until there is room.
+    pub(super) fn rest(&mut self, source: Source) {
+        if self.await_clients(source, EpollFlags::empty()).is_some() {
+            self.resting.push(source);
         }
+    }
+
+    /// There may be room.
+    pub(super) fn wake(&mut self) {
+        for source in std::mem::take(&mut self.resting) {
+            let _ = self.await_clients(source, EpollFlags::EPOLLIN);
+        }
+    }
+
+    fn await_clients(&mut self, source: Source, events: EpollFlags) -> Option<()> {
+        let (socket, token) = match source {
+            Source::Front(place) => (&self.fronts.get_mut(place)?.socket, *self.front_tokens.get(&place)?),
+            Source::Bridge(bridge) => self.bridges.get(&bridge).map(|(socket, token)| (socket, *token))?,
+            Source::Entrance => (&self.entrance, ENTRANCE),
+            _ => return None,
+        };
+        self.epoll.modify(socket, &mut EpollEvent::new(events, token)).ok()
     }
 
     /// Waits for what the connection needs next.
@@ -189,6 +214,22 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+}
+
+/// There is no room for a further connection.
+pub(super) struct Full;
+
+/// The next connection that waits at a listener, if one does.
+pub(super) fn next_of(listener: &OwnedFd, relays: usize) -> Result<Option<OwnedFd>, Full> {
+    use rustix::io::Errno;
+    if relays >= RELAYS {
+        return Err(Full);
+    }
+    match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Err(Full),
+        Err(_) => Ok(None),
     }
 }
 
