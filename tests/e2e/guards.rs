@@ -64,15 +64,17 @@ fn a_group_on_the_exact_address_comes_before_one_on_the_wildcard() {
     assert!(output.stdout.contains("done"), "{}", output.explain());
 }
 
-/// A listener with a backlog of nothing (by a raw call, since ours makes it larger), full; a connect that must not
+/// A listener with a backlog of nothing (by a call past the library, which makes it larger), full; a connect that must not
 /// wait finds it so, and there is room only once the kernel has it waiting.
 #[cfg(target_os = "linux")]
-const FULL: &str = r#"
-import ctypes, os, platform, socket, struct, threading
+const FULL: &str = concat!(
+    kernel!(),
+    r#"
+import os, socket, struct, threading
 LISTEN, CONNECT = (201, 203) if platform.machine() == "aarch64" else (50, 42)
 listener = socket.socket()
 listener.bind(("127.0.0.1", 8080))
-assert ctypes.CDLL(None, use_errno=True).syscall(LISTEN, listener.fileno(), 0) == 0
+assert kernel(LISTEN, listener.fileno(), 0) == 0
 def waits(thread):
     with open(f"/proc/self/task/{thread.native_id}/syscall") as call:
         return call.read().split()[0] == str(CONNECT)
@@ -98,7 +100,8 @@ for own in (0, 0), (7, 250_000):
     for each in first, second, *accepted:
         each.close()
 print("done")
-"#;
+"#
+);
 
 /// The time that a full backlog is waited for is ours alone: it does not stay on the program's socket.
 #[cfg(target_os = "linux")]

@@ -331,20 +331,22 @@ except TimeoutError:
 fn a_program_that_accepts_by_a_raw_call_sees_only_the_clients_bytes() {
     let home = Home::new();
     let app = app();
-    let script = "
-import ctypes, os, platform, socket
+    let script = concat!(
+        kernel!(),
+        "
+import os, socket
 listener = socket.create_server(('', 5432))
-libc = ctypes.CDLL(None, use_errno=True)
 accept4 = {'x86_64': 288, 'aarch64': 242}[platform.machine()]
 while True:
-    fd = libc.syscall(accept4, listener.fileno(), None, None, 0)
+    fd = kernel(accept4, listener.fileno())
     if fd < 0:
-        raise OSError(ctypes.get_errno(), 'accept4')
+        raise OSError(-fd, 'accept4')
     data = os.read(fd, 100)
     if data:
         os.write(fd, b'read ' + data)
     os.close(fd)
-";
+"
+    );
     let _running = home.wrap(&app, "raw", &["python3", "-c", script]).spawn();
     home.listener(&app, "raw", PORT);
     let forward = Forward::of(&home, &app, "raw");

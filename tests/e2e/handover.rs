@@ -13,7 +13,9 @@ const HOST: &str = "shop.localhost";
 
 /// Answers each request with a line `PEER OWN LENGTH-OF-BODY SUM-OF-BODY`, then with the head as it came. After
 /// `Upgrade: echo`, gives back what it gets, and ends with `end`.
-pub(super) const RAW: &str = r#"
+pub(super) const RAW: &str = concat!(
+    kernel!(),
+    r#"
 import os, socket, sys, threading
 address, how = sys.argv[1], sys.argv[2]
 def address_of(pair):
@@ -46,13 +48,11 @@ def serve(connection):
         connection.sendall(b"HTTP/1.1 200 OK\r\nX-App: %s\r\nContent-Length: %d\r\n\r\n"
             % (os.environ["AGENTFS_INSTANCE"].encode(), len(text)) + text)
 def accept_past_the_library(listener):
-    import ctypes, platform
-    libc = ctypes.CDLL(None, use_errno=True)
     accept4 = {"x86_64": 288, "aarch64": 242}[platform.machine()]
     while True:
-        fd = libc.syscall(accept4, listener.fileno(), None, None, 0)
+        fd = kernel(accept4, listener.fileno())
         if fd < 0:
-            raise OSError(ctypes.get_errno(), "accept4")
+            raise OSError(-fd, "accept4")
         yield socket.socket(fileno=fd)
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 listener = socket.create_server((address, 8080), family=family, backlog=64)
@@ -63,7 +63,8 @@ else:
     connections = (listener.accept()[0] for _ in iter(int, 1))
 for connection in connections:
     threading.Thread(target=serve, args=(connection,), daemon=True).start()
-"#;
+"#
+);
 
 const HTTP_SERVER: &str = r#"
 import http.server
