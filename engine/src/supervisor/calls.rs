@@ -310,9 +310,7 @@ impl Supervisor {
         if !front.listens {
             front.listen()?;
             front.owner = owner.clone();
-            let socket = front.socket.try_clone()?;
-            let token = self.wait_for(&socket, Source::Front(place), EpollFlags::EPOLLIN)?;
-            self.front_tokens.insert(place, token);
+            self.wait_at_front(place)?;
         }
         let file = self.fronts.get_mut(place).map(|front| front.file().to_owned()).unwrap_or_default();
         let news = News::of(Call::Listen, Outcome::Rewritten, Why::Rewritten);
