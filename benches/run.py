@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What agentfs costs, each figure beside its native counterpart of the same run.
 
-    benches/run.py [--binary target/release/agentfs] [--only wrap,routable,redis,pgbench,memory,calls] [--rounds 13]
+    benches/run.py [--binary target/release/agentfs] [--only wrap,routable,redis,pgbench,memory,calls,engine]
+                  [--rounds 13] [--instances 1000] [--seconds 2]
 
 Needs a release build, redis-server, redis-benchmark, PostgreSQL and a C compiler (`./test --setup`). Uses a private
 AGENTFS_HOME; leaves nothing running. Prints Markdown tables for docs/benchmarks.md. On a shared machine
@@ -19,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import engine as engines
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -270,13 +273,23 @@ def calls(home, rounds):
             home.close()
 
 
+def engine(home, rounds):
+    """What the seccomp engine costs a static program."""
+    engines.measure(home, rounds, OPTIONS.instances, OPTIONS.seconds)
+
+
+OPTIONS = argparse.Namespace(instances=1000, seconds=2)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=os.path.join(ROOT, "target/release/agentfs"))
-    parser.add_argument("--only", default="wrap,routable,redis,pgbench,memory,calls")
+    parser.add_argument("--only", default="wrap,routable,redis,pgbench,memory,calls,engine")
     parser.add_argument("--rounds", type=int, default=13)
-    options = parser.parse_args()
-    measurements = {function.__name__: function for function in (wrap, routable, redis, pgbench, memory, calls)}
+    parser.add_argument("--instances", type=int, default=OPTIONS.instances, help="of the engine at once")
+    parser.add_argument("--seconds", type=float, default=OPTIONS.seconds, help="of each rate of the engine")
+    options = parser.parse_args(namespace=OPTIONS)
+    measurements = {function.__name__: function for function in (wrap, routable, redis, pgbench, memory, calls, engine)}
     for name in options.only.split(","):
         user = "postgres" if name == "pgbench" else None
         home = Home(os.path.abspath(options.binary), user=user)

@@ -35,6 +35,7 @@ NO_LIMITS = {
     "interpose/src/calls/exec/arguments.rs": "POINTER_BYTES",
     "interpose/src/calls/loading.rs": "DEEPBIND",
     "interpose/src/calls/exec_list.rs": "IN_REGISTERS",
+    "interpose/src/calls/syscall.rs": "LAST_OF_SOCKETS",
     "interpose/src/notify/page/linux.rs": "TRACED MOVED",
     "interpose/src/sys/syscalls/files/linux.rs": "USED",
     "interpose/src/sys/syscalls/sockets/linux.rs": "SOCK_DIAG_BY_FAMILY NLM_F_REQUEST UDIAG_SHOW_RQLEN UNIX_DIAG_RQLEN "

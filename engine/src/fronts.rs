@@ -122,17 +122,48 @@ impl Fronts {
         false
     }
 
-    /// Takes the name for a socket that is bound in the port space, or adds the socket to those of the front.
+    /// Takes the name for a socket that is bound in the port space, or adds the socket to those of the front. Where the run dir
+    /// takes no name (a full disk), the front has none: the instance's served programs reach the port, nobody else does.
     ///
     /// # Errors
     /// `EADDRINUSE` if another program of the instance has it; `WouldBlock` if somebody holds the lock of the run dir; else
     /// what the system says.
     pub(crate) fn take(&mut self, place: Place, holder: u64) -> io::Result<()> {
-        let (port, scope) = place;
         if let Some(front) = self.all.get_mut(&place) {
             front.holders.insert(holder);
             return Ok(());
         }
+        let made = self.named(place);
+        let is_decided = |error: &io::Error| {
+            error.raw_os_error() == Some(libc::EADDRINUSE) || error.kind() == io::ErrorKind::WouldBlock
+        };
+        let (socket, path, inode) = match made {
+            Err(error) if !is_decided(&error) => (nameless()?, PathBuf::new(), 0),
+            made => made?,
+        };
+        let holders = BTreeSet::from([holder]);
+        let front = Front { socket, listens: false, path, inode, holders, owner: (0, String::new()) };
+        self.all.insert(place, front);
+        Ok(())
+    }
+
+    /// Names the fronts that have no name yet, if the run dir takes names again. Returns where.
+    pub(crate) fn name_again(&mut self) -> Vec<Place> {
+        let nameless = self.all.iter().filter(|(_, front)| front.file().is_empty());
+        let nameless: Vec<Place> = nameless.map(|(place, _)| *place).collect();
+        nameless
+            .into_iter()
+            .filter(|place| {
+                let Ok((socket, path, inode)) = self.named(*place) else { return false };
+                let Some(front) = self.all.get_mut(place) else { return false };
+                (front.socket, front.path, front.inode) = (socket, path, inode);
+                !front.listens || front.listen().is_ok()
+            })
+            .collect()
+    }
+
+    /// A socket that has the name of a place, its file, and the number of the file.
+    fn named(&mut self, (port, scope): Place) -> io::Result<(OwnedFd, PathBuf, u64)> {
         let path = self.path(port, scope, None);
         let lock = RunLock::try_take(&self.lock)?.ok_or(io::ErrorKind::WouldBlock)?;
         let made = self.bind(&path).and_then(|socket| {
@@ -146,10 +177,7 @@ impl Fronts {
         let socket = made?;
         fs::set_permissions(&path, fs::Permissions::from_mode(PRIVATE | FRONT))?;
         let inode = fs::symlink_metadata(&path).map_or(0, |metadata| metadata.ino());
-        let holders = BTreeSet::from([holder]);
-        let front = Front { socket, listens: false, path, inode, holders, owner: (0, String::new()) };
-        self.all.insert(place, front);
-        Ok(())
+        Ok((socket, path, inode))
     }
 
     /// Drops the fronts of which no socket is open any more. Returns them. While somebody holds the lock of the run dir, they
@@ -214,6 +242,14 @@ impl Fronts {
     fn path(&self, port: u16, scope: Scope, worker: Option<u8>) -> PathBuf {
         self.run.join(self.name.with(Kind::Listener { port, scope, worker }).format().as_str())
     }
+}
+
+/// A socket with a name that the kernel chooses and that nobody knows.
+fn nameless() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new_unnamed())?;
+    Ok(socket)
 }
 
 // === impl Front ===
@@ -290,6 +326,23 @@ mod tests {
         let (path, scope) = fronts.elsewhere(Ipv4Addr::LOCALHOST.into(), 80).unwrap();
         assert_eq!((path.ends_with("shop-one.80.sock"), scope), (true, Scope::AnyV4));
         assert_eq!(fronts.elsewhere(std::net::Ipv6Addr::LOCALHOST.into(), 80), None);
+    }
+
+    #[test]
+    fn a_run_dir_that_takes_no_names_keeps_nobody_from_listening() {
+        let home = tempfile::tempdir_in("/tmp").unwrap();
+        let mut fronts = fronts(home.path());
+        fs::remove_dir(home.path().join("run")).unwrap();
+        fronts.take((80, Scope::AnyV4), 1).unwrap();
+        assert!(fronts.reached_by(Ipv4Addr::LOCALHOST.into(), 80));
+        let front = fronts.get_mut((80, Scope::AnyV4)).unwrap();
+        front.listen().unwrap();
+        assert_eq!(front.file(), "");
+        assert!(fronts.name_again().is_empty());
+        fs::create_dir(home.path().join("run")).unwrap();
+        assert_eq!(fronts.name_again(), [(80, Scope::AnyV4)]);
+        UnixStream::connect(home.path().join("run/shop-one.80.sock")).unwrap();
+        assert_eq!(fronts.sweep(&BTreeSet::new()).len(), 1);
     }
 
     #[test]

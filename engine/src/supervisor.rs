@@ -355,21 +355,40 @@ impl Supervisor {
         for bridge in bridges {
             self.drop_dead_bridge(bridge);
         }
-        let now = self.collector_now();
-        if now.is_some() && now != self.collector {
-            let listeners: Vec<_> = self
-                .fronts
-                .iter()
-                .filter(|(_, front)| front.listens)
-                .map(|(place, front)| (place, front.owner.clone(), front.file().to_owned()))
-                .collect();
-            for ((port, scope), (pid, program), file) in listeners {
-                let address = Some(agentfs_wire::address::Endpoint { ip: scope.ip(), port });
-                let news = News::of(Call::Listen, Outcome::Rewritten, Why::Rewritten);
-                self.notices.tell(pid, &program, News { address, file: &file, ..news });
+        for place in self.fronts.name_again() {
+            if self.wait_at_front(place).is_ok() {
+                self.tell_listener(place);
             }
         }
+        let now = self.collector_now();
+        if now.is_some() && now != self.collector {
+            let all: Vec<Place> = self.fronts.iter().map(|(place, _)| place).collect();
+            all.into_iter().for_each(|place| self.tell_listener(place));
+        }
         self.collector = now;
+    }
+
+    /// Waits for connections to a front that listens.
+    fn wait_at_front(&mut self, place: Place) -> io::Result<()> {
+        let Some(front) = self.fronts.get_mut(place).filter(|front| front.listens) else { return Ok(()) };
+        // Under its own number: there may be no other descriptor left.
+        self.last += 1;
+        self.epoll.add(&front.socket, EpollEvent::new(EpollFlags::EPOLLIN, self.last))?;
+        self.sources.insert(self.last, Source::Front(place));
+        if let Some(before) = self.front_tokens.insert(place, self.last) {
+            self.forget(before);
+        }
+        Ok(())
+    }
+
+    /// Tells of a front that listens.
+    fn tell_listener(&mut self, place: Place) {
+        let Some(front) = self.fronts.get_mut(place).filter(|front| front.listens) else { return };
+        let ((pid, program), file) = (front.owner.clone(), front.file().to_owned());
+        let (port, scope) = place;
+        let address = Some(agentfs_wire::address::Endpoint { ip: scope.ip(), port });
+        let news = News::of(Call::Listen, Outcome::Rewritten, Why::Rewritten);
+        self.notices.tell(pid, &program, News { address, file: &file, ..news });
     }
 
     fn collector_now(&self) -> Option<(u64, i64, i64)> {

@@ -31,8 +31,9 @@ EXCUSES = {
     # The programs open the folder again themselves.
     'lock run dir': {'router': {'404', '502', '503'}},
     # A name that cannot be made sends the bind to the host, unchanged, where two copies do collide: the one
-    # thing that agentfs cannot help without a name. The program gets TCP's own errno.
-    'fill disk': {'bind': {'EADDRINUSE'}, 'connect to nobody': {'*'}, 'router': {'404', '502', '503'}},
+    # thing that agentfs cannot help without a name. The program gets TCP's own errno. A connect is not led to the
+    # host's port where the port was the instance's own: a server that was started anew meanwhile is not reached.
+    'fill disk': {'bind': {'EADDRINUSE'}, 'connect': {'ECONNREFUSED'}, 'connect to nobody': {'*'}, 'router': {'404', '502', '503'}},
     # The router cannot accept, or reach the instance, until a descriptor is free.
     'starve collector': {'router connect': {'*'}, 'router exchange': {'*'}, 'router': {'empty', '404', '502', '503'}},
 }

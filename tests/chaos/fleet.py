@@ -1,4 +1,5 @@
 """The wrapped instances: starts them, lets them live a random time, ends them in one of several ways."""
+import collections
 import random
 import shutil
 import signal
@@ -8,6 +9,8 @@ import time
 import home as homes
 
 APPS = ['shop', 'blog', 'mail', 'bank']
+# A third of the instances is served by the seccomp engine.
+ENGINES = ['auto', 'auto', 'seccomp']
 # Seconds that an instance lives.
 LIFE = (4.0, 30.0)
 # Seconds until what is left of an instance whose program was killed is ended too.
@@ -15,8 +18,9 @@ AFTERLIFE = (0.5, 2.0)
 
 
 class Instance:
-    def __init__(self, app, name, kind, process, ends_at, said):
-        self.app, self.name, self.kind, self.process, self.ends_at = app, name, kind, process, ends_at
+    def __init__(self, app, name, kind, engine, process, ends_at, said):
+        self.app, self.name, self.process, self.ends_at = app, name, process, ends_at
+        self.kind = kind if engine == 'auto' else f'{kind}, {engine}'
         # stdout and stderr of wrap, before its program says anything (it does not).
         self.said = said
         self.began = time.monotonic()
@@ -33,6 +37,7 @@ class Fleet:
         self.port = homes.free_port(home.router + 1)
         self.living = []
         self.started = 0
+        self.engines = collections.Counter()
         self.ends = {}
         self.growing = True
         # `agentfs stop` commands at work.
@@ -45,6 +50,8 @@ class Fleet:
             'shell': ['sh', '-c', 'true | cat; "$@" & sleep 0; wait', 'sh', str(home.programs / 'epoll'),
                       str(self.port)],
         }
+        if (home.programs / 'static').exists():
+            self.kinds['static'] = [str(home.programs / 'static'), str(self.port)]
         if node := shutil.which('node'):
             self.kinds['node'] = [node, str(home.programs / 'server.mjs'), str(self.port)]
 
@@ -52,14 +59,16 @@ class Fleet:
         kind = self.random.choice(list(self.kinds))
         app, name = self.random.choice(APPS), f'n{self.started}'
         self.started += 1
-        seed = str(self.random.getrandbits(32))
+        seed, engine = str(self.random.getrandbits(32)), self.random.choice(ENGINES)
+        self.engines[engine] += 1
         said = tempfile.TemporaryFile(dir=self.home.root)
         process = self.home.popen(
-            [str(self.home.agentfs), 'wrap', '--app', app, '--instance', name, '--',
+            [str(self.home.agentfs), 'wrap', '--app', app, '--instance', name, '--engine', engine, '--',
              *self.home.python, str(self.home.programs / 'worker.py'), kind, str(self.port), seed, str(self.home.reports), '--',
              *self.kinds[kind]], stdout=said, stderr=said)
+        self.findings.note(f'start: {app}/{name} ({kind}, {engine})')
         ends_at = time.monotonic() + self.random.uniform(*LIFE)
-        self.living.append(Instance(app, name, kind, process, ends_at, said))
+        self.living.append(Instance(app, name, kind, engine, process, ends_at, said))
 
     def tend(self):
         """Takes note of those that ended, ends those whose time has come, starts new ones in their place."""

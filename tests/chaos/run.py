@@ -3,8 +3,8 @@
 
     run.py [--seconds N] [--instances N] [--seed S] [--agentfs PATH] [--log FILE]
 
-Every instance runs the same server port (`programs/`: threads, pre-fork, SO_REUSEPORT, epoll, node, a shell),
-with a worker beside it that talks to `localhost:PORT` and to its URL, kills its server, forks, runs out of
+Every instance runs the same server port (`programs/`: threads, pre-fork, SO_REUSEPORT, epoll, a static program, node, a
+shell), a third of them by the seccomp engine, with a worker beside it that talks to `localhost:PORT` and to its URL, kills its server, forks, runs out of
 descriptors. Meanwhile the collector is killed, the run dir emptied or closed, the disk filled, the collector's
 descriptors used up (`faults.py`). What must hold:
 
@@ -101,6 +101,7 @@ def summary(given, fleet, faults, checks, findings):
         f'seed {given.seed}, {took:.0f} s, {fleet.started} instances, {given.instances} at once, '
         f'{findings.refused} refused to start',
         f'done: {counts}',
+        f'engines: {", ".join(f"{number} {engine}" for engine, number in sorted(fleet.engines.items()))}',
         f'ends: {", ".join(f"{number} {way}" for way, number in sorted(fleet.ends.items()))}',
         f'faults: {", ".join(f"{number} {what}" for what, number in sorted(faults.done.items()))}',
         f'excused: {", ".join(f"{number} {what}" for what, number in sorted(findings.excused.items())) or "nothing"}',

@@ -1,7 +1,7 @@
 //! Ways past libc's usual functions: programs that are started by a descriptor or with very many arguments, system calls by
 //! their numbers, io_uring.
 use crate::engine::{CLIENT, SERVER, built, started};
-use agentfs_tests::Home;
+use agentfs_tests::{Home, artifact};
 use std::process::Command;
 
 /// `starter HOW FILE ARGUMENTS…`: becomes the program by a call that names no file, or with 5,000 arguments more.
@@ -160,4 +160,37 @@ fn system_calls_by_number_are_the_instance_s_own() {
             line.map(|_| ())
         });
     }
+}
+
+/// "Shell → make → Go → Python → node are one instance with one localhost", and a Python of the library beside them. Below the
+/// Go program, everything has its filter.
+#[test]
+fn a_tree_of_five_kinds_of_program_has_one_localhost() {
+    let home = Home::new();
+    let gate = home.work().join("gate");
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&gate)
+        .arg(agentfs_fixtures::folder().join("go/gate.go"))
+        .env("CGO_ENABLED", "0")
+        .env("GO111MODULE", "off")
+        .env("GOCACHE", artifact::profile_folder().join("go-cache"))
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let fixture = |file: &str| agentfs_fixtures::folder().join(file).display().to_string();
+    let (tree, node) = (fixture("python/tree.py"), fixture("node/tree.js"));
+    let makefile = format!(
+        "all: below beside\n\
+         below:\n\t@./gate python3 {tree} python 8081 http://localhost:8080/get/8083 node {node} node 8082 \
+         http://127.0.0.1:8080/,http://localhost:8081/,http://localhost:8080/get/8082,http://localhost:8083/\n\
+         beside:\n\t@python3 {tree} beside 8083 \
+         http://localhost:8080/,http://localhost:8080/get/8083,http://localhost:8080/end\n"
+    );
+    let _ = home.write("Makefile", &makefile);
+    let output = home.wrap("shop", "one", &["sh", "-c", "make -j2"]).output().success();
+    let mut lines: Vec<&str> = output.stdout.lines().map(str::trim_end).collect();
+    lines.sort_unstable();
+    let expected = ["beside asked: go beside", "node asked: go python node beside", "python asked: beside"];
+    assert_eq!(lines, expected, "{}", output.explain());
 }

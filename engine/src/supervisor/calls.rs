@@ -15,7 +15,7 @@ use agentfs_wire::address::{Endpoint, Scope};
 use agentfs_wire::environ::membership;
 use agentfs_wire::notice::{Call, Outcome, Why};
 use agentfs_wire::rewrite::{self, Action, Before};
-use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::epoll::EpollFlags;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -315,11 +315,7 @@ impl Supervisor {
         if !front.listens {
             front.listen()?;
             front.owner = owner.clone();
-            // Under its own number, by which it is found again.
-            self.last += 1;
-            self.epoll.add(&front.socket, EpollEvent::new(EpollFlags::EPOLLIN, self.last))?;
-            self.sources.insert(self.last, Source::Front(place));
-            self.front_tokens.insert(place, self.last);
+            self.wait_at_front(place)?;
         }
         let file = self.fronts.get_mut(place).map(|front| front.file().to_owned()).unwrap_or_default();
         let news = News::of(Call::Listen, Outcome::Rewritten, Why::Rewritten);
