@@ -32,7 +32,7 @@ use crate::registration::EpollInstances;
 use crate::relay::{Relay, Side};
 use crate::stand_ins::StandIns;
 use crate::sys::seccomp::Notification;
-use crate::sys::{fork, seccomp};
+use crate::sys::{fork, memory, seccomp};
 use crate::watched::Watched;
 use agentfs_wire::name::{Kind, SocketName, app_name, instance_name};
 use agentfs_wire::notice::{Call, Outcome, Why};
@@ -189,6 +189,7 @@ pub fn supervise(places: &Places, entrance: OwnedFd) -> io::Result<()> {
     let ports = space.map(Ports::Space).or_else(stand_ins);
     let entrance = entrance.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
     let mut supervisor = Supervisor::new(places, entrance, (ports, without_space))?;
+    memory::let_go_of_code();
     supervisor.run()
 }
 
