@@ -1,4 +1,4 @@
-//! Ports of an instance that the collector opens on the host as well, both on 127.0.0.1 and on [::1].
+//! Ports of an instance that the collector opens on the host as well, both on `127.0.0.1` and on `[::1]`.
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::hint::Failure;
