@@ -19,8 +19,8 @@ pub(crate) const LOOK: Duration = Duration::from_millis(1000);
 /// Time that `wrap` waits for a supervisor to answer. Then the program runs without the engine.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
-/// Time that a supervisor waits for the next program after the last one: a build starts many, one after the other, and each
-/// start of a supervisor takes milliseconds.
+/// Time that a supervisor waits for the next program after the last one, if none needed a socket: a build starts many, one after
+/// the other, and each start of a supervisor takes milliseconds.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Times that a program tries to reach a supervisor which ends at the same moment.

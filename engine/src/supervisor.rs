@@ -50,7 +50,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Whose supervisor it is.
 #[derive(Clone, Debug)]
@@ -160,6 +160,8 @@ struct Supervisor {
     has_foreigners: bool,
     /// Whether the helper was killed.
     is_crippled: bool,
+    /// Whether a program was given a socket.
+    is_used: bool,
     /// Whether a program was ever served, or asked to be.
     has_begun: bool,
     buffer: Vec<u8>,
@@ -256,6 +258,7 @@ impl Supervisor {
             resting: Vec::new(),
             has_foreigners: false,
             is_crippled: false,
+            is_used: false,
             has_begun: false,
             buffer: vec![0; RELAY_BYTES],
         };
@@ -282,7 +285,12 @@ impl Supervisor {
             let is_idle = self.filters.is_empty() && self.entering.is_empty();
             let limit = if is_idle {
                 // Who started us asks at once.
-                let time = if self.has_begun { LINGER } else { ANSWER };
+                let time = match (self.has_begun, self.is_used) {
+                    (false, _) => ANSWER,
+                    (true, false) => LINGER,
+                    // The next program finds no port of an earlier one in TIME_WAIT.
+                    (true, true) => Duration::ZERO,
+                };
                 i32::try_from(time.as_millis()).unwrap_or(0)
             } else if !self.waiting.is_empty() {
                 1

@@ -351,6 +351,7 @@ impl Supervisor {
 
     /// A fresh socket of the port space.
     pub(super) fn inside(&mut self, v6: bool) -> io::Result<OwnedFd> {
+        self.is_used = true;
         self.ports()?.socket(v6)
     }
 
