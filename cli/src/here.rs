@@ -60,7 +60,7 @@ pub(crate) fn only_fork<'a>(
 /// The instance that is named, also by a URL.
 ///
 /// # Errors
-/// As for [`reference::one`]; [`Exit::Usage`] for a URL that leads elsewhere than to an instance, with what is there.
+/// The errors of [`reference::one`]. [`Exit::Usage`] if a URL does not lead to an instance; the message says where it leads.
 pub(crate) fn named<'a>(
     text: &str,
     settings: &Settings,

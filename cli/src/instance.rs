@@ -2,7 +2,7 @@
 //! Shared by `wrap` and `exec`.
 use crate::client::{Asked, Client};
 use crate::duration::now_ms;
-use crate::engine::Choice;
+use crate::engine::{self, Choice};
 use crate::environment::{Engine, Plan};
 use crate::exit::Exit;
 use crate::hint::Failure;
@@ -18,6 +18,7 @@ use agentfs_wire::paths::Paths;
 use agentfs_wire::secret::{SECRET_BYTES, Secret};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
@@ -126,6 +127,30 @@ impl Questions {
         let routes = self.routes.map(|asked| asked.and_then(|asked| client.answer::<Routes>(&asked)));
         let is_free = routes.is_some_and(|routes| is_free(routes.ok().as_ref(), app));
         Answers { info, host: shown_host(app, instance, instance != MAIN || is_free) }
+    }
+}
+
+/// Has the engine serve the program at `path`, which this process becomes next. If it cannot, says so; the program runs all the
+/// same.
+pub(crate) fn enter_engine(
+    settings: &Settings,
+    printer: &Printer,
+    place: &engine::Place<'_>,
+    (path, unreached): (&Path, Option<Why>),
+    variables: &mut Vec<(OsString, OsString)>,
+) {
+    let why = match engine::begin(settings, place, variables) {
+        Ok(served) => {
+            engine::tell_rights(settings, printer);
+            Some(served)
+        }
+        Err(failure) => {
+            warn_unreached(printer, path, unreached, Some(&failure));
+            unreached.map(|why| (why, 0))
+        }
+    };
+    if let Some(why) = why {
+        tell_unreached(settings, (place.app, place.instance), path, why);
     }
 }
 

@@ -1,9 +1,9 @@
 //! Notices to the collector about the calls of programs, as the library sends them.
 use crate::limits::TOLD_PORTS;
 use crate::process::Caller;
-use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::NOTICE_BYTES;
-use agentfs_wire::notice::{Call, Notice, Outcome, Why};
+pub(crate) use agentfs_wire::notice::News;
+use agentfs_wire::notice::{Notice, Outcome};
 use agentfs_wire::paths::Paths;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,25 +11,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// What a notice says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct News<'a> {
-    /// The call.
-    pub(crate) call: Call,
-    /// What became of it.
-    pub(crate) outcome: Outcome,
-    /// Why.
-    pub(crate) why: Why,
-    /// errno of the call.
-    pub(crate) errno: i32,
-    /// The descriptor.
-    pub(crate) fd: i32,
-    /// The address that the call named.
-    pub(crate) address: Option<Endpoint>,
-    /// The listener's file; for a port of the host the command.
-    pub(crate) file: &'a str,
-}
 
 /// The sender.
 #[derive(Debug)]
@@ -42,15 +23,6 @@ pub(crate) struct Notices {
     dropped: u32,
     /// Ports of the host that were told once: for which command, and whether they were refused.
     told: BTreeSet<(String, u16, bool)>,
-}
-
-// === impl News ===
-
-impl News<'_> {
-    /// News with nothing but the call, its outcome and the reason.
-    pub(crate) fn of(call: Call, outcome: Outcome, why: Why) -> Self {
-        Self { call, outcome, why, errno: 0, fd: -1, address: None, file: "" }
-    }
 }
 
 // === impl Notices ===
@@ -82,7 +54,7 @@ impl Notices {
             time_ns: u64::try_from(now.as_nanos()).unwrap_or(0),
             dropped: self.dropped,
             address: news.address.map(Into::into),
-            peer: None,
+            peer: news.peer.map(Into::into),
             app: &self.app,
             instance: &self.instance,
             file: news.file,

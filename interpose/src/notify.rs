@@ -8,9 +8,9 @@ mod page;
 use crate::config::Config;
 use crate::rawaddr::UnixName;
 use crate::sys;
-use agentfs_wire::address::Endpoint;
 use agentfs_wire::limits::{NOTICE_BYTES, NOTICE_QUIET_MS};
-use agentfs_wire::notice::{Call, Notice, Outcome, Why};
+pub(crate) use agentfs_wire::notice::News;
+use agentfs_wire::notice::Notice;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Notices that were dropped since the last one that was sent.
@@ -19,36 +19,6 @@ static DROPPED: AtomicU32 = AtomicU32::new(0);
 static LAST_LISTENER: AtomicU64 = AtomicU64::new(0);
 /// The part of it that is the file's.
 const LISTENER: u64 = !0xffff_ffff;
-
-/// What a notice says beyond the process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct News<'a> {
-    /// The call.
-    pub(crate) call: Call,
-    /// What became of it.
-    pub(crate) outcome: Outcome,
-    /// Why.
-    pub(crate) why: Why,
-    /// errno of the call, or of our failed step.
-    pub(crate) errno: i32,
-    /// The descriptor.
-    pub(crate) fd: i32,
-    /// The address that the call named.
-    pub(crate) address: Option<Endpoint>,
-    /// The other end.
-    pub(crate) peer: Option<Endpoint>,
-    /// As [`Notice::file`].
-    pub(crate) file: &'a str,
-}
-
-// === impl News ===
-
-impl News<'_> {
-    /// News with nothing but the call, its outcome and the reason. Callers fill in what else they know.
-    pub(crate) fn of(call: Call, outcome: Outcome, why: Why) -> Self {
-        Self { call, outcome, why, errno: 0, fd: -1, address: None, peer: None, file: "" }
-    }
-}
 
 /// Whether somebody traces.
 pub(crate) fn tracing(config: &Config) -> bool {

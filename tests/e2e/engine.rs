@@ -1,6 +1,6 @@
 //! "Every program: static, Go, musl, raw system calls": what the library does not reach, the seccomp engine serves.
 use agentfs_tests::wait::until;
-use agentfs_tests::{Home, Process, artifact, skip};
+use agentfs_tests::{Home, Output, Process, artifact, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use std::process::Command;
@@ -229,13 +229,9 @@ fn static_servers_of_two_instances_have_one_port() {
     assert!(output.stderr.contains("refused"), "{}", output.explain());
 }
 
-/// "Mixed trees are one instance with one localhost."
-#[test]
-fn static_programs_and_others_reach_one_another() {
-    let home = Home::new();
-    let (server, client) = (built(&home, "server", SERVER), built(&home, "client", CLIENT));
-    let other = artifact::c_fixture("threaded.c").display().to_string();
-    let script = r#"
+/// Runs a static server (`$0`) and one of the library (`$2`), lets clients of both kinds (`$1`, curl) ask both, and binds their ports
+/// again.
+pub(crate) const ONE_LOCALHOST: &str = r#"
         "$0" 0.0.0.0 8080 static & FIXTURE_BODY=other FIXTURE_PORT=8081 "$2" &
         while ! curl -fs http://localhost:8080 || ! curl -fs http://localhost:8081; do sleep 0.05; done >/dev/null 2>&1
         echo; curl -s http://127.0.0.1:8080; echo; "$1" 127.0.0.1 8080; "$1" 127.0.0.1 8081
@@ -243,12 +239,24 @@ fn static_programs_and_others_reach_one_another() {
         FIXTURE_PORT=8080 "$2" 2>/dev/null || echo taken
         kill %1 %2
     "#;
-    let output = home.wrap("shop", "one", &["bash", "-c", script, &server, &client, &other]).output();
+
+/// What [`ONE_LOCALHOST`] prints.
+pub(crate) fn assert_one_localhost(output: &Output<'_>) {
     let lines: Vec<&str> = output.stdout.lines().collect();
     let expected = ["static for 127.0.0.1", "static for 127.0.0.1", "other"];
     assert!(lines.windows(3).any(|window| window == expected), "{}", output.explain());
     assert_eq!(output.stdout.matches("Address already in use").count(), 2, "{}", output.explain());
     assert!(lines.contains(&"taken"), "{}", output.explain());
+}
+
+/// "Mixed trees are one instance with one localhost."
+#[test]
+fn static_programs_and_others_reach_one_another() {
+    let home = Home::new();
+    let (server, client) = (built(&home, "server", SERVER), built(&home, "client", CLIENT));
+    let other = artifact::c_fixture("threaded.c").display().to_string();
+    let output = home.wrap("shop", "one", &["bash", "-c", ONE_LOCALHOST, &server, &client, &other]).output();
+    assert_one_localhost(&output);
 }
 
 #[test]

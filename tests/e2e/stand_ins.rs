@@ -1,5 +1,5 @@
 //! Where the system has no network name space for the engine, ports of the host's loopback stand in for those of an instance.
-use crate::engine::{CLIENT, PORT, SERVER, WITHOUT, built};
+use crate::engine::{CLIENT, ONE_LOCALHOST, PORT, SERVER, WITHOUT, assert_one_localhost, built};
 use agentfs_tests::wait::until;
 use agentfs_tests::{Home, Process, artifact, processes, skip};
 
@@ -148,22 +148,10 @@ fn expect_one_localhost(what: &str) {
     let home = Home::new();
     let programs = Programs::build(&home);
     let other = artifact::c_fixture("threaded.c").display().to_string();
-    let script = r#"
-        "$0" 0.0.0.0 8080 static & FIXTURE_BODY=other FIXTURE_PORT=8081 "$2" &
-        while ! curl -fs http://localhost:8080 || ! curl -fs http://localhost:8081; do sleep 0.05; done >/dev/null 2>&1
-        echo; curl -s http://127.0.0.1:8080; echo; "$1" 127.0.0.1 8080; "$1" 127.0.0.1 8081
-        "$0" 0.0.0.0 8081 again; "$0" 127.0.0.1 8080 again
-        FIXTURE_PORT=8080 "$2" 2>/dev/null || echo taken
-        kill %1 %2
-    "#;
-    let words = [what, &programs.agentfs, "wrap", "--app", "shop", "--", "bash", "-c", script];
+    let words = [what, &programs.agentfs, "wrap", "--app", "shop", "--", "bash", "-c", ONE_LOCALHOST];
     let words = [&words[..], &[&programs.server, &programs.client, &other]].concat();
     let output = home.program(&programs.without).args(words).output();
-    let lines: Vec<&str> = output.stdout.lines().collect();
-    let expected = ["static for 127.0.0.1", "static for 127.0.0.1", "other"];
-    assert!(lines.windows(3).any(|window| window == expected), "{}", output.explain());
-    assert_eq!(output.stdout.matches("Address already in use").count(), 2, "{}", output.explain());
-    assert!(lines.contains(&"taken"), "{}", output.explain());
+    assert_one_localhost(&output);
 }
 
 #[test]

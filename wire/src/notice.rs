@@ -3,7 +3,7 @@
 //! A notice is a hint. It may be lost at any time (no listener, queue full); the run dir still has the facts.
 //! Reader and writer may be of different versions: a notice with an unknown version byte is dropped and
 //! counted.
-use crate::address::WireEndpoint;
+use crate::address::{Endpoint, WireEndpoint};
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::{BorrowDecode, Decode, Encode};
 
@@ -131,6 +131,36 @@ pub struct Notice<'a> {
     pub file: &'a str,
     /// Name of the process (`comm`, at most 15 bytes on Linux).
     pub program: &'a str,
+}
+
+/// What a notice says beyond the process that it is about.
+#[derive(Clone, Copy, Debug)]
+pub struct News<'a> {
+    /// The call.
+    pub call: Call,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub why: Why,
+    /// errno of the call, or of our failed step.
+    pub errno: i32,
+    /// The descriptor.
+    pub fd: i32,
+    /// The address that the call named.
+    pub address: Option<Endpoint>,
+    /// The other end.
+    pub peer: Option<Endpoint>,
+    /// As [`Notice::file`].
+    pub file: &'a str,
+}
+
+// === impl News ===
+
+impl News<'_> {
+    /// News with nothing but the call, its outcome and the reason. Callers fill in what else they know.
+    pub fn of(call: Call, outcome: Outcome, why: Why) -> Self {
+        Self { call, outcome, why, errno: 0, fd: -1, address: None, peer: None, file: "" }
+    }
 }
 
 /// Why a datagram is not a notice.

@@ -81,19 +81,8 @@ fn start(arguments: &ExecArguments, settings: &Settings, printer: &Printer) -> R
     }
     if engine::serves(arguments.engine, unreached) {
         let place = engine::Place { app: &target.app, instance: &target.instance, rules: of_engine };
-        let why = match engine::begin(settings, &place, &mut variables) {
-            Ok(served) => {
-                engine::tell_rights(settings, printer);
-                Some(served)
-            }
-            Err(failure) => {
-                instance::warn_unreached(printer, &start.path, unreached, Some(&failure));
-                unreached.map(|why| (why, 0))
-            }
-        };
-        if let Some(why) = why {
-            instance::tell_unreached(settings, (&target.app, &target.instance), &start.path, why);
-        }
+        let program = (start.path.as_path(), unreached);
+        instance::enter_engine(settings, printer, &place, program, &mut variables);
         let error = supervise::replace_past_library(&start.path, &start.arguments, &variables);
         return Err(program::cannot_start(&start.path, &error));
     }

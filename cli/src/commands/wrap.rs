@@ -305,16 +305,8 @@ impl Wrap<'_> {
         let Companion { app, instance, .. } = &claim.companion;
         let mut variables = prepared.variables.clone();
         let place = engine::Place { app, instance, rules: rules.clone() };
-        match engine::begin(settings, &place, &mut variables) {
-            Ok(served) => {
-                engine::tell_rights(settings, printer);
-                instance::tell_unreached(settings, (app, instance), &start.path, served);
-            }
-            Err(failure) => {
-                prepared.tell_unreached(settings, &start.path, claim);
-                instance::warn_unreached(printer, &start.path, prepared.unreached, Some(&failure));
-            }
-        }
+        let program = (start.path.as_path(), prepared.unreached);
+        instance::enter_engine(settings, printer, &place, program, &mut variables);
         supervise::replace_past_library(&start.path, &start.arguments, &variables)
     }
 

@@ -135,15 +135,20 @@ mod tests {
         Ok(client)
     }
 
+    /// A listener with a backlog of 1.
+    fn with_room_for_one(path: &Path) -> nix::Result<UnixListener> {
+        let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        bind(listener.as_raw_fd(), &UnixAddr::new(path)?)?;
+        listen(&listener, Backlog::new(1)?)?;
+        Ok(UnixListener::from(listener))
+    }
+
     /// TCP queues where a Unix socket refuses: an application that is slow to accept is waited for.
     #[tokio::test]
     async fn a_full_backlog_is_waited_for() {
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         let path = folder.path().join("app.sock");
-        let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
-        listen(&listener, Backlog::new(1).unwrap()).unwrap();
-        let listener = UnixListener::from(listener);
+        let listener = with_room_for_one(&path).unwrap();
         let mut queue = Vec::new();
         while let Ok(client) = connected(&path) {
             queue.push(client);
@@ -164,10 +169,7 @@ mod tests {
     async fn a_burst_is_waited_for_where_a_full_queue_refuses() {
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         let path = folder.path().join("app.sock");
-        let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
-        listen(&listener, Backlog::new(1).unwrap()).unwrap();
-        let listener = UnixListener::from(listener);
+        let listener = with_room_for_one(&path).unwrap();
         let mut burst = tokio::task::JoinSet::new();
         for port in 0..256 {
             let path = path.clone();

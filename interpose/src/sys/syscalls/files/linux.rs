@@ -26,10 +26,7 @@ pub(crate) fn may_execute(path: &CStr) -> bool {
 /// Whether there is a file that this process may execute. (A folder cannot be read.)
 #[cfg(any(feature = "stand-ins", test))]
 pub(crate) fn is_program(path: &CStr) -> bool {
-    // SAFETY: `path` ends in NUL.
-    let mode =
-        check(unsafe { libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::X_OK) });
-    mode.is_ok()
+    may_execute(path)
         && open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0)
             .is_ok_and(|fd| read(fd.number(), &mut [0]).is_ok())
 }
