@@ -1,6 +1,6 @@
 //! How a program enters: its own process finds or starts the supervisor of its instance, installs the filter, and sends its
 //! descriptor there. Then it becomes the program.
-use crate::limits::{ANSWER, BACKLOG, ENTRY_TRIES, MESSAGE_BYTES};
+use crate::limits::{ANSWER, BACKLOG, ENTRY_TRIES, FILE_TIME, MESSAGE_BYTES};
 use crate::port_space::PortSpace;
 use crate::protocol::{Answer, Ask, Member, Sockets};
 use crate::stand_ins::StandIns;
@@ -136,7 +136,7 @@ pub fn running(places: &Places, since: SystemTime) -> Option<Running> {
         Ok(Answer { sockets: Some(sockets), .. }) => Some(Running::Serves(sockets)),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             let made = fs::metadata(&path).and_then(|file| file.modified()).ok()?;
-            (made >= since).then_some(Running::Ended)
+            (made + FILE_TIME >= since).then_some(Running::Ended)
         }
         Ok(_) | Err(_) => None,
     }
@@ -278,4 +278,27 @@ fn ask(supervisor: &OwnedFd, question: &Ask, filter: Option<BorrowedFd<'_>>) -> 
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(serde_json::from_slice(answer.get(..length).unwrap_or(&[]))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agentfs_wire::paths::Paths;
+    use std::os::unix::net::UnixListener;
+    use std::time::Duration;
+
+    #[test]
+    fn what_a_killed_supervisor_leaves_counts_for_its_instance_only() {
+        let home = tempfile::tempdir_in("/tmp").unwrap();
+        let paths = Paths::new(home.path(), nix::unistd::geteuid().as_raw());
+        let places = Places { paths, app: "shop".to_owned(), instance: "one".to_owned() };
+        let now = SystemTime::now();
+        assert!(running(&places, now).is_none());
+        let (path, _) = entry_files(&places);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        drop(UnixListener::bind(&path).unwrap());
+        // The file's time may be a tick before.
+        assert!(matches!(running(&places, now), Some(Running::Ended)));
+        assert!(running(&places, now + Duration::from_secs(5)).is_none());
+    }
 }

@@ -23,6 +23,9 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 /// the other, and each start of a supervisor takes milliseconds.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
+/// Most that a new file's time is behind the clock: it is the time of the last tick (Linux `HZ` is at least 100).
+pub(crate) const FILE_TIME: Duration = Duration::from_millis(10);
+
 /// Times that a program tries to reach a supervisor which ends at the same moment.
 pub(crate) const ENTRY_TRIES: u32 = 3;
 
